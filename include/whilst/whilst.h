@@ -1,0 +1,342 @@
+/* whilst.h -- libwhilst: operations that a caller may wait for, poll, be called back for, or cancel.
+ *
+ * Every operation is a future. A future is a plain 64-bit value: it can be copied, stored and sent
+ * to another thread, and needs no free. It is consumed exactly once, by wh_await(), wh_poll() that
+ * returns true, wh_then(), wh_drop() or a combinator; afterwards it is stale and every use of it
+ * gives -ESTALE. Starting an operation never fails visibly: bad arguments and exhausted resources
+ * give a future that has already failed, so errors appear in one place, where the result is consumed.
+ *
+ * Words used below. borrows: the memory must stay valid and untouched until the future completes.
+ * takes: the callee frees it. gives: the caller frees it, as stated. Times are nanoseconds; "at" is
+ * on the clock of wh_now(). n >= 0 is a value, n < 0 is -errno, or a code of our own below -4096.
+ * Thread "loop" means the thread that opened the loop; elsewhere such calls give -EPERM.
+ * Common errors, not repeated below: -EINVAL (argument), -ENOMEM, -EPERM (wrong thread),
+ * -ECANCELED (wh_cancel or wh_loop_close), -EAGAIN (a limit of the loop is reached), -ENOSYS (the
+ * engine cannot do this).
+ */
+#ifndef WHILST_WHILST_H
+#define WHILST_WHILST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define WH_API __attribute__((visibility("default")))
+#define WH_MUST_USE __attribute__((warn_unused_result))
+#else
+#define WH_API
+#define WH_MUST_USE
+#endif
+
+#define WH_NS_PER_US INT64_C(1000)
+#define WH_NS_PER_MS INT64_C(1000000)
+#define WH_NS_PER_S INT64_C(1000000000)
+
+/* Error codes of our own; see wh_strerror(). */
+enum {
+	WH_EHTTP_SYNTAX = 4097,  /* malformed HTTP message */
+	WH_EHTTP_TOO_LARGE,      /* a header section or body passed its limit */
+	WH_EHTTP_CLOSED,         /* the peer closed within a message */
+	WH_ESIM_POWER_CUT,       /* the simulated machine has lost power */
+	WH_EDAMAGED,             /* stored bytes do not match their checksum */
+};
+
+typedef struct wh_loop wh_loop;   /* one loop = one thread */
+typedef struct wh_mark wh_mark;   /* a rising value that can be waited for */
+typedef struct wh_sim wh_sim;     /* a simulated machine, see WH_SIM */
+typedef struct { uint64_t id; } wh_future;
+typedef struct { int64_t n; void *ptr; } wh_res;
+
+typedef void wh_callback(wh_loop *loop, wh_res res, void *arg);
+typedef void wh_function(void *arg);                  /* posted and deferred calls */
+typedef int64_t wh_work_function(void *arg);          /* blocking work, on a worker thread */
+typedef void wh_disposer(wh_res res, void *arg);      /* frees a result that nobody consumed */
+enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR };
+typedef void wh_log_function(int level, const char *message, void *arg);
+
+/* ---- loops ------------------------------------------------------------------------------- */
+
+enum wh_engine {
+	WH_AUTO = 0,  /* $WHILST_ENGINE (sync, threads, epoll, uring), else uring if it works, else epoll */
+	WH_SYNC,      /* the loop's thread itself blocks in the call */
+	WH_THREADS,   /* a thread blocks and calls back */
+	WH_EPOLL,     /* readiness */
+	WH_URING,     /* completion */
+	WH_SIM,       /* deterministic: virtual time, simulated disk; needs .sim */
+};
+
+/* All-zero means defaults. Fields may be added at the end. */
+struct wh_loop_options {
+	int engine;                   /* enum wh_engine */
+	uint32_t futures_max;         /* live futures, default and maximum 4,194,303; beyond: -EAGAIN */
+	uint32_t file_workers_max;    /* threads for file calls that would block, default 8 */
+	uint32_t work_workers_max;    /* threads for wh_work(), default 8 */
+	uint32_t sync_workers_max;    /* threads for wh_fsync(), default 2 */
+	uint32_t socket_threads_max;  /* WH_THREADS: blocked socket operations, default 1,024 */
+	uint32_t buffer_bytes;        /* size of a pooled buffer, default 16,384 */
+	uint32_t buffers_max;         /* pooled buffers, default 65,536; beyond: -ENOBUFS */
+	uint32_t ring_entries;        /* WH_URING: submission entries, default 1,024 (shrinks to fit) */
+	const char *name;             /* borrowed for the call; for messages and thread names */
+	wh_sim *sim;                  /* WH_SIM: the machine this loop runs on; borrowed */
+	wh_log_function *log;         /* notices (engine fall-back); NULL: silent */
+	void *log_arg;
+};
+
+/* wh_loop_open() - open a loop on the calling thread, which owns it from now on.
+ *
+ * options may be NULL. Result 0, or -errno with *ret untouched. Cost: no thread is started until
+ * an operation needs one.
+ */
+WH_API int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options) WH_MUST_USE;
+
+/* wh_loop_run() - run until wh_loop_stop(), or until nothing is pending.
+ *
+ * Pending are unfinished operations (promises and marks' waits included), due callbacks and posted
+ * calls. Result 0 (nothing pending), 1 (stopped), or -errno from the engine (-WH_ESIM_POWER_CUT).
+ * Thread: loop, outside callbacks (-EDEADLK inside).
+ */
+WH_API int wh_loop_run(wh_loop *loop);
+
+/* wh_loop_turn() - one turn: run what is due, wait at most wait_ns for events (0: do not wait,
+ * negative: for ever), run what that made due. Result and thread as wh_loop_run(). */
+WH_API int wh_loop_turn(wh_loop *loop, int64_t wait_ns);
+
+/* wh_loop_stop() - make the running (or next) wh_loop_run() return 1. Thread: any. */
+WH_API void wh_loop_stop(wh_loop *loop);
+
+/* wh_loop_close() - cancel everything, wait until no memory of the caller is in use any more, run
+ * the callbacks that this completes, join all threads, free. Returns NULL; accepts NULL.
+ * Thread: loop, outside callbacks; for a loop from wh_loop_start(), any other thread. */
+WH_API wh_loop *wh_loop_close(wh_loop *loop);
+
+/* wh_loop_start() - open a loop on a new thread, which runs until wh_loop_stop() or
+ * wh_loop_close() (it does not end when nothing is pending). Under WH_SIM no thread is made: all
+ * loops of one wh_sim are turned together by the thread that runs any of them. */
+WH_API int wh_loop_start(wh_loop **ret, const struct wh_loop_options *options) WH_MUST_USE;
+
+/* wh_post() - have the loop's thread call fn(arg). Thread: any; never waits. Posts from one thread
+ * run in order. Result 0, or -ENOMEM. */
+WH_API int wh_post(wh_loop *loop, wh_function *fn, void *arg) WH_MUST_USE;
+
+/* wh_defer() - call fn(arg) once, in this turn, after everything that is ready now has run and
+ * before the loop waits: the place to act once for what many callbacks gathered.
+ * Thread: loop. Result 0, or -ENOMEM. */
+WH_API int wh_defer(wh_loop *loop, wh_function *fn, void *arg) WH_MUST_USE;
+
+WH_API int64_t wh_now(const wh_loop *loop);       /* CLOCK_MONOTONIC when this batch of callbacks began */
+WH_API int64_t wh_clock(const wh_loop *loop);     /* CLOCK_MONOTONIC, read anew */
+WH_API int64_t wh_wall_now(const wh_loop *loop);  /* CLOCK_REALTIME, ns since 1970 */
+WH_API void wh_random(wh_loop *loop, void *ret_bytes, size_t len); /* getrandom(2); seeded in WH_SIM */
+WH_API const char *wh_engine_name(const wh_loop *loop);
+WH_API const char *wh_strerror(int64_t error);    /* error or -error; static text */
+WH_API const char *wh_version(void);
+
+/* ---- futures: consume (exactly one of these) --------------------------------------------- */
+
+/* wh_await() - wait for f and take its result.
+ * On the loop's thread outside callbacks it turns the loop; on another thread it blocks. In a
+ * callback on a pending future: -EDEADLK, and f is not consumed. Stale: -ESTALE. Thread: any. */
+WH_API wh_res wh_await(wh_future f);
+
+/* wh_poll() - true: f was complete (or stale: -ESTALE) and is consumed. Never waits; does not turn the
+ * loop. Thread: loop. ret may be NULL, then the result is disposed of. */
+WH_API bool wh_poll(wh_future f, wh_res *ret);
+
+/* wh_then() - call callback(loop, res, arg) once from the loop when f completes; never inline, not
+ * even when f is complete already. Thread: loop. Result 0, -ESTALE, -EPERM; -ENOMEM (only for a
+ * failure that has no slot, see docs/design/futures.md). */
+WH_API int wh_then(wh_future f, wh_callback *callback, void *arg);
+
+/* wh_drop() - cancel f and forget it; a result that still comes is disposed of. Thread: loop.
+ * Result 0; -EBUSY (nothing done) when f is pending and borrows the caller's memory; -ESTALE. */
+WH_API int wh_drop(wh_future f);
+
+/* ---- futures: look and ask --------------------------------------------------------------- */
+
+WH_API bool wh_done(wh_future f);      /* complete (or stale)? Thread: loop. */
+WH_API void wh_cancel(wh_future f);    /* a request; f still completes exactly once, with its true
+					  result or -ECANCELED. Thread: loop. Harmless when stale. */
+
+/* ---- futures: combine --------------------------------------------------------------------
+ * Combinators consume their inputs and complete only when every input has. fs is copied. ret, n
+ * results in the order of fs, is borrowed until completion; NULL disposes of the results. A stale input
+ * counts as -ESTALE. */
+
+WH_API wh_future wh_all(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
+		/* n = 0, or the first error (the rest is cancelled) */
+WH_API wh_future wh_all_settled(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
+		/* n = how many succeeded; nothing is cancelled */
+WH_API wh_future wh_any(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
+		/* n = index of the first to succeed (the rest is cancelled), or the last error */
+WH_API wh_future wh_deadline(wh_future f, int64_t at);
+		/* f's true result if there is one; -ETIMEDOUT when f was cancelled because at passed */
+
+/* ---- futures: make ----------------------------------------------------------------------- */
+
+/* wh_promise() - a future that somebody resolves. dispose may be NULL. Thread: loop. */
+WH_API wh_future wh_promise(wh_loop *loop, wh_disposer *dispose, void *arg);
+/* wh_resolve() - complete a promise. Thread: any. Result 0, -EALREADY, -ESTALE; on failure the caller
+ * keeps ptr. wh_cancel() on a promise completes it with -ECANCELED. */
+WH_API int wh_resolve(wh_future f, int64_t n, void *ptr);
+/* wh_failed() - a future that has failed with error (negative errno). */
+WH_API wh_future wh_failed(wh_loop *loop, int64_t error);
+
+/* wh_work() - run fn(arg) on a worker thread (bounded, started on demand, apart from those for files);
+ * n = its result. Cancelled only while queued. arg is borrowed. */
+WH_API wh_future wh_work(wh_loop *loop, wh_work_function *fn, void *arg);
+
+/* wh_sleep() - n = 0 after ns nanoseconds, never early. wh_sleep_until(): at an instant of wh_now(). */
+WH_API wh_future wh_sleep(wh_loop *loop, int64_t ns);
+WH_API wh_future wh_sleep_until(wh_loop *loop, int64_t at);
+
+/* ---- marks: a rising 64-bit value with any number of waiters ------------------------------ */
+
+WH_API int wh_mark_open(wh_loop *loop, wh_mark **ret, uint64_t value) WH_MUST_USE;
+WH_API void wh_mark_raise(wh_mark *mark, uint64_t value);   /* any thread; lower values are ignored */
+WH_API uint64_t wh_mark_read(const wh_mark *mark);          /* any thread */
+WH_API wh_future wh_mark_wait(wh_mark *mark, uint64_t value); /* n = 0 once value is reached; complete
+								 already if it is. Thread: loop. */
+WH_API void wh_mark_fail(wh_mark *mark, int64_t error);     /* all waits, present and to come, fail */
+WH_API wh_mark *wh_mark_close(wh_mark *mark);               /* waits end with -ECANCELED; NULL */
+
+/* ---- pooled buffers ---------------------------------------------------------------------- */
+
+struct wh_buf {
+	uint8_t *data;  /* first byte of content */
+	uint32_t len;   /* bytes of content */
+	uint32_t cap;   /* bytes from data on */
+};
+WH_API struct wh_buf *wh_buf_get(wh_loop *loop);        /* NULL at buffers_max: back-pressure */
+WH_API struct wh_buf *wh_buf_put(struct wh_buf *buf);   /* returns NULL, accepts NULL. Thread: loop. */
+
+/* ---- files -------------------------------------------------------------------------------
+ * Paths are copied. Short reads and writes are possible except where "all" is said. A descriptor on
+ * which operations were started is closed with wh_close(), never with close(2). */
+
+WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode); /* n = descriptor; openat(2), O_CLOEXEC added */
+WH_API wh_future wh_close(wh_loop *loop, int fd);  /* first cancels every operation on fd, completes after them */
+WH_API wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);  /* borrows buf; n = bytes, 0 = end of file */
+WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);  /* borrows buf; n = bytes */
+WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);   /* n < len only at end of file */
+WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);  /* n = len or an error */
+WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);   /* pipes, terminals, files at their offset */
+WH_API wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len);
+WH_API wh_future wh_fsync(wh_loop *loop, int fd, bool data_only);         /* fsync(2), fdatasync(2); directories too */
+WH_API wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len);        /* ftruncate(2) */
+WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len);  /* fallocate(2), mode 0 */
+WH_API wh_future wh_size(wh_loop *loop, int fd);                          /* n = bytes of the file */
+WH_API wh_future wh_lock(wh_loop *loop, int fd);     /* whole file, exclusive, never waits: -EAGAIN when held; flock(2) */
+WH_API wh_future wh_rename(wh_loop *loop, const char *from, const char *to);  /* rename(2); durable after wh_fsync() of the directory */
+WH_API wh_future wh_unlink(wh_loop *loop, const char *path);
+WH_API wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode);
+WH_API wh_future wh_list(wh_loop *loop, const char *path);  /* n = names; ptr = struct wh_names *, given: wh_names_free() */
+WH_API wh_future wh_disk_free(wh_loop *loop, int fd);       /* n = bytes an unprivileged user may still write; fstatvfs(3) */
+
+struct wh_names {
+	size_t count;
+	const char **names;  /* sorted bytewise; "." and ".." left out */
+};
+WH_API struct wh_names *wh_names_free(struct wh_names *names);
+
+/* Blocking forms: the calling thread itself does it, at once, on every engine. For a loop whose job is
+ * that file. Thread: loop, callbacks included. Result bytes or 0, or -errno. -EINTR is retried. */
+WH_API int64_t wh_pread_blocking(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
+WH_API int64_t wh_pwrite_blocking(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
+WH_API int64_t wh_pwritev_blocking(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off);
+WH_API int64_t wh_fsync_blocking(wh_loop *loop, int fd, bool data_only);
+
+/* ---- sockets -----------------------------------------------------------------------------
+ * At most one receive and one send may be outstanding per descriptor (else -EBUSY). End of stream is
+ * n = 0; a reset is -ECONNRESET; SIGPIPE is never raised. Descriptors made here are non-blocking and
+ * close-on-exec. */
+
+struct wh_listen_options {
+	int backlog;          /* default 4,096 */
+	bool reuse_port;      /* SO_REUSEPORT */
+	mode_t unix_mode;     /* UNIX sockets: permissions, default 0600 */
+};
+WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
+		     const struct wh_listen_options *options) WH_MUST_USE; /* descriptor or -errno; never waits.
+		     A UNIX socket file that nobody listens on is replaced. */
+WH_API wh_future wh_accept(wh_loop *loop, int fd);      /* n = descriptor (closed if dropped) */
+WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len); /* n = descriptor of a
+		     new stream socket (closed if dropped); address is copied */
+WH_API wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len);          /* borrows buf */
+WH_API wh_future wh_recv_buf(wh_loop *loop, int fd);    /* ptr = a pooled buffer with n bytes, given: wh_buf_put();
+		     at the end n = 0 and ptr = NULL. An idle connection holds none. */
+WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);     /* borrows; may be short */
+WH_API wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len); /* borrows; n = len or an error */
+WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count); /* borrows bytes, copies iov (<= 16) */
+WH_API int wh_shutdown(wh_loop *loop, int fd, int how);
+WH_API wh_future wh_ready(wh_loop *loop, int fd, int events); /* POLLIN/POLLOUT; n = events that are ready, for
+		     foreign descriptors (libpq, c-ares) */
+
+/* ---- signals and processes --------------------------------------------------------------- */
+
+WH_API wh_future wh_signal(wh_loop *loop, int signal_number);  /* n = signal_number at its next delivery. While a wait
+		     exists, or one has existed, the default action is off. */
+
+struct wh_spawn_options {
+	const char *const *argv;   /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
+	const char *const *environment; /* NULL: ours */
+	const char *directory;     /* NULL: ours */
+	bool pipe_in, pipe_out, pipe_err;  /* else inherited; a pipe not wanted may be /dev/null: see null_* */
+	bool null_in, null_out, null_err;
+	bool new_group;            /* own process group: a terminal's Ctrl-C does not reach it */
+};
+struct wh_child {
+	pid_t pid;
+	int in, out, err;          /* our ends of the pipes, non-blocking; -1 when not asked for; close with wh_close() */
+};
+WH_API int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_child *ret) WH_MUST_USE;
+		     /* posix_spawnp(3); 0 or -errno */
+WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid);  /* n = wait status as of waitpid(2); reaps it */
+
+/* ---- to see inside ----------------------------------------------------------------------- */
+
+struct wh_stats {
+	uint64_t started, completed, failed, cancelled;  /* operations since the loop was opened */
+	uint64_t in_flight;
+	uint64_t turns, turn_ns_max;
+	uint64_t threads;                                /* worker threads now */
+	uint64_t file_syncs;
+};
+WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret);  /* Thread: loop. */
+
+/* ---- simulation --------------------------------------------------------------------------
+ * A wh_sim is a machine: a clock, a disk and a source of randomness, all decided by the seed. Loops
+ * opened on it with WH_SIM run deterministically in virtual time. */
+
+struct wh_sim_options {
+	uint64_t seed;
+	uint64_t crash_at_io;      /* power is cut at the k-th disk call (1 = first), before it has effect; 0: never */
+	uint64_t fail_at_io;       /* the k-th disk call fails with fail_error; 0: never */
+	int fail_error;            /* positive errno */
+	bool fail_from_then_on;    /* not once but for ever */
+	uint64_t disk_bytes;       /* capacity, 0: unlimited; beyond: -ENOSPC */
+};
+enum wh_sim_damage {           /* what becomes of a 512-byte sector written but not synced when power is cut */
+	WH_SIM_RANDOM = 0,     /* one of the below for each sector, by the seed */
+	WH_SIM_KEEP_NEW, WH_SIM_KEEP_OLD, WH_SIM_ZERO, WH_SIM_GARBAGE,
+};
+WH_API int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options) WH_MUST_USE;
+WH_API void wh_sim_power_cut(wh_sim *sim);     /* from now on every operation gives -WH_ESIM_POWER_CUT */
+WH_API bool wh_sim_has_power(const wh_sim *sim);
+/* After a cut and after all its loops are closed: the machine starts again, disk as power left it. options: new
+ * faults and a new seed for what follows, NULL for none. damage: enum wh_sim_damage. */
+WH_API int wh_sim_restart(wh_sim *sim, const struct wh_sim_options *options, int damage) WH_MUST_USE;
+WH_API uint64_t wh_sim_io_count(const wh_sim *sim);   /* disk calls since start: bounds for crash_at_io */
+WH_API wh_sim *wh_sim_close(wh_sim *sim);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,64 @@
+/* src/engine/engine.h -- what an engine does for a loop.
+ *
+ * Everything above (futures, timers, combinators, marks, inbox, worker pools) is the same on every engine.
+ * An engine takes operations of the file, work and waiting kinds (runtime/op.h), and completes each exactly
+ * once by wh__op_complete(), from submit() on or in wait(); never from another thread.
+ *
+ * Depends on: runtime/op.h.  Used by: runtime/loop.c (selection, turns), io (through loop.h).
+ */
+#ifndef WH_ENGINE_ENGINE_H
+#define WH_ENGINE_ENGINE_H
+
+#include "runtime/op.h"
+
+struct wh__engine {
+	const char *name;
+
+	/* init() - 0 or -errno; state goes to loop->engine_state. On -ENOSYS, -EPERM, -EACCES, -EINVAL and
+	 * -ENOMEM the selection of WH_AUTO goes on to the next engine with one notice that says why. */
+	int (*init)(wh_loop *loop, const struct wh_loop_options *options);
+
+	/* submit() - take op. May complete it at once (callbacks are queued, not run). Never fails: an error is
+	 * a completion. */
+	void (*submit)(struct wh__op *op);
+
+	/* cancel() - ask that op, which is pending at this engine, ends soon. It completes once, now or later,
+	 * with -ECANCELED or its true result. */
+	void (*cancel)(struct wh__op *op);
+
+	/* close_fd() - op is WH__OP_CLOSE: cancel what is pending on op->fd; when the last has completed and no
+	 * kernel reference by us remains, close and complete op. */
+	void (*close_fd)(struct wh__op *op);
+
+	/* wait() - one look for events: wait at most timeout_ns (0: do not wait; < 0: for ever) unless woken,
+	 * complete what has ended. 0 or -errno (fatal for the loop). */
+	int (*wait)(wh_loop *loop, int64_t timeout_ns);
+
+	/* wake() - make wait() return, the present one or the next. Thread: any. Called only when the loop may be
+	 * asleep (the inbox decides), so it need not be cheap. */
+	void (*wake)(wh_loop *loop);
+
+	/* fini() - all operations are complete; free. */
+	void (*fini)(wh_loop *loop);
+
+	/* Clock and disk of a simulated machine; NULL: the real ones. */
+	int64_t (*now)(const wh_loop *loop);
+	int64_t (*wall_now)(const wh_loop *loop);
+	void (*random)(wh_loop *loop, void *bytes, size_t len);
+	/* execute a file operation on the calling thread: for the blocking forms. NULL: wh__op_execute(). */
+	int64_t (*execute)(struct wh__op *op, void **ret_ptr);
+};
+
+extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring, wh__engine_sim;
+
+/* engine/execute.c: the blocking system call of a file or work operation; result n, and the payload in *ret_ptr.
+ * Retries -EINTR; honours WH__ALL. Touches nothing but *op's arguments. Thread: any. */
+int64_t wh__op_execute(struct wh__op *op, void **ret_ptr);
+
+/* engine/attempt.c: one non-blocking try of a waiting operation; -EAGAIN: park it until wh__op_events() are ready.
+ * Advances op->done for WH__ALL. *ret_ptr: the payload (a pooled buffer). Thread: loop, or the blocked
+ * thread of the threads engine (which hands in the pooled buffer beforehand). */
+int64_t wh__op_attempt(struct wh__op *op, void **ret_ptr);
+int wh__op_events(const struct wh__op *op); /* POLLIN or POLLOUT, or what WH__OP_READY asks */
+
+#endif

@@ -1,0 +1,116 @@
+/* src/runtime/op.h -- a slot: the operation behind a future.
+ *
+ * Depends on: whilst.h.  Used by: runtime, engines, io.
+ * Thread: loop, except where a worker is said to own the slot.
+ * Memory: slots live in chunks owned by the loop and never move; 128 bytes, two cache lines.
+ *
+ * Life: FREE -> PENDING -> DONE -> FREE. The generation rises when a slot is freed, so that a stale
+ * future is told by comparing. A slot whose generation would wrap is retired.
+ */
+#ifndef WH_RUNTIME_OP_H
+#define WH_RUNTIME_OP_H
+
+#include "whilst/whilst.h"
+
+enum wh__state { WH__FREE, WH__PENDING, WH__DONE };
+
+/* Who learns of the completion. */
+enum wh__consumer {
+	WH__CONSUMER_NONE,    /* nobody yet: the result stays in the slot */
+	WH__CONSUMER_THEN,    /* callback(loop, res, arg), queued in completion order */
+	WH__CONSUMER_AWAIT,   /* a wh_await() of the loop's thread or of another: arg is its waiter */
+	WH__CONSUMER_PARENT,  /* a combinator: parent, index */
+	WH__CONSUMER_DROP,    /* dispose of the result, free the slot */
+	WH__CONSUMER_INTERNAL /* callback is called at once, inline: runtime and engines only, no user code */
+};
+
+enum wh__opcode {
+	/* no engine: */
+	WH__OP_PROMISE, WH__OP_TIMER, WH__OP_MARK_WAIT, WH__OP_ALL, WH__OP_ALL_SETTLED, WH__OP_ANY,
+	WH__OP_DEADLINE, WH__OP_INNER /* a composed operation of src/io, completed by its own code */,
+	/* files: wh__op_execute() can run each on any thread */
+	WH__OP_OPEN, WH__OP_CLOSE, WH__OP_PREAD, WH__OP_PWRITE, WH__OP_FSYNC, WH__OP_TRUNCATE,
+	WH__OP_ALLOCATE, WH__OP_SIZE, WH__OP_LOCK, WH__OP_RENAME, WH__OP_UNLINK, WH__OP_MKDIR,
+	WH__OP_LIST, WH__OP_DISK_FREE,
+	WH__OP_WORK,
+	/* what may wait for ever: tried without blocking, then parked until ready */
+	WH__OP_READ, WH__OP_WRITE, WH__OP_ACCEPT, WH__OP_CONNECT, WH__OP_RECV, WH__OP_RECV_BUF,
+	WH__OP_SEND, WH__OP_SENDV, WH__OP_READY,
+	WH__OP__MAX
+};
+
+enum wh__op_flags {
+	WH__BORROWS = 1 << 0,    /* buf is the caller's memory: wh_drop() refuses while pending */
+	WH__ALL = 1 << 1,        /* go on until len bytes, end of file or an error; done counts */
+	WH__CANCELLED = 1 << 2,  /* wh_cancel() was called */
+	WH__DATA_ONLY = 1 << 3,  /* WH__OP_FSYNC: fdatasync */
+	WH__OWNS_BUF = 1 << 4,   /* buf (path, iovec copy) was malloc'ed by the runtime; freed at completion */
+	WH__AT_WORKER = 1 << 5,  /* queued at or owned by a worker pool */
+};
+
+struct wh__op {
+	uint32_t generation;
+	uint8_t state;     /* enum wh__state */
+	uint8_t consumer;  /* enum wh__consumer */
+	uint8_t opcode;    /* enum wh__opcode */
+	uint8_t flags;     /* enum wh__op_flags */
+	uint32_t slot;     /* own index */
+	int32_t fd;
+	/* arguments; after completion: result */
+	union {
+		void *buf;         /* bytes, path, struct sockaddr, struct iovec */
+		void *ptr;         /* result */
+	};
+	union {
+		uint64_t len;      /* bytes; flags of open */
+		uint64_t done_at;
+	};
+	union {
+		uint64_t off;      /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
+		void *second;
+		int64_t at;
+	};
+	union {
+		uint64_t done;     /* bytes so far while WH__ALL goes on */
+		int64_t n;         /* result */
+	};
+	/* links: of the engine while pending, of the ready queue when done */
+	struct wh__op *next, *prev;
+	/* consumer */
+	union {
+		wh_callback *callback;
+		struct wh__op *parent;
+	};
+	union {
+		void *arg;
+		uint64_t index;
+	};
+	wh_disposer *dispose;      /* of a successful result that is dropped; NULL: nothing to free */
+	void *dispose_arg;
+	wh_loop *loop;             /* constant for the life of the chunk */
+	union {
+		void *engine_data;     /* the engine's own while pending */
+		int64_t (*work)(void *);
+	};
+};
+
+_Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
+
+/* wh__op_new() - a pending slot with loop, slot and opcode set and the rest zero; NULL: at the limit or no memory. */
+struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode);
+
+/* wh__op_future() - the value that names the slot. */
+wh_future wh__op_future(const struct wh__op *op);
+
+/* wh__op_find() - the slot of f on its loop; NULL when stale. Thread: loop. */
+struct wh__op *wh__op_find(wh_loop *loop, wh_future f);
+
+/* wh__op_complete() - the one terminal event. The engine must not touch op afterwards. Frees what WH__OWNS_BUF
+ * says, stores the result, tells the consumer (callbacks are queued, never called here). Thread: loop. */
+void wh__op_complete(struct wh__op *op, int64_t n, void *ptr);
+
+/* wh__op_complete_from_worker() - the same from a worker thread: the result travels through the inbox and the
+ * loop is woken. The worker must not touch op afterwards. Thread: any. */
+void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr);
+
+#endif
