@@ -1,0 +1,74 @@
+# The front door. Meson and Ninja do the work: packagers need only `meson setup build && ninja -C build`.
+# Each target first looks whether the packages it needs are installed, installs what is missing (scripts/deps), and is
+# quick when nothing has changed.
+
+PREFIX ?= /usr/local
+# Where `make run` keeps its data.
+export WHILST_DATA ?= $(CURDIR)/whilst-data
+
+.DEFAULT_GOAL := all
+.PHONY: all deps run quick test test-long lint format bench symbols install clean help
+
+all:
+	@scripts/deps build
+	@scripts/build plain
+
+deps:
+	@scripts/deps build run test lint bench long
+	@echo "All packages are installed."
+
+run:
+	@scripts/deps build run
+	@scripts/build plain
+	@exec scripts/demo
+
+quick:
+	@scripts/deps build test
+	@scripts/test quick
+
+test:
+	@scripts/deps build test
+	@scripts/test gate
+
+test-long:
+	@scripts/deps build test long
+	@scripts/test long
+
+lint:
+	@scripts/deps build test lint
+	@scripts/lint
+
+format:
+	@scripts/deps lint
+	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+
+bench:
+	@scripts/deps build bench
+	@scripts/build plain
+	@bench/run $(BENCH)
+
+# The list of what the shared library exports, after a deliberate change to it.
+symbols:
+	@scripts/build plain
+	@scripts/check-symbols --update
+
+install:
+	@scripts/deps build
+	@scripts/build plain -Dprefix=$(abspath $(PREFIX))
+	@DESTDIR="$(DESTDIR)" meson install -C build --no-rebuild
+
+clean:
+	rm -rf build build-asan build-tsan build-clang build-lint
+
+help:
+	@echo "make             build (build/)"
+	@echo "make run         build, start the server with a real backend and workers, show what it does"
+	@echo "make quick       the tests that take seconds"
+	@echo "make test        what CI runs: all engines, plain and with sanitizers"
+	@echo "make test-long   everything, and valgrind"
+	@echo "make lint        layout, static analysis, layers, exported symbols"
+	@echo "make format      lay out all C files (clang-format 14)"
+	@echo "make bench       measure, beside the peers; BENCH='echo submit' chooses, BENCH=--help lists"
+	@echo "make install     PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
+	@echo "make deps        install all Debian packages that any target needs"
+	@echo "make clean       remove the build folders (not the data of make run)"
