@@ -92,6 +92,7 @@ struct wh__op {
 		void *engine_data;     /* the engine's own while pending */
 		int64_t (*work)(void *);
 	};
+	void (*run)(struct wh__op *op); /* what a worker is to do; NULL once one does it. Under the class's lock. */
 };
 
 _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
