@@ -38,7 +38,7 @@ char *wh__text_room_slow(struct wh__text *text, size_t len)
 
 	if (text->failed)
 		return NULL;
-	if (text->cap - text->len >= len)
+	if (text->data && text->cap - text->len >= len)
 		return text->data + text->len;
 	while (cap - text->len < len) {
 		if (cap > SIZE_MAX / 2) {

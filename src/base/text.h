@@ -36,7 +36,7 @@ char *wh__text_take(struct wh__text *text);
 char *wh__text_room_slow(struct wh__text *text, size_t len);
 static inline char *wh__text_room(struct wh__text *text, size_t len)
 {
-	if (text->cap - text->len >= len && !text->failed)
+	if (text->data && text->cap - text->len >= len && !text->failed)
 		return text->data + text->len;
 	return wh__text_room_slow(text, len);
 }
