@@ -44,7 +44,7 @@ format:
 
 bench:
 	@scripts/deps build bench
-	@scripts/build plain
+	@scripts/build plain -Dbench_peers=enabled
 	@bench/run $(BENCH)
 
 # The list of what the shared library exports, after a deliberate change to it.
