@@ -29,7 +29,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define WH_API __attribute__((visibility("default")))
+#define WH_API      __attribute__((visibility("default")))
 #define WH_MUST_USE __attribute__((warn_unused_result))
 #else
 #define WH_API
@@ -38,55 +38,60 @@ extern "C" {
 
 #define WH_NS_PER_US INT64_C(1000)
 #define WH_NS_PER_MS INT64_C(1000000)
-#define WH_NS_PER_S INT64_C(1000000000)
+#define WH_NS_PER_S  INT64_C(1000000000)
 
 /* Error codes of our own; see wh_strerror(). */
 enum {
-	WH_EHTTP_SYNTAX = 4097,  /* malformed HTTP message */
-	WH_EHTTP_TOO_LARGE,      /* a header section or body passed its limit */
-	WH_EHTTP_CLOSED,         /* the peer closed within a message */
-	WH_ESIM_POWER_CUT,       /* the simulated machine has lost power */
-	WH_EDAMAGED,             /* stored bytes do not match their checksum */
+	WH_EHTTP_SYNTAX = 4097, /* malformed HTTP message */
+	WH_EHTTP_TOO_LARGE,     /* a header section or body passed its limit */
+	WH_EHTTP_CLOSED,        /* the peer closed within a message */
+	WH_ESIM_POWER_CUT,      /* the simulated machine has lost power */
+	WH_EDAMAGED,            /* stored bytes do not match their checksum */
 };
 
-typedef struct wh_loop wh_loop;   /* one loop = one thread */
-typedef struct wh_mark wh_mark;   /* a rising value that can be waited for */
-typedef struct wh_sim wh_sim;     /* a simulated machine, see WH_SIM */
-typedef struct { uint64_t id; } wh_future;
-typedef struct { int64_t n; void *ptr; } wh_res;
+typedef struct wh_loop wh_loop; /* one loop = one thread */
+typedef struct wh_mark wh_mark; /* a rising value that can be waited for */
+typedef struct wh_sim wh_sim;   /* a simulated machine, see WH_SIM */
+typedef struct {
+	uint64_t id;
+} wh_future;
+typedef struct {
+	int64_t n;
+	void *ptr;
+} wh_res;
 
 typedef void wh_callback(wh_loop *loop, wh_res res, void *arg);
-typedef void wh_function(void *arg);                  /* posted and deferred calls */
-typedef int64_t wh_work_function(void *arg);          /* blocking work, on a worker thread */
-typedef void wh_disposer(wh_res res, void *arg);      /* frees a result that nobody consumed */
+typedef void wh_function(void *arg);             /* posted and deferred calls */
+typedef int64_t wh_work_function(void *arg);     /* blocking work, on a worker thread */
+typedef void wh_disposer(wh_res res, void *arg); /* frees a result that nobody consumed */
 enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR };
 typedef void wh_log_function(int level, const char *message, void *arg);
 
 /* ---- loops ------------------------------------------------------------------------------- */
 
 enum wh_engine {
-	WH_AUTO = 0,  /* $WHILST_ENGINE (sync, threads, epoll, uring), else uring if it works, else epoll */
-	WH_SYNC,      /* the loop's thread itself blocks in the call */
-	WH_THREADS,   /* a thread blocks and calls back */
-	WH_EPOLL,     /* readiness */
-	WH_URING,     /* completion */
-	WH_SIM,       /* deterministic: virtual time, simulated disk; needs .sim */
+	WH_AUTO = 0, /* $WHILST_ENGINE (sync, threads, epoll, uring), else uring if it works, else epoll */
+	WH_SYNC,     /* the loop's thread itself blocks in the call */
+	WH_THREADS,  /* a thread blocks and calls back */
+	WH_EPOLL,    /* readiness */
+	WH_URING,    /* completion */
+	WH_SIM,      /* deterministic: virtual time, simulated disk; needs .sim */
 };
 
 /* All-zero means defaults. Fields may be added at the end. */
 struct wh_loop_options {
-	int engine;                   /* enum wh_engine */
-	uint32_t futures_max;         /* live futures, default and maximum 4,194,303; beyond: -EAGAIN */
-	uint32_t file_workers_max;    /* threads for file calls that would block, default 8 */
-	uint32_t work_workers_max;    /* threads for wh_work(), default 8 */
-	uint32_t sync_workers_max;    /* threads for wh_fsync(), default 2 */
-	uint32_t socket_threads_max;  /* WH_THREADS: blocked socket operations, default 1,024 */
-	uint32_t buffer_bytes;        /* size of a pooled buffer, default 16,384 */
-	uint32_t buffers_max;         /* pooled buffers, default 65,536; beyond: -ENOBUFS */
-	uint32_t ring_entries;        /* WH_URING: submission entries, default 1,024 (shrinks to fit) */
-	const char *name;             /* borrowed for the call; for messages and thread names */
-	wh_sim *sim;                  /* WH_SIM: the machine this loop runs on; borrowed */
-	wh_log_function *log;         /* notices (engine fall-back); NULL: silent */
+	int engine;                  /* enum wh_engine */
+	uint32_t futures_max;        /* live futures, default and maximum 4,194,303; beyond: -EAGAIN */
+	uint32_t file_workers_max;   /* threads for file calls that would block, default 8 */
+	uint32_t work_workers_max;   /* threads for wh_work(), default 8 */
+	uint32_t sync_workers_max;   /* threads for wh_fsync(), default 2 */
+	uint32_t socket_threads_max; /* WH_THREADS: blocked socket operations, default 1,024 */
+	uint32_t buffer_bytes;       /* size of a pooled buffer, default 16,384 */
+	uint32_t buffers_max;        /* pooled buffers, default 65,536; beyond: -ENOBUFS */
+	uint32_t ring_entries;       /* WH_URING: submission entries, default 1,024 (shrinks to fit) */
+	const char *name;            /* borrowed for the call; for messages and thread names */
+	wh_sim *sim;                 /* WH_SIM: the machine this loop runs on; borrowed */
+	wh_log_function *log;        /* notices (engine fall-back); NULL: silent */
 	void *log_arg;
 };
 
@@ -131,12 +136,12 @@ WH_API int wh_post(wh_loop *loop, wh_function *fn, void *arg) WH_MUST_USE;
  * Thread: loop. Result 0, or -ENOMEM. */
 WH_API int wh_defer(wh_loop *loop, wh_function *fn, void *arg) WH_MUST_USE;
 
-WH_API int64_t wh_now(const wh_loop *loop);       /* CLOCK_MONOTONIC when this batch of callbacks began */
-WH_API int64_t wh_clock(const wh_loop *loop);     /* CLOCK_MONOTONIC, read anew */
-WH_API int64_t wh_wall_now(const wh_loop *loop);  /* CLOCK_REALTIME, ns since 1970 */
+WH_API int64_t wh_now(const wh_loop *loop);      /* CLOCK_MONOTONIC when this batch of callbacks began */
+WH_API int64_t wh_clock(const wh_loop *loop);    /* CLOCK_MONOTONIC, read anew */
+WH_API int64_t wh_wall_now(const wh_loop *loop); /* CLOCK_REALTIME, ns since 1970 */
 WH_API void wh_random(wh_loop *loop, void *ret_bytes, size_t len); /* getrandom(2); seeded in WH_SIM */
 WH_API const char *wh_engine_name(const wh_loop *loop);
-WH_API const char *wh_strerror(int64_t error);    /* error or -error; static text */
+WH_API const char *wh_strerror(int64_t error); /* error or -error; static text */
 WH_API const char *wh_version(void);
 
 /* ---- futures: consume (exactly one of these) --------------------------------------------- */
@@ -161,23 +166,24 @@ WH_API int wh_drop(wh_future f);
 
 /* ---- futures: look and ask --------------------------------------------------------------- */
 
-WH_API bool wh_done(wh_future f);      /* complete (or stale)? Thread: loop. */
-WH_API void wh_cancel(wh_future f);    /* a request; f still completes exactly once, with its true
-					  result or -ECANCELED. Thread: loop. Harmless when stale. */
+WH_API bool wh_done(wh_future f); /* complete (or stale)? Thread: loop. */
+/* a request; f still completes exactly once, with its true result or -ECANCELED. Thread: loop. Harmless when
+ * stale. */
+WH_API void wh_cancel(wh_future f);
 
 /* ---- futures: combine --------------------------------------------------------------------
  * Combinators consume their inputs and complete only when every input has. fs is copied. ret, n
  * results in the order of fs, is borrowed until completion; NULL disposes of the results. A stale input
  * counts as -ESTALE. */
 
+/* n = 0, or the first error (the rest is cancelled) */
 WH_API wh_future wh_all(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
-		/* n = 0, or the first error (the rest is cancelled) */
+/* n = how many succeeded; nothing is cancelled */
 WH_API wh_future wh_all_settled(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
-		/* n = how many succeeded; nothing is cancelled */
+/* n = index of the first to succeed (the rest is cancelled), or the last error */
 WH_API wh_future wh_any(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
-		/* n = index of the first to succeed (the rest is cancelled), or the last error */
+/* f's true result if there is one; -ETIMEDOUT when f was cancelled because at passed */
 WH_API wh_future wh_deadline(wh_future f, int64_t at);
-		/* f's true result if there is one; -ETIMEDOUT when f was cancelled because at passed */
 
 /* ---- futures: make ----------------------------------------------------------------------- */
 
@@ -200,49 +206,61 @@ WH_API wh_future wh_sleep_until(wh_loop *loop, int64_t at);
 /* ---- marks: a rising 64-bit value with any number of waiters ------------------------------ */
 
 WH_API int wh_mark_open(wh_loop *loop, wh_mark **ret, uint64_t value) WH_MUST_USE;
-WH_API void wh_mark_raise(wh_mark *mark, uint64_t value);   /* any thread; lower values are ignored */
-WH_API uint64_t wh_mark_read(const wh_mark *mark);          /* any thread */
-WH_API wh_future wh_mark_wait(wh_mark *mark, uint64_t value); /* n = 0 once value is reached; complete
-								 already if it is. Thread: loop. */
-WH_API void wh_mark_fail(wh_mark *mark, int64_t error);     /* all waits, present and to come, fail */
-WH_API wh_mark *wh_mark_close(wh_mark *mark);               /* waits end with -ECANCELED; NULL */
+WH_API void wh_mark_raise(wh_mark *mark, uint64_t value); /* any thread; lower values are ignored */
+WH_API uint64_t wh_mark_read(const wh_mark *mark);        /* any thread */
+/* n = 0 once value is reached; complete already if it is. Thread: loop. */
+WH_API wh_future wh_mark_wait(wh_mark *mark, uint64_t value);
+WH_API void wh_mark_fail(wh_mark *mark, int64_t error); /* all waits, present and to come, fail */
+WH_API wh_mark *wh_mark_close(wh_mark *mark);           /* waits end with -ECANCELED; NULL */
 
 /* ---- pooled buffers ---------------------------------------------------------------------- */
 
 struct wh_buf {
-	uint8_t *data;  /* first byte of content */
-	uint32_t len;   /* bytes of content */
-	uint32_t cap;   /* bytes from data on */
+	uint8_t *data; /* first byte of content */
+	uint32_t len;  /* bytes of content */
+	uint32_t cap;  /* bytes from data on */
 };
-WH_API struct wh_buf *wh_buf_get(wh_loop *loop);        /* NULL at buffers_max: back-pressure */
-WH_API struct wh_buf *wh_buf_put(struct wh_buf *buf);   /* returns NULL, accepts NULL. Thread: loop. */
+WH_API struct wh_buf *wh_buf_get(wh_loop *loop);      /* NULL at buffers_max: back-pressure */
+WH_API struct wh_buf *wh_buf_put(struct wh_buf *buf); /* returns NULL, accepts NULL. Thread: loop. */
 
 /* ---- files -------------------------------------------------------------------------------
  * Paths are copied. Short reads and writes are possible except where "all" is said. A descriptor on
  * which operations were started is closed with wh_close(), never with close(2). */
 
-WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode); /* n = descriptor; openat(2), O_CLOEXEC added */
-WH_API wh_future wh_close(wh_loop *loop, int fd);  /* first cancels every operation on fd, completes after them */
-WH_API wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);  /* borrows buf; n = bytes, 0 = end of file */
-WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);  /* borrows buf; n = bytes */
-WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);   /* n < len only at end of file */
-WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);  /* n = len or an error */
-WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);   /* pipes, terminals, files at their offset */
+/* n = descriptor; openat(2), O_CLOEXEC added */
+WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode);
+/* first cancels every operation on fd, completes after them */
+WH_API wh_future wh_close(wh_loop *loop, int fd);
+/* borrows buf; n = bytes, 0 = end of file */
+WH_API wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
+/* borrows buf; n = bytes */
+WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
+/* n < len only at end of file */
+WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
+/* n = len or an error */
+WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
+/* pipes, terminals, files at their offset */
+WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);
 WH_API wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len);
-WH_API wh_future wh_fsync(wh_loop *loop, int fd, bool data_only);         /* fsync(2), fdatasync(2); directories too */
-WH_API wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len);        /* ftruncate(2) */
-WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len);  /* fallocate(2), mode 0 */
-WH_API wh_future wh_size(wh_loop *loop, int fd);                          /* n = bytes of the file */
-WH_API wh_future wh_lock(wh_loop *loop, int fd);     /* whole file, exclusive, never waits: -EAGAIN when held; flock(2) */
-WH_API wh_future wh_rename(wh_loop *loop, const char *from, const char *to);  /* rename(2); durable after wh_fsync() of the directory */
+/* fsync(2), fdatasync(2); directories too */
+WH_API wh_future wh_fsync(wh_loop *loop, int fd, bool data_only);
+WH_API wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len);               /* ftruncate(2) */
+WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len); /* fallocate(2), mode 0 */
+WH_API wh_future wh_size(wh_loop *loop, int fd);                                 /* n = bytes of the file */
+/* whole file, exclusive, never waits: -EAGAIN when held; flock(2) */
+WH_API wh_future wh_lock(wh_loop *loop, int fd);
+/* rename(2); durable after wh_fsync() of the directory */
+WH_API wh_future wh_rename(wh_loop *loop, const char *from, const char *to);
 WH_API wh_future wh_unlink(wh_loop *loop, const char *path);
 WH_API wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode);
-WH_API wh_future wh_list(wh_loop *loop, const char *path);  /* n = names; ptr = struct wh_names *, given: wh_names_free() */
-WH_API wh_future wh_disk_free(wh_loop *loop, int fd);       /* n = bytes an unprivileged user may still write; fstatvfs(3) */
+/* n = names; ptr = struct wh_names *, given: wh_names_free() */
+WH_API wh_future wh_list(wh_loop *loop, const char *path);
+/* n = bytes an unprivileged user may still write; fstatvfs(3) */
+WH_API wh_future wh_disk_free(wh_loop *loop, int fd);
 
 struct wh_names {
 	size_t count;
-	const char **names;  /* sorted bytewise; "." and ".." left out */
+	const char **names; /* sorted bytewise; "." and ".." left out */
 };
 WH_API struct wh_names *wh_names_free(struct wh_names *names);
 
@@ -259,57 +277,62 @@ WH_API int64_t wh_fsync_blocking(wh_loop *loop, int fd, bool data_only);
  * close-on-exec. */
 
 struct wh_listen_options {
-	int backlog;          /* default 4,096 */
-	bool reuse_port;      /* SO_REUSEPORT */
-	mode_t unix_mode;     /* UNIX sockets: permissions, default 0600 */
+	int backlog;      /* default 4,096 */
+	bool reuse_port;  /* SO_REUSEPORT */
+	mode_t unix_mode; /* UNIX sockets: permissions, default 0600 */
 };
+/* descriptor or -errno; never waits. A UNIX socket file that nobody listens on is replaced. */
 WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
-		     const struct wh_listen_options *options) WH_MUST_USE; /* descriptor or -errno; never waits.
-		     A UNIX socket file that nobody listens on is replaced. */
-WH_API wh_future wh_accept(wh_loop *loop, int fd);      /* n = descriptor (closed if dropped) */
-WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len); /* n = descriptor of a
-		     new stream socket (closed if dropped); address is copied */
-WH_API wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len);          /* borrows buf */
-WH_API wh_future wh_recv_buf(wh_loop *loop, int fd);    /* ptr = a pooled buffer with n bytes, given: wh_buf_put();
-		     at the end n = 0 and ptr = NULL. An idle connection holds none. */
-WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);     /* borrows; may be short */
-WH_API wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len); /* borrows; n = len or an error */
-WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count); /* borrows bytes, copies iov (<= 16) */
+                     const struct wh_listen_options *options) WH_MUST_USE;
+WH_API wh_future wh_accept(wh_loop *loop, int fd); /* n = descriptor (closed if dropped) */
+/* n = descriptor of a new stream socket (closed if dropped); address is copied */
+WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len);
+WH_API wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len); /* borrows buf */
+/* ptr = a pooled buffer with n bytes, given: wh_buf_put(); at the end n = 0 and ptr = NULL. An idle connection
+ * holds none. */
+WH_API wh_future wh_recv_buf(wh_loop *loop, int fd);
+/* borrows; may be short */
+WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);
+/* borrows; n = len or an error */
+WH_API wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len);
+/* borrows bytes, copies iov (<= 16) */
+WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count);
 WH_API int wh_shutdown(wh_loop *loop, int fd, int how);
-WH_API wh_future wh_ready(wh_loop *loop, int fd, int events); /* POLLIN/POLLOUT; n = events that are ready, for
-		     foreign descriptors (libpq, c-ares) */
+/* events: POLLIN, POLLOUT; n = those that are ready. For foreign descriptors (libpq, c-ares). */
+WH_API wh_future wh_ready(wh_loop *loop, int fd, int events);
 
 /* ---- signals and processes --------------------------------------------------------------- */
 
-WH_API wh_future wh_signal(wh_loop *loop, int signal_number);  /* n = signal_number at its next delivery. While a wait
-		     exists, or one has existed, the default action is off. */
+/* n = signal_number at its next delivery. While a wait exists, or one has existed, the default action is off. */
+WH_API wh_future wh_signal(wh_loop *loop, int signal_number);
 
 struct wh_spawn_options {
-	const char *const *argv;   /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
-	const char *const *environment; /* NULL: ours */
-	const char *directory;     /* NULL: ours */
-	bool pipe_in, pipe_out, pipe_err;  /* else inherited; a pipe not wanted may be /dev/null: see null_* */
+	const char *const *argv; /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
+	const char *const *environment;   /* NULL: ours */
+	const char *directory;            /* NULL: ours */
+	bool pipe_in, pipe_out, pipe_err; /* else inherited; a pipe not wanted may be /dev/null: see null_* */
 	bool null_in, null_out, null_err;
-	bool new_group;            /* own process group: a terminal's Ctrl-C does not reach it */
+	bool new_group; /* own process group: a terminal's Ctrl-C does not reach it */
 };
 struct wh_child {
 	pid_t pid;
-	int in, out, err;          /* our ends of the pipes, non-blocking; -1 when not asked for; close with wh_close() */
+	/* our ends of the pipes, non-blocking; -1 when not asked for; close with wh_close() */
+	int in, out, err;
 };
+/* posix_spawnp(3); 0 or -errno */
 WH_API int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_child *ret) WH_MUST_USE;
-		     /* posix_spawnp(3); 0 or -errno */
-WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid);  /* n = wait status as of waitpid(2); reaps it */
+WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid); /* n = wait status as of waitpid(2); reaps it */
 
 /* ---- to see inside ----------------------------------------------------------------------- */
 
 struct wh_stats {
-	uint64_t started, completed, failed, cancelled;  /* operations since the loop was opened */
+	uint64_t started, completed, failed, cancelled; /* operations since the loop was opened */
 	uint64_t in_flight;
 	uint64_t turns, turn_ns_max;
-	uint64_t threads;                                /* worker threads now */
+	uint64_t threads; /* worker threads now */
 	uint64_t file_syncs;
 };
-WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret);  /* Thread: loop. */
+WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret); /* Thread: loop. */
 
 /* ---- simulation --------------------------------------------------------------------------
  * A wh_sim is a machine: a clock, a disk and a source of randomness, all decided by the seed. Loops
@@ -317,23 +340,27 @@ WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret);  /* Thread: loo
 
 struct wh_sim_options {
 	uint64_t seed;
-	uint64_t crash_at_io;      /* power is cut at the k-th disk call (1 = first), before it has effect; 0: never */
-	uint64_t fail_at_io;       /* the k-th disk call fails with fail_error; 0: never */
-	int fail_error;            /* positive errno */
-	bool fail_from_then_on;    /* not once but for ever */
-	uint64_t disk_bytes;       /* capacity, 0: unlimited; beyond: -ENOSPC */
+	/* power is cut at the k-th disk call (1 = first), before it has effect; 0: never */
+	uint64_t crash_at_io;
+	uint64_t fail_at_io;    /* the k-th disk call fails with fail_error; 0: never */
+	int fail_error;         /* positive errno */
+	bool fail_from_then_on; /* not once but for ever */
+	uint64_t disk_bytes;    /* capacity, 0: unlimited; beyond: -ENOSPC */
 };
-enum wh_sim_damage {           /* what becomes of a 512-byte sector written but not synced when power is cut */
-	WH_SIM_RANDOM = 0,     /* one of the below for each sector, by the seed */
-	WH_SIM_KEEP_NEW, WH_SIM_KEEP_OLD, WH_SIM_ZERO, WH_SIM_GARBAGE,
+enum wh_sim_damage { /* what becomes of a 512-byte sector written but not synced when power is cut */
+	             WH_SIM_RANDOM = 0, /* one of the below for each sector, by the seed */
+	             WH_SIM_KEEP_NEW,
+	             WH_SIM_KEEP_OLD,
+	             WH_SIM_ZERO,
+	             WH_SIM_GARBAGE,
 };
 WH_API int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options) WH_MUST_USE;
-WH_API void wh_sim_power_cut(wh_sim *sim);     /* from now on every operation gives -WH_ESIM_POWER_CUT */
+WH_API void wh_sim_power_cut(wh_sim *sim); /* from now on every operation gives -WH_ESIM_POWER_CUT */
 WH_API bool wh_sim_has_power(const wh_sim *sim);
 /* After a cut and after all its loops are closed: the machine starts again, disk as power left it. options: new
  * faults and a new seed for what follows, NULL for none. damage: enum wh_sim_damage. */
 WH_API int wh_sim_restart(wh_sim *sim, const struct wh_sim_options *options, int damage) WH_MUST_USE;
-WH_API uint64_t wh_sim_io_count(const wh_sim *sim);   /* disk calls since start: bounds for crash_at_io */
+WH_API uint64_t wh_sim_io_count(const wh_sim *sim); /* disk calls since start: bounds for crash_at_io */
 WH_API wh_sim *wh_sim_close(wh_sim *sim);
 
 #ifdef __cplusplus

@@ -49,7 +49,8 @@ struct wh__engine {
 	int64_t (*execute)(struct wh__op *op, void **ret_ptr);
 };
 
-extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring, wh__engine_sim;
+extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,
+	wh__engine_sim;
 
 /* engine/execute.c: the blocking system call of a file or work operation; result n, and the payload in *ret_ptr.
  * Retries -EINTR; honours WH__ALL. Touches nothing but *op's arguments. Thread: any. */

@@ -31,16 +31,16 @@ struct wh__message {
 struct wh_loop {
 	const struct wh__engine *engine;
 	void *engine_state;
-	uint32_t number;               /* 1..1023 in the registry */
+	uint32_t number; /* 1..1023 in the registry */
 	bool in_callback, running, closing, started_thread;
 	pthread_t thread;
-	pid_t pid;                     /* of the process that opened it: a forked child may not use it */
+	pid_t pid; /* of the process that opened it: a forked child may not use it */
 
 	/* slots */
 	struct wh__op *chunks[WH__CHUNKS_MAX];
 	struct wh__op *free_slots;
 	uint32_t slots_made, slots_max;
-	uint32_t pending_count;        /* slots that are PENDING, or DONE with a callback due */
+	uint32_t pending_count; /* slots that are PENDING, or DONE with a callback due */
 
 	/* due */
 	struct wh__queue ready;
@@ -49,9 +49,9 @@ struct wh_loop {
 	int64_t now;
 
 	/* shared: any thread */
-	_Atomic(struct wh__message *) inbox;       /* calls, newest first */
-	_Atomic(struct wh__op *) inbox_ops;        /* operations completed by workers, newest first */
-	atomic_int wake_state;                     /* asleep, awake, woken: see inbox.c */
+	_Atomic(struct wh__message *) inbox; /* calls, newest first */
+	_Atomic(struct wh__op *) inbox_ops;  /* operations completed by workers, newest first */
+	atomic_int wake_state;               /* asleep, awake, woken: see inbox.c */
 	atomic_bool stop;
 
 	struct wh__workers *workers[WH__WORKERS__MAX]; /* NULL until first needed */

@@ -26,53 +26,77 @@ enum wh__consumer {
 
 enum wh__opcode {
 	/* no engine: */
-	WH__OP_PROMISE, WH__OP_TIMER, WH__OP_MARK_WAIT, WH__OP_ALL, WH__OP_ALL_SETTLED, WH__OP_ANY,
-	WH__OP_DEADLINE, WH__OP_INNER /* a composed operation of src/io, completed by its own code */,
+	WH__OP_PROMISE,
+	WH__OP_TIMER,
+	WH__OP_MARK_WAIT,
+	WH__OP_ALL,
+	WH__OP_ALL_SETTLED,
+	WH__OP_ANY,
+	WH__OP_DEADLINE,
+	WH__OP_INNER /* a composed operation of src/io, completed by its own code */,
 	/* files: wh__op_execute() can run each on any thread */
-	WH__OP_OPEN, WH__OP_CLOSE, WH__OP_PREAD, WH__OP_PWRITE, WH__OP_FSYNC, WH__OP_TRUNCATE,
-	WH__OP_ALLOCATE, WH__OP_SIZE, WH__OP_LOCK, WH__OP_RENAME, WH__OP_UNLINK, WH__OP_MKDIR,
-	WH__OP_LIST, WH__OP_DISK_FREE,
+	WH__OP_OPEN,
+	WH__OP_CLOSE,
+	WH__OP_PREAD,
+	WH__OP_PWRITE,
+	WH__OP_FSYNC,
+	WH__OP_TRUNCATE,
+	WH__OP_ALLOCATE,
+	WH__OP_SIZE,
+	WH__OP_LOCK,
+	WH__OP_RENAME,
+	WH__OP_UNLINK,
+	WH__OP_MKDIR,
+	WH__OP_LIST,
+	WH__OP_DISK_FREE,
 	WH__OP_WORK,
 	/* what may wait for ever: tried without blocking, then parked until ready */
-	WH__OP_READ, WH__OP_WRITE, WH__OP_ACCEPT, WH__OP_CONNECT, WH__OP_RECV, WH__OP_RECV_BUF,
-	WH__OP_SEND, WH__OP_SENDV, WH__OP_READY,
+	WH__OP_READ,
+	WH__OP_WRITE,
+	WH__OP_ACCEPT,
+	WH__OP_CONNECT,
+	WH__OP_RECV,
+	WH__OP_RECV_BUF,
+	WH__OP_SEND,
+	WH__OP_SENDV,
+	WH__OP_READY,
 	WH__OP__MAX
 };
 
 enum wh__op_flags {
-	WH__BORROWS = 1 << 0,    /* buf is the caller's memory: wh_drop() refuses while pending */
-	WH__ALL = 1 << 1,        /* go on until len bytes, end of file or an error; done counts */
-	WH__CANCELLED = 1 << 2,  /* wh_cancel() was called */
-	WH__DATA_ONLY = 1 << 3,  /* WH__OP_FSYNC: fdatasync */
-	WH__OWNS_BUF = 1 << 4,   /* buf (path, iovec copy) was malloc'ed by the runtime; freed at completion */
-	WH__AT_WORKER = 1 << 5,  /* queued at or owned by a worker pool */
+	WH__BORROWS = 1 << 0,   /* buf is the caller's memory: wh_drop() refuses while pending */
+	WH__ALL = 1 << 1,       /* go on until len bytes, end of file or an error; done counts */
+	WH__CANCELLED = 1 << 2, /* wh_cancel() was called */
+	WH__DATA_ONLY = 1 << 3, /* WH__OP_FSYNC: fdatasync */
+	WH__OWNS_BUF = 1 << 4,  /* buf (path, iovec copy) was malloc'ed by the runtime; freed at completion */
+	WH__AT_WORKER = 1 << 5, /* queued at or owned by a worker pool */
 };
 
 struct wh__op {
 	uint32_t generation;
-	uint8_t state;     /* enum wh__state */
-	uint8_t consumer;  /* enum wh__consumer */
-	uint8_t opcode;    /* enum wh__opcode */
-	uint8_t flags;     /* enum wh__op_flags */
-	uint32_t slot;     /* own index */
+	uint8_t state;    /* enum wh__state */
+	uint8_t consumer; /* enum wh__consumer */
+	uint8_t opcode;   /* enum wh__opcode */
+	uint8_t flags;    /* enum wh__op_flags */
+	uint32_t slot;    /* own index */
 	int32_t fd;
 	/* arguments; after completion: result */
 	union {
-		void *buf;         /* bytes, path, struct sockaddr, struct iovec */
-		void *ptr;         /* result */
+		void *buf; /* bytes, path, struct sockaddr, struct iovec */
+		void *ptr; /* result */
 	};
 	union {
-		uint64_t len;      /* bytes; flags of open */
+		uint64_t len; /* bytes; flags of open */
 		uint64_t done_at;
 	};
 	union {
-		uint64_t off;      /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
+		uint64_t off; /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
 		void *second;
 		int64_t at;
 	};
 	union {
-		uint64_t done;     /* bytes so far while WH__ALL goes on */
-		int64_t n;         /* result */
+		uint64_t done; /* bytes so far while WH__ALL goes on */
+		int64_t n;     /* result */
 	};
 	/* links: of the engine while pending, of the ready queue when done */
 	struct wh__op *next, *prev;
@@ -85,14 +109,15 @@ struct wh__op {
 		void *arg;
 		uint64_t index;
 	};
-	wh_disposer *dispose;      /* of a successful result that is dropped; NULL: nothing to free */
+	wh_disposer *dispose; /* of a successful result that is dropped; NULL: nothing to free */
 	void *dispose_arg;
-	wh_loop *loop;             /* constant for the life of the chunk */
+	wh_loop *loop; /* constant for the life of the chunk */
 	union {
-		void *engine_data;     /* the engine's own while pending */
+		void *engine_data; /* the engine's own while pending */
 		int64_t (*work)(void *);
 	};
-	void (*run)(struct wh__op *op); /* what a worker is to do; NULL once one does it. Under the class's lock. */
+	/* what a worker is to do; NULL once one does it. Under the class's lock. */
+	void (*run)(struct wh__op *op);
 };
 
 _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");

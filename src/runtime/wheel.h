@@ -11,15 +11,15 @@
 enum { WH__WHEEL_SLOTS = 64, WH__WHEEL_LEVELS = 8 };
 
 struct wh__wheel {
-	int64_t tick;                   /* of the last advance; a tick is 2^16 ns (65.5 us) */
+	int64_t tick; /* of the last advance; a tick is 2^16 ns (65.5 us) */
 	uint64_t occupied[WH__WHEEL_LEVELS];
 	struct wh__op *slots[WH__WHEEL_LEVELS][WH__WHEEL_SLOTS];
 	uint32_t armed_count;
 };
 
 void wh__wheel_init(struct wh__wheel *wheel, int64_t now);
-void wh__wheel_arm(struct wh__wheel *wheel, struct wh__op *op);      /* at op->at; in the past: the next advance */
-void wh__wheel_disarm(struct wh__wheel *wheel, struct wh__op *op);   /* op is armed */
+void wh__wheel_arm(struct wh__wheel *wheel, struct wh__op *op); /* at op->at; in the past: the next advance */
+void wh__wheel_disarm(struct wh__wheel *wheel, struct wh__op *op); /* op is armed */
 
 /* Takes out every timer with at <= now and calls fire(op), in the order of at as far as the tick tells. */
 void wh__wheel_advance(struct wh__wheel *wheel, int64_t now, void (*fire)(struct wh__op *op));
