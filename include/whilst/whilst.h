@@ -347,12 +347,13 @@ struct wh_sim_options {
 	bool fail_from_then_on; /* not once but for ever */
 	uint64_t disk_bytes;    /* capacity, 0: unlimited; beyond: -ENOSPC */
 };
-enum wh_sim_damage { /* what becomes of a 512-byte sector written but not synced when power is cut */
-	             WH_SIM_RANDOM = 0, /* one of the below for each sector, by the seed */
-	             WH_SIM_KEEP_NEW,
-	             WH_SIM_KEEP_OLD,
-	             WH_SIM_ZERO,
-	             WH_SIM_GARBAGE,
+/* What becomes of a 512-byte sector that was written but not synced when power is cut. */
+enum wh_sim_damage {
+	WH_SIM_RANDOM = 0, /* one of the below for each sector, by the seed */
+	WH_SIM_KEEP_NEW,
+	WH_SIM_KEEP_OLD,
+	WH_SIM_ZERO,
+	WH_SIM_GARBAGE,
 };
 WH_API int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options) WH_MUST_USE;
 WH_API void wh_sim_power_cut(wh_sim *sim); /* from now on every operation gives -WH_ESIM_POWER_CUT */
