@@ -38,6 +38,10 @@ struct wh__engine {
 	 * asleep (the inbox decides), so it need not be cheap. */
 	void (*wake)(wh_loop *loop);
 
+	/* returned() - a worker has run op, with this result: complete it, or go on with it. Called by the inbox on
+	 * the loop's thread. NULL: wh__op_complete(). */
+	void (*returned)(struct wh__op *op, int64_t n, void *ptr);
+
 	/* fini() - all operations are complete; free. */
 	void (*fini)(wh_loop *loop);
 
@@ -55,6 +59,19 @@ extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_e
 /* engine/execute.c: the blocking system call of a file or work operation; result n, and the payload in *ret_ptr.
  * Retries -EINTR; honours WH__ALL. Touches nothing but *op's arguments. Thread: any. */
 int64_t wh__op_execute(struct wh__op *op, void **ret_ptr);
+
+/* engine/offload.c, for engines whose loop thread must not block: a file or work operation goes to its class of
+ * workers; cached reads are done at once. Engines that use it have these two:
+ * .returned calls wh__offload_returned() for operations that were offloaded, and completes them after it;
+ * .close_fd calls wh__offload_holds_close() once nothing else is pending on the descriptor: true: a worker is still
+ * at the descriptor, and close_fd(op) is called again when it is not. */
+void wh__offload(struct wh__op *op);
+bool wh__offload_cancel(struct wh__op *op); /* true: it was queued and has been completed with -ECANCELED */
+void wh__offload_returned(struct wh__op *op);
+void wh__offload_fini(wh_loop *loop); /* from the engine's fini() */
+bool wh__offload_holds_close(struct wh__op *op);
+/* A read that the page cache can serve, without waiting: bytes (op->done is up to date) or -EAGAIN. */
+int64_t wh__offload_read_cached(struct wh__op *op);
 
 /* engine/attempt.c: one non-blocking try of a waiting operation; -EAGAIN: park it until wh__op_events() are ready.
  * Advances op->done for WH__ALL. *ret_ptr: the payload (a pooled buffer). Thread: loop, or the blocked

@@ -116,6 +116,7 @@ struct wh__op {
 		void *engine_data; /* the engine's own while pending */
 		int64_t (*work)(void *);
 	};
+	uint32_t engine_state; /* the engine's own while pending; zero at the start */
 	/* what a worker is to do; NULL once one does it. Under the class's lock. */
 	void (*run)(struct wh__op *op);
 };
