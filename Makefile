@@ -3,8 +3,6 @@
 # quick when nothing has changed.
 
 PREFIX ?= /usr/local
-# Where `make run` keeps its data.
-export WHILST_DATA ?= $(CURDIR)/whilst-data
 
 .DEFAULT_GOAL := all
 .PHONY: all deps run quick test test-long lint format bench symbols install clean help
@@ -20,7 +18,7 @@ deps:
 run:
 	@scripts/deps build run
 	@scripts/build plain
-	@exec scripts/demo
+	@exec scripts/demo $(DEMO)
 
 quick:
 	@scripts/deps build test
@@ -62,7 +60,7 @@ clean:
 
 help:
 	@echo "make             build (build/)"
-	@echo "make run         build, start the server with a real backend and workers, show what it does"
+	@echo "make run         build, start the server with a real backend and workers, show what it does; DEMO=--once ends after that"
 	@echo "make quick       the tests that take seconds"
 	@echo "make test        what CI runs: all engines, plain and with sanitizers"
 	@echo "make test-long   everything, and valgrind"
