@@ -24,7 +24,7 @@ char *wh__text_take(struct wh__text *text)
 		data = text->data;
 	} else {
 		data = malloc(text->len > 0 ? text->len : 1);
-		if (data && text->len > 0)
+		if (data && text->data)
 			memcpy(data, text->data, text->len);
 	}
 	*text = (struct wh__text){0};
@@ -52,7 +52,7 @@ char *wh__text_room_slow(struct wh__text *text, size_t len)
 		text->failed = true;
 		return NULL;
 	}
-	if (text->data == text->given && text->len > 0)
+	if (text->data && text->data == text->given)
 		memcpy(data, text->data, text->len);
 	text->data = data;
 	text->cap = cap;
