@@ -35,8 +35,8 @@ struct connection {
 	size_t in_len;
 	size_t out_left; /* bytes of the request train still to send */
 	uint32_t outstanding;
-	uint32_t first;	  /* ring of start times */
-	bool wants_out;	  /* registered for EPOLLOUT too */
+	uint32_t first;   /* ring of start times */
+	bool wants_out;   /* registered for EPOLLOUT too */
 	int64_t *started; /* pipeline entries */
 };
 
@@ -139,7 +139,7 @@ static void send_more(struct connection *c)
 {
 	while (c->out_left > 0) {
 		ssize_t n = send(c->fd, options.train + options.train_len - c->out_left, c->out_left,
-				 MSG_NOSIGNAL);
+		                 MSG_NOSIGNAL);
 		if (n < 0 && errno == EAGAIN)
 			break;
 		if (n < 0)
@@ -173,7 +173,7 @@ static void receive(struct connection *c)
 		return;
 	if (n <= 0) {
 		fprintf(stderr, "load: the server closed a connection%s%s\n", n < 0 ? ": " : "",
-			n < 0 ? strerror(errno) : "");
+		        n < 0 ? strerror(errno) : "");
 		exit(1);
 	}
 	c->in_len += (size_t)n;
@@ -292,10 +292,10 @@ static void run(struct connection *connections)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: load --connect ADDRESS:PORT|/PATH --protocol echo|line|http [--request FILE] "
-		"[--bytes N]\n"
-		"            [--connections N] [--pipeline N] [--seconds S] [--warmup S] [--per-request N]\n"
-		"            [--expect PREFIX] [--pid PID]...\n");
+	        "usage: load --connect ADDRESS:PORT|/PATH --protocol echo|line|http [--request FILE] "
+	        "[--bytes N]\n"
+	        "            [--connections N] [--pipeline N] [--seconds S] [--warmup S] [--per-request N]\n"
+	        "            [--expect PREFIX] [--pid PID]...\n");
 	return 2;
 }
 
@@ -303,9 +303,9 @@ int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"connect", 1, 0, 'c'}, {"protocol", 1, 0, 'p'},    {"request", 1, 0, 'r'},
-		{"bytes", 1, 0, 'b'},	{"connections", 1, 0, 'n'}, {"pipeline", 1, 0, 'd'},
-		{"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'},	    {"per-request", 1, 0, 'k'},
-		{"expect", 1, 0, 'e'},	{"pid", 1, 0, 'i'},	    {0}};
+		{"bytes", 1, 0, 'b'},   {"connections", 1, 0, 'n'}, {"pipeline", 1, 0, 'd'},
+		{"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'},      {"per-request", 1, 0, 'k'},
+		{"expect", 1, 0, 'e'},  {"pid", 1, 0, 'i'},         {0}};
 	const char *where = NULL, *request = NULL, *protocol = "";
 	size_t bytes = 128;
 	options.pipeline = options.connections = options.per_request = 1;

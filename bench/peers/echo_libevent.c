@@ -20,7 +20,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int len,
-		      void *arg)
+                      void *arg)
 {
 	(void)address;
 	(void)len;

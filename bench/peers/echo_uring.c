@@ -32,8 +32,8 @@ static void receive(int fd)
 int main(void)
 {
 	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-						  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
-					 .cq_entries = 8192};
+	                                          IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE,
+	                                 .cq_entries = 8192};
 	int listener = echo_listen(0), error = io_uring_queue_init_params(2048, &ring, &params);
 	if (error) {
 		fprintf(stderr, "echo_uring: %s\n", strerror(-error));
