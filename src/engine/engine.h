@@ -61,16 +61,15 @@ extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_e
 int64_t wh__op_execute(struct wh__op *op, void **ret_ptr);
 
 /* engine/offload.c, for engines whose loop thread must not block: a file or work operation goes to its class of
- * workers; cached reads are done at once. Engines that use it have these two:
- * .returned calls wh__offload_returned() for operations that were offloaded, and completes them after it;
- * .close_fd calls wh__offload_holds_close() once nothing else is pending on the descriptor: true: a worker is still
- * at the descriptor, and close_fd(op) is called again when it is not. */
+ * workers; reads of cached pages are done at once.
+ * .returned is wh__offload_returned(), or calls it for operations that were offloaded: it completes op.
+ * .close_fd asks wh__offload_holds_close() once nothing else is pending on the descriptor: true: a worker is still at
+ * it, and close_fd(op) will be called again when none is.  .fini calls wh__descriptors_fini() (descriptor.h). */
 void wh__offload(struct wh__op *op);
 bool wh__offload_cancel(struct wh__op *op); /* true: it was queued and has been completed with -ECANCELED */
-void wh__offload_returned(struct wh__op *op);
-void wh__offload_fini(wh_loop *loop); /* from the engine's fini() */
+void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr);
 bool wh__offload_holds_close(struct wh__op *op);
-/* A read that the page cache can serve, without waiting: bytes (op->done is up to date) or -EAGAIN. */
+/* A read that the page cache can serve, without waiting: bytes (op->done counts them), an error, or -EAGAIN. */
 int64_t wh__offload_read_cached(struct wh__op *op);
 
 /* engine/attempt.c: one non-blocking try of a waiting operation; -EAGAIN: park it until wh__op_events() are ready.

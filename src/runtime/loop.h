@@ -57,7 +57,7 @@ struct wh_loop {
 	struct wh__workers *workers[WH__WORKERS__MAX]; /* NULL until first needed */
 	uint32_t workers_max[WH__WORKERS__MAX];
 
-	struct wh__offloads *offloads; /* engine/offload.c; NULL until first needed */
+	struct wh__descriptors *descriptors; /* engine/descriptor.h; NULL until first needed */
 	struct wh__buffers *buffers;
 	struct wh_loop_options options;
 	struct wh_stats stats;

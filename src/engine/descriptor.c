@@ -1,0 +1,110 @@
+/* src/engine/descriptor.c -- see descriptor.h. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/descriptor.h"
+
+struct wh__descriptors {
+	uint32_t count;
+	struct wh__descriptor *entries;
+};
+
+static int grow(wh_loop *loop, int fd)
+{
+	/* A wild number must not make the table huge: only an open descriptor gets an entry. */
+	if (fd < 0 || fcntl(fd, F_GETFD) < 0)
+		return -EBADF;
+	if (!loop->descriptors) {
+		loop->descriptors = calloc(1, sizeof *loop->descriptors);
+		if (!loop->descriptors)
+			return -ENOMEM;
+	}
+	struct wh__descriptors *table = loop->descriptors;
+	uint32_t count = table->count ? table->count : 64;
+	while (count <= (uint32_t)fd)
+		count *= 2;
+	struct wh__descriptor *entries = reallocarray(table->entries, count, sizeof *entries);
+	if (!entries)
+		return -ENOMEM;
+	memset(entries + table->count, 0, (count - table->count) * sizeof *entries);
+	table->entries = entries;
+	table->count = count;
+	return 0;
+}
+
+struct wh__descriptor *wh__descriptor_look(wh_loop *loop, int fd)
+{
+	struct wh__descriptors *table = loop->descriptors;
+	if (!table || fd < 0 || (uint32_t)fd >= table->count)
+		return NULL;
+	return &table->entries[fd];
+}
+
+int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret)
+{
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	if (!descriptor) {
+		int error = grow(loop, fd);
+		if (error)
+			return error;
+		descriptor = wh__descriptor_look(loop, fd);
+	}
+	*ret = descriptor;
+	return 0;
+}
+
+void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op)
+{
+	op->prev = NULL;
+	op->next = descriptor->first;
+	if (op->next)
+		op->next->prev = op;
+	descriptor->first = op;
+}
+
+void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op)
+{
+	assert(op->prev || descriptor->first == op);
+	*(op->prev ? &op->prev->next : &descriptor->first) = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	op->next = op->prev = NULL;
+}
+
+enum direction { DIRECTION_NONE, DIRECTION_IN, DIRECTION_OUT };
+
+static enum direction direction(const struct wh__op *op)
+{
+	switch (op->opcode) {
+	case WH__OP_RECV:
+	case WH__OP_RECV_BUF:
+		return DIRECTION_IN;
+	case WH__OP_SEND:
+	case WH__OP_SENDV:
+		return DIRECTION_OUT;
+	default:
+		return DIRECTION_NONE;
+	}
+}
+
+bool wh__descriptor_busy(const struct wh__descriptor *descriptor, const struct wh__op *op)
+{
+	enum direction mine = direction(op);
+	if (mine == DIRECTION_NONE)
+		return false;
+	for (const struct wh__op *other = descriptor->first; other; other = other->next)
+		if (direction(other) == mine)
+			return true;
+	return false;
+}
+
+void wh__descriptors_fini(wh_loop *loop)
+{
+	if (loop->descriptors)
+		free(loop->descriptors->entries);
+	free(loop->descriptors);
+	loop->descriptors = NULL;
+}

@@ -1,0 +1,34 @@
+/* src/engine/descriptor.h -- what an engine knows of a file descriptor: the operations on it, and a close that waits.
+ *
+ * Used by: engines that hand operations to the kernel or to workers (threads, epoll, uring), offload.c.
+ * Thread: loop. Memory: one table for each loop, indexed by descriptor, grown on demand, freed by
+ * wh__descriptors_fini().
+ */
+#ifndef WH_ENGINE_DESCRIPTOR_H
+#define WH_ENGINE_DESCRIPTOR_H
+
+#include "runtime/loop.h"
+
+struct wh__descriptor {
+	struct wh__op *first;     /* operations on it that the engine holds, through next and prev */
+	struct wh__op *closing;   /* WH__OP_CLOSE, waits until nothing is pending */
+	uint32_t at_worker_count; /* operations on it at workers */
+	bool socket;              /* a socket operation succeeded in being started: closing does not block */
+	bool known_empty;         /* the last receive took all there was */
+};
+
+/* 0, -EBADF when fd is not open, -ENOMEM. The pointer is good until the next call. */
+int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret);
+
+/* The entry if there is one, else NULL. */
+struct wh__descriptor *wh__descriptor_look(wh_loop *loop, int fd);
+
+void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op);
+void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op);
+
+/* One receive and one send at a time: is there another of op's kind? */
+bool wh__descriptor_busy(const struct wh__descriptor *descriptor, const struct wh__op *op);
+
+void wh__descriptors_fini(wh_loop *loop);
+
+#endif

@@ -1,0 +1,139 @@
+/* src/engine/offload.c -- file and work operations on worker threads, for engines whose loop must not block.
+ *
+ * Reads that the page cache can serve are done at once: a thread hop costs some twenty times as much as the copy.
+ *
+ * Thread: loop; run() on a worker, which owns the operation meanwhile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include "engine/descriptor.h"
+
+/* More is copied by a worker: the loop must not stand still for milliseconds. */
+enum { INLINE_BYTES_MAX = 256 * 1024, DIRECT_ALIGNMENT = 512 };
+
+static enum wh__worker_class class_of(const struct wh__op *op)
+{
+	switch (op->opcode) {
+	case WH__OP_WORK:
+		return WH__WORKERS_WORK;
+	case WH__OP_FSYNC:
+		return WH__WORKERS_SYNC;
+	default:
+		return WH__WORKERS_FILES;
+	}
+}
+
+/* Does op keep its descriptor in use? The number of a WH__OP_CLOSE may name another file before it returns. */
+static bool uses_descriptor(const struct wh__op *op)
+{
+	switch (op->opcode) {
+	case WH__OP_PREAD:
+	case WH__OP_PWRITE:
+	case WH__OP_FSYNC:
+	case WH__OP_TRUNCATE:
+	case WH__OP_ALLOCATE:
+	case WH__OP_SIZE:
+	case WH__OP_LOCK:
+	case WH__OP_DISK_FREE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void run(struct wh__op *op)
+{
+	void *ptr = NULL;
+	int64_t n = wh__op_execute(op, &ptr);
+	wh__op_complete_from_worker(op, n, ptr);
+}
+
+/* With O_DIRECT, RWF_NOWAIT still waits for the disk. Only aligned requests can be direct. */
+static bool may_be_direct(const struct wh__op *op)
+{
+	if (((uintptr_t)op->buf | op->len | op->off) % DIRECT_ALIGNMENT != 0)
+		return false;
+	int flags = fcntl(op->fd, F_GETFL);
+	return flags >= 0 && (flags & O_DIRECT);
+}
+
+int64_t wh__offload_read_cached(struct wh__op *op)
+{
+	if (op->len > INLINE_BYTES_MAX || may_be_direct(op))
+		return -EAGAIN;
+	for (;;) {
+		struct iovec iov = {.iov_base = (char *)op->buf + op->done, .iov_len = op->len - op->done};
+		ssize_t n = preadv2(op->fd, &iov, 1, (off_t)(op->off + op->done), RWF_NOWAIT);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			if (errno == EOPNOTSUPP || errno == ENOSYS)
+				return -EAGAIN;
+			return -errno;
+		}
+		op->done += (uint64_t)n;
+		if (n == 0 || op->done == op->len || !(op->flags & WH__ALL))
+			return (int64_t)op->done;
+	}
+}
+
+void wh__offload(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	if (op->opcode == WH__OP_PREAD) {
+		int64_t n = wh__offload_read_cached(op);
+		if (n != -EAGAIN) {
+			wh__op_complete(op, n, NULL);
+			return;
+		}
+	}
+	struct wh__descriptor *descriptor = NULL;
+	if (uses_descriptor(op)) {
+		int error = wh__descriptor_get(loop, op->fd, &descriptor);
+		if (error) {
+			wh__op_complete(op, error, NULL);
+			return;
+		}
+	}
+	struct wh__workers *workers = wh__loop_workers(loop, class_of(op));
+	int error = workers ? wh__workers_submit(workers, op, run) : -ENOMEM;
+	if (error)
+		wh__op_complete(op, error, NULL);
+	else if (descriptor)
+		descriptor->at_worker_count++;
+}
+
+void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
+{
+	wh_loop *loop = op->loop;
+	struct wh__op *close = NULL;
+	if (uses_descriptor(op)) {
+		struct wh__descriptor *descriptor = wh__descriptor_look(loop, op->fd);
+		if (--descriptor->at_worker_count == 0) {
+			close = descriptor->closing;
+			descriptor->closing = NULL;
+		}
+	}
+	wh__op_complete(op, n, ptr);
+	if (close)
+		loop->engine->close_fd(close);
+}
+
+bool wh__offload_cancel(struct wh__op *op)
+{
+	if (!wh__workers_cancel(op->loop->workers[class_of(op)], op))
+		return false;
+	wh__offload_returned(op, -ECANCELED, NULL);
+	return true;
+}
+
+bool wh__offload_holds_close(struct wh__op *op)
+{
+	struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+	if (!descriptor || descriptor->at_worker_count == 0)
+		return false;
+	descriptor->closing = op;
+	return true;
+}
