@@ -3,6 +3,8 @@
 # quick when nothing has changed.
 
 PREFIX ?= /usr/local
+# lib: what the loader and pkg-config look through on every distribution.
+LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
 .PHONY: all deps run quick test test-long lint format bench symbols install clean help
@@ -52,8 +54,9 @@ symbols:
 
 install:
 	@scripts/deps build
-	@scripts/build plain -Dprefix=$(abspath $(PREFIX))
+	@scripts/build plain -Dprefix=$(abspath $(PREFIX)) -Dlibdir=$(LIBDIR)
 	@DESTDIR="$(DESTDIR)" meson install -C build --no-rebuild
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:
 	rm -rf build build-asan build-tsan build-clang build-lint
