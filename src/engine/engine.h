@@ -18,6 +18,9 @@ struct wh__engine {
 	 * -ENOMEM the selection of WH_AUTO goes on to the next engine with one notice that says why. */
 	int (*init)(wh_loop *loop, const struct wh_loop_options *options);
 
+	/* explain() - what init()'s error means here and what helps, for the notice. Static text. NULL: wh_strerror(). */
+	const char *(*explain)(int error);
+
 	/* submit() - take op. May complete it at once (callbacks are queued, not run). Never fails: an error is
 	 * a completion. */
 	void (*submit)(struct wh__op *op);
