@@ -149,6 +149,8 @@ static void queries(void **state)
 }
 
 static void write_problem(struct wh__text *text, enum problem problem, const char *members,
+                          const char *detail, ...) __attribute__((format(printf, 4, 5)));
+static void write_problem(struct wh__text *text, enum problem problem, const char *members,
                           const char *detail, ...)
 {
 	va_list list;
