@@ -1,0 +1,96 @@
+/* src/job/types.h -- words that the job machine, the stores and the fronts share: states, limits, refusals.
+ *
+ * Used by: job, store, deliver, front. No functions with state; nothing here allocates.
+ */
+#ifndef JOB_TYPES_H
+#define JOB_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A job's state. The numbers are on disk and in the wire formats: they never change. */
+enum job_state {
+	JOB_NONE = 0,      /* no such job (any more) */
+	JOB_DELAYED = 1,   /* waits for its instant: asked for at submission, or the pause before a retry */
+	JOB_READY = 2,     /* waits for a worker */
+	JOB_RUNNING = 3,   /* leased */
+	JOB_DONE = 4,      /* finished: has a result */
+	JOB_FAILED = 5,    /* finished: attempts exhausted, or failed for good */
+	JOB_CANCELLED = 6, /* finished */
+	JOB_BURIED = 7,    /* set aside on request, until kicked, deleted or cancelled */
+	JOB_STATES = 8
+};
+
+static inline bool job_state_finished(int state)
+{
+	return state >= JOB_DONE && state <= JOB_CANCELLED;
+}
+
+enum job_limit {
+	JOB_NAME_MAX = 200,           /* bytes of a queue's name */
+	JOB_CONTENT_TYPE_MAX = 255,   /* bytes */
+	JOB_HEADERS_MAX = 32768,      /* bytes kept with a payload or a result */
+	JOB_ERROR_TEXT_MAX = 4096,    /* bytes of one attempt's error; what is longer loses its middle */
+	JOB_ERRORS_KEPT = 10,         /* errors a job remembers, the newest ones */
+	JOB_PROGRESS_MAX = 4096,      /* bytes */
+	JOB_ATTEMPTS_MAX = 1000,      /* what attempts may be set to */
+	JOB_ACTIONS_MAX = 10000,      /* actions of one transaction, jobs of one batch */
+	JOB_SETTING_KEY_MAX = 255,    /* bytes */
+	JOB_SETTING_MAX = 65536,      /* bytes */
+	JOB_RESERVE_MAX = 1000,       /* jobs of one reservation */
+	JOB_RESERVE_QUEUES_MAX = 256, /* queues of one reservation */
+};
+#define JOB_ID_MAX           ((UINT64_C(1) << 53) - 1)
+#define JOB_PRIORITY_DEFAULT UINT32_C(1024)
+
+/* Refusals: negative errno where the field has one, these codes where not. Text: job_strerror(). */
+enum job_error {
+	JOB_EUNKNOWN_JOB = 8193, /* never given, or deleted with its tombstone */
+	JOB_EEXPIRED,            /* was here; its retention has passed, or it was deleted */
+	JOB_EUNKNOWN_QUEUE,
+	JOB_EUNKNOWN_SETTING,
+	JOB_ELEASE_LOST,  /* unknown or older lease token, or the lease has passed */
+	JOB_ECANCELLED,   /* its cancellation was asked for; it is cancelled now */
+	JOB_EFINISHED,    /* done, failed or cancelled already */
+	JOB_ESTATE,       /* not possible in the state it is in */
+	JOB_ENOT_READY,   /* no result yet */
+	JOB_ENO_RESULT,   /* finished without one: failed or cancelled */
+	JOB_EQUEUE_FULL,  /* jobs_max of the queue */
+	JOB_ENOT_EMPTY,   /* the queue holds unfinished jobs */
+	JOB_ETOO_LARGE,   /* a payload, result, text or name beyond its limit */
+	JOB_EVALUE,       /* a value outside its range; the reason names it */
+	JOB_ETWICE,       /* a transaction that names a job twice, or a queue's settings with other actions */
+	JOB_EMEMORY_FULL, /* jobs_max or queues_max of the store */
+	JOB_ELEVEL,       /* a commit level that the configuration cannot give */
+	JOB_ELOST,        /* the position was beyond the end of its earlier epoch */
+	JOB_EBUSY,        /* too much is under way: try again soon */
+	JOB_EIN_GROUP,    /* not done because another action of the transaction was refused */
+};
+
+/* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */
+const char *job_strerror(int64_t error);
+
+/* What a queue does with jobs that do not say otherwise. A field that is 0 in a configuration that a client
+ * sends means the default written here; jobs look at their queue's values when they are needed, so a change
+ * holds for jobs that wait already. */
+struct job_queue_config {
+	int64_t time_to_run_ns; /* length of a lease; default 60 s, at least 1 ms, at most 30 days */
+	int64_t retention_ns; /* how long a finished job can be asked for; default 1 h; negative: not at all */
+	int64_t backoff_ns;   /* before the second attempt, doubling with each; default 1 s */
+	int64_t backoff_max_ns;  /* what doubling ends at; default 1 h; equal to backoff_ns: fixed */
+	uint32_t backoff_jitter; /* percent, 0 to 100, by which a pause is made longer or shorter at random;
+				      default 25; JOB_NO_JITTER: none */
+	uint32_t attempts_max;   /* in all; default 5 */
+	uint64_t jobs_max;       /* unfinished jobs; default 0: no limit of its own */
+};
+#define JOB_NO_JITTER UINT32_MAX
+
+/* A lease: what a worker holds while it runs a job. Printed as "epoch.claim". Both rise, so a later lease of a
+ * job is always greater and an older one is told by comparing. */
+struct job_lease {
+	uint32_t epoch;
+	uint64_t claim;
+};
+
+#endif

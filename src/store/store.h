@@ -1,0 +1,388 @@
+/* src/store/store.h -- the store: jobs, queues and settings that survive. The one interface of the fronts.
+ *
+ * Depends on: job/types.h, whilst.h.  Used by: deliver, front, cli.
+ *
+ * A change is an action; one call applies one or many of them as one commit: all or nothing (or, on
+ * request, each for itself). The answer comes when the commit has reached its level and carries its
+ * position. A read shows what is durable: it is answered when the newest record that it depends on is
+ * flushed, unless it asks for STORE_ASYNC. Every wait reads the state first, so none can be missed.
+ *
+ * Thread: the loop that opened the store (fronts on other loops post to it; arguments are copied during the
+ * call and results belong to the caller, so nothing else stands in the way of calls from any loop).
+ * Memory: slices are borrowed during the call only. What a future gives (ptr) belongs to who consumes it and
+ * is freed by the function named at its type; a future that is dropped or cancelled frees it itself. No
+ * pointer into the store ever leaves it.
+ * Errors: a future with n < 0 was not judged at all: -ECANCELED, -ENOMEM, -EIO and the like once the log has
+ * failed (from then on every call), and what is said below. A refusal is in the commit: see struct store_commit.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "job/types.h"
+#include "whilst/whilst.h"
+
+struct store;
+
+struct store_slice {
+	const void *data; /* may be NULL when len is 0 */
+	size_t len;
+};
+#define STORE_SLICE(string) ((struct store_slice){(string), sizeof(string) - 1})
+
+enum store_level {
+	STORE_DEFAULT = 0,  /* claims and extensions async, all else local */
+	STORE_ASYNC,        /* written to the kernel */
+	STORE_LOCAL,        /* flushed */
+	STORE_REMOTE_WRITE, /* refused with JOB_ELEVEL: no standby */
+	STORE_REMOTE_FLUSH,
+};
+
+struct store_position {
+	uint32_t epoch;
+	uint64_t lsn; /* the byte after the commit group */
+};
+
+/* ---- open and close ---------------------------------------------------------------------- */
+
+typedef void store_failure_function(int64_t error, const char *message, void *arg);
+typedef void store_progress_function(uint64_t bytes_done, uint64_t bytes_all, uint64_t jobs, void *arg);
+
+struct store_options {                    /* zero: the default */
+	const char *directory;            /* of the data; made if it is not there; copied */
+	struct job_queue_config defaults; /* for queues that do not say otherwise */
+	bool queues_declared;             /* unknown queues are refused instead of made */
+	uint64_t payload_bytes_max;       /* 64 MiB, for results too; beyond: JOB_ETOO_LARGE */
+	uint64_t jobs_max; /* unfinished and retained jobs in all, 100 million; beyond: JOB_EMEMORY_FULL */
+	uint64_t
+		finished_max; /* retained finished jobs, 10 million; beyond: those closest to the end of their
+					     retention go first */
+	uint32_t queues_max;  /* 65,536 */
+	uint64_t recent_bytes;  /* memory for payloads just written, 64 MiB */
+	uint64_t segment_bytes; /* size of a log segment, the log's default */
+	store_failure_function
+		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
+					       accepted any more, the process should say so and end */
+	void *failure_arg;
+	store_progress_function *on_progress; /* while opening, about once a second */
+	void *progress_arg;
+	wh_log_function *log; /* notices: what recovery found and did */
+	void *log_arg;
+};
+
+/* store_open() - lock the directory, recover, be ready. options are copied during the call. n = 0 and ptr = the
+ * struct store *, closed by store_close(). -EAGAIN: another process holds the directory; -WH_EDAMAGED: durable
+ * data is damaged (said in full through .log); otherwise -errno. */
+wh_future store_open(wh_loop *loop, const struct store_options *options);
+
+/* store_close() - flush what was accepted, release the directory, free. n = 0 or the first error. Outstanding
+ * futures end with their true result or -ECANCELED. The store must not be used after the call. */
+wh_future store_close(struct store *store);
+
+/* ---- changes ----------------------------------------------------------------------------- */
+
+enum store_action_kind {
+	STORE_SUBMIT = 1,
+	/* with a lease */
+	STORE_COMPLETE,
+	STORE_FAIL,
+	STORE_RELEASE,
+	STORE_EXTEND,
+	STORE_PROGRESS,
+	STORE_BURY,
+	/* without */
+	STORE_CANCEL, /* waiting or buried: cancelled at once. running: the worker learns at its next call */
+	STORE_KICK,   /* buried or delayed -> ready */
+	STORE_DELETE, /* any job that is not running is forgotten, tombstone apart; with its lease a running one */
+	/* queues; each of these is alone in its commit, and local at least */
+	STORE_QUEUE_PUT,   /* create, or configure: the whole configuration is replaced */
+	STORE_QUEUE_PAUSE, /* nothing is reserved until resumed */
+	STORE_QUEUE_RESUME,
+	STORE_QUEUE_PURGE,  /* cancel every waiting job (delayed, ready, buried); result.count = how many */
+	STORE_QUEUE_KICK,   /* kick up to .count buried jobs, or if none is, delayed ones; result.count */
+	STORE_QUEUE_DELETE, /* refused with JOB_ENOT_EMPTY while it holds unfinished jobs */
+	/* settings: small named values of the server (services of the gateway); local at least */
+	STORE_SETTING_PUT,
+	STORE_SETTING_DELETE,
+};
+
+struct store_submit {
+	struct store_slice queue;
+	struct store_slice payload;
+	struct store_slice content_type;
+	struct store_slice headers; /* opaque bytes kept with the payload and given back with it */
+	uint32_t priority;          /* 0 first; JOB_PRIORITY_DEFAULT is what clients get that say nothing */
+	uint32_t attempts_max;      /* 0: the queue's */
+	int64_t delay_ns;           /* not before this long from now */
+	int64_t run_at;             /* not before this wall-clock instant (ns since 1970); 0: none */
+	int64_t time_to_run_ns;     /* 0: the queue's */
+	int64_t retention_ns;       /* 0: the queue's; negative: forgotten as soon as it is finished */
+};
+
+struct store_action {
+	int kind; /* enum store_action_kind */
+	uint64_t job;
+	struct job_lease lease; /* COMPLETE, FAIL, RELEASE, EXTEND, PROGRESS, BURY; DELETE of a running job */
+	union {
+		struct store_submit submit;
+		struct {
+			uint32_t status; /* 0: 200 */
+			struct store_slice bytes, content_type, headers;
+		} complete;
+		struct {
+			struct store_slice
+				error; /* text; the middle of more than JOB_ERROR_TEXT_MAX bytes is left out */
+			bool no_retry;  /* failed for good */
+			bool delay_set; /* delay_ns instead of the backoff */
+			int64_t delay_ns;
+		} fail;
+		struct { /* does not count as an attempt */
+			int64_t delay_ns;
+			bool priority_set;
+			uint32_t priority;
+		} release;
+		struct {
+			int64_t by_ns; /* from now; 0: the job's time to run */
+		} extend;
+		struct {
+			struct store_slice bytes;
+		} progress;
+		struct {
+			struct store_slice error;
+			bool priority_set;
+			uint32_t priority;
+		} bury;
+		struct {
+			struct store_slice name;
+			struct job_queue_config config; /* PUT */
+			uint64_t count;                 /* KICK */
+		} queue;
+		struct {
+			struct store_slice key, value;
+		} setting;
+	};
+};
+
+/* What became of one action. */
+struct store_result {
+	uint64_t job; /* SUBMIT: its id */
+	int64_t at; /* wall clock, ns: FAIL, RELEASE, SUBMIT: when it runs next (0: now); EXTEND: the deadline */
+	uint64_t count; /* PURGE, KICK */
+	int32_t error;  /* 0, or why it was refused: negative errno or -enum job_error */
+	uint8_t state;  /* enum job_state after it */
+	bool created;   /* QUEUE_PUT, SETTING_PUT: was not there before */
+};
+
+/* The answer to a change, freed by store_commit_free(). */
+struct store_commit {
+	int32_t error;      /* 0; else the first refusal, and without STORE_EACH nothing was done */
+	uint32_t failed;    /* error: the index of the action that was refused */
+	const char *reason; /* error: one sentence, static */
+	int level;          /* reached: enum store_level, STORE_ASYNC or more */
+	struct store_position position;
+	size_t count;
+	struct store_result results[];
+};
+struct store_commit *store_commit_free(struct store_commit *commit);
+
+enum {
+	STORE_EACH = 1
+}; /* one commit, but each action stands for itself: refused ones keep no other from it */
+
+/* store_apply() - do all of actions or none. n = 0, ptr = struct store_commit *: judged, see there. At most
+ * JOB_ACTIONS_MAX. A job may be named once per call. */
+wh_future store_apply(struct store *store, const struct store_action *actions, size_t count, unsigned flags,
+                      int level);
+
+/* store_submit() - the fast path of one STORE_SUBMIT; the answer is the same. */
+wh_future store_submit(struct store *store, const struct store_submit *submit, int level);
+
+/* store_submit_many() - count jobs that differ in their payload only, one commit. options->payload is ignored. */
+wh_future store_submit_many(struct store *store, const struct store_submit *options,
+                            const struct store_slice *payloads, size_t count, int level);
+
+/* ---- reserve ----------------------------------------------------------------------------- */
+
+/* Bytes with what they are; counted, read-only. */
+struct store_bytes {
+	uint32_t references;
+	uint32_t status; /* of a result; 0: a payload */
+	struct store_slice content_type, headers, body;
+};
+struct store_bytes *store_bytes_ref(struct store_bytes *bytes);
+struct store_bytes *store_bytes_unref(struct store_bytes *bytes); /* NULL; accepts NULL */
+
+struct store_leased {
+	uint64_t job;
+	struct job_lease lease;
+	uint32_t attempt; /* 1: the first */
+	uint32_t attempts_max;
+	uint32_t priority;
+	int64_t time_to_run_ns;
+	int64_t deadline;            /* wall clock, ns */
+	struct store_slice queue;    /* its name */
+	struct store_bytes *payload; /* NULL: could not be read; .error says why */
+	int32_t error;
+};
+
+/* Reserved jobs, freed by store_lot_free(). */
+struct store_lot {
+	int level;
+	struct store_position position; /* of the claims */
+	size_t count;
+	struct store_leased jobs[];
+};
+struct store_lot *store_lot_free(struct store_lot *lot); /* the leases stay with the caller */
+/* store_lot_return() - for a lot that cannot be delivered: release every job of it at once, as if it had not been
+ * reserved, and free it. NULL. */
+struct store_lot *store_lot_return(struct store *store, struct store_lot *lot);
+
+struct store_reserve {
+	const struct store_slice *queues; /* lowest priority number, then lowest id, over all of them */
+	size_t queues_count;              /* at most JOB_RESERVE_QUEUES_MAX */
+	uint32_t jobs_max;                /* 0: 1; at most JOB_RESERVE_MAX */
+	uint64_t bytes_max; /* stop before the payloads pass this, one job at least; 0: 64 MiB */
+	bool wait;          /* park until there is one; else n = 0 at once when there is none */
+	int level;          /* STORE_DEFAULT: async */
+	int64_t lease_ns;   /* 0: each job's time to run */
+	uint64_t job;       /* not 0: this job whatever its queue (ready, delayed or buried); never waits */
+};
+
+/* store_reserve() - lease jobs. n = how many and ptr = struct store_lot *; n = 0 and ptr = NULL: nothing there.
+ * Waiting reservations are served first come first served per queue. wh_cancel() (wh_deadline() for a limit
+ * in time) gives -ECANCELED and takes no job; a lot that was granted but not consumed is released by itself.
+ * -JOB_EUNKNOWN_QUEUE (declared queues), -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED, -JOB_ESTATE (.job), -JOB_EVALUE,
+ * -JOB_ELEVEL. */
+wh_future store_reserve(struct store *store, const struct store_reserve *reserve);
+
+/* ---- look -------------------------------------------------------------------------------- */
+
+struct store_error {
+	uint32_t attempt;
+	int64_t at; /* wall clock, ns */
+	struct store_slice text;
+};
+
+/* A job as it was at one moment, freed by store_view_free(). */
+struct store_view {
+	uint64_t job;
+	uint64_t version; /* differs whenever anything shown here differs: for ETag and store_wait() */
+	uint8_t state;    /* enum job_state */
+	bool cancel_requested;
+	uint32_t priority;
+	uint32_t attempts; /* begun so far */
+	uint32_t attempts_max;
+	uint32_t timeouts;      /* leases that passed */
+	int64_t time_to_run_ns; /* the queue's or its own */
+	int64_t retention_ns;
+	int64_t created_at;     /* wall clock, ns; so are all that follow; 0: not so */
+	int64_t run_at;         /* delayed */
+	int64_t deadline;       /* running */
+	int64_t finished_at;    /* finished */
+	int64_t expires_at;     /* finished: end of its retention */
+	struct job_lease lease; /* running */
+	struct store_slice queue;
+	struct store_slice content_type; /* of the payload */
+	uint64_t payload_bytes;
+	uint32_t result_status; /* done */
+	struct store_slice result_content_type;
+	uint64_t result_bytes;
+	struct store_slice progress;
+	uint32_t errors_count; /* newest last */
+	struct store_error *errors;
+};
+struct store_view *store_view_free(struct store_view *view);
+
+/* store_get() - n = state, ptr = struct store_view *. -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
+wh_future store_get(struct store *store, uint64_t job, int level);
+
+enum store_wait_for {
+	STORE_WAIT_FINISHED, /* done, failed, cancelled, or gone */
+	STORE_WAIT_CHANGE,   /* or its version is no longer what was seen */
+};
+/* store_wait() - n = the state once it is so (JOB_NONE: gone in the meantime); at once if it is already.
+ * About 170 bytes each while it waits. Cancel it freely. Errors as store_get(). */
+wh_future store_wait(struct store *store, uint64_t job, int wait_for, uint64_t seen_version, int level);
+
+/* store_payload(), store_result() - n = bytes of the body, ptr = struct store_bytes *. Errors as store_get();
+ * store_result() also -JOB_ENOT_READY, -JOB_ENO_RESULT (failed or cancelled: look at the view).
+ * -WH_EDAMAGED: what is on disk does not match its checksum. */
+wh_future store_payload(struct store *store, uint64_t job, int level);
+wh_future store_result(struct store *store, uint64_t job, int level);
+
+/* Leases of a queue, without payloads: for who served them before a restart and cannot go on.
+ * n = how many, ptr = struct store_lot * (.payload NULL), NULL when none. */
+wh_future store_leases(struct store *store, struct store_slice queue);
+
+struct store_queue_view {
+	struct store_slice name;
+	bool paused;
+	uint64_t jobs[JOB_STATES]; /* how many are in each state now */
+	uint64_t waiting;          /* reservations that wait on it */
+	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries; /* since it was made */
+	struct job_queue_config config; /* with the defaults filled in */
+};
+struct store_queues { /* sorted by name; freed by store_queues_free() */
+	size_t count;
+	struct store_queue_view *queues;
+};
+struct store_queues *store_queues_free(struct store_queues *queues);
+/* store_queues() - all of them. n = how many, ptr = struct store_queues *.
+ * store_queue() - one of them, likewise; -JOB_EUNKNOWN_QUEUE. */
+wh_future store_queues(struct store *store);
+wh_future store_queue(struct store *store, struct store_slice name);
+
+struct store_setting {
+	struct store_slice key, value;
+};
+struct store_settings { /* sorted by key; freed by store_settings_free() */
+	size_t count;
+	struct store_setting *settings;
+};
+struct store_settings *store_settings_free(struct store_settings *settings);
+/* store_settings() - all whose key begins with prefix. n = how many, ptr = struct store_settings *. */
+wh_future store_settings(struct store *store, struct store_slice prefix);
+
+/* ---- the log ----------------------------------------------------------------------------- */
+
+struct store_epoch {
+	uint32_t epoch;
+	uint64_t
+		end; /* lsn where it ended: an asynchronous commit (epoch, p) survived if and only if p <= end */
+};
+struct store_log { /* freed by store_log_free() */
+	uint32_t epoch;
+	uint64_t appended, written, flushed;
+	size_t epochs_count; /* earlier epochs, oldest first */
+	struct store_epoch epochs[];
+};
+struct store_log *store_log_free(struct store_log *log);
+/* store_log() - n = 0, ptr = struct store_log *. */
+wh_future store_log(struct store *store);
+
+/* store_wait_position() - n = 0 once level has reached position (at once if it has). -JOB_ELOST: beyond the end of
+ * its earlier epoch. -JOB_EVALUE: beyond what was ever appended. -JOB_ELEVEL. */
+wh_future store_wait_position(struct store *store, struct store_position position, int level);
+
+/* ---- figures ----------------------------------------------------------------------------- */
+
+struct store_stats {               /* since opening, but for what says now */
+	uint64_t jobs[JOB_STATES]; /* now, over all queues */
+	uint64_t queues, reservations_waiting, waits_waiting; /* now */
+	uint64_t submitted, reserved, completed, failed_attempts, failed, cancelled, timeouts, retries,
+		expired;
+	uint64_t commits_async, commits_local; /* answered */
+	uint64_t refused;                      /* commits refused */
+	uint64_t records, record_bytes;        /* appended */
+	uint64_t groups, flushes;              /* of the log */
+	uint64_t log_bytes;                    /* on disk, now */
+	uint64_t job_memory_bytes;             /* of the job machine, now */
+	uint64_t payload_reads_memory, payload_reads_disk;
+};
+/* store_stats() - fills *ret at once. Jobs per flush = submitted / flushes. */
+void store_stats(const struct store *store, struct store_stats *ret);
+
+/* store_recount() - count everything anew and compare with the running counters: 0, or -EPROTO with a notice
+ * for what differs. For tests and scrubbing; costs a pass over all jobs. */
+int store_recount(const struct store *store);
+
+#endif
