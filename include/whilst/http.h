@@ -1,0 +1,314 @@
+/* whilst/http.h -- HTTP/1.1 server and client on the loops of whilst.h.
+ *
+ * Source: RFC 9110 (semantics), RFC 9112 (messages on the wire). The words borrows, takes and gives are those of
+ * whilst.h, and so are errors; besides those: -WH_EHTTP_SYNTAX (the peer sent a malformed message),
+ * -WH_EHTTP_TOO_LARGE (a limit was passed), -WH_EHTTP_CLOSED (the peer closed within a message), -ETIMEDOUT.
+ * Thread: everything here belongs to the loop's thread; callbacks come from the loop, never inline.
+ *
+ * Server: for each request two functions of yours are called. on_head() when the header section is there: it may
+ * choose how the body comes, or answer at once. on_request() when the body is whole, or at once if it is streamed. The answer
+ * may be given then, or from any later callback. An exchange must be answered exactly once, also
+ * when the client has gone or the server is closed meanwhile (the answer is then discarded): until that answer the
+ * exchange stays valid, and with that answer it ends.
+ */
+#ifndef WHILST_HTTP_H
+#define WHILST_HTTP_H
+
+#include "whilst.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct wh_http_server wh_http_server;
+typedef struct wh_http_exchange wh_http_exchange; /* one request and its answer, at the server */
+typedef struct wh_http_client wh_http_client;
+typedef struct wh_http_call wh_http_call; /* one request and its answer, at the client, in pieces */
+
+/* Bytes that somebody else owns. Not terminated by NUL. data == NULL: absent (len is 0); an empty value has data. */
+struct wh_slice {
+	const char *data;
+	size_t len;
+};
+
+struct wh_http_field {
+	struct wh_slice name;  /* as sent; compare without case */
+	struct wh_slice value; /* without surrounding blanks */
+};
+
+enum wh_http_method {
+	WH_HTTP_OTHER = 0, /* see wh_http_method_token() */
+	WH_HTTP_GET,
+	WH_HTTP_HEAD,
+	WH_HTTP_POST,
+	WH_HTTP_PUT,
+	WH_HTTP_DELETE,
+	WH_HTTP_PATCH,
+	WH_HTTP_OPTIONS,
+	WH_HTTP_TRACE,
+};
+
+#define WH_HTTP_CHUNKED (-1) /* a length that is not known beforehand */
+
+/* wh_slice_equal() - the same bytes as the string. wh_slice_equal_caseless(): but for the case of ASCII letters. */
+WH_API bool wh_slice_equal(struct wh_slice slice, const char *string);
+WH_API bool wh_slice_equal_caseless(struct wh_slice slice, const char *string);
+/* wh_http_reason() - "OK" for 200; "" when unknown. Static text. */
+WH_API const char *wh_http_reason(int status);
+
+/* ---- server ------------------------------------------------------------------------------ */
+
+typedef void wh_http_handler(wh_http_exchange *x, void *arg);
+
+/* All-zero means defaults. Fields may be added at the end. */
+struct wh_http_server_options {
+	wh_http_handler *on_head; /* NULL: every body is collected (wh_http_collect() with body_bytes_max) */
+	wh_http_handler *on_request; /* required */
+	void *arg;                   /* of both */
+	const char
+		*server_name; /* value of Server:, NULL: no such field; borrowed until the server is closed */
+	/* limits: the client's doing is answered with the status named, and the connection closed */
+	uint32_t head_bytes_max;   /* header section, default 32 KiB: 431 */
+	uint32_t target_bytes_max; /* request target, default 8 KiB: 414 */
+	uint32_t fields_max;       /* header fields, default and maximum 100: 431 */
+	uint64_t
+		body_bytes_max; /* default 64 MiB: 413; wh_http_collect() and wh_http_stream() may say otherwise */
+	uint32_t connections_max; /* default 65,536; beyond it connections wait in the listen queue */
+	uint32_t pipeline_max; /* requests of a connection in hand, default 64; beyond it nothing is read */
+	uint32_t output_bytes_max; /* unsent bytes of a connection, default 256 KiB; beyond it wh_http_write()
+					  waits and no further request is begun */
+	/* time-outs, ns; negative: none */
+	int64_t head_timeout_ns; /* from its first byte to the end of a header section, default 10 s: 408; for
+					  a new connection that sends nothing: closed without a word */
+	int64_t body_timeout_ns; /* between pieces of a body that is wanted, default 30 s: 408 */
+	int64_t idle_timeout_ns; /* between requests, default 75 s: closed */
+	int64_t write_timeout_ns; /* the client takes nothing of an answer, default 30 s: closed */
+};
+
+/* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno. */
+WH_API int wh_http_server_open(wh_loop *loop, const struct wh_http_server_options *options,
+                               wh_http_server **ret) WH_MUST_USE;
+
+/* wh_http_server_listen() - accept connections on fd, which is listening (wh_listen()); may be called for several
+ * descriptors, TCP and UNIX. Takes fd: the server closes it. Result 0 or -errno. */
+WH_API int wh_http_server_listen(wh_http_server *server, int fd) WH_MUST_USE;
+
+/* wh_http_server_drain() - stop accepting, close idle connections, answer what is under way with Connection: close.
+ * n = 0 once no connection is left. Dropping the future does not undo it; a second drain gives -EALREADY. */
+WH_API wh_future wh_http_server_drain(wh_http_server *server);
+
+/* wh_http_server_close() - close listeners and connections at once; wh_http_on_close() functions are called from the
+ * loop. Memory goes once descriptors are closed and every exchange has been answered, so the loop must still turn
+ * (wh_loop_close() does). Returns NULL; accepts NULL. */
+WH_API wh_http_server *wh_http_server_close(wh_http_server *server);
+
+struct wh_http_server_stats {
+	uint64_t connections, connections_accepted; /* open now; since the server was opened */
+	uint64_t requests, requests_refused; /* refused by the server itself: malformed, limits, time-outs */
+	uint64_t exchanges;                  /* not answered yet */
+	uint64_t bytes_received, bytes_sent;
+	uint64_t accept_failures; /* out of descriptors or memory; tried again after 100 ms */
+};
+WH_API void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret);
+
+/* -- the request. Slices and fields stay valid until on_request() returns, unless wh_http_retain() was called. Afterwards
+ * an exchange that is still unanswered keeps only its method, version and times; the rest reads as absent. */
+
+WH_API enum wh_http_method wh_http_method(const wh_http_exchange *x);
+WH_API struct wh_slice wh_http_method_token(const wh_http_exchange *x); /* "GET"; static text */
+WH_API int wh_http_version(const wh_http_exchange *x);                  /* 10 or 11 */
+WH_API struct wh_slice wh_http_target(const wh_http_exchange *x);       /* as sent */
+WH_API struct wh_slice wh_http_path(const wh_http_exchange *x); /* "/a/b", not decoded; "*" for OPTIONS * */
+WH_API struct wh_slice
+wh_http_query(const wh_http_exchange *x); /* after '?', not decoded; absent without '?' */
+WH_API struct wh_slice
+wh_http_host(const wh_http_exchange *x); /* of an absolute target, else the Host field */
+WH_API struct wh_slice wh_http_header(const wh_http_exchange *x,
+                                      const char *name);                         /* the first of that name */
+WH_API size_t wh_http_header_count(const wh_http_exchange *x, const char *name); /* how many of that name */
+WH_API size_t wh_http_field_count(const wh_http_exchange *x);
+WH_API struct wh_http_field wh_http_field(const wh_http_exchange *x, size_t index); /* in the order sent */
+WH_API int64_t wh_http_body_length(const wh_http_exchange *x); /* announced; 0: none; WH_HTTP_CHUNKED */
+WH_API struct wh_slice
+wh_http_body(const wh_http_exchange *x); /* collected; in on_request() and after a retain */
+WH_API int64_t
+wh_http_received_at(const wh_http_exchange *x); /* wh_now() when the header section was whole */
+WH_API int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret,
+                        socklen_t *ret_len); /* getpeername(2) */
+WH_API wh_loop *wh_http_loop(const wh_http_exchange *x);
+WH_API wh_http_server *wh_http_exchange_server(const wh_http_exchange *x);
+WH_API void wh_http_set_arg(wh_http_exchange *x, void *arg); /* a pointer of yours, NULL at first */
+WH_API void *wh_http_arg(const wh_http_exchange *x);
+
+/* wh_http_retain() - keep the request (fields and collected body) until the answer, in memory of its own: slices
+ * taken before stay valid only until the present handler returns, so take them anew afterwards. In on_head()
+ * or on_request(). Costs one malloc of the request's size. Result 0 or -ENOMEM. */
+WH_API int wh_http_retain(wh_http_exchange *x) WH_MUST_USE;
+
+/* wh_http_parallel() - the answers of requests that a client pipelines behind this one may be worked out while this
+ * one is unanswered. That is so for safe methods anyway (RFC 9112 9.3.2); for others say it when what the
+ * request does is in order once on_request() has returned. In on_head(). */
+WH_API void wh_http_parallel(wh_http_exchange *x);
+
+/* -- the body: chosen in on_head(). "Expect: 100-continue" is answered when the body is first wanted: when on_head() returns after
+ * wh_http_collect() (or no choice), or at the first wh_http_read(). */
+
+/* wh_http_collect() - on_request() is called once the body is whole; over max bytes: 413 (0: body_bytes_max). */
+WH_API void wh_http_collect(wh_http_exchange *x, uint64_t max);
+/* wh_http_stream() - on_request() is called at once, and the body read by wh_http_read(). max as above (UINT64_MAX: none). */
+WH_API void wh_http_stream(wh_http_exchange *x, uint64_t max);
+
+/* wh_http_read() - the next piece of a streamed body: ptr = a pooled buffer with n bytes, given: wh_buf_put(); at the end
+ * n = 0 and ptr = NULL. One at a time (else -EBUSY). What is not read is not received: back-pressure. Errors
+ * -WH_EHTTP_CLOSED, -WH_EHTTP_SYNTAX, -WH_EHTTP_TOO_LARGE, -ETIMEDOUT, -ECONNRESET...; the exchange is still to be
+ * answered then (with 400, 413 or 408 as it may be). Completes after the handler returned. */
+WH_API wh_future wh_http_read(wh_http_exchange *x);
+
+/* -- the answer */
+
+/* wh_http_set() - a field of the answer, in place of earlier ones of that name. wh_http_add(): beside them. Copied. Result
+ * 0; -EINVAL for characters that a field may not have (CR, LF, NUL ...) and for Content-Length, Transfer-Encoding
+ * and Connection, which are the server's; -ENOMEM; -E2BIG over 32 KiB of fields. Date is added unless set. */
+WH_API int wh_http_set(wh_http_exchange *x, const char *name, const char *value);
+WH_API int wh_http_setf(wh_http_exchange *x, const char *name, const char *format, ...)
+#if defined(__GNUC__)
+	__attribute__((format(printf, 3, 4)))
+#endif
+	;
+WH_API int wh_http_set_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value);
+WH_API int wh_http_add(wh_http_exchange *x, const char *name, const char *value);
+WH_API int wh_http_add_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value);
+WH_API void wh_http_close_after(wh_http_exchange *x); /* the connection ends with this answer */
+
+/* wh_http_respond() - the whole answer, and the end of x. body is copied; len is the Content-Length. For HEAD,
+ * and for 204 and 304, no body is sent whatever is given. status 200..599. Never fails visibly: without memory the
+ * connection is closed. If the request's body has not been read: what is left is discarded if short, else the connection
+ * is closed once the client had time to read the answer. */
+WH_API void wh_http_respond(wh_http_exchange *x, int status, const void *body, size_t len);
+/* wh_http_respond_own() - the same without a copy: body is borrowed until release(arg) is called, which happens exactly
+ * once, possibly before this returns. release may be NULL (static bytes). */
+WH_API void wh_http_respond_own(wh_http_exchange *x, int status, const void *body, size_t len,
+                                wh_function *release, void *arg);
+/* wh_http_problem() - the same with an application/problem+json body (RFC 9457) of about:blank, the
+ * status's title, and detail (UTF-8, escaped here; may be NULL). */
+WH_API void wh_http_problem(wh_http_exchange *x, int status, const char *detail);
+
+/* wh_http_start() - begin an answer whose body comes in pieces; length in bytes, or WH_HTTP_CHUNKED. Fields are fixed
+ * from now on. The head goes out at once. Result 0; -EALREADY. */
+WH_API int wh_http_start(wh_http_exchange *x, int status, int64_t length);
+/* wh_http_write() - a piece of the body, copied; any time between start and end, also before earlier writes have completed.
+ * n = 0 when more may be written: at once while less than output_bytes_max is unsent. Whoever does not wait for
+ * that fills memory; may be dropped. Errors -EPIPE or -ECONNRESET (the client has gone), -ENOMEM, -EMSGSIZE (more than length).
+ * wh_http_write_buf(): takes a pooled buffer instead of a copy, also on failure. */
+WH_API wh_future wh_http_write(wh_http_exchange *x, const void *bytes, size_t len);
+WH_API wh_future wh_http_write_buf(wh_http_exchange *x, struct wh_buf *buf);
+/* wh_http_end() - the answer is complete; x ends. With fewer bytes than length the connection is cut off. */
+WH_API void wh_http_end(wh_http_exchange *x);
+/* wh_http_abort() - give up: x ends and the connection is reset, so that the client cannot take what it has for the whole. */
+WH_API void wh_http_abort(wh_http_exchange *x);
+
+/* wh_http_on_close() - fn(arg) is called once if the client goes away before the answer is complete (reset, time-out, a write that
+ * fails, server closed). x is still to be answered. Not called for a client that only ended its sending
+ * side: it waits for the answer. But a client that called close(2) looks the same over TCP until something is sent:
+ * wh_http_on_half_close() tells of both; whoever parks an exchange for long and hands out something that is lost with the
+ * connection answers there at once, with nothing. fn NULL: no call. */
+WH_API void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg);
+WH_API void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg);
+WH_API bool wh_http_is_closed(const wh_http_exchange *x);
+
+/* ---- client ------------------------------------------------------------------------------ */
+
+/* All-zero means defaults. Fields may be added at the end. */
+struct wh_http_client_options {
+	const char *user_agent;   /* NULL: no such field; copied */
+	uint32_t connections_max; /* for each origin, default 256; beyond it requests wait in line */
+	uint32_t waiting_max;     /* requests in line for each origin, default 16,384; beyond: -EAGAIN */
+	uint32_t idle_max;        /* idle connections kept for each origin, default 64 */
+	uint32_t head_bytes_max;  /* of a response, default 64 KiB: -WH_EHTTP_TOO_LARGE */
+	uint32_t fields_max;      /* default and maximum 200 */
+	uint64_t body_bytes_max;  /* of a collected response, default 64 MiB */
+	/* time-outs, ns; negative: none */
+	int64_t connect_timeout_ns; /* default 10 s; waiting in line counts */
+	int64_t send_timeout_ns;    /* the server takes nothing, default 30 s */
+	int64_t first_byte_timeout_ns; /* from the end of the request to the head of the response, default 60 s */
+	int64_t read_timeout_ns;       /* between pieces of a response, default 30 s */
+	int64_t idle_timeout_ns; /* an unused connection is closed after, default 4 s (below common servers') */
+};
+
+WH_API int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options,
+                               wh_http_client **ret) WH_MUST_USE;
+/* wh_http_client_close() - ends what is under way with -ECANCELED; open calls are still to be closed. Returns NULL. */
+WH_API wh_http_client *wh_http_client_close(wh_http_client *client);
+
+struct wh_http_client_stats {
+	uint64_t connections, connections_opened, connections_reused;
+	uint64_t requests, retries;
+};
+WH_API void wh_http_client_stats(const wh_http_client *client, struct wh_http_client_stats *ret);
+
+/* Everything here is borrowed for the call only (copied), but for a body with release. */
+struct wh_http_request {
+	const char *origin; /* "127.0.0.1:80", "[::1]:80", "localhost:80" (port 80 if left out), "unix:/path".
+				   Other names: -EADDRNOTAVAIL */
+	const char *method; /* NULL: "GET" */
+	const char *target; /* NULL: "/"; origin form or "*" */
+	const char *host;   /* Host field; NULL: origin ("localhost" for unix) */
+	const struct wh_http_field
+		*fields; /* without Host, Content-Length, Transfer-Encoding, Connection: -EINVAL */
+	size_t field_count;
+	const void *body; /* wh_http_request() only */
+	size_t body_len;
+	wh_function *
+		release; /* NULL: body is copied. Else it is borrowed until release(release_arg) is called, which
+				   happens exactly once, possibly before wh_http_request() returns */
+	void *release_arg;
+	int64_t first_byte_timeout_ns; /* 0: the client's */
+	uint64_t response_body_max;    /* 0: the client's */
+	bool no_retry;                 /* never try a second time, whatever the method */
+};
+
+/* A response. Everything in it lives as long as it does. */
+struct wh_http_response {
+	int status;
+	int version; /* 10 or 11 */
+	struct wh_slice reason;
+	size_t field_count;
+	const struct wh_http_field *fields; /* in the order sent; framing fields included */
+	struct wh_slice body;               /* collected; empty (data != NULL) if none */
+	int64_t body_length;                /* as announced; WH_HTTP_CHUNKED: chunked, or until close */
+};
+WH_API struct wh_slice wh_http_response_header(const struct wh_http_response *response, const char *name);
+WH_API struct wh_http_response *wh_http_response_free(struct wh_http_response *response);
+
+/* wh_http_request() - send a request, collect its response: n = status, ptr = struct wh_http_response *, given:
+ * wh_http_response_free(). Interim (1xx) responses are passed over; redirects are not followed. A request on a kept
+ * connection that turns out to have been closed, with nothing of a response received, is sent once more on a new
+ * connection if its method is idempotent or nothing of it was sent. Errors: those of wh_connect(), wh_send(),
+ * wh_recv(), and -ETIMEDOUT, -WH_EHTTP_*. wh_cancel(): the connection is closed if the request was begun. */
+WH_API wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *request);
+
+/* -- in pieces: wh_http_call_open(), then in any order the request's body and the response; each half at its own pace. */
+
+/* wh_http_call_open() - begin. body_length: bytes to come by wh_http_call_write(), 0 or WH_HTTP_CHUNKED; request->body must
+ * be NULL. Tried again only if nothing was sent, or if body_length is 0 and the method idempotent. Errors of
+ * the connection come out of the futures below. Result 0 or -errno. */
+WH_API int wh_http_call_open(wh_http_client *client, const struct wh_http_request *request,
+                             int64_t body_length, wh_http_call **ret) WH_MUST_USE;
+/* wh_http_call_write() - as wh_http_write(). wh_http_call_end(): the request is complete (not needed when body_length is
+ * 0); fewer bytes than announced: the call fails with -EMSGSIZE. */
+WH_API wh_future wh_http_call_write(wh_http_call *call, const void *bytes, size_t len);
+WH_API wh_future wh_http_call_write_buf(wh_http_call *call, struct wh_buf *buf);
+WH_API void wh_http_call_end(wh_http_call *call);
+/* wh_http_call_response() - the head: n = status, ptr = const struct wh_http_response *, borrowed until the call is closed. Comes
+ * also while the request's body is still being sent. Once per call. */
+WH_API wh_future wh_http_call_response(wh_http_call *call);
+/* wh_http_call_read() - as wh_http_read(), after the head. No limit on the whole. */
+WH_API wh_future wh_http_call_read(wh_http_call *call);
+/* wh_http_call_close() - the connection is kept for others if both halves are complete, else closed. Futures of the call that
+ * are still pending end with -ECANCELED. Returns NULL; accepts NULL. */
+WH_API wh_http_call *wh_http_call_close(wh_http_call *call);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
