@@ -1,0 +1,238 @@
+/* src/log/log.h -- the durable log: records in, positions out, and everything back after a crash.
+ *
+ * Depends on: whilst.h, libxxhash.  Used by: store.  Format: docs/format-log.md.
+ *
+ * Records are appended within a commit; the commits of one turn of the loop share a group, which is written
+ * with one call at the end of the turn and is all or nothing on disk. How far the log has come is told by three
+ * marks, all of them lsn values: flushed <= written <= appended. To commit at a level is to wait until the
+ * mark of that level reaches the commit's lsn.
+ *
+ * Thread: all functions belong to the loop that opened the log; the marks are read and waited for as wh_mark
+ * allows. Memory: what a caller passes is borrowed during the call only.
+ * Errors: negative errno. The first write, flush, rename or read of the log's own files that fails makes the
+ * log fail for good: all marks fail with that error, on_failure is called once, and every later call gives the
+ * error. The only cure is a new start, which reads again what the disk really holds.
+ */
+#ifndef LOG_LOG_H
+#define LOG_LOG_H
+
+#include "whilst/whilst.h"
+
+struct log;
+
+/* The types below this are the log's own. A user's types are LOG_TYPE_USER .. 255. */
+enum { LOG_TYPE_USER = 16 };
+
+/* ---- open and close ---------------------------------------------------------------------- */
+
+/* A record as recovery finds it. Slices are valid during the replay callback only. */
+struct log_record {
+	uint8_t type;
+	uint8_t version;
+	uint16_t flags;         /* the user's, uninterpreted */
+	uint16_t fixed_bytes;   /* the first part: fields of the type and version */
+	uint32_t payload_bytes; /* the rest */
+	uint32_t epoch;
+	uint64_t location;  /* lsn of the record itself: what log_append() returned, for log_read() */
+	uint64_t group_lsn; /* of the group that it is in */
+	uint64_t group_end; /* the byte after that group */
+	int64_t wall_time;  /* ns since 1970 when that group was closed */
+	const uint8_t *fixed;
+	const uint8_t *payload;
+	uint64_t segment; /* where it lies, for messages: number of the file, and byte in it */
+	uint64_t file_offset;
+};
+
+/* Called for every record of every group that is valid, in order, transactions only when they are whole.
+ * 0: go on. Negative: log_open() ends with it; -ENOTSUP means "type or version unknown" and is reported as such. */
+typedef int log_replay_function(void *arg, const struct log_record *record);
+
+/* Called once, from the loop, when the log has failed: nothing that is not flushed yet will be. */
+typedef void log_failure_function(void *arg, int64_t error, const char *message);
+
+enum log_problem_kind {
+	LOG_PROBLEM_DAMAGED = 1, /* bytes that were durable are not what they were; exit status 3 */
+	LOG_PROBLEM_HELD,        /* another process has the folder */
+	LOG_PROBLEM_VERSION,     /* written by a newer whilst: unknown format, record type or version */
+	LOG_PROBLEM_IO,          /* the system refused: see error */
+	LOG_PROBLEM_REPLAY,      /* the replay callback refused: see error */
+	LOG_PROBLEM_OPTIONS,     /* -EINVAL: options out of range */
+};
+
+/* Why log_open() failed, for people. */
+struct log_problem {
+	int kind;                  /* enum log_problem_kind */
+	int64_t error;             /* negative errno */
+	int exit_status;           /* 3 damaged, 4 everything else */
+	char file[512];            /* path, "" when none */
+	uint64_t offset;           /* byte in file */
+	uint64_t lsn_from, lsn_to; /* what cannot be read, 0 .. 0 when that does not apply */
+	char reason[256];          /* one sentence */
+	char advice[512];          /* what to do */
+};
+
+struct log_options {
+	const char *path;        /* the folder, made (0700) if it is not there; copied */
+	uint64_t segment_bytes;  /* 64 MiB; 64 KiB .. 1 GiB, a multiple of 4,096 */
+	int64_t async_window_ns; /* 10 ms: async commits alone are flushed this long after being written */
+	uint64_t async_window_bytes; /* 1 MiB: or when this many bytes are unflushed */
+	int64_t backpressure_ns; /* 1 s: oldest unflushed byte older than this: async commits wait for the flush */
+	int64_t seal_ns;         /* 5 ms: idle for this long after a flush: a SEAL is written */
+	uint64_t unwritten_bytes_max; /* 64 MiB: beyond, log_begin() gives -EAGAIN */
+	log_replay_function *replay;  /* NULL: records are checked but not shown */
+	void *replay_arg;
+	log_failure_function *on_failure;
+	void *failure_arg;
+	wh_log_function *notice; /* what recovery found and did, progress on long scans; NULL: silent */
+	void *notice_arg;
+};
+
+/* log_open() - create or recover the log of a folder, ready for appending in a new epoch.
+ *
+ * Synchronous: awaits on the loop, so it must be called outside callbacks. Holds the folder's lock until
+ * log_close(). Result 0; or negative errno with *ret untouched and *ret_problem (may be NULL) filled in:
+ * -WH_EDAMAGED, -EBUSY (held), -ENOTSUP (version), -EINVAL, or what the system or the callback said. On failure
+ * the folder is as it was, but for what an interrupted creation left behind.
+ */
+int log_open(wh_loop *loop, const struct log_options *options, struct log **ret,
+             struct log_problem *ret_problem) WH_MUST_USE;
+
+/* log_problem_text() - *problem in one line (no newline) for a terminal or a journal; bytes as snprintf(). */
+int log_problem_text(const struct log_problem *problem, char *to, size_t cap);
+
+/* log_close() - write and flush what was appended, seal, mark the shutdown as clean, release the folder,
+ * free. Synchronous, outside callbacks. Result 0, or the error with which the log has failed. Accepts NULL.
+ * Reads that are outstanding end with -ECANCELED. The marks are closed. */
+int log_close(struct log *log);
+
+/* ---- append ------------------------------------------------------------------------------ */
+
+enum log_level {
+	LOG_ASYNC, /* written to the kernel: survives the end of this process */
+	LOG_LOCAL, /* flushed: survives a power cut */
+};
+
+enum {
+	LOG_ESSENTIAL =
+		1, /* log_begin(): may use the space kept back for a full disk (finishing, deleting) */
+};
+
+enum {
+	LOG_RECORD_BYTES = 16,                /* header of a record */
+	LOG_TRANSACTION_BYTES_MAX = 64 << 20, /* all records of one commit */
+};
+
+/* log_record_bytes() - what a record takes in a group. */
+static inline uint64_t log_record_bytes(uint64_t fixed_bytes, uint64_t payload_bytes)
+{
+	return (LOG_RECORD_BYTES + fixed_bytes + payload_bytes + 7) & ~UINT64_C(7);
+}
+
+/* log_record_max() - the largest log_record_bytes() that one record may have (nearly 4 MiB with segments of the
+ * default size). */
+uint64_t log_record_max(const struct log *log);
+
+/* log_begin() - start a commit whose records take at most bytes_max (the sum of log_record_bytes(); an upper
+ * bound will do). Everything appended until log_commit() is one commit: all of it survives, or none. There is
+ * no way back: check first, then begin. Commits do not nest and no callback runs in between.
+ *
+ * -ENOSPC: the disk is full: refuse the caller; tried again every second, space that returns is noticed.
+ * -EAGAIN: unwritten_bytes_max reached: wait until log_written() reaches wh_mark_read(log_appended()), try again.
+ * -EMSGSIZE: more than LOG_TRANSACTION_BYTES_MAX. Or the error with which the log has failed. */
+int log_begin(struct log *log, uint64_t bytes_max, unsigned flags) WH_MUST_USE;
+
+struct log_append {
+	uint8_t type; /* LOG_TYPE_USER .. */
+	uint8_t version;
+	uint16_t flags;
+	uint16_t fixed_bytes;
+	const void *fixed;
+	const struct iovec *payload; /* gathered */
+	int payload_count;
+};
+
+/* log_append() - copy a record into the commit. Returns its location (never 0). It is a programmer's error to
+ * append outside a commit, more than was announced, or a record larger than log_record_max(). */
+uint64_t log_append(struct log *log, const struct log_append *record);
+
+/* What to wait for. The position to tell a client is log_epoch()/lsn. */
+struct log_commit {
+	uint64_t lsn;  /* the byte after the commit's last record, never more than the byte after its group */
+	wh_mark *mark; /* wh_mark_wait(mark, lsn); the level's mark, or flushed under back-pressure */
+};
+
+/* log_commit() - end the commit. Cost: no system call; the group is written at the end of the loop's turn. */
+struct log_commit log_commit(struct log *log, int level);
+
+/* The marks. appended also rises when a group is closed, over its padding. */
+wh_mark *log_appended(const struct log *log);
+wh_mark *log_written(const struct log *log);
+wh_mark *log_flushed(const struct log *log);
+
+/* log_room() - bytes of records that an ordinary commit may take now; 0 when the disk is full. */
+uint64_t log_room(const struct log *log);
+
+/* log_full() - is the disk full, so that only LOG_ESSENTIAL commits are accepted? */
+bool log_full(const struct log *log);
+
+/* log_failed() - 0, or the error with which the log has failed. */
+int64_t log_failed(const struct log *log);
+
+/* ---- read back --------------------------------------------------------------------------- */
+
+/* A record read back, freed by log_data_free(). */
+struct log_data {
+	uint8_t type;
+	uint8_t version;
+	uint16_t flags;
+	uint16_t fixed_bytes;
+	uint32_t payload_bytes;
+	const uint8_t *fixed;
+	const uint8_t *payload;
+};
+struct log_data *log_data_free(struct log_data *data);
+
+/* log_read() - the record at location, its check verified again. record_bytes: log_record_bytes() of it if
+ * known (one read then), 0 if not. n = payload bytes, ptr = struct log_data *. -WH_EDAMAGED: what is on disk is not
+ * what was written; -ENOENT: no such location. Cancel it freely. */
+wh_future log_read(struct log *log, uint64_t location, uint64_t record_bytes);
+
+/* log_peek() - the same without waiting or copying when the record is still in memory (its group is not
+ * written yet): true, and *ret points into the log until the callback in which this is called returns. */
+bool log_peek(const struct log *log, uint64_t location, struct log_data *ret);
+
+/* ---- epochs ------------------------------------------------------------------------------ */
+
+struct log_epoch {
+	uint32_t epoch;
+	uint32_t reason; /* enum log_epoch_reason */
+	uint64_t start;  /* lsn; the epoch before it ended here */
+};
+enum log_epoch_reason { LOG_EPOCH_CREATED = 1, LOG_EPOCH_START, LOG_EPOCH_RECOVERED };
+
+/* log_epoch() - the present one. */
+uint32_t log_epoch(const struct log *log);
+
+/* log_epochs() - all that are known, oldest first, the present one last. Borrowed until log_close(). */
+size_t log_epochs(const struct log *log, const struct log_epoch **ret);
+
+/* log_epoch_end() - where an earlier epoch ended: a commit (epoch, p) survived if and only if p <= end.
+ * -EINPROGRESS: it is the present one. -ENOENT: later than the present one, or 0. */
+int log_epoch_end(const struct log *log, uint32_t epoch, uint64_t *ret);
+
+/* ---- to see inside ----------------------------------------------------------------------- */
+
+struct log_stats { /* since opening, but for what says now */
+	uint64_t records, commits_async, commits_local;
+	uint64_t groups, group_bytes, padding_bytes; /* written */
+	uint64_t flushes, flushes_inline;
+	uint64_t flush_ns, flush_ns_max;
+	uint64_t seals, rolls;
+	uint64_t segments, disk_bytes;                         /* now */
+	uint64_t unwritten_bytes;                              /* now */
+	uint64_t replayed_records, replayed_bytes, torn_bytes; /* at the start */
+	bool full;
+};
+void log_stats(const struct log *log, struct log_stats *ret);
+
+#endif
