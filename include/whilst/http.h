@@ -59,6 +59,10 @@ WH_API const char *wh_http_reason(int status);
 /* ---- server ------------------------------------------------------------------------------ */
 
 typedef void wh_http_handler(wh_http_exchange *x, void *arg);
+/* Writes the body of a refusal that the server itself gives (malformed, a limit, a time-out) and returns its length, at most
+ * max. status: of the answer; detail: one sentence; limit: the limit that was passed, 0: none. */
+typedef size_t wh_http_problem_function(int status, const char *detail, uint64_t limit, char *to, size_t max,
+                                        void *arg);
 
 /* All-zero means defaults. Fields may be added at the end. */
 struct wh_http_server_options {
@@ -83,6 +87,9 @@ struct wh_http_server_options {
 	int64_t body_timeout_ns; /* between pieces of a body that is wanted, default 30 s: 408 */
 	int64_t idle_timeout_ns; /* between requests, default 75 s: closed */
 	int64_t write_timeout_ns; /* the client takes nothing of an answer, default 30 s: closed */
+	wh_http_problem_function
+		*problem; /* bodies (application/problem+json) of the server's own refusals; NULL:
+					      as wh_http_problem() */
 };
 
 /* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno. */
