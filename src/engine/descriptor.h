@@ -15,6 +15,8 @@ struct wh__descriptor {
 	uint32_t at_worker_count; /* operations on it at workers */
 	bool socket;              /* a socket operation succeeded in being started: closing does not block */
 	bool known_empty;         /* the last receive took all there was */
+	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
+	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
 
 /* 0, -EBADF when fd is not open, -ENOMEM. The pointer is good until the next call. */

@@ -7,6 +7,7 @@
 #ifndef WH_RUNTIME_LOOP_H
 #define WH_RUNTIME_LOOP_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -26,20 +27,26 @@ struct wh__message {
 	struct wh__message *next;
 	wh_function *fn;
 	void *arg;
+	bool embedded; /* part of another object: not freed here, fn(arg) is internal */
 };
 
 struct wh_loop {
 	const struct wh__engine *engine;
 	void *engine_state;
 	uint32_t number; /* 1..1023 in the registry */
-	bool in_callback, running, closing, started_thread;
+	bool in_callback, running, closing;
+	bool choosing;       /* WH_AUTO tries an engine: only its full feature set will do */
+	bool started_thread; /* from wh_loop_start() */
+	struct started *started;
+	void (*at_close)(wh_loop *loop); /* of io: what it keeps for the loop; NULL: nothing */
 	pthread_t thread;
 	pid_t pid; /* of the process that opened it: a forked child may not use it */
 
 	/* slots */
-	struct wh__op *chunks[WH__CHUNKS_MAX];
+	_Atomic(struct wh__op *)
+		chunks[WH__CHUNKS_MAX]; /* written once each by the loop, read by any thread */
 	struct wh__op *free_slots;
-	uint32_t slots_made, slots_max;
+	uint32_t slots_made, slots_max, live_count;
 	uint32_t pending_count; /* slots that are PENDING, or DONE with a callback due */
 
 	/* due */
@@ -47,6 +54,9 @@ struct wh_loop {
 	struct wh__message *deferred, **deferred_last;
 	struct wh__wheel wheel;
 	int64_t now;
+
+	struct wh__message *free_messages; /* of deferred calls */
+	uint32_t fork_generation;
 
 	/* shared: any thread */
 	_Atomic(struct wh__message *) inbox; /* calls, newest first */
@@ -63,6 +73,63 @@ struct wh_loop {
 	struct wh_stats stats;
 	char name[32];
 };
+
+static inline void wh__queue_append(struct wh__queue *queue, struct wh__op *op)
+{
+	op->next = NULL;
+	if (queue->last)
+		queue->last->next = op;
+	else
+		queue->first = op;
+	queue->last = op;
+}
+
+/* wh__op_cancel() - what wh_cancel() does, for a pending slot. */
+void wh__op_cancel(struct wh__op *op);
+
+/* Kinds of opcodes. */
+static inline bool wh__opcode_waits(unsigned opcode)
+{
+	return opcode >= WH__OP_READ && opcode <= WH__OP_READY;
+}
+static inline bool wh__opcode_sends(unsigned opcode)
+{
+	return opcode == WH__OP_WRITE || opcode == WH__OP_SEND || opcode == WH__OP_SENDV ||
+	       opcode == WH__OP_CONNECT;
+}
+
+/* The registry: wh__registry_enter() gives the loop of a number and keeps it from being freed until
+ * wh__registry_leave(). Thread: any. */
+wh_loop *wh__registry_enter(uint32_t number);
+wh_loop *wh__registry_own(uint32_t number, int *ret_error); /* the caller's own, else NULL: -ESTALE, -EPERM */
+void wh__registry_leave(uint32_t number);
+int wh__registry_add(wh_loop *loop); /* sets loop->number; -EMFILE when 1,023 are open */
+void wh__registry_remove(wh_loop *loop);
+uint32_t wh__fork_generation(void);
+
+/* inbox.c */
+void wh__inbox_push(wh_loop *loop, struct wh__message *message); /* any thread */
+void wh__inbox_push_op(wh_loop *loop, struct wh__op *op);        /* any thread */
+bool wh__inbox_is_empty(const wh_loop *loop);
+void wh__inbox_drain(wh_loop *loop);
+bool wh__inbox_may_sleep(wh_loop *loop); /* declares the loop asleep; false (and awake): something came */
+void wh__inbox_awake(wh_loop *loop);
+
+/* combine.c, mark.c: ends of the parts of a composed future */
+void wh__combine_child(struct wh__op *parent, uint64_t index, wh_res res, wh_disposer *dispose, void *arg);
+void wh__combine_cancel(struct wh__op *parent);
+void wh__combine_timer(struct wh__op *parent);
+void wh__mark_cancel(struct wh__op *op);
+
+/* future.c: the wait of one wh_await() */
+void wh__waiter_wake(struct wh__op *op, wh_res res);
+
+/* buffer.c */
+struct wh__buffers *wh__buffers_open(wh_loop *loop);
+struct wh__buffers *wh__buffers_close(struct wh__buffers *buffers);
+
+/* wh__loop_turn_until() - turn until *done, which a completion sets. 0, or -errno. */
+int wh__loop_turn_until(wh_loop *loop, const bool *done);
 
 /* wh__start() - hand a filled-in operation to the engine and give its future. */
 wh_future wh__start(struct wh__op *op);

@@ -115,10 +115,15 @@ struct wh__op {
 	union {
 		void *engine_data; /* the engine's own while pending */
 		int64_t (*work)(void *);
+		void (*cancel_inner)(struct wh__op *op); /* WH__OP_INNER */
 	};
 	uint32_t engine_state; /* the engine's own while pending; zero at the start */
-	/* what a worker is to do; NULL once one does it. Under the class's lock. */
-	void (*run)(struct wh__op *op);
+	union {
+		/* what a worker is to do; NULL once one does it. Under the class's lock. */
+		void (*run)(struct wh__op *op);
+		/* promises: see future.c; any thread */
+		_Atomic uint64_t claim;
+	};
 };
 
 _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
@@ -135,6 +140,12 @@ struct wh__op *wh__op_find(wh_loop *loop, wh_future f);
 /* wh__op_complete() - the one terminal event. The engine must not touch op afterwards. Frees what WH__OWNS_BUF
  * says, stores the result, tells the consumer (callbacks are queued, never called here). Thread: loop. */
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr);
+
+/* wh__op_free() - give a slot back that is DONE, or was never started. */
+void wh__op_free(struct wh__op *op);
+
+/* wh__op_dispose() - free the result of a DONE slot that nobody will consume. */
+void wh__op_dispose(struct wh__op *op);
 
 /* wh__op_complete_from_worker() - the same from a worker thread: the result travels through the inbox and the
  * loop is woken. The worker must not touch op afterwards. Thread: any. */

@@ -14,6 +14,7 @@ struct wh__wheel {
 	int64_t tick; /* of the last advance; a tick is 2^16 ns (65.5 us) */
 	uint64_t occupied[WH__WHEEL_LEVELS];
 	struct wh__op *slots[WH__WHEEL_LEVELS][WH__WHEEL_SLOTS];
+	struct wh__op *due; /* taken out by the advance under way, not fired yet */
 	uint32_t armed_count;
 };
 

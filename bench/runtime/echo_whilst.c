@@ -1,0 +1,74 @@
+/* bench/runtime/echo_whilst.c -- echo on libwhilst, with callbacks: receive into a connection's buffer, send all, again.
+ *
+ * usage: echo_whilst [ENGINE]    prints "PORT n"
+ */
+#include "../peers/echo.h"
+
+#include <string.h>
+
+#include "whilst/whilst.h"
+
+struct connection {
+	int fd;
+	char buffer[ECHO_BUFFER_BYTES];
+};
+
+static int listener;
+
+static void on_received(wh_loop *loop, wh_res res, void *arg);
+
+static void on_sent(wh_loop *loop, wh_res res, void *arg)
+{
+	struct connection *c = arg;
+	if (res.n >= 0)
+		wh_then(wh_recv(loop, c->fd, c->buffer, sizeof c->buffer), on_received, c);
+	else
+		on_received(loop, res, c);
+}
+
+static void on_received(wh_loop *loop, wh_res res, void *arg)
+{
+	struct connection *c = arg;
+	if (res.n > 0) {
+		wh_then(wh_send_all(loop, c->fd, c->buffer, (size_t)res.n), on_sent, c);
+		return;
+	}
+	wh_drop(wh_close(loop, c->fd));
+	free(c);
+}
+
+static void on_accepted(wh_loop *loop, wh_res res, void *arg)
+{
+	(void)arg;
+	if (res.n >= 0) {
+		struct connection *c = malloc(sizeof *c);
+		c->fd = (int)res.n;
+		wh_then(wh_recv(loop, c->fd, c->buffer, sizeof c->buffer), on_received, c);
+	}
+	wh_then(wh_accept(loop, listener), on_accepted, NULL);
+}
+
+static int engine_of(const char *name)
+{
+	static const char *const names[] = {"auto", "sync", "threads", "epoll", "uring"};
+	for (int i = 0; i < 5; i++)
+		if (!strcmp(name, names[i]))
+			return i;
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	wh_loop *loop;
+	struct wh_loop_options options = {.engine = argc > 1 ? engine_of(argv[1]) : WH_AUTO};
+	int error = wh_loop_open(&loop, &options);
+	if (error) {
+		fprintf(stderr, "echo_whilst: %s\n", wh_strerror(error));
+		return 1;
+	}
+	listener = echo_listen(1);
+	wh_then(wh_accept(loop, listener), on_accepted, NULL);
+	wh_loop_run(loop);
+	wh_loop_close(loop);
+	return 0;
+}

@@ -1,0 +1,34 @@
+/* src/base/error.c -- texts for errors. Pure. */
+#include "whilst/whilst.h"
+
+#include <errno.h>
+#include <string.h>
+
+const char *wh_strerror(int64_t error)
+{
+	int64_t code = error < 0 ? -error : error;
+	switch (code) {
+	case 0:
+		return "success";
+	case WH_EHTTP_SYNTAX:
+		return "malformed HTTP message";
+	case WH_EHTTP_TOO_LARGE:
+		return "HTTP header section or body over its limit";
+	case WH_EHTTP_CLOSED:
+		return "connection closed within an HTTP message";
+	case WH_ESIM_POWER_CUT:
+		return "the simulated machine has no power";
+	case WH_EDAMAGED:
+		return "stored bytes do not match their checksum";
+	default:
+		break;
+	}
+	/* strerrordesc_np(3): static and the same in every locale, unlike strerror(3) */
+	const char *text = code < 4096 ? strerrordesc_np((int)code) : NULL;
+	return text ? text : "unknown error";
+}
+
+const char *wh_version(void)
+{
+	return WH_VERSION;
+}

@@ -1,0 +1,277 @@
+/* src/engine/epoll.c -- readiness.
+ *
+ * A descriptor is registered once, edge-triggered for both directions. What is known from the last call saves the
+ * next: after a receive that did not fill its buffer a stream socket is empty, epoll(7), and the next one waits for
+ * the edge without a try; so a steady echo costs one receive, one send and a share of epoll_wait for each message.
+ * File and work operations go to workers (offload.c).
+ *
+ * Thread: loop, but for wake().
+ */
+#include "engine/descriptor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { EVENTS_MAX = 256 };
+
+enum flags {
+	REGISTERED = 1 << 0,
+	STREAM = 1 << 1,   /* a short transfer means empty or full */
+	READABLE = 1 << 2, /* an edge came and nothing showed since that it is used up */
+	WRITABLE = 1 << 3,
+	ENDED = 1 << 4,  /* hung up: no further edge, a receive never waits */
+	ALWAYS = 1 << 5, /* epoll refuses it (a regular file): workers do it */
+};
+
+struct epoll_state {
+	int epoll_fd, wake_fd;
+	bool no_pwait2; /* the kernel is older than 5.11 */
+	struct epoll_event events[EVENTS_MAX];
+};
+
+static int init(wh_loop *loop, const struct wh_loop_options *options)
+{
+	struct epoll_state *state = calloc(1, sizeof *state);
+	if (!state)
+		return -ENOMEM;
+	state->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct epoll_event event = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
+	if (state->epoll_fd < 0 || state->wake_fd < 0 ||
+	    epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, state->wake_fd, &event) < 0) {
+		int error = -errno;
+		if (state->epoll_fd >= 0)
+			close(state->epoll_fd);
+		if (state->wake_fd >= 0)
+			close(state->wake_fd);
+		free(state);
+		return error;
+	}
+	loop->engine_state = state;
+	return 0;
+}
+
+static void fini(wh_loop *loop)
+{
+	struct epoll_state *state = loop->engine_state;
+	close(state->epoll_fd);
+	close(state->wake_fd);
+	free(state);
+	wh__descriptors_fini(loop);
+}
+
+static void wake(wh_loop *loop)
+{
+	struct epoll_state *state = loop->engine_state;
+	uint64_t one = 1;
+	/* it can only fail when the count is at its maximum, and then it is readable */
+	if (write(state->wake_fd, &one, sizeof one) < 0)
+		assert(errno == EAGAIN);
+}
+
+static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
+{
+	struct epoll_state *state = loop->engine_state;
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+	                            .data.u64 = (uint64_t)descriptor->registration << 32 | (uint32_t)fd};
+	int type = 0;
+	socklen_t len = sizeof type;
+	if (epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+		if (errno == EPERM) {
+			descriptor->epoll_flags = REGISTERED | ALWAYS;
+			return 0;
+		}
+		if (errno != EEXIST) /* registered by a loop operation on a duplicate we do not know of */
+			return -errno;
+		if (epoll_ctl(state->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0)
+			return -errno;
+	}
+	descriptor->epoll_flags = REGISTERED;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0) {
+		descriptor->socket = true;
+		if (type == SOCK_STREAM)
+			descriptor->epoll_flags |= STREAM;
+	}
+	return 0;
+}
+
+static uint8_t direction(const struct wh__op *op)
+{
+	return wh__op_events(op) & POLLOUT ? WRITABLE : READABLE;
+}
+
+static bool short_transfer(const struct wh__op *op, int64_t n, void *ptr)
+{
+	switch (op->opcode) {
+	case WH__OP_RECV:
+		return n > 0 && (uint64_t)n < op->len;
+	case WH__OP_RECV_BUF:
+		return n > 0 && (uint32_t)n < ((struct wh_buf *)ptr)->cap;
+	case WH__OP_SEND:
+		return n > 0 && (uint64_t)n < op->len;
+	default:
+		return false;
+	}
+}
+
+/* true: op has completed. What the try shows is remembered. */
+static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool linked)
+{
+	void *ptr;
+	int64_t n = wh__op_attempt(op, &ptr);
+	if (n == -EAGAIN) {
+		descriptor->epoll_flags &= (uint8_t)~direction(op);
+		return false;
+	}
+	if ((descriptor->epoll_flags & (STREAM | ENDED)) == STREAM && short_transfer(op, n, ptr))
+		descriptor->epoll_flags &= (uint8_t)~direction(op);
+	if (linked)
+		wh__descriptor_unlink(descriptor, op);
+	wh__op_complete(op, n, ptr);
+	return true;
+}
+
+static void submit_waiting(struct wh__op *op)
+{
+	struct wh__descriptor *descriptor;
+	int error = wh__descriptor_get(op->loop, op->fd, &descriptor);
+	if (error == 0 && wh__descriptor_busy(descriptor, op))
+		error = -EBUSY;
+	if (error != 0) {
+		wh__op_complete(op, error, NULL);
+		return;
+	}
+	bool registered = descriptor->epoll_flags & REGISTERED, in = direction(op) == READABLE;
+	/* A connection must be under way before it can be waited for; what is sent first usually fits. A receive
+	 * on a new descriptor waits for the edge that registering gives. READY is a look, never a transfer. */
+	bool try_now = op->opcode == WH__OP_READY ||
+	               (registered && descriptor->epoll_flags & direction(op)) || (!registered && !in) ||
+	               (descriptor->epoll_flags & (ENDED | ALWAYS));
+	if (descriptor->epoll_flags & ALWAYS) {
+		wh__offload(op);
+		return;
+	}
+	if (try_now && try_op(op, descriptor, false))
+		return;
+	if (!registered && (error = register_fd(op->loop, op->fd, descriptor)) != 0) {
+		wh__op_complete(op, error, NULL);
+		return;
+	}
+	if (descriptor->epoll_flags & ALWAYS)
+		wh__offload(op);
+	else
+		wh__descriptor_link(descriptor, op);
+}
+
+static void submit(struct wh__op *op)
+{
+	if (wh__opcode_waits(op->opcode))
+		submit_waiting(op);
+	else
+		wh__offload(op);
+}
+
+static void cancel(struct wh__op *op)
+{
+	if (op->flags & WH__AT_WORKER) {
+		(void)wh__offload_cancel(op); /* false: it runs, and completes with its result */
+		return;
+	}
+	wh__descriptor_unlink(wh__descriptor_look(op->loop, op->fd), op);
+	wh__op_complete(op, -ECANCELED, NULL);
+}
+
+static void close_fd(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, op->fd);
+	while (descriptor && descriptor->first) {
+		cancel(descriptor->first);
+		descriptor = wh__descriptor_look(loop, op->fd);
+	}
+	if (descriptor && wh__offload_holds_close(op))
+		return;
+	bool socket = descriptor && descriptor->socket;
+	if (descriptor) {
+		descriptor->registration++;
+		descriptor->epoll_flags = 0;
+		descriptor->socket = false;
+	}
+	if (socket || loop->closing) {
+		/* closing a socket does not wait, unless SO_LINGER asks for it */
+		wh__op_complete(op, close(op->fd) < 0 && errno != EINTR ? -errno : 0, NULL);
+	} else {
+		/* The number is free for others before the worker returns: our registration must be gone by then.
+		 * It goes with the open file, unless that was duplicated. */
+		wh__offload(op);
+	}
+}
+
+static void on_event(wh_loop *loop, const struct epoll_event *event)
+{
+	int fd = (int)(uint32_t)event->data.u64;
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	if (!descriptor || descriptor->registration != (uint32_t)(event->data.u64 >> 32))
+		return; /* of a descriptor that has been closed since */
+	if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		descriptor->epoll_flags |= READABLE;
+	if (event->events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+		descriptor->epoll_flags |= WRITABLE;
+	if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		descriptor->epoll_flags |= ENDED;
+	/* completing runs no user code, so the list changes only by us; newest first, usually one or two */
+	for (struct wh__op *op = descriptor->first, *next; op; op = next) {
+		next = op->next;
+		if (op->opcode == WH__OP_READY || descriptor->epoll_flags & direction(op))
+			(void)try_op(op, descriptor, true);
+	}
+}
+
+static int wait_for_events(struct epoll_state *state, int64_t timeout_ns)
+{
+	if (timeout_ns > 0 && !state->no_pwait2) {
+		struct timespec ts = {.tv_sec = timeout_ns / WH_NS_PER_S,
+		                      .tv_nsec = timeout_ns % WH_NS_PER_S};
+		int n = epoll_pwait2(state->epoll_fd, state->events, EVENTS_MAX, &ts, NULL);
+		if (n >= 0 || errno != ENOSYS)
+			return n;
+		state->no_pwait2 = true;
+	}
+	int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS; /* never early */
+	return epoll_wait(state->epoll_fd, state->events, EVENTS_MAX, ms > INT32_MAX ? INT32_MAX : (int)ms);
+}
+
+static int wait(wh_loop *loop, int64_t timeout_ns)
+{
+	struct epoll_state *state = loop->engine_state;
+	int n = wait_for_events(state, timeout_ns);
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++) {
+		if (state->events[i].data.u64 == UINT64_MAX) {
+			uint64_t count;
+			if (read(state->wake_fd, &count, sizeof count) < 0)
+				assert(errno == EAGAIN);
+		} else {
+			on_event(loop, &state->events[i]);
+		}
+	}
+	return 0;
+}
+
+const struct wh__engine wh__engine_epoll = {
+	.name = "epoll",
+	.init = init,
+	.submit = submit,
+	.cancel = cancel,
+	.close_fd = close_fd,
+	.wait = wait,
+	.wake = wake,
+	.returned = wh__offload_returned,
+	.fini = fini,
+};

@@ -1,0 +1,237 @@
+/* src/engine/sync.c -- the classic way: the loop's thread itself blocks in the call.
+ *
+ * Starting only queues; wait() executes, in the order of starting. Files, names and work are plain blocking calls, one
+ * after the other. What may wait for ever waits together in one ppoll(2), then the call is made. No thread is ever
+ * started. Thread: loop, but for wake().
+ */
+#include "engine/descriptor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+struct sync_state {
+	struct wh__op *first, *last;                 /* plain calls, in the order of starting */
+	struct wh__op *waiting_first, *waiting_last; /* what may wait for ever */
+	uint32_t waiting_count;
+	struct pollfd *polls; /* one for each that waits, and one for wake() */
+	uint32_t polls_max;
+	int wake_fd;
+};
+
+static int init(wh_loop *loop, const struct wh_loop_options *options)
+{
+	struct sync_state *state = calloc(1, sizeof *state);
+	if (!state)
+		return -ENOMEM;
+	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (state->wake_fd < 0) {
+		int error = -errno;
+		free(state);
+		return error;
+	}
+	loop->engine_state = state;
+	return 0;
+}
+
+static void fini(wh_loop *loop)
+{
+	struct sync_state *state = loop->engine_state;
+	close(state->wake_fd);
+	free(state->polls);
+	free(state);
+}
+
+static void wake(wh_loop *loop)
+{
+	struct sync_state *state = loop->engine_state;
+	uint64_t one = 1;
+	if (write(state->wake_fd, &one, sizeof one) < 0)
+		assert(errno == EAGAIN);
+}
+
+static void append(struct wh__op **first, struct wh__op **last, struct wh__op *op)
+{
+	op->next = NULL;
+	op->prev = *last;
+	*(*last ? &(*last)->next : first) = op;
+	*last = op;
+}
+
+static void take_out(struct wh__op **first, struct wh__op **last, struct wh__op *op)
+{
+	*(op->prev ? &op->prev->next : first) = op->next;
+	*(op->next ? &op->next->prev : last) = op->prev;
+	op->next = op->prev = NULL;
+}
+
+static bool receives(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF;
+}
+
+static bool sends(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_SEND || op->opcode == WH__OP_SENDV;
+}
+
+static bool is_busy(const struct sync_state *state, const struct wh__op *op)
+{
+	if (!receives(op) && !sends(op))
+		return false;
+	for (const struct wh__op *other = state->waiting_first; other; other = other->next)
+		if (other->fd == op->fd && ((receives(op) && receives(other)) || (sends(op) && sends(other))))
+			return true;
+	return false;
+}
+
+static bool have_polls(struct sync_state *state, uint32_t count)
+{
+	if (count <= state->polls_max)
+		return true;
+	uint32_t max = state->polls_max ? state->polls_max * 2 : 64;
+	struct pollfd *polls = reallocarray(state->polls, max, sizeof *polls);
+	if (!polls)
+		return false;
+	state->polls = polls;
+	state->polls_max = max;
+	return true;
+}
+
+static void submit(struct wh__op *op)
+{
+	struct sync_state *state = op->loop->engine_state;
+	if (!wh__opcode_waits(op->opcode)) {
+		append(&state->first, &state->last, op);
+	} else if (is_busy(state, op)) {
+		wh__op_complete(op, -EBUSY, NULL);
+	} else if (!have_polls(state, state->waiting_count + 2)) {
+		wh__op_complete(op, -ENOMEM, NULL);
+	} else {
+		append(&state->waiting_first, &state->waiting_last, op);
+		state->waiting_count++;
+	}
+}
+
+static void stop_waiting(struct sync_state *state, struct wh__op *op)
+{
+	take_out(&state->waiting_first, &state->waiting_last, op);
+	state->waiting_count--;
+}
+
+static void cancel(struct wh__op *op)
+{
+	struct sync_state *state = op->loop->engine_state;
+	if (op->opcode == WH__OP_CLOSE)
+		return; /* a descriptor is not left open */
+	if (wh__opcode_waits(op->opcode))
+		stop_waiting(state, op);
+	else
+		take_out(&state->first, &state->last, op);
+	wh__op_complete(op, -ECANCELED, NULL);
+}
+
+static void close_fd(struct wh__op *op)
+{
+	struct sync_state *state = op->loop->engine_state;
+	for (struct wh__op *other = state->waiting_first, *next; other; other = next) {
+		next = other->next;
+		if (other->fd == op->fd)
+			cancel(other);
+	}
+	/* plain calls on it are in the queue before this one */
+	append(&state->first, &state->last, op);
+}
+
+static void run_queue(struct sync_state *state)
+{
+	/* only what is there now: what callbacks start belongs to the next turn */
+	for (struct wh__op *op = state->first, *last = state->last; op;) {
+		bool more = op != last;
+		void *ptr;
+		take_out(&state->first, &state->last, op);
+		int64_t n = wh__op_execute(op, &ptr);
+		wh__op_complete(op, n, ptr);
+		op = more ? state->first : NULL;
+	}
+}
+
+static void try_waiting(struct sync_state *state)
+{
+	uint32_t i = 1;
+	for (struct wh__op *op = state->waiting_first, *next; op; op = next, i++) {
+		void *ptr;
+		next = op->next;
+		if (state->polls[i].revents == 0)
+			continue;
+		int64_t n = wh__op_attempt(op, &ptr);
+		if (n == -EAGAIN)
+			continue;
+		stop_waiting(state, op);
+		wh__op_complete(op, n, ptr);
+	}
+}
+
+/* A connection must be begun before poll(2) can tell anything. */
+static bool begin_connections(struct sync_state *state)
+{
+	bool ended = false;
+	for (struct wh__op *op = state->waiting_first, *next; op; op = next) {
+		void *ptr;
+		next = op->next;
+		if (op->opcode != WH__OP_CONNECT || op->done != 0)
+			continue;
+		int64_t n = wh__op_attempt(op, &ptr);
+		if (n == -EAGAIN)
+			continue;
+		stop_waiting(state, op);
+		wh__op_complete(op, n, ptr);
+		ended = true;
+	}
+	return ended;
+}
+
+static int wait(wh_loop *loop, int64_t timeout_ns)
+{
+	struct sync_state *state = loop->engine_state;
+	bool worked = state->first != NULL;
+	if (worked)
+		run_queue(state);
+	worked |= begin_connections(state);
+	if (!have_polls(state, 1))
+		return -ENOMEM;
+	uint32_t count = 1;
+	state->polls[0] = (struct pollfd){.fd = state->wake_fd, .events = POLLIN};
+	for (struct wh__op *op = state->waiting_first; op; op = op->next)
+		state->polls[count++] = (struct pollfd){.fd = op->fd, .events = (short)wh__op_events(op)};
+	struct timespec ts = {0};
+	if (!worked && timeout_ns > 0)
+		ts = (struct timespec){.tv_sec = timeout_ns / WH_NS_PER_S,
+		                       .tv_nsec = timeout_ns % WH_NS_PER_S};
+	int n = ppoll(state->polls, count, worked || timeout_ns >= 0 ? &ts : NULL, NULL);
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (state->polls[0].revents) {
+		uint64_t drained;
+		if (read(state->wake_fd, &drained, sizeof drained) < 0)
+			assert(errno == EAGAIN);
+	}
+	if (n > 0)
+		try_waiting(state);
+	return 0;
+}
+
+const struct wh__engine wh__engine_sync = {
+	.name = "sync",
+	.init = init,
+	.submit = submit,
+	.cancel = cancel,
+	.close_fd = close_fd,
+	.wait = wait,
+	.wake = wake,
+	.fini = fini,
+};

@@ -1,0 +1,187 @@
+/* src/io/signal.c -- signals as futures.
+ *
+ * The handler, installed once for each signal, writes a byte into the pipe of every watch of that signal; the loop waits
+ * until the pipe is readable. A byte stays until it is waited for, so a delivery between two waits is not missed.
+ * Watches are never freed, only used again by other loops: the handler may be looking at them.
+ *
+ * Thread: loop; the handler on any, and it does nothing but read atomics and write(2).
+ */
+#include "runtime/loop.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct watch {
+	struct watch *next;        /* constant once it is in the list */
+	_Atomic int signal_number; /* 0: free */
+	int read_fd, write_fd;
+	pid_t pid; /* a forked child must not write into our pipe */
+	wh_loop *loop;
+	struct wh__op *waiters; /* linked through next and prev */
+	wh_future ready;        /* armed while there are waiters */
+};
+
+static _Atomic(struct watch *) watches;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of taking and giving back watches */
+
+static void handler(int signal_number)
+{
+	int error = errno;
+	for (struct watch *watch = atomic_load(&watches); watch; watch = watch->next)
+		if (atomic_load(&watch->signal_number) == signal_number && watch->pid == getpid()) {
+			/* a full pipe is readable, which is all that is wanted */
+			ssize_t ignored = write(watch->write_fd, "", 1);
+			(void)ignored;
+		}
+	errno = error;
+}
+
+static void drain(const struct watch *watch)
+{
+	char bytes[64];
+	while (read(watch->read_fd, bytes, sizeof bytes) > 0) {
+	}
+}
+
+static struct watch *new_watch(void)
+{
+	struct watch *watch = calloc(1, sizeof *watch);
+	int ends[2];
+	if (!watch)
+		return NULL;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+		free(watch);
+		return NULL;
+	}
+	watch->read_fd = ends[0];
+	watch->write_fd = ends[1];
+	watch->next = atomic_load(&watches);
+	atomic_store(&watches, watch); /* the lock is held: nobody else adds */
+	return watch;
+}
+
+static struct watch *take_watch(wh_loop *loop, int signal_number)
+{
+	struct watch *unused = NULL, *watch;
+	pthread_mutex_lock(&lock);
+	for (watch = atomic_load(&watches); watch; watch = watch->next) {
+		int number = atomic_load(&watch->signal_number);
+		if (number == signal_number && watch->loop == loop && watch->pid == getpid())
+			break;
+		if (number == 0 && watch->pid == getpid())
+			unused = watch;
+	}
+	if (!watch) {
+		watch = unused ? unused : new_watch();
+		if (watch) {
+			drain(watch);
+			watch->loop = loop;
+			watch->pid = getpid();
+			watch->waiters = NULL;
+			atomic_store(&watch->signal_number, signal_number);
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	return watch;
+}
+
+static void release(wh_loop *loop)
+{
+	pthread_mutex_lock(&lock);
+	for (struct watch *watch = atomic_load(&watches); watch; watch = watch->next)
+		if (watch->loop == loop) {
+			atomic_store(&watch->signal_number, 0);
+			watch->loop = NULL;
+		}
+	pthread_mutex_unlock(&lock);
+}
+
+static void take_out(struct watch *watch, struct wh__op *op)
+{
+	*(op->prev ? &op->prev->next : &watch->waiters) = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	op->next = op->prev = NULL;
+}
+
+static int arm(struct watch *watch);
+
+static void on_readable(wh_loop *loop, wh_res res, void *arg)
+{
+	struct watch *watch = arg;
+	watch->ready.id = 0;
+	if (res.n == -ECANCELED && watch->waiters) {
+		if (!loop->closing && arm(watch) == 0)
+			return; /* cancelled for want of waiters, and one has come since */
+	}
+	if (res.n >= 0)
+		drain(watch);
+	while (watch->waiters) {
+		struct wh__op *op = watch->waiters;
+		take_out(watch, op);
+		wh__op_complete(op, res.n < 0 ? res.n : atomic_load(&watch->signal_number), NULL);
+	}
+}
+
+static int arm(struct watch *watch)
+{
+	struct wh__op *ready = wh__op_new(watch->loop, WH__OP_READY);
+	if (!ready)
+		return -EAGAIN;
+	ready->fd = watch->read_fd;
+	ready->len = POLLIN;
+	ready->consumer = WH__CONSUMER_INTERNAL;
+	ready->callback = on_readable;
+	ready->arg = watch;
+	watch->ready = wh__op_future(ready);
+	(void)wh__start(ready);
+	return 0;
+}
+
+static void cancel(struct wh__op *op)
+{
+	struct watch *watch = op->second;
+	take_out(watch, op);
+	if (!watch->waiters)
+		wh_cancel(watch->ready);
+	wh__op_complete(op, -ECANCELED, NULL);
+}
+
+wh_future wh_signal(wh_loop *loop, int signal_number)
+{
+	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+	if (!wh__loop_is_mine(loop))
+		return wh__fail(loop, -EPERM);
+	if (loop->closing)
+		return wh__fail(loop, -ECANCELED);
+	if (signal_number <= 0 || signal_number == SIGKILL || signal_number == SIGSTOP ||
+	    signal_number >= NSIG)
+		return wh__fail(loop, -EINVAL);
+	struct watch *watch = take_watch(loop, signal_number);
+	if (!watch)
+		return wh__fail(loop, -ENOMEM);
+	sigfillset(&action.sa_mask);
+	if (sigaction(signal_number, &action, NULL) < 0)
+		return wh__fail(loop, -errno);
+	loop->at_close = release;
+	struct wh__op *op = wh__op_new(loop, WH__OP_INNER);
+	if (!op)
+		return wh__fail(loop, -EAGAIN);
+	wh_future f = wh__op_future(op);
+	op->cancel_inner = cancel;
+	op->second = watch;
+	op->next = watch->waiters;
+	if (op->next)
+		op->next->prev = op;
+	watch->waiters = op;
+	if (watch->ready.id == 0 && arm(watch) != 0) {
+		take_out(watch, op);
+		wh__op_complete(op, -EAGAIN, NULL);
+	}
+	return f;
+}

@@ -1,0 +1,267 @@
+/* src/io/socket.c -- TCP and UNIX sockets, readiness of foreign descriptors. Thread: loop. */
+#include "runtime/loop.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { VECTOR_MAX = 16 };
+
+static struct wh__op *begin(wh_loop *loop, enum wh__opcode opcode, int fd, wh_future *ret_failed)
+{
+	if (!wh__loop_is_mine(loop)) {
+		*ret_failed = wh__fail(loop, -EPERM);
+		return NULL;
+	}
+	struct wh__op *op = wh__op_new(loop, opcode);
+	if (!op) {
+		*ret_failed = wh__fail(loop, -EAGAIN);
+		return NULL;
+	}
+	op->fd = fd;
+	if (fd >= 0)
+		return op;
+	*ret_failed = wh__op_future(op);
+	wh__op_complete(op, -EBADF, NULL);
+	return NULL;
+}
+
+static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, void *buf, size_t len,
+                                uint8_t flags)
+{
+	wh_future f;
+	struct wh__op *op = begin(loop, opcode, fd, &f);
+	if (!op)
+		return f;
+	if (!buf && len > 0) {
+		f = wh__op_future(op);
+		wh__op_complete(op, -EINVAL, NULL);
+		return f;
+	}
+	op->buf = buf;
+	op->len = len;
+	op->flags = WH__BORROWS | flags;
+	return wh__start(op);
+}
+
+wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_RECV, fd, buf, len, 0);
+}
+
+wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, 0);
+}
+
+wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, WH__ALL);
+}
+
+wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count)
+{
+	wh_future f;
+	struct wh__op *op = begin(loop, WH__OP_SENDV, fd, &f);
+	if (!op)
+		return f;
+	f = wh__op_future(op);
+	if (!iov || count <= 0 || count > VECTOR_MAX) {
+		wh__op_complete(op, -EINVAL, NULL);
+		return f;
+	}
+	op->buf = malloc((size_t)count * sizeof *iov);
+	if (!op->buf) {
+		wh__op_complete(op, -ENOMEM, NULL);
+		return f;
+	}
+	memcpy(op->buf, iov, (size_t)count * sizeof *iov);
+	op->len = (uint64_t)count;
+	op->flags = WH__OWNS_BUF | WH__BORROWS | WH__ALL;
+	return wh__start(op);
+}
+
+static void put_dropped(wh_res res, void *arg)
+{
+	wh_buf_put(res.ptr);
+}
+
+wh_future wh_recv_buf(wh_loop *loop, int fd)
+{
+	wh_future f;
+	struct wh__op *op = begin(loop, WH__OP_RECV_BUF, fd, &f);
+	if (!op)
+		return f;
+	op->dispose = put_dropped;
+	return wh__start(op);
+}
+
+static void close_dropped(wh_res res, void *arg)
+{
+	(void)wh_drop(wh_close(arg, (int)res.n)); /* nobody learned the number, so nothing of ours is on it */
+}
+
+wh_future wh_accept(wh_loop *loop, int fd)
+{
+	wh_future f;
+	struct wh__op *op = begin(loop, WH__OP_ACCEPT, fd, &f);
+	if (!op)
+		return f;
+	op->dispose = close_dropped;
+	op->dispose_arg = loop;
+	return wh__start(op);
+}
+
+/* The caller sees this slot; the one at the engine is internal, so that a socket that does not connect is closed. */
+static void on_connected(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *op = arg;
+	int fd = op->fd;
+	op->engine_data = NULL;
+	if (res.n >= 0 && op->flags & WH__CANCELLED)
+		res.n = -ECANCELED;
+	if (res.n < 0)
+		(void)wh_drop(wh_close(loop, fd));
+	wh__op_complete(op, res.n < 0 ? res.n : fd, NULL);
+}
+
+static void cancel_connect(struct wh__op *op)
+{
+	op->flags |= WH__CANCELLED;
+	wh_cancel((wh_future){op->len});
+}
+
+wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len)
+{
+	if (!wh__loop_is_mine(loop))
+		return wh__fail(loop, -EPERM);
+	if (loop->closing)
+		return wh__fail(loop, -ECANCELED);
+	if (!address || len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage))
+		return wh__fail(loop, -EINVAL);
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return wh__fail(loop, -errno);
+	int one = 1;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
+	struct wh__op *outer = wh__op_new(loop, WH__OP_INNER),
+		      *op = outer ? wh__op_new(loop, WH__OP_CONNECT) : NULL;
+	void *copy = op ? malloc(len) : NULL;
+	if (!copy) {
+		if (op)
+			wh__op_complete(op, -ENOMEM, NULL), wh__op_free(op);
+		if (outer)
+			wh__op_complete(outer, -ENOMEM, NULL), wh__op_free(outer);
+		close(fd);
+		return wh__fail(loop, op ? -ENOMEM : -EAGAIN);
+	}
+	memcpy(copy, address, len);
+	outer->fd = fd;
+	outer->dispose = close_dropped;
+	outer->dispose_arg = loop;
+	outer->cancel_inner = cancel_connect;
+	wh_future f = wh__op_future(outer);
+	op->fd = fd;
+	op->buf = copy;
+	op->len = len;
+	op->flags = WH__OWNS_BUF;
+	op->consumer = WH__CONSUMER_INTERNAL;
+	op->callback = on_connected;
+	op->arg = outer;
+	outer->len = wh__op_future(op).id;
+	(void)wh__start(op);
+	return f;
+}
+
+wh_future wh_ready(wh_loop *loop, int fd, int events)
+{
+	wh_future f;
+	struct wh__op *op = begin(loop, WH__OP_READY, fd, &f);
+	if (!op)
+		return f;
+	op->len = (uint64_t)(events & (POLLIN | POLLOUT));
+	if (op->len == 0) {
+		f = wh__op_future(op);
+		wh__op_complete(op, -EINVAL, NULL);
+		return f;
+	}
+	return wh__start(op);
+}
+
+int wh_shutdown(wh_loop *loop, int fd, int how)
+{
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	return shutdown(fd, how) < 0 ? -errno : 0;
+}
+
+/* ---- listen ------------------------------------------------------------------------------- */
+
+/* A socket file stays when its server has died. It is taken away only if nobody answers on it. */
+static int replace_stale(const struct sockaddr *address, socklen_t len)
+{
+	const struct sockaddr_un *local = (const struct sockaddr_un *)address;
+	struct stat st;
+	if (local->sun_path[0] == 0 || lstat(local->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -EADDRINUSE;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	int error = connect(fd, address, len) < 0 ? errno : 0;
+	close(fd);
+	if (error != ECONNREFUSED)
+		return -EADDRINUSE;
+	return unlink(local->sun_path) < 0 ? -errno : 0;
+}
+
+static int bind_socket(int fd, const struct sockaddr *address, socklen_t len)
+{
+	if (bind(fd, address, len) == 0)
+		return 0;
+	if (errno != EADDRINUSE || address->sa_family != AF_UNIX)
+		return -errno;
+	int error = replace_stale(address, len);
+	if (error != 0)
+		return error;
+	return bind(fd, address, len) < 0 ? -errno : 0;
+}
+
+int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
+              const struct wh_listen_options *options)
+{
+	static const struct wh_listen_options defaults;
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (!address || len < sizeof(sa_family_t))
+		return -EINVAL;
+	if (!options)
+		options = &defaults;
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1,
+	    error = 0;
+	if (fd < 0)
+		return -errno;
+	if (address->sa_family != AF_UNIX && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0)
+		error = -errno;
+	if (error == 0 && options->reuse_port &&
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0)
+		error = -errno;
+	if (error == 0 && address->sa_family == AF_UNIX) {
+		/* before anybody can connect; bind(2) gives the file the mode of the socket */
+		if (fchmod(fd, options->unix_mode ? options->unix_mode : 0600) < 0)
+			error = -errno;
+	}
+	if (error == 0)
+		error = bind_socket(fd, address, len);
+	if (error == 0 && listen(fd, options->backlog > 0 ? options->backlog : 4096) < 0)
+		error = -errno;
+	if (error == 0)
+		return fd;
+	close(fd);
+	return error;
+}

@@ -1,0 +1,88 @@
+/* src/runtime/buffer.c -- pooled buffers: an idle connection holds none.
+ *
+ * A few that were put back are kept for the next receive, the rest is freed, so that a burst does not hold its memory.
+ * Thread: loop. Memory: one allocation for a buffer and its bytes.
+ */
+#include "runtime/loop.h"
+
+#include <stdlib.h>
+
+enum { KEPT_MAX = 256 };
+
+struct pooled {
+	struct wh_buf buf; /* what the caller sees; first */
+	struct wh__buffers *pool;
+	struct pooled *next;
+	uint8_t bytes[];
+};
+
+struct wh__buffers {
+	struct pooled *kept;
+	uint32_t kept_count, out_count, out_max, bytes;
+	bool closed; /* the loop is gone: the last buffer that comes back frees the pool */
+};
+
+struct wh__buffers *wh__buffers_open(wh_loop *loop)
+{
+	struct wh__buffers *pool = calloc(1, sizeof *pool);
+	if (!pool)
+		return NULL;
+	pool->bytes = loop->options.buffer_bytes;
+	pool->out_max = loop->options.buffers_max;
+	return pool;
+}
+
+struct wh_buf *wh_buf_get(wh_loop *loop)
+{
+	struct wh__buffers *pool = loop->buffers;
+	struct pooled *pooled = pool->kept;
+	if (pool->out_count >= pool->out_max)
+		return NULL;
+	if (pooled) {
+		pool->kept = pooled->next;
+		pool->kept_count--;
+	} else {
+		pooled = malloc(sizeof *pooled + pool->bytes);
+		if (!pooled)
+			return NULL;
+		pooled->pool = pool;
+	}
+	pool->out_count++;
+	pooled->buf = (struct wh_buf){.data = pooled->bytes, .cap = pool->bytes};
+	return &pooled->buf;
+}
+
+struct wh_buf *wh_buf_put(struct wh_buf *buf)
+{
+	if (!buf)
+		return NULL;
+	struct pooled *pooled = (struct pooled *)buf;
+	struct wh__buffers *pool = pooled->pool;
+	pool->out_count--;
+	if (pool->closed || pool->kept_count >= KEPT_MAX) {
+		free(pooled);
+		if (pool->closed && pool->out_count == 0)
+			free(pool);
+	} else {
+		pooled->next = pool->kept;
+		pool->kept = pooled;
+		pool->kept_count++;
+	}
+	return NULL;
+}
+
+struct wh__buffers *wh__buffers_close(struct wh__buffers *pool)
+{
+	if (!pool)
+		return NULL;
+	while (pool->kept) {
+		struct pooled *pooled = pool->kept;
+		pool->kept = pooled->next;
+		free(pooled);
+	}
+	pool->kept_count = 0;
+	pool->closed = true;
+	if (pool->out_count == 0)
+		free(pool);
+	return NULL;
+}

@@ -1,0 +1,547 @@
+/* src/runtime/loop.c -- open, turn, run, close.
+ *
+ * A turn: due timers, the callbacks that are ready (in bounded rounds, so that a loop kept busy by itself still looks
+ * at its engine), deferred calls, one look at the engine, the inbox. Thread: loop, unless said otherwise.
+ */
+#include "runtime/loop.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROUNDS_MAX = 16 };
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * WH_NS_PER_S + ts.tv_nsec;
+}
+
+int64_t wh_clock(const wh_loop *loop)
+{
+	return loop->engine->now ? loop->engine->now(loop) : clock_ns(CLOCK_MONOTONIC);
+}
+
+int64_t wh_now(const wh_loop *loop)
+{
+	return loop->now;
+}
+
+int64_t wh_wall_now(const wh_loop *loop)
+{
+	return loop->engine->wall_now ? loop->engine->wall_now(loop) : clock_ns(CLOCK_REALTIME);
+}
+
+void wh_random(wh_loop *loop, void *ret_bytes, size_t len)
+{
+	if (loop->engine->random) {
+		loop->engine->random(loop, ret_bytes, len);
+		return;
+	}
+	for (size_t done = 0; done < len;) {
+		ssize_t n = getrandom((char *)ret_bytes + done, len - done, 0);
+		if (n > 0)
+			done += (size_t)n;
+	}
+}
+
+const char *wh_engine_name(const wh_loop *loop)
+{
+	return loop->engine->name;
+}
+
+void wh_stats(const wh_loop *loop, struct wh_stats *ret)
+{
+	*ret = loop->stats;
+	ret->in_flight = loop->pending_count;
+	ret->threads = 0;
+	for (int i = 0; i < WH__WORKERS__MAX; i++)
+		if (loop->workers[i])
+			ret->threads += wh__workers_thread_count(loop->workers[i]);
+}
+
+void wh__notice(wh_loop *loop, int level, const char *format, ...)
+{
+	char line[512];
+	va_list args;
+	if (!loop->options.log)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof line, format, args);
+	va_end(args);
+	loop->options.log(level, line, loop->options.log_arg);
+}
+
+bool wh__loop_is_mine(const wh_loop *loop)
+{
+	return pthread_equal(loop->thread, pthread_self()) && loop->fork_generation == wh__fork_generation();
+}
+
+struct wh__workers *wh__loop_workers(wh_loop *loop, enum wh__worker_class class)
+{
+	if (!loop->workers[class])
+		(void)wh__workers_open(&loop->workers[class], loop, class, loop->workers_max[class]);
+	return loop->workers[class]; /* NULL: no memory, which the caller turns into -ENOMEM */
+}
+
+/* ---- open --------------------------------------------------------------------------------- */
+
+static int engine_by_name(const char *name)
+{
+	static const struct {
+		const char *name;
+		int engine;
+	} names[] = {{"auto", WH_AUTO},   {"sync", WH_SYNC},   {"threads", WH_THREADS},
+	             {"epoll", WH_EPOLL}, {"uring", WH_URING}, {"sim", WH_SIM}};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(name, names[i].name))
+			return names[i].engine;
+	return -EINVAL;
+}
+
+/* An engine may be left out of a build. */
+extern const struct wh__engine wh__engine_threads __attribute__((weak));
+extern const struct wh__engine wh__engine_uring __attribute__((weak));
+extern const struct wh__engine wh__engine_sim __attribute__((weak));
+
+static int open_engine(wh_loop *loop, const struct wh__engine *engine)
+{
+	if (!engine)
+		return -ENOSYS;
+	loop->engine = engine;
+	return engine->init(loop, &loop->options);
+}
+
+static int select_engine(wh_loop *loop)
+{
+	int wanted = loop->options.engine;
+	const char *named = getenv("WHILST_ENGINE");
+	if (wanted == WH_AUTO && named && *named) {
+		wanted = engine_by_name(named);
+		if (wanted < 0 || wanted == WH_SIM) {
+			wh__notice(loop, WH_LOG_ERROR,
+			           "WHILST_ENGINE=%s is not one of auto, sync, threads, epoll, uring", named);
+			return -EINVAL;
+		}
+	}
+	switch (wanted) {
+	case WH_SYNC:
+		return open_engine(loop, &wh__engine_sync);
+	case WH_THREADS:
+		return open_engine(loop, &wh__engine_threads);
+	case WH_EPOLL:
+		return open_engine(loop, &wh__engine_epoll);
+	case WH_URING:
+		return open_engine(loop, &wh__engine_uring);
+	case WH_SIM:
+		return open_engine(loop, &wh__engine_sim);
+	case WH_AUTO:
+		break;
+	default:
+		return -EINVAL;
+	}
+	loop->choosing = true;
+	int error = open_engine(loop, &wh__engine_uring);
+	loop->choosing = false;
+	if (error == 0)
+		return 0;
+	const char *why =
+		loop->engine && loop->engine->explain ? loop->engine->explain(error) : wh_strerror(error);
+	wh__notice(loop, WH_LOG_INFO, "engine epoll, since io_uring is not available here: %s", why);
+	return open_engine(loop, &wh__engine_epoll);
+}
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+	return value ? value : otherwise;
+}
+
+static void set_limits(wh_loop *loop)
+{
+	struct wh_loop_options *o = &loop->options;
+	o->buffer_bytes = or_default(o->buffer_bytes, 16384);
+	o->buffers_max = or_default(o->buffers_max, 65536);
+	o->ring_entries = or_default(o->ring_entries, 1024);
+	loop->slots_max = or_default(o->futures_max, WH__SLOTS_MAX);
+	if (loop->slots_max > WH__SLOTS_MAX)
+		loop->slots_max = WH__SLOTS_MAX;
+	loop->workers_max[WH__WORKERS_FILES] = or_default(o->file_workers_max, 8);
+	loop->workers_max[WH__WORKERS_WORK] = or_default(o->work_workers_max, 8);
+	loop->workers_max[WH__WORKERS_SYNC] = or_default(o->sync_workers_max, 2);
+	loop->workers_max[WH__WORKERS_SOCKETS] = or_default(o->socket_threads_max, 1024);
+}
+
+static void free_memory(wh_loop *loop)
+{
+	for (uint32_t i = 0; i < loop->slots_made / WH__CHUNK_SLOTS; i++)
+		free(loop->chunks[i]);
+	for (struct wh__message *m = loop->free_messages, *next; m; m = next) {
+		next = m->next;
+		free(m);
+	}
+	wh__buffers_close(loop->buffers);
+	free(loop->descriptors);
+	free(loop);
+}
+
+int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
+{
+	wh_loop *loop = calloc(1, sizeof *loop);
+	if (!loop)
+		return -ENOMEM;
+	if (options)
+		loop->options = *options;
+	set_limits(loop);
+	snprintf(loop->name, sizeof loop->name, "%s", loop->options.name ? loop->options.name : "");
+	loop->options.name = loop->name;
+	loop->thread = pthread_self();
+	loop->deferred_last = &loop->deferred;
+	loop->buffers = wh__buffers_open(loop);
+	int error = loop->buffers ? wh__registry_add(loop) : -ENOMEM;
+	if (error == 0) {
+		loop->fork_generation = wh__fork_generation();
+		error = select_engine(loop);
+		if (error != 0)
+			wh__registry_remove(loop);
+	}
+	if (error != 0) {
+		free_memory(loop);
+		return error;
+	}
+	loop->now = wh_clock(loop);
+	wh__wheel_init(&loop->wheel, loop->now);
+	*ret = loop;
+	return 0;
+}
+
+/* ---- turn --------------------------------------------------------------------------------- */
+
+static void fire_timer(struct wh__op *op)
+{
+	if (op->opcode == WH__OP_DEADLINE)
+		wh__combine_timer(op);
+	else
+		wh__op_complete(op, 0, NULL);
+}
+
+static void look_at_clock(wh_loop *loop)
+{
+	loop->now = wh_clock(loop);
+	if (loop->wheel.armed_count > 0)
+		wh__wheel_advance(&loop->wheel, loop->now, fire_timer);
+}
+
+/* The callbacks that are ready now; those they make ready wait for the next round. */
+static void run_ready(wh_loop *loop)
+{
+	struct wh__op *op = loop->ready.first, *next;
+	loop->ready = (struct wh__queue){0};
+	loop->in_callback = true;
+	for (; op; op = next) {
+		wh_callback *callback = op->callback;
+		void *arg = op->arg;
+		wh_res res = {op->n, op->ptr};
+		next = op->next;
+		loop->pending_count--;
+		wh__op_free(op);
+		callback(loop, res, arg);
+	}
+	loop->in_callback = false;
+}
+
+static void run_deferred(wh_loop *loop)
+{
+	struct wh__message *message = loop->deferred, *next;
+	loop->deferred = NULL;
+	loop->deferred_last = &loop->deferred;
+	loop->in_callback = true;
+	for (; message; message = next) {
+		wh_function *fn = message->fn;
+		void *arg = message->arg;
+		next = message->next;
+		message->next = loop->free_messages;
+		loop->free_messages = message;
+		fn(arg);
+	}
+	loop->in_callback = false;
+}
+
+/* false: still busy after the rounds that one turn grants. */
+static bool run_due(wh_loop *loop)
+{
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		if (loop->ready.first)
+			run_ready(loop);
+		else if (loop->deferred)
+			run_deferred(loop);
+		else
+			return true;
+	}
+	return !loop->ready.first && !loop->deferred;
+}
+
+int wh_defer(wh_loop *loop, wh_function *fn, void *arg)
+{
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	struct wh__message *message = loop->free_messages;
+	if (message)
+		loop->free_messages = message->next;
+	else
+		message = malloc(sizeof *message);
+	if (!message)
+		return -ENOMEM;
+	*message = (struct wh__message){.fn = fn, .arg = arg};
+	*loop->deferred_last = message;
+	loop->deferred_last = &message->next;
+	return 0;
+}
+
+static int64_t shorter(int64_t a, int64_t b)
+{
+	if (a < 0)
+		return b;
+	return b < 0 || a < b ? a : b;
+}
+
+static bool has_nothing(const wh_loop *loop)
+{
+	return loop->pending_count == 0 && !loop->ready.first && !loop->deferred && wh__inbox_is_empty(loop);
+}
+
+/* done: what the caller turns for; once it is set there is nothing to wait for. NULL: until nothing is pending, unless the
+ * loop runs until it is stopped. */
+static bool is_over(const wh_loop *loop, const bool *done)
+{
+	return done ? *done : !loop->started_thread && has_nothing(loop);
+}
+
+static int turn(wh_loop *loop, int64_t wait_ns, const bool *done)
+{
+	look_at_clock(loop);
+	int64_t began = loop->now;
+	bool idle = run_due(loop);
+	if (!idle || wait_ns == 0 || is_over(loop, done) ||
+	    atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
+		wait_ns = 0;
+	} else if (loop->wheel.armed_count > 0) {
+		wait_ns = shorter(wait_ns, wh__wheel_wait(&loop->wheel, wh_clock(loop)));
+	}
+	loop->stats.turns++;
+	if (loop->now - began > 0 && (uint64_t)(loop->now - began) > loop->stats.turn_ns_max)
+		loop->stats.turn_ns_max = (uint64_t)(loop->now - began);
+	bool asleep = wait_ns != 0 && wh__inbox_may_sleep(loop);
+	int error = loop->engine->wait(loop, asleep ? wait_ns : 0);
+	if (asleep)
+		wh__inbox_awake(loop);
+	wh__inbox_drain(loop);
+	return error;
+}
+
+static int enter(wh_loop *loop)
+{
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (loop->in_callback || loop->running)
+		return -EDEADLK;
+	loop->running = true;
+	return 0;
+}
+
+int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
+{
+	int error = enter(loop);
+	if (error != 0)
+		return error;
+	const bool never = false;
+	error = turn(loop, wait_ns, &never);
+	if (error == 0) {
+		look_at_clock(loop);
+		(void)run_due(loop); /* what is left is for the next turn */
+		error = atomic_exchange(&loop->stop, false);
+	}
+	loop->running = false;
+	return error;
+}
+
+int wh_loop_run(wh_loop *loop)
+{
+	int result = enter(loop);
+	if (result != 0)
+		return result;
+	while (result == 0) {
+		if (atomic_exchange(&loop->stop, false))
+			result = 1;
+		else if (is_over(loop, NULL))
+			break;
+		else
+			result = turn(loop, -1, NULL);
+	}
+	loop->running = false;
+	return result;
+}
+
+void wh_loop_stop(wh_loop *loop)
+{
+	atomic_store(&loop->stop, true);
+	wh__wake(loop);
+}
+
+/* wh_await() on the loop's thread: turn until *done. */
+int wh__loop_turn_until(wh_loop *loop, const bool *done)
+{
+	int error = enter(loop);
+	while (error == 0 && !*done)
+		error = turn(loop, -1, done);
+	if (error != -EPERM && error != -EDEADLK)
+		loop->running = false;
+	return error;
+}
+
+/* ---- close -------------------------------------------------------------------------------- */
+
+static void for_each_slot(wh_loop *loop, enum wh__state state, void (*act)(struct wh__op *op))
+{
+	for (uint32_t i = 0; i < loop->slots_made; i++) {
+		struct wh__op *op = &loop->chunks[i / WH__CHUNK_SLOTS][i % WH__CHUNK_SLOTS];
+		if (op->state == state)
+			act(op);
+	}
+}
+
+static void dispose_unconsumed(struct wh__op *op)
+{
+	if (op->consumer == WH__CONSUMER_NONE) {
+		wh__op_dispose(op);
+		wh__op_free(op);
+	}
+}
+
+static wh_loop *close_here(wh_loop *loop)
+{
+	loop->closing = true;
+	loop->running = true;
+	for_each_slot(loop, WH__PENDING, wh__op_cancel);
+	while (!has_nothing(loop)) {
+		(void)run_due(loop);
+		if (has_nothing(loop))
+			break;
+		/* one bounded wait at a time: what was started meanwhile is cancelled too */
+		if (turn(loop, 10 * WH_NS_PER_MS, NULL) < 0 && loop->pending_count == 0)
+			break;
+		for_each_slot(loop, WH__PENDING, wh__op_cancel);
+	}
+	wh__registry_remove(loop); /* from here on no other thread finds the loop by a future */
+	wh__inbox_drain(loop);
+	(void)run_due(loop);
+	for_each_slot(loop, WH__DONE, dispose_unconsumed);
+	for (int i = 0; i < WH__WORKERS__MAX; i++)
+		loop->workers[i] = loop->workers[i] ? wh__workers_close(loop->workers[i]) : NULL;
+	if (loop->at_close)
+		loop->at_close(loop);
+	loop->engine->fini(loop);
+	free_memory(loop);
+	return NULL;
+}
+
+/* ---- loops with a thread of their own ------------------------------------------------------ */
+
+struct started {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	const struct wh_loop_options *options;
+	wh_loop *loop;
+	int error;
+	bool is_open, close;
+};
+
+static void *started_main(void *arg)
+{
+	struct started *started = arg;
+	wh_loop *loop = NULL;
+	int error = wh_loop_open(&loop, started->options);
+	pthread_mutex_lock(&started->lock);
+	started->error = error;
+	started->loop = loop;
+	started->is_open = true;
+	if (error == 0) {
+		loop->started = started;
+		loop->started_thread = true;
+	}
+	pthread_cond_broadcast(&started->changed);
+	pthread_mutex_unlock(&started->lock);
+	if (error != 0)
+		return NULL;
+	(void)wh_loop_run(loop); /* a failed engine ends the run; operations then end at close */
+	pthread_mutex_lock(&started->lock);
+	while (!started->close)
+		pthread_cond_wait(&started->changed, &started->lock);
+	pthread_mutex_unlock(&started->lock);
+	close_here(loop);
+	return NULL;
+}
+
+int wh_loop_start(wh_loop **ret, const struct wh_loop_options *options)
+{
+	if (options && options->engine == WH_SIM)
+		return wh_loop_open(ret, options);
+	struct started *started = calloc(1, sizeof *started);
+	if (!started)
+		return -ENOMEM;
+	pthread_mutex_init(&started->lock, NULL);
+	pthread_cond_init(&started->changed, NULL);
+	started->options = options;
+	pthread_t thread;
+	int error = -pthread_create(&thread, NULL, started_main, started);
+	if (error == 0) {
+		pthread_mutex_lock(&started->lock);
+		while (!started->is_open)
+			pthread_cond_wait(&started->changed, &started->lock);
+		error = started->error;
+		pthread_mutex_unlock(&started->lock);
+		if (error == 0) {
+			*ret = started->loop;
+			return 0;
+		}
+		pthread_join(thread, NULL);
+	}
+	pthread_cond_destroy(&started->changed);
+	pthread_mutex_destroy(&started->lock);
+	free(started);
+	return error;
+}
+
+static wh_loop *close_started(wh_loop *loop)
+{
+	struct started *started = loop->started;
+	pthread_t thread = loop->thread;
+	wh_loop_stop(loop);
+	pthread_mutex_lock(&started->lock);
+	started->close = true;
+	pthread_cond_broadcast(&started->changed);
+	pthread_mutex_unlock(&started->lock);
+	pthread_join(thread, NULL);
+	pthread_cond_destroy(&started->changed);
+	pthread_mutex_destroy(&started->lock);
+	free(started);
+	return NULL;
+}
+
+wh_loop *wh_loop_close(wh_loop *loop)
+{
+	if (!loop)
+		return NULL;
+	if (loop->started_thread) {
+		assert(!wh__loop_is_mine(loop)); /* a thread cannot wait for its own end */
+		return close_started(loop);
+	}
+	assert(wh__loop_is_mine(loop));
+	assert(!loop->in_callback && !loop->running);
+	return close_here(loop);
+}

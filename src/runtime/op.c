@@ -1,0 +1,164 @@
+/* src/runtime/op.c -- slots: made, found, completed, freed.
+ *
+ * Thread: loop, except wh__op_complete_from_worker().
+ */
+#include "runtime/loop.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool add_chunk(wh_loop *loop)
+{
+	uint32_t base = loop->slots_made;
+	if (base + WH__CHUNK_SLOTS > WH__SLOTS_MAX + 1U)
+		return false;
+	struct wh__op *chunk = aligned_alloc(64, WH__CHUNK_SLOTS * sizeof *chunk);
+	if (!chunk)
+		return false;
+	memset(chunk, 0, WH__CHUNK_SLOTS * sizeof *chunk);
+	for (uint32_t i = WH__CHUNK_SLOTS; i-- > 0;) {
+		chunk[i].slot = base + i;
+		chunk[i].generation = 1;
+		chunk[i].loop = loop;
+		chunk[i].next = loop->free_slots;
+		loop->free_slots = &chunk[i];
+	}
+	loop->chunks[base / WH__CHUNK_SLOTS] = chunk;
+	loop->slots_made += WH__CHUNK_SLOTS;
+	return true;
+}
+
+struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
+{
+	struct wh__op *op = loop->free_slots;
+	if (!op) {
+		if (loop->live_count >= loop->slots_max || !add_chunk(loop))
+			return NULL;
+		op = loop->free_slots;
+	}
+	if (loop->live_count >= loop->slots_max)
+		return NULL;
+	loop->free_slots = op->next;
+	loop->live_count++;
+	loop->pending_count++;
+	loop->stats.started++;
+	op->state = WH__PENDING;
+	op->consumer = WH__CONSUMER_NONE;
+	op->opcode = (uint8_t)opcode;
+	op->flags = 0;
+	op->fd = -1;
+	op->buf = NULL;
+	op->len = 0;
+	op->off = 0;
+	op->done = 0;
+	op->next = op->prev = NULL;
+	op->callback = NULL;
+	op->arg = NULL;
+	op->dispose = NULL;
+	op->dispose_arg = NULL;
+	op->engine_data = NULL;
+	op->engine_state = 0;
+	return op;
+}
+
+wh_future wh__op_future(const struct wh__op *op)
+{
+	return (wh_future){(uint64_t)op->loop->number << 54 | (uint64_t)op->slot << 32 | op->generation};
+}
+
+struct wh__op *wh__op_find(wh_loop *loop, wh_future f)
+{
+	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
+	if (f.id >> 54 != loop->number || slot >= loop->slots_made)
+		return NULL;
+	struct wh__op *op = &loop->chunks[slot / WH__CHUNK_SLOTS][slot % WH__CHUNK_SLOTS];
+	return op->generation == (uint32_t)f.id && op->state != WH__FREE ? op : NULL;
+}
+
+void wh__op_free(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	assert(op->state != WH__FREE);
+	op->state = WH__FREE;
+	loop->live_count--;
+	if (++op->generation == 0)
+		return; /* every future of this slot has been given out once: retired */
+	op->next = loop->free_slots;
+	loop->free_slots = op;
+}
+
+void wh__op_dispose(struct wh__op *op)
+{
+	assert(op->state == WH__DONE);
+	if (op->n >= 0 && op->dispose)
+		op->dispose((wh_res){op->n, op->ptr}, op->dispose_arg);
+}
+
+static void count_end(wh_loop *loop, int64_t n)
+{
+	loop->stats.completed++;
+	if (n == -ECANCELED)
+		loop->stats.cancelled++;
+	else if (n < 0)
+		loop->stats.failed++;
+}
+
+void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
+{
+	wh_loop *loop = op->loop;
+	wh_res res = {n, ptr};
+	assert(op->state == WH__PENDING);
+	if (op->flags & WH__OWNS_BUF)
+		free(op->buf);
+	op->flags = 0;
+	op->n = n;
+	op->ptr = ptr;
+	op->state = WH__DONE;
+	count_end(loop, n);
+	switch ((enum wh__consumer)op->consumer) {
+	case WH__CONSUMER_NONE:
+		loop->pending_count--;
+		break;
+	case WH__CONSUMER_THEN:
+		wh__queue_append(&loop->ready, op);
+		break;
+	case WH__CONSUMER_AWAIT:
+		loop->pending_count--;
+		wh__waiter_wake(op, res);
+		break;
+	case WH__CONSUMER_PARENT: {
+		struct wh__op *parent = op->parent;
+		uint64_t index = op->index;
+		wh_disposer *dispose = op->dispose;
+		void *arg = op->dispose_arg;
+		loop->pending_count--;
+		wh__op_free(op);
+		wh__combine_child(parent, index, res, dispose, arg);
+		break;
+	}
+	case WH__CONSUMER_DROP:
+		loop->pending_count--;
+		wh__op_dispose(op);
+		wh__op_free(op);
+		break;
+	case WH__CONSUMER_INTERNAL: {
+		wh_callback *callback = op->callback;
+		void *arg = op->arg;
+		loop->pending_count--;
+		wh__op_free(op);
+		callback(loop, res, arg);
+		break;
+	}
+	}
+}
+
+void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr)
+{
+	if (op->flags & WH__OWNS_BUF)
+		free(op->buf);
+	op->flags &= (uint8_t)~WH__OWNS_BUF;
+	op->n = n;
+	op->ptr = ptr;
+	wh__inbox_push_op(op->loop, op);
+}
