@@ -9,6 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Bytes that belong to somebody else. */
+struct job_slice {
+	const void *data; /* may be NULL when len is 0 */
+	size_t len;
+};
+
 /* A job's state. The numbers are on disk and in the wire formats: they never change. */
 enum job_state {
 	JOB_NONE = 0,      /* no such job (any more) */

@@ -23,10 +23,7 @@
 
 struct store;
 
-struct store_slice {
-	const void *data; /* may be NULL when len is 0 */
-	size_t len;
-};
+#define store_slice         job_slice /* one shape for both, so that nothing is converted on the way */
 #define STORE_SLICE(string) ((struct store_slice){(string), sizeof(string) - 1})
 
 enum store_level {
@@ -69,14 +66,23 @@ struct store_options {                    /* zero: the default */
 	void *log_arg;
 };
 
-/* store_open() - lock the directory, recover, be ready. options are copied during the call. n = 0 and ptr = the
- * struct store *, closed by store_close(). -EAGAIN: another process holds the directory; -WH_EDAMAGED: durable
- * data is damaged (said in full through .log); otherwise -errno. */
-wh_future store_open(wh_loop *loop, const struct store_options *options);
+/* Why store_open() failed, for people. */
+struct store_problem {
+	int exit_status; /* 3: durable data is damaged; 4: everything else */
+	char text[1536]; /* what, where, and what to do; no newline at the end */
+};
 
-/* store_close() - flush what was accepted, release the directory, free. n = 0 or the first error. Outstanding
- * futures end with their true result or -ECANCELED. The store must not be used after the call. */
-wh_future store_close(struct store *store);
+/* store_open() - lock the directory, recover, be ready. options are copied. Synchronous: outside callbacks.
+ * Result 0; or, with *ret untouched and *ret_problem (may be NULL) filled in, -EBUSY: another process holds the
+ * directory; -WH_EDAMAGED: durable data is damaged; -ENOTSUP: written by a newer version; else what the
+ * system said. */
+int store_open(wh_loop *loop, const struct store_options *options, struct store **ret,
+               struct store_problem *ret_problem) WH_MUST_USE;
+
+/* store_close() - flush what was accepted, release the directory, free. Synchronous: outside callbacks. Result 0 or
+ * the error with which the log has failed. Futures that are outstanding end with their true result or
+ * -ECANCELED; lots that were granted and not consumed are released. Accepts NULL. */
+int store_close(struct store *store);
 
 /* ---- changes ----------------------------------------------------------------------------- */
 
@@ -365,8 +371,8 @@ wh_future store_wait_position(struct store *store, struct store_position positio
 
 /* ---- figures ----------------------------------------------------------------------------- */
 
-struct store_stats {               /* since opening, but for what says now */
-	uint64_t jobs[JOB_STATES]; /* now, over all queues */
+struct store_stats {                                          /* since opening, but for what says now */
+	uint64_t jobs[JOB_STATES];                            /* now, over all queues */
 	uint64_t queues, reservations_waiting, waits_waiting; /* now */
 	uint64_t submitted, reserved, completed, failed_attempts, failed, cancelled, timeouts, retries,
 		expired;
