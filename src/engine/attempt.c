@@ -112,28 +112,32 @@ static int64_t send_vector(struct wh__op *op)
 	return -EAGAIN;
 }
 
+int64_t wh__op_accepted(int64_t n)
+{
+	switch (n) {
+	case -ECONNABORTED:
+	case -ENETDOWN:
+	case -EPROTO:
+	case -ENOPROTOOPT:
+	case -EHOSTDOWN:
+	case -ENONET:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+		return -EINTR;
+	default:
+		break;
+	}
+	int one = 1;
+	if (n >= 0)
+		(void)setsockopt((int)n, IPPROTO_TCP, TCP_NODELAY, &one,
+		                 sizeof one); /* not of UNIX sockets */
+	return n;
+}
+
 static int64_t accept_one(struct wh__op *op)
 {
 	int fd = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd < 0) {
-		/* errors of the connection that would have been accepted, accept(2): there may be another */
-		switch (errno) {
-		case ECONNABORTED:
-		case ENETDOWN:
-		case EPROTO:
-		case ENOPROTOOPT:
-		case EHOSTDOWN:
-		case ENONET:
-		case EHOSTUNREACH:
-		case ENETUNREACH:
-			return -EINTR;
-		default:
-			return -errno;
-		}
-	}
-	int one = 1;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
-	return fd;
+	return wh__op_accepted(fd < 0 ? -errno : fd);
 }
 
 static int64_t connect_now(struct wh__op *op)

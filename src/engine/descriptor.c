@@ -12,6 +12,23 @@ struct wh__descriptors {
 	struct wh__descriptor *entries;
 };
 
+bool wh__descriptor_used(const struct wh__op *op)
+{
+	switch (op->opcode) {
+	case WH__OP_PREAD:
+	case WH__OP_PWRITE:
+	case WH__OP_FSYNC:
+	case WH__OP_TRUNCATE:
+	case WH__OP_ALLOCATE:
+	case WH__OP_SIZE:
+	case WH__OP_LOCK:
+	case WH__OP_DISK_FREE:
+		return true;
+	default:
+		return wh__opcode_waits(op->opcode);
+	}
+}
+
 static int grow(wh_loop *loop, int fd)
 {
 	/* A wild number must not make the table huge: only an open descriptor gets an entry. */
@@ -74,31 +91,38 @@ void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op)
 	op->next = op->prev = NULL;
 }
 
-enum direction { DIRECTION_NONE, DIRECTION_IN, DIRECTION_OUT };
-
-static enum direction direction(const struct wh__op *op)
+/* The flag that says there is one of op's kind; NULL: there may be any number. */
+static bool *flag_of(struct wh__descriptor *descriptor, const struct wh__op *op)
 {
 	switch (op->opcode) {
 	case WH__OP_RECV:
 	case WH__OP_RECV_BUF:
-		return DIRECTION_IN;
+		return &descriptor->receiving;
 	case WH__OP_SEND:
 	case WH__OP_SENDV:
-		return DIRECTION_OUT;
+		return &descriptor->sending;
 	default:
-		return DIRECTION_NONE;
+		return NULL;
 	}
 }
 
-bool wh__descriptor_busy(const struct wh__descriptor *descriptor, const struct wh__op *op)
+int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op *op)
 {
-	enum direction mine = direction(op);
-	if (mine == DIRECTION_NONE)
-		return false;
-	for (const struct wh__op *other = descriptor->first; other; other = other->next)
-		if (direction(other) == mine)
-			return true;
-	return false;
+	bool *flag = flag_of(descriptor, op);
+	if (descriptor->closing)
+		return -EBADF;
+	if (flag && *flag)
+		return -EBUSY;
+	if (flag)
+		*flag = descriptor->socket = true;
+	return 0;
+}
+
+void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op)
+{
+	bool *flag = flag_of(descriptor, op);
+	if (flag)
+		*flag = false;
 }
 
 void wh__descriptors_fini(wh_loop *loop)

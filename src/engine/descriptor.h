@@ -13,11 +13,16 @@ struct wh__descriptor {
 	struct wh__op *first;     /* operations on it that the engine holds, through next and prev */
 	struct wh__op *closing;   /* WH__OP_CLOSE, waits until nothing is pending */
 	uint32_t at_worker_count; /* operations on it at workers */
-	bool socket;              /* a socket operation succeeded in being started: closing does not block */
+	bool socket;              /* it is one: closing does not block */
+	bool receiving, sending;  /* there is one of the kind: see wh__descriptor_enter() */
 	bool known_empty;         /* the last receive took all there was */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
 	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
+
+/* Is op tied to its descriptor: must a close wait for it? Not those with a path, nor WH__OP_CLOSE itself, whose
+ * number may name another file before its completion is seen. */
+bool wh__descriptor_used(const struct wh__op *op);
 
 /* 0, -EBADF when fd is not open, -ENOMEM. The pointer is good until the next call. */
 int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret);
@@ -28,8 +33,10 @@ struct wh__descriptor *wh__descriptor_look(wh_loop *loop, int fd);
 void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op);
 void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op);
 
-/* One receive and one send at a time: is there another of op's kind? */
-bool wh__descriptor_busy(const struct wh__descriptor *descriptor, const struct wh__op *op);
+/* One receive and one send at a time, and nothing once it is being closed: 0, -EBUSY or -EBADF. What has entered
+ * must leave when it ends. */
+int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op *op);
+void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op);
 
 void wh__descriptors_fini(wh_loop *loop);
 

@@ -69,7 +69,10 @@ int64_t wh__op_execute(struct wh__op *op, void **ret_ptr);
  * .close_fd asks wh__offload_holds_close() once nothing else is pending on the descriptor: true: a worker is still at
  * it, and close_fd(op) will be called again when none is.  .fini calls wh__descriptors_fini() (descriptor.h). */
 void wh__offload(struct wh__op *op);
-bool wh__offload_cancel(struct wh__op *op); /* true: it was queued and has been completed with -ECANCELED */
+/* WH__OP_READ or _WRITE of a plain file, which is to be offloaded as well. */
+bool wh__offload_is_plain_file(const struct wh__op *op);
+/* true: it was queued and has been completed with -ECANCELED. */
+bool wh__offload_cancel(struct wh__op *op);
 void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr);
 bool wh__offload_holds_close(struct wh__op *op);
 /* A read that the page cache can serve, without waiting: bytes (op->done counts them), an error, or -EAGAIN. */
@@ -79,6 +82,8 @@ int64_t wh__offload_read_cached(struct wh__op *op);
  * Advances op->done for WH__ALL. *ret_ptr: the payload (a pooled buffer). Thread: loop, or the blocked
  * thread of the threads engine (which hands in the pooled buffer beforehand). */
 int64_t wh__op_attempt(struct wh__op *op, void **ret_ptr);
+/* What accept(2) gave, made ready for use. -EINTR: once more; the error was of the connection, and there may be another. */
+int64_t wh__op_accepted(int64_t n);
 int wh__op_events(const struct wh__op *op); /* POLLIN or POLLOUT, or what WH__OP_READY asks */
 
 #endif

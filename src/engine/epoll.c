@@ -132,6 +132,7 @@ static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool li
 		descriptor->epoll_flags &= (uint8_t)~direction(op);
 	if (linked)
 		wh__descriptor_unlink(descriptor, op);
+	wh__descriptor_leave(descriptor, op);
 	wh__op_complete(op, n, ptr);
 	return true;
 }
@@ -140,8 +141,8 @@ static void submit_waiting(struct wh__op *op)
 {
 	struct wh__descriptor *descriptor;
 	int error = wh__descriptor_get(op->loop, op->fd, &descriptor);
-	if (error == 0 && wh__descriptor_busy(descriptor, op))
-		error = -EBUSY;
+	if (error == 0)
+		error = wh__descriptor_enter(descriptor, op);
 	if (error != 0) {
 		wh__op_complete(op, error, NULL);
 		return;
@@ -159,6 +160,7 @@ static void submit_waiting(struct wh__op *op)
 	if (try_now && try_op(op, descriptor, false))
 		return;
 	if (!registered && (error = register_fd(op->loop, op->fd, descriptor)) != 0) {
+		wh__descriptor_leave(descriptor, op);
 		wh__op_complete(op, error, NULL);
 		return;
 	}
@@ -182,7 +184,11 @@ static void cancel(struct wh__op *op)
 		(void)wh__offload_cancel(op); /* false: it runs, and completes with its result */
 		return;
 	}
-	wh__descriptor_unlink(wh__descriptor_look(op->loop, op->fd), op);
+	if (op->opcode == WH__OP_CLOSE)
+		return; /* it waits for a worker, and then ends */
+	struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+	wh__descriptor_unlink(descriptor, op);
+	wh__descriptor_leave(descriptor, op);
 	wh__op_complete(op, -ECANCELED, NULL);
 }
 
@@ -190,6 +196,10 @@ static void close_fd(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
 	struct wh__descriptor *descriptor = wh__descriptor_look(loop, op->fd);
+	if (descriptor && descriptor->closing) {
+		wh__op_complete(op, -EBADF, NULL);
+		return;
+	}
 	while (descriptor && descriptor->first) {
 		cancel(descriptor->first);
 		descriptor = wh__descriptor_look(loop, op->fd);

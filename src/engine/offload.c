@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "engine/descriptor.h"
@@ -25,22 +26,12 @@ static enum wh__worker_class class_of(const struct wh__op *op)
 	}
 }
 
-/* Does op keep its descriptor in use? The number of a WH__OP_CLOSE may name another file before it returns. */
-static bool uses_descriptor(const struct wh__op *op)
+/* Reads and writes at the file's own offset are never awaited by readiness on a plain file, and block. */
+bool wh__offload_is_plain_file(const struct wh__op *op)
 {
-	switch (op->opcode) {
-	case WH__OP_PREAD:
-	case WH__OP_PWRITE:
-	case WH__OP_FSYNC:
-	case WH__OP_TRUNCATE:
-	case WH__OP_ALLOCATE:
-	case WH__OP_SIZE:
-	case WH__OP_LOCK:
-	case WH__OP_DISK_FREE:
-		return true;
-	default:
-		return false;
-	}
+	struct stat status;
+	return (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) && fstat(op->fd, &status) == 0 &&
+	       (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
 }
 
 static void run(struct wh__op *op)
@@ -90,8 +81,10 @@ void wh__offload(struct wh__op *op)
 		}
 	}
 	struct wh__descriptor *descriptor = NULL;
-	if (uses_descriptor(op)) {
+	if (wh__descriptor_used(op)) {
 		int error = wh__descriptor_get(loop, op->fd, &descriptor);
+		if (!error && descriptor->closing)
+			error = -EBADF;
 		if (error) {
 			wh__op_complete(op, error, NULL);
 			return;
@@ -109,7 +102,7 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 {
 	wh_loop *loop = op->loop;
 	struct wh__op *close = NULL;
-	if (uses_descriptor(op)) {
+	if (wh__descriptor_used(op)) {
 		struct wh__descriptor *descriptor = wh__descriptor_look(loop, op->fd);
 		if (--descriptor->at_worker_count == 0) {
 			close = descriptor->closing;
@@ -123,7 +116,8 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 
 bool wh__offload_cancel(struct wh__op *op)
 {
-	if (!wh__workers_cancel(op->loop->workers[class_of(op)], op))
+	/* A close that is taken back would leave the descriptor open, and nobody would know. */
+	if (op->opcode == WH__OP_CLOSE || !wh__workers_cancel(op->loop->workers[class_of(op)], op))
 		return false;
 	wh__offload_returned(op, -ECANCELED, NULL);
 	return true;
