@@ -106,8 +106,6 @@ static int engine_by_name(const char *name)
 }
 
 /* An engine may be left out of a build. */
-extern const struct wh__engine wh__engine_threads __attribute__((weak));
-extern const struct wh__engine wh__engine_uring __attribute__((weak));
 extern const struct wh__engine wh__engine_sim __attribute__((weak));
 
 static int open_engine(wh_loop *loop, const struct wh__engine *engine)

@@ -1,0 +1,196 @@
+/* src/engine/uring_ring.c -- setting up a ring that works, or saying why there is none.
+ *
+ * Version numbers tell little: features are back-ported, filtered and switched off. So the ring is built by trial, from
+ * the newest set of flags down and from the wanted size down, and then has to prove itself with real operations.
+ *
+ * Source: io_uring_setup(2); the sizes are what RLIMIT_MEMLOCK of 64 KiB to 8 MiB leaves room for.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/uring.h"
+
+enum { ENTRIES_MIN = 32, COMPLETIONS_PER_ENTRY = 8, COMPLETIONS_MIN = 64, COMPLETIONS_MAX = 8192 };
+
+static const unsigned int ladder[] = {
+	/* 6.1. One thread submits: a forked child or a stray thread gets an error instead of our completions. */
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+		IORING_SETUP_SUBMIT_ALL,
+	/* 5.19 */
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+	/* 5.10 */
+	0,
+};
+
+const char *wh__uring_explain(int error)
+{
+	switch (error < 0 ? -error : error) {
+	case ENOSYS:
+		return "the kernel has no io_uring, or a seccomp filter hides it";
+	case EPERM:
+	case EACCES:
+		return "io_uring is forbidden: see sysctl kernel.io_uring_disabled, or the seccomp filter of "
+		       "the container";
+	case ENOMEM:
+		return "not enough locked memory even for the smallest ring: raise ulimit -l "
+		       "(RLIMIT_MEMLOCK)";
+	case EMFILE:
+	case ENFILE:
+		return "no descriptor left for a ring: raise ulimit -n (RLIMIT_NOFILE)";
+	case EINVAL:
+	case EOPNOTSUPP:
+		return "the kernel lacks io_uring features of Linux 6.1";
+	default:
+		return strerror(error < 0 ? -error : error);
+	}
+}
+
+/* One rung: the largest ring there is locked memory for. */
+static int open_sized(struct wh__uring *u, uint32_t entries, unsigned int flags)
+{
+	for (;;) {
+		uint32_t completions = entries * COMPLETIONS_PER_ENTRY;
+		if (completions > COMPLETIONS_MAX)
+			completions = COMPLETIONS_MAX;
+		if (completions < COMPLETIONS_MIN || entries == ENTRIES_MIN)
+			completions = COMPLETIONS_MIN;
+		if (completions < entries)
+			completions = entries;
+		struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+		                                 .cq_entries = completions};
+		int error = io_uring_queue_init_params(entries, &u->ring, &params);
+		if (error != -ENOMEM || entries == ENTRIES_MIN) {
+			u->in_flight_max = params.cq_entries / 2;
+			return error;
+		}
+		entries = entries / 4 > ENTRIES_MIN ? entries / 4 : ENTRIES_MIN;
+	}
+}
+
+/* A filter may let a ring be made and not be used; a linked pair must run in order. */
+static int try_nops(struct wh__uring *u)
+{
+	for (uint64_t i = 1; i <= 3; i++) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+		io_uring_prep_nop(sqe);
+		sqe->user_data = i;
+		if (i == 2)
+			sqe->flags |= IOSQE_IO_LINK;
+	}
+	int submitted = io_uring_submit_and_wait(&u->ring, 3);
+	if (submitted != 3)
+		return submitted < 0 ? submitted : -EINVAL;
+	for (uint64_t i = 1; i <= 3; i++) {
+		struct io_uring_cqe *cqe;
+		int error = io_uring_wait_cqe(&u->ring, &cqe);
+		if (!error && (cqe->user_data != i || cqe->res != 0))
+			error = -EINVAL;
+		if (error)
+			return error;
+		io_uring_cqe_seen(&u->ring, cqe);
+	}
+	return 0;
+}
+
+/* A poll that stays armed: one completion with more to come, and a cancel that ends it. */
+static int try_poll(struct wh__uring *u)
+{
+	int ends[2];
+	if (pipe(ends) != 0)
+		return -errno;
+	int error = -EINVAL;
+	if (write(ends[1], "x", 1) == 1) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+		io_uring_prep_poll_multishot(sqe, ends[0], POLLIN);
+		sqe->user_data = 1;
+		error = io_uring_submit_and_wait(&u->ring, 1);
+		struct io_uring_cqe *cqe;
+		if (error == 1 && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+			u->has.multipoll = cqe->res > 0 && (cqe->flags & IORING_CQE_F_MORE);
+			io_uring_cqe_seen(&u->ring, cqe);
+		}
+		error = 0;
+		/* End the poll, and take both completions. */
+		if (u->has.multipoll) {
+			sqe = io_uring_get_sqe(&u->ring);
+			io_uring_prep_cancel64(sqe, 1, 0);
+			sqe->user_data = 2;
+			error = io_uring_submit_and_wait(&u->ring, 2);
+			error = error < 0 ? error : 0;
+			while (io_uring_peek_cqe(&u->ring, &cqe) == 0)
+				io_uring_cqe_seen(&u->ring, cqe);
+		}
+	}
+	close(ends[0]);
+	close(ends[1]);
+	return error;
+}
+
+static int try_operations(struct wh__uring *u, bool strict)
+{
+	static const uint8_t needed[] = {
+		IORING_OP_NOP,          IORING_OP_READ,      IORING_OP_WRITE,   IORING_OP_FSYNC,
+		IORING_OP_OPENAT,       IORING_OP_CLOSE,     IORING_OP_SEND,    IORING_OP_RECV,
+		IORING_OP_ACCEPT,       IORING_OP_CONNECT,   IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
+		IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE,
+	};
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
+	if (!probe)
+		return -EINVAL;
+	int error = 0;
+	for (size_t i = 0; i < sizeof needed; i++)
+		if (!io_uring_opcode_supported(probe, needed[i]))
+			error = -EOPNOTSUPP;
+	u->has.rename = io_uring_opcode_supported(probe, IORING_OP_RENAMEAT);
+	u->has.unlink = io_uring_opcode_supported(probe, IORING_OP_UNLINKAT);
+	u->has.mkdir = io_uring_opcode_supported(probe, IORING_OP_MKDIRAT);
+	/* No probe tells of poll first; it came in the same release (5.19) as this opcode. */
+	u->has.poll_first = io_uring_opcode_supported(probe, IORING_OP_SOCKET);
+	io_uring_free_probe(probe);
+	if (strict && !(u->has.rename && u->has.unlink && u->has.mkdir && u->has.poll_first))
+		error = -EOPNOTSUPP;
+	return error;
+}
+
+static int try_out(struct wh__uring *u, bool strict)
+{
+	int error = try_nops(u);
+	if (!error)
+		error = try_operations(u, strict);
+	if (!error)
+		error = try_poll(u);
+	if (!error && strict && !u->has.multipoll)
+		error = -EOPNOTSUPP;
+	return error;
+}
+
+int wh__uring_ring_open(struct wh__uring *u, uint32_t entries, bool strict)
+{
+	int error = -EINVAL;
+	size_t rungs = strict ? 1 : sizeof ladder / sizeof ladder[0];
+	for (size_t rung = 0; rung < rungs; rung++) {
+		error = open_sized(u, entries, ladder[rung]);
+		if (error == -EINVAL)
+			continue;
+		if (error)
+			return error;
+		u->has = (struct wh__uring_features){.deferred = rung == 0};
+		error = try_out(u, strict);
+		if (!error)
+			break;
+		io_uring_queue_exit(&u->ring);
+	}
+	if (error)
+		return error;
+	/* Saves the look-up of the descriptor at every call; not essential. */
+	(void)io_uring_register_ring_fd(&u->ring);
+	/* Without a limit, a burst of writes or syncs makes hundreds of kernel threads. */
+	unsigned int workers[2] = {u->loop->workers_max[WH__WORKERS_FILES],
+	                           u->loop->workers_max[WH__WORKERS_FILES]};
+	(void)io_uring_register_iowq_max_workers(&u->ring, workers);
+	return 0;
+}

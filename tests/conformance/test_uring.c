@@ -1,0 +1,249 @@
+/* tests/conformance/test_uring.c -- what is particular to the io_uring engine: a ring that is too small for what is
+ * asked of it, buffers that run out, a process that forks.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "whilst/whilst.h"
+
+/* The smallest ring has room for 21 waiting operations. */
+enum { ENTRIES = 32, PAIRS = 200 };
+
+static wh_loop *loop;
+static int pairs[PAIRS][2];
+
+static int set_up(void **state)
+{
+	struct wh_loop_options options = {.engine = WH_URING, .ring_entries = ENTRIES};
+	assert_int_equal(wh_loop_open(&loop, &options), 0);
+	for (int i = 0; i < PAIRS; i++)
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pairs[i]),
+		                 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	for (int i = 0; i < PAIRS; i++) {
+		if (pairs[i][0] >= 0)
+			close(pairs[i][0]);
+		if (pairs[i][1] >= 0)
+			close(pairs[i][1]);
+	}
+	loop = wh_loop_close(loop);
+	return 0;
+}
+
+static void more_waits_than_room(void **state)
+{
+	wh_future receives[PAIRS];
+	char bytes[PAIRS][8];
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < PAIRS; i++)
+			receives[i] = wh_recv(loop, pairs[i][0], bytes[i], sizeof bytes[i]);
+		assert_true(wh_loop_turn(loop, 0) >= 0);
+		for (int i = PAIRS - 1; i >= 0; i--) { /* those without room first */
+			char text[8];
+			int len = snprintf(text, sizeof text, "%d", i);
+			assert_int_equal(write(pairs[i][1], text, (size_t)len), len);
+		}
+		for (int i = 0; i < PAIRS; i++) {
+			wh_res res = wh_await(receives[i]);
+			assert_true(res.n > 0);
+			bytes[i][res.n] = 0;
+			assert_int_equal(atoi(bytes[i]), i);
+		}
+	}
+}
+
+static void more_buffers_than_given(void **state)
+{
+	wh_future receives[PAIRS];
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < PAIRS; i++)
+			receives[i] = wh_recv_buf(loop, pairs[i][0]);
+		assert_true(wh_loop_turn(loop, 0) >= 0);
+		for (int i = 0; i < PAIRS; i++)
+			assert_int_equal(write(pairs[i][1], &i, sizeof i), sizeof i);
+		struct wh_buf *bufs[PAIRS]; /* all at once in use */
+		for (int i = 0; i < PAIRS; i++) {
+			wh_res res = wh_await(receives[i]);
+			assert_int_equal(res.n, sizeof i);
+			bufs[i] = res.ptr;
+			assert_int_equal(bufs[i]->len, sizeof i);
+			assert_memory_equal(bufs[i]->data, &i, sizeof i);
+		}
+		for (int i = 0; i < PAIRS; i++)
+			wh_buf_put(bufs[i]);
+	}
+}
+
+static void both_directions_beside_the_ring(void **state)
+{
+	static char big[1 << 20], back[1 << 20];
+	wh_future receives[PAIRS];
+	char byte[PAIRS];
+	for (size_t i = 0; i < sizeof big; i++)
+		big[i] = (char)(i * 7 + i / 256);
+	for (int i = 0; i < PAIRS; i++) /* fill the ring */
+		receives[i] = wh_recv(loop, pairs[i][0], &byte[i], 1);
+	/* Too much for the socket's buffer: the send waits, on the descriptor on which a receive waits. */
+	int last = PAIRS - 1;
+	wh_future send = wh_send_all(loop, pairs[last][0], big, sizeof big);
+	size_t done = 0;
+	while (done < sizeof back) {
+		wh_res res = wh_await(wh_recv(loop, pairs[last][1], back + done, sizeof back - done));
+		assert_true(res.n > 0);
+		done += (size_t)res.n;
+	}
+	assert_int_equal(wh_await(send).n, sizeof big);
+	assert_memory_equal(big, back, sizeof big);
+	for (int i = 0; i < PAIRS; i++) {
+		assert_int_equal(write(pairs[i][1], "x", 1), 1);
+		assert_int_equal(wh_await(receives[i]).n, 1);
+	}
+}
+
+static void cancel_on_and_beside_the_ring(void **state)
+{
+	wh_future receives[PAIRS];
+	char byte[PAIRS];
+	for (int i = 0; i < PAIRS; i++)
+		receives[i] = wh_recv(loop, pairs[i][0], &byte[i], 1);
+	assert_true(wh_loop_turn(loop, 0) >= 0);
+	for (int i = 0; i < PAIRS; i++)
+		wh_cancel(receives[i]);
+	for (int i = 0; i < PAIRS; i++)
+		assert_int_equal(wh_await(receives[i]).n, -ECANCELED);
+	for (int i = 0; i < PAIRS; i++) { /* and the room is free again */
+		wh_future receive = wh_recv(loop, pairs[i][0], &byte[i], 1);
+		assert_int_equal(write(pairs[i][1], "x", 1), 1);
+		assert_int_equal(wh_await(receive).n, 1);
+	}
+}
+
+static void close_on_and_beside_the_ring(void **state)
+{
+	wh_future receives[PAIRS], closes[PAIRS];
+	char byte[PAIRS];
+	for (int i = 0; i < PAIRS; i++)
+		receives[i] = wh_recv(loop, pairs[i][0], &byte[i], 1);
+	assert_true(wh_loop_turn(loop, 0) >= 0);
+	for (int i = 0; i < PAIRS; i++) {
+		closes[i] = wh_close(loop, pairs[i][0]);
+		pairs[i][0] = -1;
+	}
+	for (int i = 0; i < PAIRS; i++) {
+		assert_int_equal(wh_await(closes[i]).n, 0);
+		assert_true(wh_done(receives[i]));
+		assert_int_equal(wh_await(receives[i]).n, -ECANCELED);
+		assert_int_equal(read(pairs[i][1], &byte[i], 1), 0); /* really closed */
+	}
+}
+
+static void more_file_operations_than_room(void **state)
+{
+	enum { BLOCKS = 1000 };
+	static uint32_t written[BLOCKS][128], read_back[BLOCKS][128];
+	char path[] = "/tmp/whilst-test-XXXXXX";
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	unlink(path);
+	wh_future futures[BLOCKS];
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		for (uint32_t k = 0; k < 128; k++)
+			written[i][k] = i * 131 + k;
+		futures[i] = wh_pwrite_all(loop, fd, written[i], sizeof written[i], i * sizeof written[i]);
+	}
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		assert_int_equal(wh_await(futures[i]).n, sizeof written[i]);
+	assert_int_equal(wh_await(wh_fsync(loop, fd, true)).n, 0);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		futures[i] =
+			wh_pread_all(loop, fd, read_back[i], sizeof read_back[i], i * sizeof read_back[i]);
+	wh_future closed = wh_close(loop, fd); /* cancels what has not begun, and waits for the rest */
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		wh_res res = wh_await(futures[i]);
+		if (res.n == -ECANCELED)
+			continue;
+		assert_int_equal(res.n, sizeof read_back[i]);
+		assert_memory_equal(read_back[i], written[i], sizeof written[i]);
+	}
+	assert_int_equal(wh_await(closed).n, 0);
+}
+
+/* Waiting operations leave room for files. */
+static void files_go_on_while_all_wait(void **state)
+{
+	wh_future receives[PAIRS];
+	char byte[PAIRS], zero[16];
+	for (int i = 0; i < PAIRS; i++)
+		receives[i] = wh_recv(loop, pairs[i][0], &byte[i], 1);
+	wh_res opened = wh_await(wh_open(loop, "/dev/zero", O_RDONLY, 0));
+	assert_true(opened.n >= 0);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(wh_await(wh_pread(loop, (int)opened.n, zero, sizeof zero, 0)).n,
+		                 sizeof zero);
+	assert_int_equal(wh_await(wh_close(loop, (int)opened.n)).n, 0);
+	for (int i = 0; i < PAIRS; i++)
+		wh_cancel(receives[i]);
+	for (int i = 0; i < PAIRS; i++)
+		assert_int_equal(wh_await(receives[i]).n, -ECANCELED);
+}
+
+/* A child that inherits the ring cannot submit to it, and takes nothing from its parent. */
+static void forked_child_does_no_harm(void **state)
+{
+	char byte;
+	wh_future receive = wh_recv(loop, pairs[0][0], &byte, 1);
+	assert_true(wh_loop_turn(loop, 0) >= 0);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		wh_res res = wh_await(wh_sleep(loop, 0));
+		_exit(res.n == -EPERM && wh_loop_turn(loop, 0) == -EPERM ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(write(pairs[0][1], "x", 1), 1);
+	assert_int_equal(wh_await(receive).n, 1);
+}
+
+int main(void)
+{
+	struct wh_loop_options options = {.engine = WH_URING};
+	int error = wh_loop_open(&loop, &options);
+	if (error) {
+		fprintf(stderr, "skipped: no io_uring here: %s\n", wh_strerror(error));
+		return 77;
+	}
+	loop = wh_loop_close(loop);
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 4 * PAIRS) {
+		limit.rlim_cur = limit.rlim_max < 4 * PAIRS ? limit.rlim_max : 4 * PAIRS;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(more_waits_than_room, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(more_buffers_than_given, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(both_directions_beside_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(cancel_on_and_beside_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(close_on_and_beside_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(more_file_operations_than_room, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(files_go_on_while_all_wait, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(forked_child_does_no_harm, set_up, tear_down),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
