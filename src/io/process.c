@@ -14,8 +14,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 struct pipes {
 	int parent[3], child[3]; /* -1: none */
 };

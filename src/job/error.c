@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const char *const own[] = {
-	[JOB_EUNKNOWN_JOB - JOB_EUNKNOWN_JOB] = "there is no such job",
+	[0 /* JOB_EUNKNOWN_JOB */] = "there is no such job",
 	[JOB_EEXPIRED - JOB_EUNKNOWN_JOB] =
 		"the job was here, but its retention has passed or it was deleted",
 	[JOB_EUNKNOWN_QUEUE - JOB_EUNKNOWN_JOB] = "there is no such queue",

@@ -83,8 +83,8 @@ size_t job_record_fixed(const struct job_record *record, uint8_t to[JOB_RECORD_F
 /* job_record_rest() - what follows it, as slices of the record, empty ones left out; how many. */
 int job_record_rest(const struct job_record *record, struct job_slice ret[JOB_RECORD_SLICES_MAX]);
 
-/* job_record_get() - read a record. Slices of *ret point into rest. 0, or -EPROTO: not a record of this version. */
-int job_record_get(int type, int version, struct job_slice fixed, struct job_slice rest,
+/* job_record_get() - read a record. Slices of *ret point into bytes. 0, or -EPROTO: not a record of this version. */
+int job_record_get(int type, int version, struct job_slice fixed, struct job_slice bytes,
                    struct job_record *ret);
 
 const char *job_record_name(int type);

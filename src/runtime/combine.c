@@ -5,7 +5,6 @@
  */
 #include "runtime/loop.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,8 +41,7 @@ static void finish(struct wh__op *parent)
 		n = c->decided ? (int64_t)c->winner : c->error;
 		break;
 	default:
-		assert(!"a combinator");
-		break;
+		abort(); /* not a combinator */
 	}
 	wh__op_complete(parent, n, NULL);
 }

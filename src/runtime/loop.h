@@ -126,7 +126,7 @@ void wh__waiter_wake(struct wh__op *op, wh_res res);
 
 /* buffer.c */
 struct wh__buffers *wh__buffers_open(wh_loop *loop);
-struct wh__buffers *wh__buffers_close(struct wh__buffers *buffers);
+struct wh__buffers *wh__buffers_close(struct wh__buffers *pool);
 
 /* wh__loop_turn_until() - turn until *done, which a completion sets. 0, or -errno. */
 int wh__loop_turn_until(wh_loop *loop, const bool *done);
