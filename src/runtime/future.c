@@ -342,18 +342,37 @@ wh_future wh_promise(wh_loop *loop, wh_disposer *dispose, void *arg)
 		return wh__fail(loop, -EAGAIN);
 	op->dispose = dispose;
 	op->dispose_arg = arg;
-	atomic_store(&op->claim, CLAIM_OPEN(op->generation));
+	/* the id is not out yet: whoever gets it gets this too */
+	atomic_store_explicit(&op->claim, CLAIM_OPEN(op->generation), memory_order_relaxed);
 	return wh__op_future(op);
+}
+
+/* From the loop's own thread: no lock, no chunk that could go. */
+static int resolve_own(wh_loop *loop, wh_future f, int64_t n, void *ptr)
+{
+	struct wh__op *op = wh__op_find(loop, f);
+	if (!op || op->opcode != WH__OP_PROMISE)
+		return -ESTALE;
+	if (op->state == WH__DONE || !claim(op, op->generation))
+		return -EALREADY;
+	wh__op_complete(op, n, ptr);
+	return 0;
 }
 
 int wh_resolve(wh_future f, int64_t n, void *ptr)
 {
 	uint32_t number = number_of(f), generation = (uint32_t)f.id,
 		 slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
-	wh_loop *loop = number ? wh__registry_enter(number) : NULL;
+	int error = -ESTALE;
+	if (number == 0)
+		return error;
+	wh_loop *loop = wh__registry_own(number, &error);
+	if (loop)
+		return resolve_own(loop, f, n, ptr);
+	loop = wh__registry_enter(number);
 	if (!loop)
 		return -ESTALE;
-	int error = -ESTALE;
+	error = -ESTALE;
 	/* a chunk once made stays until the loop closes, which waits for this lock */
 	struct wh__op *chunk =
 		atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], memory_order_acquire);
@@ -361,10 +380,7 @@ int wh_resolve(wh_future f, int64_t n, void *ptr)
 	if (op && claim(op, generation)) {
 		op->n = n;
 		op->ptr = ptr;
-		if (wh__loop_is_mine(loop))
-			wh__op_complete(op, n, ptr);
-		else
-			wh__inbox_push_op(loop, op);
+		wh__inbox_push_op(loop, op);
 		error = 0;
 	} else if (op && atomic_load(&op->claim) == (CLAIM_OPEN(generation) | 1)) {
 		error = -EALREADY;
