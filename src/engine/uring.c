@@ -45,7 +45,7 @@ static uint32_t at_most_1g(uint64_t len)
 /* Fills sqe for the operation itself, going on where it stopped. */
 static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe *sqe)
 {
-	char *bytes = (char *)op->buf + op->done;
+	char *bytes = op->buf ? (char *)op->buf + op->done : NULL;
 	uint32_t len = at_most_1g(op->len - op->done);
 	switch (op->opcode) {
 	case WH__OP_PREAD:
