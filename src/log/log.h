@@ -222,11 +222,16 @@ int log_epoch_end(const struct log *log, uint32_t epoch, uint64_t *ret);
 
 /* ---- to see inside ----------------------------------------------------------------------- */
 
+enum { LOG_FLUSH_BUCKETS = 20 };
+
 struct log_stats { /* since opening, but for what says now */
 	uint64_t records, commits_async, commits_local;
 	uint64_t groups, group_bytes, padding_bytes; /* written */
 	uint64_t flushes, flushes_inline;
 	uint64_t flush_ns, flush_ns_max;
+	uint64_t
+		flush_buckets[LOG_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do not
+						      fit into [i - 1]; the last: all that took longer */
 	uint64_t seals, rolls;
 	uint64_t segments, disk_bytes;                         /* now */
 	uint64_t unwritten_bytes;                              /* now */

@@ -371,6 +371,8 @@ wh_future store_wait_position(struct store *store, struct store_position positio
 
 /* ---- figures ----------------------------------------------------------------------------- */
 
+enum { STORE_FLUSH_BUCKETS = 20 };
+
 struct store_stats {                                          /* since opening, but for what says now */
 	uint64_t jobs[JOB_STATES];                            /* now, over all queues */
 	uint64_t queues, reservations_waiting, waits_waiting; /* now */
@@ -383,6 +385,12 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_bytes;                    /* on disk, now */
 	uint64_t job_memory_bytes;             /* of the job machine, now */
 	uint64_t payload_reads_memory, payload_reads_disk;
+	uint64_t log_written_bytes;                  /* to the log */
+	uint64_t log_unflushed_bytes;                /* appended and not flushed yet, now */
+	bool disk_full;                              /* now: only what finishes or removes jobs is accepted */
+	uint64_t flush_ns;                           /* all flushes together */
+	uint64_t flush_buckets[STORE_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do
+							not fit into [i - 1]; the last: all that took longer */
 };
 /* store_stats() - fills *ret at once. Jobs per flush = submitted / flushes. */
 void store_stats(const struct store *store, struct store_stats *ret);
