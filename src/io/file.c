@@ -7,38 +7,18 @@
 #include <string.h>
 #include <sys/uio.h>
 
-/* A slot for an operation, or *ret_failed. */
-static struct wh__op *begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_failed)
-{
-	if (!wh__loop_is_mine(loop)) {
-		*ret_failed = wh__fail(loop, -EPERM);
-		return NULL;
-	}
-	struct wh__op *op = wh__op_new(loop, opcode);
-	if (!op)
-		*ret_failed = wh__fail(loop, -EAGAIN);
-	return op;
-}
-
-static wh_future end_now(struct wh__op *op, int64_t error)
-{
-	wh_future f = wh__op_future(op);
-	wh__op_complete(op, error, NULL);
-	return f;
-}
-
 static wh_future start_on_path(wh_loop *loop, enum wh__opcode opcode, const char *path, uint64_t len,
                                uint64_t off, wh_disposer *dispose, void *arg)
 {
 	wh_future failed;
-	struct wh__op *op = begin(loop, opcode, &failed);
+	struct wh__op *op = wh__begin(loop, opcode, &failed);
 	if (!op)
 		return failed;
 	if (!path)
-		return end_now(op, -EINVAL);
+		return wh__end(op, -EINVAL);
 	op->buf = strdup(path);
 	if (!op->buf)
-		return end_now(op, -ENOMEM);
+		return wh__end(op, -ENOMEM);
 	op->flags = WH__OWNS_BUF;
 	op->len = len;
 	op->off = off;
@@ -51,11 +31,11 @@ static wh_future start_on_fd(wh_loop *loop, enum wh__opcode opcode, int fd, uint
                              uint8_t flags)
 {
 	wh_future failed;
-	struct wh__op *op = begin(loop, opcode, &failed);
+	struct wh__op *op = wh__begin(loop, opcode, &failed);
 	if (!op)
 		return failed;
 	if (fd < 0)
-		return end_now(op, -EBADF);
+		return wh__end(op, -EBADF);
 	op->fd = fd;
 	op->len = len;
 	op->off = off;
@@ -67,13 +47,13 @@ static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, v
                                 uint64_t off, uint8_t flags)
 {
 	wh_future failed;
-	struct wh__op *op = begin(loop, opcode, &failed);
+	struct wh__op *op = wh__begin(loop, opcode, &failed);
 	if (!op)
 		return failed;
 	if (fd < 0)
-		return end_now(op, -EBADF);
+		return wh__end(op, -EBADF);
 	if ((!buf && len > 0) || off > INT64_MAX)
-		return end_now(op, -EINVAL);
+		return wh__end(op, -EINVAL);
 	op->fd = fd;
 	op->buf = buf;
 	op->len = len;
@@ -130,7 +110,8 @@ wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len)
 
 wh_future wh_fsync(wh_loop *loop, int fd, bool data_only)
 {
-	loop->stats.file_syncs++;
+	if (wh__loop_is_mine(loop))
+		loop->stats.file_syncs++;
 	return start_on_fd(loop, WH__OP_FSYNC, fd, 0, 0, data_only ? WH__DATA_ONLY : 0);
 }
 
@@ -162,16 +143,16 @@ wh_future wh_disk_free(wh_loop *loop, int fd)
 wh_future wh_rename(wh_loop *loop, const char *from, const char *to)
 {
 	wh_future failed;
-	struct wh__op *op = begin(loop, WH__OP_RENAME, &failed);
+	struct wh__op *op = wh__begin(loop, WH__OP_RENAME, &failed);
 	if (!op)
 		return failed;
 	if (!from || !to)
-		return end_now(op, -EINVAL);
+		return wh__end(op, -EINVAL);
 	/* both paths in one allocation */
 	size_t from_len = strlen(from) + 1, to_len = strlen(to) + 1;
 	char *paths = malloc(from_len + to_len);
 	if (!paths)
-		return end_now(op, -ENOMEM);
+		return wh__end(op, -ENOMEM);
 	memcpy(paths, from, from_len);
 	op->second = memcpy(paths + from_len, to, to_len);
 	op->buf = paths;

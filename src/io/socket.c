@@ -15,20 +15,13 @@ enum { VECTOR_MAX = 16 };
 
 static struct wh__op *begin(wh_loop *loop, enum wh__opcode opcode, int fd, wh_future *ret_failed)
 {
-	if (!wh__loop_is_mine(loop)) {
-		*ret_failed = wh__fail(loop, -EPERM);
+	struct wh__op *op = wh__begin(loop, opcode, ret_failed);
+	if (!op)
 		return NULL;
-	}
-	struct wh__op *op = wh__op_new(loop, opcode);
-	if (!op) {
-		*ret_failed = wh__fail(loop, -EAGAIN);
-		return NULL;
-	}
 	op->fd = fd;
 	if (fd >= 0)
 		return op;
-	*ret_failed = wh__op_future(op);
-	wh__op_complete(op, -EBADF, NULL);
+	*ret_failed = wh__end(op, -EBADF);
 	return NULL;
 }
 
@@ -39,11 +32,8 @@ static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, v
 	struct wh__op *op = begin(loop, opcode, fd, &f);
 	if (!op)
 		return f;
-	if (!buf && len > 0) {
-		f = wh__op_future(op);
-		wh__op_complete(op, -EINVAL, NULL);
-		return f;
-	}
+	if (!buf && len > 0)
+		return wh__end(op, -EINVAL);
 	op->buf = buf;
 	op->len = len;
 	op->flags = WH__BORROWS | flags;
@@ -71,16 +61,11 @@ wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count
 	struct wh__op *op = begin(loop, WH__OP_SENDV, fd, &f);
 	if (!op)
 		return f;
-	f = wh__op_future(op);
-	if (!iov || count <= 0 || count > VECTOR_MAX) {
-		wh__op_complete(op, -EINVAL, NULL);
-		return f;
-	}
+	if (!iov || count <= 0 || count > VECTOR_MAX)
+		return wh__end(op, -EINVAL);
 	op->buf = malloc((size_t)count * sizeof *iov);
-	if (!op->buf) {
-		wh__op_complete(op, -ENOMEM, NULL);
-		return f;
-	}
+	if (!op->buf)
+		return wh__end(op, -ENOMEM);
 	memcpy(op->buf, iov, (size_t)count * sizeof *iov);
 	op->len = (uint64_t)count;
 	op->flags = WH__OWNS_BUF | WH__BORROWS | WH__ALL;
@@ -186,11 +171,8 @@ wh_future wh_ready(wh_loop *loop, int fd, int events)
 	if (!op)
 		return f;
 	op->len = (uint64_t)(events & (POLLIN | POLLOUT));
-	if (op->len == 0) {
-		f = wh__op_future(op);
-		wh__op_complete(op, -EINVAL, NULL);
-		return f;
-	}
+	if (op->len == 0)
+		return wh__end(op, -EINVAL);
 	return wh__start(op);
 }
 

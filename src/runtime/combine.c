@@ -208,7 +208,7 @@ wh_future wh_deadline(wh_future f, int64_t at)
 	uint32_t number = (uint32_t)(f.id >> 54);
 	if (number == 0)
 		return f;
-	int error;
+	int error = 0;
 	wh_loop *loop = wh__registry_own(number, &error);
 	if (!loop)
 		return f; /* stale or of another thread, and says so when consumed */

@@ -4,15 +4,15 @@
  * errno.
  *
  * A promise may be resolved by any thread while the loop's thread cancels it: whoever sets its claim word first
- * completes it. The word holds the generation, so that a late resolver cannot take a slot that is in use again; its
- * highest bit tells it from the pointers that other operations keep there.
+ * completes it. The word holds the generation, so that a late resolver cannot take a slot that is in use again, and
+ * is 0 when the slot is no promise.
  */
 #include "runtime/loop.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#define CLAIM_OPEN(generation) (UINT64_C(1) << 63 | (uint64_t)(generation) << 1)
+#define CLAIM_TAKEN (UINT32_C(1) << 31) /* beside the generation */
 
 struct waiter {
 	wh_future f;
@@ -52,22 +52,6 @@ static int64_t error_of(wh_future f)
 
 /* ---- await -------------------------------------------------------------------------------- */
 
-void wh__waiter_wake(struct wh__op *op, wh_res res)
-{
-	struct waiter *waiter = op->arg;
-	wh__op_free(op);
-	if (!waiter->remote) {
-		waiter->res = res;
-		waiter->done = true;
-		return;
-	}
-	pthread_mutex_lock(&waiter->lock);
-	waiter->res = res;
-	waiter->done = true;
-	pthread_cond_signal(&waiter->changed);
-	pthread_mutex_unlock(&waiter->lock);
-}
-
 static void wake_remote(struct waiter *waiter, wh_res res)
 {
 	pthread_mutex_lock(&waiter->lock);
@@ -75,6 +59,18 @@ static void wake_remote(struct waiter *waiter, wh_res res)
 	waiter->done = true;
 	pthread_cond_signal(&waiter->changed);
 	pthread_mutex_unlock(&waiter->lock);
+}
+
+void wh__waiter_wake(struct wh__op *op, wh_res res)
+{
+	struct waiter *waiter = op->arg;
+	wh__op_free(op);
+	if (waiter->remote) {
+		wake_remote(waiter, res);
+	} else {
+		waiter->res = res;
+		waiter->done = true;
+	}
 }
 
 static wh_res take(struct wh__op *op)
@@ -96,7 +92,7 @@ static void await_for_other(void *arg)
 	struct remote_await *remote = arg;
 	struct wh__op *op = wh__op_find(remote->loop, remote->waiter.f);
 	if (!op || op->consumer != WH__CONSUMER_NONE) {
-		wake_remote(&remote->waiter, (wh_res){-ESTALE, NULL});
+		wake_remote(&remote->waiter, (wh_res){remote->loop->closing ? -ECANCELED : -ESTALE, NULL});
 	} else if (op->state == WH__DONE) {
 		wake_remote(&remote->waiter, take(op));
 	} else {
@@ -105,22 +101,20 @@ static void await_for_other(void *arg)
 	}
 }
 
-static wh_res await_from_other_thread(wh_future f, uint32_t number)
+static wh_res await_from_other_thread(wh_future f)
 {
-	struct remote_await remote = {.waiter = {.f = f, .remote = true}};
+	int error = 0;
+	if (wh__thread.in_callback)
+		return (wh_res){-EDEADLK, NULL};
+	wh_loop *loop = wh__registry_enter(number_of(f), &error);
+	if (!loop)
+		return (wh_res){error, NULL};
+	struct remote_await remote = {.waiter = {.f = f, .remote = true}, .loop = loop};
 	remote.message = (struct wh__message){.fn = await_for_other, .arg = &remote, .embedded = true};
 	pthread_mutex_init(&remote.waiter.lock, NULL);
 	pthread_cond_init(&remote.waiter.changed, NULL);
-	wh_loop *loop = wh__registry_enter(number);
-	if (!loop)
-		return (wh_res){-ESTALE, NULL};
-	if (loop->fork_generation != wh__fork_generation()) {
-		wh__registry_leave(number);
-		return (wh_res){-EPERM, NULL}; /* in a forked child nobody turns the loop */
-	}
-	remote.loop = loop;
 	wh__inbox_push(loop, &remote.message);
-	wh__registry_leave(number);
+	wh__registry_leave(number_of(f));
 	pthread_mutex_lock(&remote.waiter.lock);
 	while (!remote.waiter.done)
 		pthread_cond_wait(&remote.waiter.changed, &remote.waiter.lock);
@@ -132,19 +126,18 @@ static wh_res await_from_other_thread(wh_future f, uint32_t number)
 
 wh_res wh_await(wh_future f)
 {
-	uint32_t number = number_of(f);
-	int error;
-	if (number == 0)
+	int error = 0;
+	if (number_of(f) == 0)
 		return (wh_res){error_of(f), NULL};
-	wh_loop *loop = wh__registry_own(number, &error);
+	wh_loop *loop = wh__registry_own(number_of(f), &error);
 	if (!loop)
-		return error == -EPERM ? await_from_other_thread(f, number) : (wh_res){error, NULL};
+		return await_from_other_thread(f);
 	struct wh__op *op = wh__op_find(loop, f);
 	if (!op || op->consumer != WH__CONSUMER_NONE)
 		return (wh_res){-ESTALE, NULL};
 	if (op->state == WH__DONE)
 		return take(op);
-	if (loop->in_callback || loop->running)
+	if (wh__thread.in_callback || loop->running)
 		return (wh_res){-EDEADLK, NULL};
 	struct waiter waiter = {.f = f};
 	op->consumer = WH__CONSUMER_AWAIT;
@@ -163,7 +156,7 @@ wh_res wh_await(wh_future f)
 bool wh_poll(wh_future f, wh_res *ret)
 {
 	wh_res res = {-ESTALE, NULL};
-	int error;
+	int error = 0;
 	if (number_of(f) == 0) {
 		res.n = error_of(f);
 	} else {
@@ -201,10 +194,12 @@ static void tell_failure(void *arg)
 
 static int then_without_slot(wh_future f, wh_callback *callback, void *arg)
 {
-	int error;
-	wh_loop *loop = f.id ? wh__registry_own((uint32_t)(f.id >> 32), &error) : NULL;
+	int error = -ESTALE;
+	wh_loop *loop = f.id ? wh__registry_own((uint32_t)(f.id >> 32) % WH__LOOPS_MAX, &error) : NULL;
 	if (!loop)
-		return f.id ? error : -ESTALE;
+		return error;
+	if (wh__loop_is_closed_to(loop))
+		return -ECANCELED;
 	struct late_failure *failure = malloc(sizeof *failure);
 	if (!failure)
 		return -ENOMEM;
@@ -217,7 +212,7 @@ static int then_without_slot(wh_future f, wh_callback *callback, void *arg)
 
 int wh_then(wh_future f, wh_callback *callback, void *arg)
 {
-	int error;
+	int error = 0;
 	if (!callback)
 		return -EINVAL;
 	if (number_of(f) == 0)
@@ -240,7 +235,7 @@ int wh_then(wh_future f, wh_callback *callback, void *arg)
 
 int wh_drop(wh_future f)
 {
-	int error;
+	int error = 0;
 	if (number_of(f) == 0)
 		return f.id ? 0 : -ESTALE;
 	wh_loop *loop = wh__registry_own(number_of(f), &error);
@@ -263,7 +258,7 @@ int wh_drop(wh_future f)
 
 bool wh_done(wh_future f)
 {
-	int error;
+	int error = 0;
 	wh_loop *loop = number_of(f) ? wh__registry_own(number_of(f), &error) : NULL;
 	struct wh__op *op = loop ? wh__op_find(loop, f) : NULL;
 	return !op || op->state == WH__DONE;
@@ -273,8 +268,7 @@ bool wh_done(wh_future f)
 
 static bool claim(struct wh__op *op, uint32_t generation)
 {
-	uint64_t open = CLAIM_OPEN(generation);
-	return atomic_compare_exchange_strong(&op->claim, &open, open | 1);
+	return atomic_compare_exchange_strong(&op->claim, &generation, generation | CLAIM_TAKEN);
 }
 
 void wh__op_cancel(struct wh__op *op)
@@ -309,7 +303,7 @@ void wh__op_cancel(struct wh__op *op)
 
 void wh_cancel(wh_future f)
 {
-	int error;
+	int error = 0;
 	wh_loop *loop = number_of(f) ? wh__registry_own(number_of(f), &error) : NULL;
 	struct wh__op *op = loop ? wh__op_find(loop, f) : NULL;
 	if (op && op->state == WH__PENDING)
@@ -323,8 +317,8 @@ wh_future wh__start(struct wh__op *op)
 	wh_loop *loop = op->loop;
 	wh_future f = wh__op_future(op);
 	if (op->opcode == WH__OP_CLOSE)
-		loop->engine->close_fd(op); /* also while the loop closes: descriptors are not leaked then */
-	else if (loop->closing)
+		loop->engine->close_fd(op);
+	else if (loop->closing) /* a slot that the runtime made for itself */
 		wh__op_complete(op, -ECANCELED, NULL);
 	else
 		loop->engine->submit(op);
@@ -333,71 +327,68 @@ wh_future wh__start(struct wh__op *op)
 
 wh_future wh_promise(wh_loop *loop, wh_disposer *dispose, void *arg)
 {
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
-	struct wh__op *op = wh__op_new(loop, WH__OP_PROMISE);
+	wh_future failed;
+	struct wh__op *op = wh__begin(loop, WH__OP_PROMISE, &failed);
 	if (!op)
-		return wh__fail(loop, -EAGAIN);
+		return failed;
 	op->dispose = dispose;
 	op->dispose_arg = arg;
-	/* the id is not out yet: whoever gets it gets this too */
-	atomic_store_explicit(&op->claim, CLAIM_OPEN(op->generation), memory_order_relaxed);
+	atomic_store_explicit(&op->claim, op->generation, memory_order_release);
 	return wh__op_future(op);
 }
 
-/* From the loop's own thread: no lock, no chunk that could go. */
-static int resolve_own(wh_loop *loop, wh_future f, int64_t n, void *ptr)
+/* -EALREADY: somebody else has it; -ESTALE: it is no longer, or is no promise. */
+static int claim_for(struct wh__op *op, uint32_t generation)
 {
-	struct wh__op *op = wh__op_find(loop, f);
-	if (!op || op->opcode != WH__OP_PROMISE)
+	uint32_t seen = generation;
+	if (generation == 0 || generation >= WH__GENERATION_MAX)
 		return -ESTALE;
-	if (op->state == WH__DONE || !claim(op, op->generation))
-		return -EALREADY;
-	wh__op_complete(op, n, ptr);
-	return 0;
+	if (atomic_compare_exchange_strong(&op->claim, &seen, generation | CLAIM_TAKEN))
+		return 0;
+	return seen == (generation | CLAIM_TAKEN) ? -EALREADY : -ESTALE;
+}
+
+static struct wh__op *slot_of(wh_loop *loop, wh_future f)
+{
+	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
+	/* a chunk once made stays until the loop closes, which waits for visitors */
+	struct wh__op *chunk =
+		atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], memory_order_acquire);
+	return chunk ? &chunk[slot % WH__CHUNK_SLOTS] : NULL;
 }
 
 int wh_resolve(wh_future f, int64_t n, void *ptr)
 {
-	uint32_t number = number_of(f), generation = (uint32_t)f.id,
-		 slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
 	int error = -ESTALE;
-	if (number == 0)
-		return error;
-	wh_loop *loop = wh__registry_own(number, &error);
-	if (loop)
-		return resolve_own(loop, f, n, ptr);
-	loop = wh__registry_enter(number);
-	if (!loop)
+	if (number_of(f) == 0)
 		return -ESTALE;
-	error = -ESTALE;
-	/* a chunk once made stays until the loop closes, which waits for this lock */
-	struct wh__op *chunk =
-		atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], memory_order_acquire);
-	struct wh__op *op = chunk ? &chunk[slot % WH__CHUNK_SLOTS] : NULL;
-	if (op && claim(op, generation)) {
-		op->n = n;
-		op->ptr = ptr;
-		wh__inbox_push_op(loop, op);
-		error = 0;
-	} else if (op && atomic_load(&op->claim) == (CLAIM_OPEN(generation) | 1)) {
-		error = -EALREADY;
+	wh_loop *loop = wh__registry_own(number_of(f), &error);
+	if (loop) {
+		struct wh__op *op = slot_of(loop, f);
+		error = op ? claim_for(op, (uint32_t)f.id) : -ESTALE;
+		if (error == 0)
+			wh__op_complete(op, n, ptr);
+		return error;
 	}
-	wh__registry_leave(number);
+	loop = wh__registry_enter(number_of(f), &error);
+	if (!loop)
+		return error;
+	struct wh__op *op = slot_of(loop, f);
+	error = op ? claim_for(op, (uint32_t)f.id) : -ESTALE;
+	if (error == 0)
+		wh__op_complete_from_worker(op, n, ptr);
+	wh__registry_leave(number_of(f));
 	return error;
 }
 
 wh_future wh_work(wh_loop *loop, wh_work_function *fn, void *arg)
 {
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (!fn)
-		return wh__fail(loop, -EINVAL);
-	struct wh__op *op = wh__op_new(loop, WH__OP_WORK);
+	wh_future failed;
+	struct wh__op *op = wh__begin(loop, WH__OP_WORK, &failed);
 	if (!op)
-		return wh__fail(loop, -EAGAIN);
+		return failed;
+	if (!fn)
+		return wh__end(op, -EINVAL);
 	op->work = fn;
 	op->buf = arg;
 	op->flags = WH__BORROWS;
@@ -406,13 +397,10 @@ wh_future wh_work(wh_loop *loop, wh_work_function *fn, void *arg)
 
 wh_future wh_sleep_until(wh_loop *loop, int64_t at)
 {
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
-	struct wh__op *op = wh__op_new(loop, WH__OP_TIMER);
+	wh_future failed;
+	struct wh__op *op = wh__begin(loop, WH__OP_TIMER, &failed);
 	if (!op)
-		return wh__fail(loop, -EAGAIN);
+		return failed;
 	op->at = at;
 	wh__wheel_arm(&loop->wheel, op);
 	return wh__op_future(op);

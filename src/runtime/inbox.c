@@ -61,12 +61,14 @@ static void complete_ops(wh_loop *loop)
 	}
 	for (; oldest; oldest = next) {
 		next = oldest->next;
-		int64_t n = oldest->n;
+		int64_t n = oldest->returned_n;
+		void *ptr = oldest->returned_ptr;
+		oldest->next = oldest->prev = NULL;
 		oldest->flags &= (uint8_t)~WH__AT_WORKER;
 		if (loop->engine->returned && oldest->opcode != WH__OP_PROMISE)
-			loop->engine->returned(oldest, n, oldest->ptr);
+			loop->engine->returned(oldest, n, ptr);
 		else
-			wh__op_complete(oldest, n, oldest->ptr);
+			wh__op_complete(oldest, n, ptr);
 	}
 }
 
@@ -91,14 +93,16 @@ void wh__inbox_drain(wh_loop *loop)
 			continue;
 		}
 		free(oldest);
-		loop->in_callback = true;
+		wh__callbacks_begin(loop);
 		fn(arg);
-		loop->in_callback = false;
+		wh__callbacks_end(loop);
 	}
 }
 
 int wh_post(wh_loop *loop, wh_function *fn, void *arg)
 {
+	if (atomic_load(&wh__registry[loop->number].inherited))
+		return -EPERM;
 	struct wh__message *message = malloc(sizeof *message);
 	if (!message)
 		return -ENOMEM;

@@ -30,7 +30,8 @@ int64_t wh_clock(const wh_loop *loop)
 
 int64_t wh_now(const wh_loop *loop)
 {
-	return loop->now;
+	/* Outside callbacks there is no batch that it could be the beginning of. */
+	return loop->in_callback ? loop->now : wh_clock(loop);
 }
 
 int64_t wh_wall_now(const wh_loop *loop)
@@ -76,11 +77,6 @@ void wh__notice(wh_loop *loop, int level, const char *format, ...)
 	vsnprintf(line, sizeof line, format, args);
 	va_end(args);
 	loop->options.log(level, line, loop->options.log_arg);
-}
-
-bool wh__loop_is_mine(const wh_loop *loop)
-{
-	return pthread_equal(loop->thread, pthread_self()) && loop->fork_generation == wh__fork_generation();
 }
 
 struct wh__workers *wh__loop_workers(wh_loop *loop, enum wh__worker_class class)
@@ -147,8 +143,8 @@ static int select_engine(wh_loop *loop)
 	loop->choosing = true;
 	int error = open_engine(loop, &wh__engine_uring);
 	loop->choosing = false;
-	if (error == 0)
-		return 0;
+	if (error != -ENOSYS && error != -EPERM && error != -EACCES && error != -EINVAL && error != -ENOMEM)
+		return error;
 	const char *why =
 		loop->engine && loop->engine->explain ? loop->engine->explain(error) : wh_strerror(error);
 	wh__notice(loop, WH_LOG_INFO, "engine epoll, since io_uring is not available here: %s", why);
@@ -177,7 +173,7 @@ static void set_limits(wh_loop *loop)
 
 static void free_memory(wh_loop *loop)
 {
-	for (uint32_t i = 0; i < loop->slots_made / WH__CHUNK_SLOTS; i++)
+	for (uint32_t i = 0; i < WH__CHUNKS_MAX && loop->chunks[i]; i++)
 		free(loop->chunks[i]);
 	for (struct wh__message *m = loop->free_messages, *next; m; m = next) {
 		next = m->next;
@@ -198,15 +194,15 @@ int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
 	set_limits(loop);
 	snprintf(loop->name, sizeof loop->name, "%s", loop->options.name ? loop->options.name : "");
 	loop->options.name = loop->name;
-	loop->thread = pthread_self();
 	loop->deferred_last = &loop->deferred;
 	loop->buffers = wh__buffers_open(loop);
 	int error = loop->buffers ? wh__registry_add(loop) : -ENOMEM;
 	if (error == 0) {
-		loop->fork_generation = wh__fork_generation();
 		error = select_engine(loop);
-		if (error != 0)
+		if (error != 0) {
+			wh__registry_hide(loop);
 			wh__registry_remove(loop);
+		}
 	}
 	if (error != 0) {
 		free_memory(loop);
@@ -240,7 +236,7 @@ static void run_ready(wh_loop *loop)
 {
 	struct wh__op *op = loop->ready.first, *next;
 	loop->ready = (struct wh__queue){0};
-	loop->in_callback = true;
+	wh__callbacks_begin(loop);
 	for (; op; op = next) {
 		wh_callback *callback = op->callback;
 		void *arg = op->arg;
@@ -250,7 +246,7 @@ static void run_ready(wh_loop *loop)
 		wh__op_free(op);
 		callback(loop, res, arg);
 	}
-	loop->in_callback = false;
+	wh__callbacks_end(loop);
 }
 
 static void run_deferred(wh_loop *loop)
@@ -258,7 +254,7 @@ static void run_deferred(wh_loop *loop)
 	struct wh__message *message = loop->deferred, *next;
 	loop->deferred = NULL;
 	loop->deferred_last = &loop->deferred;
-	loop->in_callback = true;
+	wh__callbacks_begin(loop);
 	for (; message; message = next) {
 		wh_function *fn = message->fn;
 		void *arg = message->arg;
@@ -267,12 +263,15 @@ static void run_deferred(wh_loop *loop)
 		loop->free_messages = message;
 		fn(arg);
 	}
-	loop->in_callback = false;
+	wh__callbacks_end(loop);
 }
 
-/* false: still busy after the rounds that one turn grants. */
+/* Deferred calls come when nothing is ready, or when the rounds are used up: before the loop waits in any case.
+ * false: still busy after the rounds that one turn grants. */
 static bool run_due(wh_loop *loop)
 {
+	look_at_clock(loop);
+	wh__inbox_drain(loop);
 	for (int round = 0; round < ROUNDS_MAX; round++) {
 		if (loop->ready.first)
 			run_ready(loop);
@@ -281,6 +280,8 @@ static bool run_due(wh_loop *loop)
 		else
 			return true;
 	}
+	if (loop->deferred)
+		run_deferred(loop);
 	return !loop->ready.first && !loop->deferred;
 }
 
@@ -317,28 +318,27 @@ static bool has_nothing(const wh_loop *loop)
  * loop runs until it is stopped. */
 static bool is_over(const wh_loop *loop, const bool *done)
 {
-	return done ? *done : !loop->started_thread && has_nothing(loop);
+	return done ? *done : (!loop->started_thread || loop->closing) && has_nothing(loop);
 }
 
+/* What is due, then one look at the engine; what that completes is due in the next turn. */
 static int turn(wh_loop *loop, int64_t wait_ns, const bool *done)
 {
-	look_at_clock(loop);
-	int64_t began = loop->now;
 	bool idle = run_due(loop);
-	if (!idle || wait_ns == 0 || is_over(loop, done) ||
-	    atomic_load_explicit(&loop->stop, memory_order_relaxed)) {
-		wait_ns = 0;
-	} else if (loop->wheel.armed_count > 0) {
-		wait_ns = shorter(wait_ns, wh__wheel_wait(&loop->wheel, wh_clock(loop)));
-	}
+	int64_t now = wh_clock(loop);
 	loop->stats.turns++;
-	if (loop->now - began > 0 && (uint64_t)(loop->now - began) > loop->stats.turn_ns_max)
-		loop->stats.turn_ns_max = (uint64_t)(loop->now - began);
+	if ((uint64_t)(now - loop->now) > loop->stats.turn_ns_max)
+		loop->stats.turn_ns_max = (uint64_t)(now - loop->now);
+	if (is_over(loop, done) || atomic_load_explicit(&loop->stop, memory_order_relaxed))
+		return 0;
+	if (!idle)
+		wait_ns = 0;
+	else if (wait_ns != 0 && loop->wheel.armed_count > 0)
+		wait_ns = shorter(wait_ns, wh__wheel_wait(&loop->wheel, now));
 	bool asleep = wait_ns != 0 && wh__inbox_may_sleep(loop);
 	int error = loop->engine->wait(loop, asleep ? wait_ns : 0);
 	if (asleep)
 		wh__inbox_awake(loop);
-	wh__inbox_drain(loop);
 	return error;
 }
 
@@ -346,10 +346,15 @@ static int enter(wh_loop *loop)
 {
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
-	if (loop->in_callback || loop->running)
+	if (wh__thread.in_callback || loop->running)
 		return -EDEADLK;
 	loop->running = true;
 	return 0;
+}
+
+static bool take_stop(wh_loop *loop)
+{
+	return atomic_load_explicit(&loop->stop, memory_order_relaxed) && atomic_exchange(&loop->stop, false);
 }
 
 int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
@@ -360,9 +365,8 @@ int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
 	const bool never = false;
 	error = turn(loop, wait_ns, &never);
 	if (error == 0) {
-		look_at_clock(loop);
 		(void)run_due(loop); /* what is left is for the next turn */
-		error = atomic_exchange(&loop->stop, false);
+		error = take_stop(loop);
 	}
 	loop->running = false;
 	return error;
@@ -374,7 +378,7 @@ int wh_loop_run(wh_loop *loop)
 	if (result != 0)
 		return result;
 	while (result == 0) {
-		if (atomic_exchange(&loop->stop, false))
+		if (take_stop(loop))
 			result = 1;
 		else if (is_over(loop, NULL))
 			break;
@@ -421,31 +425,58 @@ static void dispose_unconsumed(struct wh__op *op)
 	}
 }
 
+static void note_generation(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	if (op->generation > loop->last_generation)
+		loop->last_generation = op->generation;
+}
+
+/* Everything has been told to end: turn until it has. What callbacks start meanwhile fails at once, but for the closing
+ * of descriptors. */
+static void finish(wh_loop *loop)
+{
+	uint64_t started = 0;
+	int errors = 0;
+	do {
+		while (!has_nothing(loop)) {
+			if (started != loop->stats.started) {
+				started = loop->stats.started;
+				for_each_slot(loop, WH__PENDING, wh__op_cancel);
+			}
+			loop->closing_turns++;
+			if (turn(loop, -1, NULL) < 0)
+				assert(++errors < 1000); /* memory of callers would stay in use */
+		}
+		for_each_slot(loop, WH__DONE, dispose_unconsumed); /* may close descriptors */
+	} while (!has_nothing(loop));
+}
+
 static wh_loop *close_here(wh_loop *loop)
 {
 	loop->closing = true;
 	loop->running = true;
-	for_each_slot(loop, WH__PENDING, wh__op_cancel);
-	while (!has_nothing(loop)) {
-		(void)run_due(loop);
-		if (has_nothing(loop))
-			break;
-		/* one bounded wait at a time: what was started meanwhile is cancelled too */
-		if (turn(loop, 10 * WH_NS_PER_MS, NULL) < 0 && loop->pending_count == 0)
-			break;
-		for_each_slot(loop, WH__PENDING, wh__op_cancel);
-	}
-	wh__registry_remove(loop); /* from here on no other thread finds the loop by a future */
-	wh__inbox_drain(loop);
-	(void)run_due(loop);
-	for_each_slot(loop, WH__DONE, dispose_unconsumed);
+	atomic_store(&loop->stop, false);
+	finish(loop);
+	wh__registry_hide(loop); /* from here on no other thread finds the loop by a future */
+	finish(loop);            /* with what the last visitors left */
 	for (int i = 0; i < WH__WORKERS__MAX; i++)
-		loop->workers[i] = loop->workers[i] ? wh__workers_close(loop->workers[i]) : NULL;
+		loop->workers[i] = wh__workers_close(loop->workers[i]);
 	if (loop->at_close)
 		loop->at_close(loop);
 	loop->engine->fini(loop);
+	loop->last_generation = loop->first_generation;
+	for (uint32_t i = WH__FREE; i <= WH__DONE; i++)
+		for_each_slot(loop, (enum wh__state)i, note_generation);
+	wh__registry_remove(loop);
 	free_memory(loop);
 	return NULL;
+}
+
+bool wh__loop_is_closed_to(const wh_loop *loop)
+{
+	enum { TURNS_GRANTED = 100 };
+	return loop->closing_turns > TURNS_GRANTED;
 }
 
 /* ---- loops with a thread of their own ------------------------------------------------------ */
@@ -504,6 +535,7 @@ int wh_loop_start(wh_loop **ret, const struct wh_loop_options *options)
 		error = started->error;
 		pthread_mutex_unlock(&started->lock);
 		if (error == 0) {
+			started->loop->thread = thread;
 			*ret = started->loop;
 			return 0;
 		}
@@ -535,11 +567,13 @@ wh_loop *wh_loop_close(wh_loop *loop)
 {
 	if (!loop)
 		return NULL;
+	if (atomic_load(&wh__registry[loop->number].inherited))
+		return loop; /* it is the parent's */
 	if (loop->started_thread) {
 		assert(!wh__loop_is_mine(loop)); /* a thread cannot wait for its own end */
 		return close_started(loop);
 	}
 	assert(wh__loop_is_mine(loop));
-	assert(!loop->in_callback && !loop->running);
+	assert(!wh__thread.in_callback && !loop->running);
 	return close_here(loop);
 }

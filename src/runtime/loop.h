@@ -7,11 +7,11 @@
 #ifndef WH_RUNTIME_LOOP_H
 #define WH_RUNTIME_LOOP_H
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "engine/engine.h"
+#include "runtime/registry.h"
 #include "runtime/wheel.h"
 #include "runtime/worker.h"
 
@@ -39,15 +39,16 @@ struct wh_loop {
 	bool started_thread; /* from wh_loop_start() */
 	struct started *started;
 	void (*at_close)(wh_loop *loop); /* of io: what it keeps for the loop; NULL: nothing */
-	pthread_t thread;
-	pid_t pid; /* of the process that opened it: a forked child may not use it */
+	pthread_t thread;                /* of a started loop, for joining */
+	uint32_t closing_turns;
 
 	/* slots */
 	_Atomic(struct wh__op *)
 		chunks[WH__CHUNKS_MAX]; /* written once each by the loop, read by any thread */
 	struct wh__op *free_slots;
 	uint32_t slots_made, slots_max, live_count;
-	uint32_t pending_count; /* slots that are PENDING, or DONE with a callback due */
+	uint32_t first_generation, last_generation; /* of any slot */
+	uint32_t pending_count;                     /* slots that are PENDING, or DONE with a callback due */
 
 	/* due */
 	struct wh__queue ready;
@@ -56,7 +57,6 @@ struct wh_loop {
 	int64_t now;
 
 	struct wh__message *free_messages; /* of deferred calls */
-	uint32_t fork_generation;
 
 	/* shared: any thread */
 	_Atomic(struct wh__message *) inbox; /* calls, newest first */
@@ -84,6 +84,12 @@ static inline void wh__queue_append(struct wh__queue *queue, struct wh__op *op)
 	queue->last = op;
 }
 
+static inline struct wh__op *wh__op_at(const wh_loop *loop, uint32_t slot)
+{
+	return &atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS],
+	                             memory_order_relaxed)[slot % WH__CHUNK_SLOTS];
+}
+
 /* wh__op_cancel() - what wh_cancel() does, for a pending slot. */
 void wh__op_cancel(struct wh__op *op);
 
@@ -98,14 +104,15 @@ static inline bool wh__opcode_sends(unsigned opcode)
 	       opcode == WH__OP_CONNECT;
 }
 
-/* The registry: wh__registry_enter() gives the loop of a number and keeps it from being freed until
- * wh__registry_leave(). Thread: any. */
-wh_loop *wh__registry_enter(uint32_t number);
-wh_loop *wh__registry_own(uint32_t number, int *ret_error); /* the caller's own, else NULL: -ESTALE, -EPERM */
-void wh__registry_leave(uint32_t number);
-int wh__registry_add(wh_loop *loop); /* sets loop->number; -EMFILE when 1,023 are open */
-void wh__registry_remove(wh_loop *loop);
-uint32_t wh__fork_generation(void);
+/* Around calls of user code on the loop's thread. */
+static inline void wh__callbacks_begin(wh_loop *loop)
+{
+	loop->in_callback = wh__thread.in_callback = true;
+}
+static inline void wh__callbacks_end(wh_loop *loop)
+{
+	loop->in_callback = wh__thread.in_callback = false;
+}
 
 /* inbox.c */
 void wh__inbox_push(wh_loop *loop, struct wh__message *message); /* any thread */
@@ -128,8 +135,17 @@ void wh__waiter_wake(struct wh__op *op, wh_res res);
 struct wh__buffers *wh__buffers_open(wh_loop *loop);
 struct wh__buffers *wh__buffers_close(struct wh__buffers *pool);
 
+/* wh__loop_is_closed_to() - the loop closes, and callbacks that always start anew have had their chance. */
+bool wh__loop_is_closed_to(const wh_loop *loop);
+
 /* wh__loop_turn_until() - turn until *done, which a completion sets. 0, or -errno. */
 int wh__loop_turn_until(wh_loop *loop, const bool *done);
+
+/* wh__begin() - a pending slot to fill in, for an operation of the caller's; NULL: refused, and *ret_failed says why. */
+struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_failed);
+
+/* wh__end() - complete what was begun but cannot start. */
+wh_future wh__end(struct wh__op *op, int64_t error);
 
 /* wh__start() - hand a filled-in operation to the engine and give its future. */
 wh_future wh__start(struct wh__op *op);
@@ -141,7 +157,10 @@ wh_future wh__fail(wh_loop *loop, int64_t error);
 struct wh__workers *wh__loop_workers(wh_loop *loop, enum wh__worker_class class);
 
 /* wh__loop_is_mine() - the caller is on the loop's thread, in the process that opened it. */
-bool wh__loop_is_mine(const wh_loop *loop);
+static inline bool wh__loop_is_mine(const wh_loop *loop)
+{
+	return atomic_load_explicit(&wh__registry[loop->number].owner, memory_order_relaxed) == &wh__thread;
+}
 
 /* wh__notice() - one line to the loop's log function. */
 void wh__notice(wh_loop *loop, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -8,38 +8,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool add_chunk(wh_loop *loop)
+/* Slots are touched when first used, not when their chunk is made: a small loop stays small. */
+static struct wh__op *make_slot(wh_loop *loop)
 {
-	uint32_t base = loop->slots_made;
-	if (base + WH__CHUNK_SLOTS > WH__SLOTS_MAX + 1U)
-		return false;
-	struct wh__op *chunk = aligned_alloc(64, WH__CHUNK_SLOTS * sizeof *chunk);
-	if (!chunk)
-		return false;
-	memset(chunk, 0, WH__CHUNK_SLOTS * sizeof *chunk);
-	for (uint32_t i = WH__CHUNK_SLOTS; i-- > 0;) {
-		chunk[i].slot = base + i;
-		chunk[i].generation = 1;
-		chunk[i].loop = loop;
-		chunk[i].next = loop->free_slots;
-		loop->free_slots = &chunk[i];
+	uint32_t slot = loop->slots_made;
+	if (slot > WH__SLOTS_MAX)
+		return NULL;
+	struct wh__op *chunk = loop->chunks[slot / WH__CHUNK_SLOTS];
+	if (!chunk) {
+		chunk = aligned_alloc(64, WH__CHUNK_SLOTS * sizeof *chunk);
+		if (!chunk)
+			return NULL;
+		/* What other threads may look at before the slot is first used. */
+		for (uint32_t i = 0; i < WH__CHUNK_SLOTS; i++)
+			atomic_init(&chunk[i].claim, 0);
+		atomic_store_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], chunk, memory_order_release);
 	}
-	loop->chunks[base / WH__CHUNK_SLOTS] = chunk;
-	loop->slots_made += WH__CHUNK_SLOTS;
-	return true;
+	struct wh__op *op = &chunk[slot % WH__CHUNK_SLOTS];
+	op->slot = slot;
+	op->generation = loop->first_generation;
+	op->state = WH__FREE;
+	op->loop = loop;
+	op->run = NULL;
+	loop->slots_made++;
+	return op;
 }
 
 struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
 {
-	struct wh__op *op = loop->free_slots;
-	if (!op) {
-		if (loop->live_count >= loop->slots_max || !add_chunk(loop))
-			return NULL;
-		op = loop->free_slots;
-	}
 	if (loop->live_count >= loop->slots_max)
 		return NULL;
-	loop->free_slots = op->next;
+	struct wh__op *op = loop->free_slots;
+	if (op)
+		loop->free_slots = op->next;
+	else if (!(op = make_slot(loop)))
+		return NULL;
 	loop->live_count++;
 	loop->pending_count++;
 	loop->stats.started++;
@@ -62,6 +65,29 @@ struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
 	return op;
 }
 
+struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_failed)
+{
+	struct wh__op *op = NULL;
+	int error;
+	if (!wh__loop_is_mine(loop))
+		error = -EPERM;
+	else if (loop->closing && opcode != WH__OP_CLOSE) /* a descriptor is not left open */
+		error = -ECANCELED;
+	else if ((op = wh__op_new(loop, opcode)))
+		return op;
+	else
+		error = loop->live_count >= loop->slots_max ? -EAGAIN : -ENOMEM;
+	*ret_failed = wh__fail(loop, error);
+	return NULL;
+}
+
+wh_future wh__end(struct wh__op *op, int64_t error)
+{
+	wh_future f = wh__op_future(op);
+	wh__op_complete(op, error, NULL);
+	return f;
+}
+
 wh_future wh__op_future(const struct wh__op *op)
 {
 	return (wh_future){(uint64_t)op->loop->number << 54 | (uint64_t)op->slot << 32 | op->generation};
@@ -72,7 +98,7 @@ struct wh__op *wh__op_find(wh_loop *loop, wh_future f)
 	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
 	if (f.id >> 54 != loop->number || slot >= loop->slots_made)
 		return NULL;
-	struct wh__op *op = &loop->chunks[slot / WH__CHUNK_SLOTS][slot % WH__CHUNK_SLOTS];
+	struct wh__op *op = wh__op_at(loop, slot);
 	return op->generation == (uint32_t)f.id && op->state != WH__FREE ? op : NULL;
 }
 
@@ -82,7 +108,9 @@ void wh__op_free(struct wh__op *op)
 	assert(op->state != WH__FREE);
 	op->state = WH__FREE;
 	loop->live_count--;
-	if (++op->generation == 0)
+	if (op->opcode == WH__OP_PROMISE)
+		atomic_store_explicit(&op->claim, 0, memory_order_relaxed);
+	if (++op->generation >= WH__GENERATION_MAX)
 		return; /* every future of this slot has been given out once: retired */
 	op->next = loop->free_slots;
 	loop->free_slots = op;
@@ -155,10 +183,7 @@ void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
 
 void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr)
 {
-	if (op->flags & WH__OWNS_BUF)
-		free(op->buf);
-	op->flags &= (uint8_t)~WH__OWNS_BUF;
-	op->n = n;
-	op->ptr = ptr;
+	op->returned_n = n;
+	op->returned_ptr = ptr;
 	wh__inbox_push_op(op->loop, op);
 }

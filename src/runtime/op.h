@@ -12,6 +12,9 @@
 
 #include "whilst/whilst.h"
 
+/* A promise's claim word has the highest bit for itself. */
+#define WH__GENERATION_MAX UINT32_C(0x7fffffff)
+
 enum wh__state { WH__FREE, WH__PENDING, WH__DONE };
 
 /* Who learns of the completion. */
@@ -93,13 +96,18 @@ struct wh__op {
 		uint64_t off; /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
 		void *second;
 		int64_t at;
+		void *returned_ptr; /* result on its way from another thread; arguments stay as they are */
 	};
 	union {
 		uint64_t done; /* bytes so far while WH__ALL goes on */
 		int64_t n;     /* result */
 	};
 	/* links: of the engine while pending, of the ready queue when done */
-	struct wh__op *next, *prev;
+	struct wh__op *next;
+	union {
+		struct wh__op *prev;
+		int64_t returned_n;
+	};
 	/* consumer */
 	union {
 		wh_callback *callback;
@@ -118,17 +126,16 @@ struct wh__op {
 		void (*cancel_inner)(struct wh__op *op); /* WH__OP_INNER */
 	};
 	uint32_t engine_state; /* the engine's own while pending; zero at the start */
-	union {
-		/* what a worker is to do; NULL once one does it. Under the class's lock. */
-		void (*run)(struct wh__op *op);
-		/* promises: see future.c; any thread */
-		_Atomic uint64_t claim;
-	};
+	/* promises: the generation that may be resolved, see future.c; any thread. Others: 0. */
+	_Atomic uint32_t claim;
+	/* what a worker is to do; NULL once one does it. Under the class's lock. */
+	void (*run)(struct wh__op *op);
 };
 
 _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
 
-/* wh__op_new() - a pending slot with loop, slot and opcode set and the rest zero; NULL: at the limit or no memory. */
+/* wh__op_new() - a pending slot with loop, slot and opcode set and the rest zero; NULL: at the limit or no memory.
+ * For what the runtime needs itself; wh__begin() (loop.h) for what a caller starts. */
 struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode);
 
 /* wh__op_future() - the value that names the slot. */
@@ -148,7 +155,7 @@ void wh__op_free(struct wh__op *op);
 void wh__op_dispose(struct wh__op *op);
 
 /* wh__op_complete_from_worker() - the same from a worker thread: the result travels through the inbox and the
- * loop is woken. The worker must not touch op afterwards. Thread: any. */
+ * loop is woken; arguments and flags are as they were. The worker must not touch op afterwards. Thread: any. */
 void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr);
 
 #endif

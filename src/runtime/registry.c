@@ -1,40 +1,35 @@
-/* src/runtime/registry.c -- the open loops by number, so that a future is a plain value.
- *
- * A lock for each entry keeps a loop from being freed while another thread, which has only a number, speaks to it.
- * The loop's own thread needs none: nobody else closes it, and wh__registry_own() costs two plain loads.
- */
+/* src/runtime/registry.c -- see registry.h. */
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+
 #include "runtime/loop.h"
 
-#include <pthread.h>
-
-enum { LOOPS_MAX = 1024 }; /* number 0 stands for failures without a slot */
-
-static struct entry {
-	pthread_mutex_t lock;
-	wh_loop *loop;
-	_Atomic uintptr_t owner; /* the loop's thread; 0: no loop */
-} entries[LOOPS_MAX];
+_Thread_local struct wh__thread wh__thread __attribute__((tls_model("initial-exec")));
+struct wh__registry_entry wh__registry[WH__LOOPS_MAX];
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of giving out numbers */
 static uint32_t last_number;
-static _Atomic uint32_t fork_generation;
 
-static void on_fork_child(void)
+/* Only the forking thread lives on in the child, and the engine's descriptors are shared with the parent. */
+static void in_forked_child(void)
 {
-	atomic_fetch_add_explicit(&fork_generation, 1, memory_order_relaxed);
+	for (uint32_t i = 1; i < WH__LOOPS_MAX; i++) {
+		struct wh__registry_entry *entry = &wh__registry[i];
+		if (!entry->own)
+			continue;
+		atomic_store(&entry->inherited, true);
+		atomic_store(&entry->owner, NULL);
+		atomic_store(&entry->loop, NULL);
+	}
+	pthread_mutex_init(&lock, NULL); /* it may have been held by a thread that is not here */
 }
 
 static void prepare(void)
 {
-	for (uint32_t i = 0; i < LOOPS_MAX; i++)
-		pthread_mutex_init(&entries[i].lock, NULL);
-	(void)pthread_atfork(NULL, NULL, on_fork_child); /* without memory for it a child goes unnoticed */
-}
-
-uint32_t wh__fork_generation(void)
-{
-	return atomic_load_explicit(&fork_generation, memory_order_relaxed);
+	int error = pthread_atfork(NULL, NULL, in_forked_child);
+	assert(error == 0); /* without it a child would write into its parent's engine */
 }
 
 int wh__registry_add(wh_loop *loop)
@@ -42,53 +37,73 @@ int wh__registry_add(wh_loop *loop)
 	int result = -EMFILE;
 	(void)pthread_once(&once, prepare);
 	pthread_mutex_lock(&lock);
-	/* the next number, not the lowest: a stale future finds no loop rather than another one */
-	for (uint32_t tried = 0; tried < LOOPS_MAX && result != 0; tried++) {
-		last_number = last_number % (LOOPS_MAX - 1) + 1;
-		pthread_mutex_lock(&entries[last_number].lock);
-		if (!entries[last_number].loop) {
-			entries[last_number].loop = loop;
-			atomic_store(&entries[last_number].owner, (uintptr_t)loop->thread);
-			loop->number = last_number;
-			result = 0;
-		}
-		pthread_mutex_unlock(&entries[last_number].lock);
+	/* The next number, not the lowest: a stale future finds no loop rather than another one. */
+	for (uint32_t tried = 1; tried < WH__LOOPS_MAX && result != 0; tried++) {
+		last_number = last_number % (WH__LOOPS_MAX - 1) + 1;
+		struct wh__registry_entry *entry = &wh__registry[last_number];
+		if (entry->own || entry->generation >= WH__GENERATION_MAX)
+			continue;
+		entry->own = loop;
+		loop->number = last_number;
+		loop->first_generation = entry->generation + 1;
+		atomic_store(&entry->owner, &wh__thread);
+		atomic_store(&entry->loop, loop);
+		result = 0;
 	}
 	pthread_mutex_unlock(&lock);
 	return result;
 }
 
-void wh__registry_remove(wh_loop *loop)
+void wh__registry_hide(wh_loop *loop)
 {
-	pthread_mutex_lock(&entries[loop->number].lock);
-	entries[loop->number].loop = NULL;
-	atomic_store(&entries[loop->number].owner, 0);
-	pthread_mutex_unlock(&entries[loop->number].lock);
+	struct wh__registry_entry *entry = &wh__registry[loop->number];
+	atomic_store(&entry->loop, NULL);
+	/* A visit is a few instructions and perhaps a write(2) to an eventfd. */
+	while (atomic_load(&entry->visitor_count) > 0)
+		sched_yield();
 }
 
-wh_loop *wh__registry_enter(uint32_t number)
+void wh__registry_remove(wh_loop *loop)
 {
-	(void)pthread_once(&once, prepare);
-	pthread_mutex_lock(&entries[number].lock);
-	if (entries[number].loop)
-		return entries[number].loop;
-	pthread_mutex_unlock(&entries[number].lock);
-	return NULL;
+	struct wh__registry_entry *entry = &wh__registry[loop->number];
+	assert(!atomic_load(&entry->loop));
+	pthread_mutex_lock(&lock);
+	atomic_store(&entry->owner, NULL);
+	entry->generation = loop->last_generation;
+	entry->own = NULL;
+	pthread_mutex_unlock(&lock);
+}
+
+wh_loop *wh__registry_enter(uint32_t number, int *ret_error)
+{
+	struct wh__registry_entry *entry = &wh__registry[number];
+	if (atomic_load(&entry->inherited)) {
+		*ret_error = -EPERM;
+		return NULL;
+	}
+	/* Announce, then look; hide() takes away, then counts. One of the two sees the other. */
+	atomic_fetch_add(&entry->visitor_count, 1);
+	wh_loop *loop = atomic_load(&entry->loop);
+	if (!loop) {
+		atomic_fetch_sub(&entry->visitor_count, 1);
+		*ret_error = -ESTALE;
+	}
+	return loop;
 }
 
 void wh__registry_leave(uint32_t number)
 {
-	pthread_mutex_unlock(&entries[number].lock);
+	atomic_fetch_sub(&wh__registry[number].visitor_count, 1);
 }
 
-wh_loop *wh__registry_own(uint32_t number, int *ret_error)
+void wh__registry_disown(wh_loop *loop)
 {
-	uintptr_t owner = atomic_load_explicit(&entries[number].owner, memory_order_relaxed);
-	if (owner == (uintptr_t)pthread_self()) {
-		wh_loop *loop = entries[number].loop;
-		if (loop->fork_generation == wh__fork_generation())
-			return loop;
-	}
-	*ret_error = owner == 0 ? -ESTALE : -EPERM;
-	return NULL;
+	atomic_store(&wh__registry[loop->number].owner, NULL);
+	wh__thread.in_callback = true;
+}
+
+void wh__registry_reown(wh_loop *loop)
+{
+	atomic_store(&wh__registry[loop->number].owner, &wh__thread);
+	wh__thread.in_callback = loop->in_callback;
 }
