@@ -153,6 +153,8 @@ static void attempt(struct wh__uring *u, struct wh__op *op)
 {
 	void *ptr = NULL;
 	int64_t n = wh__op_attempt(op, &ptr);
+	if (op->opcode == WH__OP_RECV_BUF)
+		wh__descriptor_look(u->loop, op->fd)->known_empty = ptr && n < ((struct wh_buf *)ptr)->cap;
 	if (n == -EAGAIN)
 		wait_for(u, op, WH__URING_POLLING);
 	else
@@ -192,6 +194,8 @@ static void start_waiting(struct wh__uring *u, struct wh__op *op)
 	}
 	if (ring_does_waiting(u, op))
 		wait_for(u, op, WH__URING_IN_KERNEL);
+	else if (op->opcode == WH__OP_RECV_BUF && descriptor->known_empty)
+		wait_for(u, op, WH__URING_POLLING);
 	else
 		attempt(u, op);
 }
