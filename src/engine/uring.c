@@ -377,11 +377,6 @@ static void send_cancel(struct wh__uring *u, struct wh__op *op)
 	op->engine_state = (op->engine_state & ~(uint32_t)WH__URING_CANCEL_WANTED) | WH__URING_CANCEL_SENT;
 }
 
-static struct wh__op *slot_at(const wh_loop *loop, uint32_t slot)
-{
-	return &loop->chunks[slot / WH__CHUNK_SLOTS][slot % WH__CHUNK_SLOTS];
-}
-
 static bool is_on_ring(const struct wh__op *op)
 {
 	return op->state == WH__PENDING &&
@@ -392,7 +387,7 @@ static bool is_on_ring(const struct wh__op *op)
  * kernel's own workers cannot be cancelled and ends by itself. */
 static void cancel_answered(struct wh__uring *u, uint64_t user_data, int n)
 {
-	struct wh__op *op = slot_at(u->loop, (uint32_t)(user_data >> 32) & WH__SLOTS_MAX);
+	struct wh__op *op = wh__op_at(u->loop, (uint32_t)(user_data >> 32) & WH__SLOTS_MAX);
 	if (op->generation != (uint32_t)user_data || !is_on_ring(op))
 		return;
 	op->engine_state &= ~(uint32_t)WH__URING_CANCEL_SENT;
@@ -404,7 +399,7 @@ static void send_wanted_cancels(struct wh__uring *u)
 {
 	u->cancels_wanted = false;
 	for (uint32_t slot = 0; slot < u->loop->slots_made; slot++) {
-		struct wh__op *op = slot_at(u->loop, slot);
+		struct wh__op *op = wh__op_at(u->loop, slot);
 		if (is_on_ring(op) && (op->engine_state & WH__URING_CANCEL_WANTED))
 			send_cancel(u, op);
 	}
