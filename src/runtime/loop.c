@@ -446,7 +446,8 @@ static void finish(wh_loop *loop)
 			}
 			loop->closing_turns++;
 			if (turn(loop, -1, NULL) < 0)
-				assert(++errors < 1000); /* memory of callers would stay in use */
+				errors++;
+			assert(errors < 1000); /* memory of callers would stay in use */
 		}
 		for_each_slot(loop, WH__DONE, dispose_unconsumed); /* may close descriptors */
 	} while (!has_nothing(loop));
