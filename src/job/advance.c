@@ -1,0 +1,197 @@
+/* src/job/advance.c -- what time does to jobs, and who is next. See job.h. */
+#include "job/machine.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum { REMOVE_AT_ONCE = 256 };
+
+struct pass {
+	struct job_machine *m;
+	int64_t now_ns, now_ms;
+	uint32_t budget;
+	job_emit_function *emit;
+	void *arg;
+	uint64_t ids[REMOVE_AT_ONCE];
+	size_t ids_count;
+};
+
+void job_reveal(struct job_machine *m, uint64_t until)
+{
+	if (until > m->revealed)
+		m->revealed = until;
+	while (m->hidden_first != 0) {
+		uint32_t slot = m->hidden_first;
+		struct job_slot *s = job_slot(m, slot);
+
+		if (job_slot_place(s) >= m->revealed)
+			break;
+		job_list_remove(m, &m->hidden_first, &m->hidden_last, slot);
+		job_ready_add(m, job_slot_queue(m, s), slot);
+	}
+}
+
+static void advance_delays(struct pass *p)
+{
+	struct job_machine *m = p->m;
+	uint32_t slot;
+
+	while (p->budget > 0 && (slot = job_wheel_due(m, &m->delays, p->now_ms)) != 0) {
+		struct job_slot *s = job_slot(m, slot);
+		struct job_queue *q = job_slot_queue(m, s);
+
+		p->budget--;
+		if ((s->flags & JOB_SLOT_UNREVEALED) && job_slot_place(s) >= m->revealed) {
+			job_slot_set_when(s, p->now_ms + 1);
+			job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
+			continue;
+		}
+		s->flags &= (uint8_t)~JOB_SLOT_UNREVEALED;
+		q->jobs[JOB_DELAYED]--;
+		m->totals.jobs[JOB_DELAYED]--;
+		q->jobs[JOB_READY]++;
+		m->totals.jobs[JOB_READY]++;
+		s->state = JOB_READY;
+		job_ready_add(m, q, slot);
+	}
+}
+
+static void expire_record(struct pass *p, struct job_slot *s, struct job_record *r)
+{
+	static const char text[] = "lease expired";
+
+	*r = (struct job_record){0};
+	if (s->flags & JOB_SLOT_CANCEL) {
+		job_finish_record(p->m, s, JOB_CANCELLED, p->now_ns, r);
+		return;
+	}
+	r->reason = JOB_BY_TIMEOUT;
+	r->text = (struct job_slice){text, sizeof(text) - 1};
+	if (s->attempts >= job_attempts_max(p->m, s)) {
+		job_finish_record(p->m, s, JOB_FAILED, p->now_ns, r);
+		r->timeouts++;
+		return;
+	}
+	r->type = JOB_RETRY;
+	r->id = job_slot_id(s);
+	r->at_ns = p->now_ns;
+	r->error_place = job_ext(p->m, s->ext)->error_place;
+	r->attempt = s->attempts;
+}
+
+static int advance_leases(struct pass *p)
+{
+	struct job_machine *m = p->m;
+	uint32_t slot;
+
+	while (p->budget > 0 && (slot = job_wheel_due(m, &m->leases, p->now_ms)) != 0) {
+		struct job_record r;
+		int error;
+
+		p->budget--;
+		expire_record(p, job_slot(m, slot), &r);
+		error = p->emit(p->arg, &r);
+		if (error < 0) {
+			job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
+			return error;
+		}
+	}
+	return 0;
+}
+
+/* The jobs in ids[] were taken out of the wheel; they go back if the record is not carried out. */
+static int emit_remove(struct pass *p, uint8_t reason)
+{
+	struct job_record r = {.type = JOB_REMOVE, .reason = reason, .body = {p->ids, p->ids_count * 8}};
+	int error;
+
+	if (p->ids_count == 0)
+		return 0;
+	error = p->emit(p->arg, &r);
+	for (size_t i = 0; error < 0 && i < p->ids_count; i++)
+		job_wheel_add(p->m, &p->m->retain, job_find(p->m, p->ids[i]), JOB_AT_RETAIN);
+	p->ids_count = 0;
+	return error;
+}
+
+static int advance_retention(struct pass *p)
+{
+	struct job_machine *m = p->m;
+	uint32_t slot;
+	int error = 0;
+
+	while (error == 0 && p->budget > 0 && (slot = job_wheel_due(m, &m->retain, p->now_ms)) != 0) {
+		p->budget--;
+		p->ids[p->ids_count++] = job_slot_id(job_slot(m, slot));
+		if (p->ids_count == REMOVE_AT_ONCE)
+			error = emit_remove(p, JOB_REMOVE_EXPIRED);
+	}
+	return error < 0 ? error : emit_remove(p, JOB_REMOVE_EXPIRED);
+}
+
+static uint64_t finished(const struct job_machine *m)
+{
+	return m->totals.jobs[JOB_DONE] + m->totals.jobs[JOB_FAILED] + m->totals.jobs[JOB_CANCELLED];
+}
+
+static int evict(struct pass *p)
+{
+	struct job_machine *m = p->m;
+	uint64_t over = finished(m) > m->limits.finished_max ? finished(m) - m->limits.finished_max : 0;
+	int error = 0;
+
+	for (; error == 0 && p->budget > 0 && over > 0; over--) {
+		uint32_t slot = job_wheel_earliest(m, &m->retain);
+
+		p->budget--;
+		p->ids[p->ids_count++] = job_slot_id(job_slot(m, slot));
+		job_wheel_remove(m, &m->retain, slot);
+		if (p->ids_count == REMOVE_AT_ONCE)
+			error = emit_remove(p, JOB_REMOVE_EVICTED);
+	}
+	return error < 0 ? error : emit_remove(p, JOB_REMOVE_EVICTED);
+}
+
+int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit_function *emit, void *arg)
+{
+	struct pass p = {.m = m,
+	                 .now_ns = now_ns,
+	                 .now_ms = now_ns / NS_PER_MS,
+	                 .budget = budget,
+	                 .emit = emit,
+	                 .arg = arg};
+	int error;
+
+	advance_delays(&p);
+	error = advance_leases(&p);
+	if (error == 0)
+		error = advance_retention(&p);
+	if (error == 0)
+		error = evict(&p);
+	return error < 0 ? error : p.budget == 0;
+}
+
+int64_t job_next_due(const struct job_machine *m)
+{
+	int64_t next = job_wheel_next(&m->delays), other = job_wheel_next(&m->leases);
+
+	if (finished(m) > m->limits.finished_max)
+		return 0;
+	next = other < next ? other : next;
+	other = job_wheel_next(&m->retain);
+	return other < next ? other : next;
+}
+
+uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t count)
+{
+	const struct job_slot *best = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t slot = queues[i]->paused ? 0 : job_ready_first(m, queues[i]);
+		const struct job_slot *s = slot ? job_slot(m, slot) : NULL;
+
+		if (s && (!best || s->priority < best->priority ||
+		          (s->priority == best->priority && job_slot_id(s) < job_slot_id(best))))
+			best = s;
+	}
+	return best ? job_slot_id(best) : 0;
+}

@@ -1,0 +1,409 @@
+/* src/job/apply.c -- carrying out records: every change of a job's state is here, live and in replay alike.
+ *
+ * Nothing here can fail or decide: memory was made ahead (job_room() and the checks), decisions are in the
+ * record. See job.h.
+ */
+#include <errno.h>
+
+#include "job/machine.h"
+
+uint32_t job_find(const struct job_machine *m, uint64_t id)
+{
+	return job_directory_find(&m->directory, id);
+}
+
+int job_missing(const struct job_machine *m, uint64_t id)
+{
+	for (size_t i = m->ranges_count; i-- > 0;)
+		if (id >= m->ranges[i].from && id < m->ranges[i].until)
+			return -JOB_EEXPIRED;
+	return -JOB_EUNKNOWN_JOB;
+}
+
+static void set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
+{
+	struct job_queue *q = job_slot_queue(m, s);
+
+	if (s->state != JOB_NONE) {
+		q->jobs[s->state]--;
+		m->totals.jobs[s->state]--;
+	}
+	if (state != JOB_NONE) {
+		q->jobs[state]++;
+		m->totals.jobs[state]++;
+	}
+	s->state = state & 0xf;
+}
+
+void job_detach(struct job_machine *m, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	switch (s->where) {
+	case JOB_AT_HIDDEN:
+		job_list_remove(m, &m->hidden_first, &m->hidden_last, slot);
+		break;
+	case JOB_AT_FIFO:
+	case JOB_AT_HEAP:
+	case JOB_AT_OVERFLOW:
+		job_ready_remove(m, q, slot);
+		break;
+	case JOB_AT_DELAYS:
+		job_wheel_remove(m, &m->delays, slot);
+		break;
+	case JOB_AT_LEASES:
+		job_wheel_remove(m, &m->leases, slot);
+		break;
+	case JOB_AT_RETAIN:
+		job_wheel_remove(m, &m->retain, slot);
+		break;
+	case JOB_AT_BURIED:
+		job_list_remove(m, &q->buried_first, &q->buried_last, slot);
+		break;
+	}
+	s->where = JOB_AT_NONE;
+}
+
+/* Into ready or delayed, from wherever it was taken out. */
+static void wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	if (when_ms > 0) {
+		set_state(m, s, JOB_DELAYED);
+		job_slot_set_when(s, when_ms);
+		job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
+	} else {
+		set_state(m, s, JOB_READY);
+		job_ready_add(m, job_slot_queue(m, s), slot);
+	}
+}
+
+static void mark_changed(struct job_slot *s, uint64_t place)
+{
+	s->changed = (uint16_t)(place >> 12);
+}
+
+static void apply_ids(struct job_machine *m, const struct job_record *r)
+{
+	struct job_range *last = m->ranges_count ? &m->ranges[m->ranges_count - 1] : NULL;
+
+	m->ids_next = r->id;
+	m->ids_until = r->claim;
+	if (last && last->until == r->id)
+		return;
+	if (last && last->from == last->until) {
+		last->from = last->until = r->id;
+		return;
+	}
+	if (m->ranges_count == JOB_RANGES_MAX) {
+		m->ranges[1].from = m->ranges[0].from;
+		memmove(&m->ranges[0], &m->ranges[1], (JOB_RANGES_MAX - 1) * sizeof(m->ranges[0]));
+		m->ranges_count--;
+	}
+	m->ranges[m->ranges_count++] = (struct job_range){r->id, r->id};
+}
+
+static void apply_submit(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
+{
+	uint32_t slot = job_slot_take(m);
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = m->queues[r->queue];
+
+	s->id_low = (uint32_t)r->id;
+	s->id_high = (uint32_t)(r->id >> 32) & 0x1fffff;
+	s->priority = r->priority;
+	s->queue = r->queue & 0xffffff;
+	job_slot_set_place(s, place);
+	mark_changed(s, place);
+	job_directory_add(&m->directory, r->id, slot);
+	m->ids_next = r->id + 1;
+	m->ranges[m->ranges_count - 1].until = r->id + 1;
+	if (r->time_to_run_ms != 0 || r->retention_ms != 0 || r->attempts_max != 0) {
+		struct job_ext *e = job_ext_need(m, s);
+		e->time_to_run_ms = (uint32_t)r->time_to_run_ms;
+		e->retention_ms = r->retention_ms;
+		e->flags = r->retention_ms != 0 ? JOB_EXT_RETENTION : 0;
+		e->attempts_max = (uint16_t)r->attempts_max;
+	}
+	q->submitted++;
+	m->totals.submitted++;
+	if ((flags & JOB_HIDDEN) && r->when_ms == 0) {
+		set_state(m, s, JOB_READY);
+		s->where = JOB_AT_HIDDEN;
+		job_list_append(m, &m->hidden_first, &m->hidden_last, slot);
+		return;
+	}
+	if (flags & JOB_HIDDEN)
+		s->flags |= JOB_SLOT_UNREVEALED;
+	wait_again(m, slot, r->when_ms);
+}
+
+static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_record *r)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_ext *e = job_ext_need(m, s);
+
+	job_detach(m, slot);
+	e->claim = r->claim;
+	e->epoch = r->epoch;
+	e->changes = 0;
+	if (r->claim > m->claim_last)
+		m->claim_last = r->claim;
+	s->attempts = r->attempt & 0x7ff;
+	s->flags &= (uint8_t) ~(JOB_SLOT_UNREVEALED | JOB_SLOT_CANCEL);
+	set_state(m, s, JOB_RUNNING);
+	job_slot_queue(m, s)->attempts++;
+	m->totals.attempts++;
+	job_slot_set_when(s, r->when_ms);
+	job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
+}
+
+static void count_timeout(struct job_machine *m, struct job_slot *s, const struct job_record *r)
+{
+	if (r->reason == JOB_BY_TIMEOUT) {
+		job_slot_queue(m, s)->timeouts++;
+		m->totals.timeouts++;
+	}
+}
+
+static void apply_retry(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_ext *e = job_ext(m, s->ext);
+
+	job_detach(m, slot);
+	e->error_place = place;
+	if (r->reason == JOB_BY_TIMEOUT && e->timeouts < UINT16_MAX)
+		e->timeouts++;
+	count_timeout(m, s, r);
+	job_slot_queue(m, s)->retries++;
+	m->totals.retries++;
+	job_ext_trim(m, s);
+	wait_again(m, slot, r->when_ms);
+}
+
+/* Out of everything; the slot is free then. */
+static void forget(struct job_machine *m, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	job_detach(m, slot);
+	set_state(m, s, JOB_NONE);
+	job_ext_give(m, s);
+	job_directory_remove(&m->directory, job_slot_id(s));
+	job_slot_give(m, slot);
+	job_queue_free_if_gone(m, q);
+}
+
+static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	job_detach(m, slot);
+	job_ext_give(m, s);
+	s->flags &= (uint8_t) ~(JOB_SLOT_CANCEL | JOB_SLOT_UNREVEALED);
+	set_state(m, s, r->state);
+	count_timeout(m, s, r);
+	if (r->state == JOB_DONE) {
+		q->completed++;
+		m->totals.completed++;
+	} else if (r->state == JOB_FAILED) {
+		q->failed++;
+		m->totals.failed++;
+	} else {
+		q->cancelled++;
+		m->totals.cancelled++;
+	}
+	if (r->when_ms == 0) {
+		forget(m, slot);
+		return;
+	}
+	job_slot_set_place(s, place);
+	job_slot_set_when(s, r->when_ms);
+	job_wheel_add(m, &m->retain, slot, JOB_AT_RETAIN);
+}
+
+static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	job_detach(m, slot);
+	if (r->text.len > 0)
+		job_ext(m, s->ext)->error_place = place;
+	job_ext_trim(m, s);
+	s->priority = r->priority;
+	set_state(m, s, JOB_BURIED);
+	s->where = JOB_AT_BURIED;
+	job_list_append(m, &q->buried_first, &q->buried_last, slot);
+}
+
+static void apply_release(struct job_machine *m, uint32_t slot, const struct job_record *r)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	job_detach(m, slot);
+	s->priority = r->priority;
+	if (s->attempts > 0)
+		s->attempts = (s->attempts - 1u) & 0x7ff;
+	job_ext_trim(m, s);
+	wait_again(m, slot, r->when_ms);
+}
+
+static void apply_extend(struct job_machine *m, uint32_t slot, const struct job_record *r)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	job_detach(m, slot);
+	job_ext(m, s->ext)->changes++;
+	job_slot_set_when(s, r->when_ms);
+	job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
+}
+
+static void apply_remove(struct job_machine *m, const struct job_record *r)
+{
+	for (size_t i = 0; i < r->body.len / 8; i++) {
+		uint64_t id;
+		uint32_t slot;
+
+		memcpy(&id, (const uint8_t *)r->body.data + i * 8, 8);
+		slot = job_find(m, id);
+		if (slot == 0)
+			continue;
+		if (r->reason != JOB_REMOVE_DELETED)
+			m->totals.expired++;
+		forget(m, slot);
+	}
+}
+
+static void apply_to_job(struct job_machine *m, const struct job_record *r, uint64_t place)
+{
+	uint32_t slot = job_find(m, r->id);
+	struct job_slot *s = job_slot(m, slot);
+
+	assert(slot != 0);
+	mark_changed(s, place);
+	switch (r->type) {
+	case JOB_CLAIM:
+		apply_claim(m, slot, r);
+		break;
+	case JOB_EXTEND:
+		apply_extend(m, slot, r);
+		break;
+	case JOB_RELEASE:
+		apply_release(m, slot, r);
+		break;
+	case JOB_RETRY:
+		apply_retry(m, slot, r, place);
+		break;
+	case JOB_FINISH:
+		apply_finish(m, slot, r, place);
+		break;
+	case JOB_CANCEL:
+		s->flags |= JOB_SLOT_CANCEL;
+		break;
+	case JOB_PROGRESS:
+		job_ext(m, s->ext)->progress_place = place;
+		job_ext(m, s->ext)->changes++;
+		break;
+	case JOB_BURY:
+		apply_bury(m, slot, r, place);
+		break;
+	case JOB_KICK:
+		job_detach(m, slot);
+		s->flags &= (uint8_t)~JOB_SLOT_UNREVEALED;
+		wait_again(m, slot, 0);
+		break;
+	}
+}
+
+void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
+{
+	switch (r->type) {
+	case JOB_IDS:
+		apply_ids(m, r);
+		break;
+	case JOB_QUEUE:
+		job_queue_apply(m, r);
+		break;
+	case JOB_QUEUE_GONE:
+		job_queue_apply_gone(m, r);
+		break;
+	case JOB_SUBMIT:
+		apply_submit(m, r, place, flags);
+		break;
+	case JOB_REMOVE:
+		apply_remove(m, r);
+		break;
+	case JOB_SETTING:
+	case JOB_PART:
+		break; /* the store's */
+	default:
+		apply_to_job(m, r, place);
+	}
+}
+
+/* ---- replay ------------------------------------------------------------------------------ */
+
+/* Does a record about a job fit the state that the job is in? */
+static bool fits(const struct job_slot *s, int type)
+{
+	switch (type) {
+	case JOB_CLAIM:
+		return s->state == JOB_READY || s->state == JOB_DELAYED || s->state == JOB_BURIED;
+	case JOB_FINISH:
+		return !job_state_finished(s->state);
+	case JOB_KICK:
+		/* a delayed job may have become ready by itself in the meantime */
+		return s->state == JOB_DELAYED || s->state == JOB_BURIED;
+	default:
+		return s->state == JOB_RUNNING;
+	}
+}
+
+int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place)
+{
+	uint32_t slot;
+	int error = 0;
+
+	switch (r->type) {
+	case JOB_IDS:
+		if (r->id < m->ids_next)
+			return -EPROTO;
+		break;
+	case JOB_QUEUE:
+		error = job_queue_room(m, r->queue);
+		if (!job_queue_at(m, r->queue) ? job_queue_find(m, r->body) != NULL
+		                               : m->queues[r->queue]->gone)
+			return -EPROTO;
+		break;
+	case JOB_QUEUE_GONE:
+		if (!job_queue_at(m, r->queue) || m->queues[r->queue]->gone)
+			return -EPROTO;
+		break;
+	case JOB_SUBMIT:
+		if (!job_queue_at(m, r->queue) || r->id < m->ids_next || r->id >= m->ids_until)
+			return -EPROTO;
+		m->ids_next = r->id;
+		error = job_room(m, 1);
+		break;
+	case JOB_REMOVE:
+	case JOB_SETTING:
+	case JOB_PART:
+		break;
+	default:
+		slot = job_find(m, r->id);
+		if (slot == 0 || !fits(job_slot(m, slot), r->type))
+			return -EPROTO;
+		if (r->type == JOB_CLAIM)
+			error = job_ext_room(m, 1);
+	}
+	if (error < 0)
+		return error;
+	job_apply(m, r, place, 0);
+	return 0;
+}

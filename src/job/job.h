@@ -1,0 +1,199 @@
+/* src/job/job.h -- the job machine: every state a job can be in and every way from one to the next.
+ *
+ * Pure: no I/O, no clock, no randomness; instants, random numbers and lease epochs are arguments. A change has
+ * two halves. job_check_*() judges a wish against the present state and says what record would carry it out, or
+ * refuses; nothing is changed. job_apply() carries out a record; it cannot fail. Between the two the caller
+ * makes the record durable (or at least part of the log), so that the log alone tells what happened: reading
+ * it back through job_replay() gives the same state, counters included.
+ *
+ * A check holds until the next job_apply(). Depends on: types.h, record.h. Used by: stores.
+ * Thread: one at a time. Memory: everything belongs to the machine; slices are borrowed during a call.
+ */
+#ifndef JOB_JOB_H
+#define JOB_JOB_H
+
+#include "job/record.h"
+#include "job/types.h"
+
+struct job_machine;
+
+struct job_limits { /* zero: the default */
+	struct job_queue_config defaults;
+	uint64_t jobs_max;     /* 100 million, at most 2^32 - 65,537 */
+	uint64_t finished_max; /* 10 million */
+	uint32_t queues_max;   /* 65,536 */
+};
+
+struct job_lane;
+
+/* A queue. The store reads the first part; the rest is the machine's. */
+struct job_queue {
+	uint32_t number;
+	bool paused;
+	bool gone; /* removed; kept while finished jobs name it */
+	int64_t created_ns;
+	struct job_queue_config own;    /* as configured: 0 means default */
+	struct job_queue_config config; /* with the defaults filled in */
+	uint64_t jobs[JOB_STATES];
+	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries;
+	/* the store's */
+	void *waiters;
+	uint32_t waiters_count; /* more than 0: the queue is told of by job_woken() when it gets ready jobs */
+	uint32_t pending;       /* jobs that the transaction being checked will add */
+	/* the machine's */
+	bool woken;
+	struct job_queue *next_woken;
+	uint32_t buried_first, buried_last;
+	uint32_t lanes_count, lanes_cap;
+	struct job_lane *lanes; /* sorted by priority */
+	uint32_t overflow;      /* root of the heap for priorities that have no lane */
+	uint32_t name_len;
+	char name[];
+};
+
+/* ---- open and close ---------------------------------------------------------------------- */
+
+int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t now_ms);
+struct job_machine *job_close(struct job_machine *machine); /* NULL; accepts NULL */
+
+/* ---- apply ------------------------------------------------------------------------------- */
+
+enum { JOB_HIDDEN = 1 }; /* SUBMIT: not to be leased before job_reveal() passes its place */
+
+/* job_apply() - carry out a record that job_check_*() gave; place is where it stands in the log. */
+void job_apply(struct job_machine *machine, const struct job_record *record, uint64_t place, unsigned flags);
+
+/* job_replay() - carry out a record that was read back. 0, -ENOMEM, or -EPROTO: it does not fit the state. */
+int job_replay(struct job_machine *machine, const struct job_record *record, uint64_t place);
+
+/* job_reveal() - everything submitted at a place below until may be leased. */
+void job_reveal(struct job_machine *machine, uint64_t until);
+
+/* job_woken() - a queue with waiters that got a ready job or was resumed since it was last given; NULL: none. */
+struct job_queue *job_woken(struct job_machine *machine);
+
+/* ---- check: each fills *r and gives 0, or refuses with a negative code ----------------------- */
+
+/* Ids come from reserved ranges: job_ids_left() are reserved and not given yet. job_check_ids() reserves count
+ * more; at the start of a run it leaves out what an earlier one reserved; with count 0 it gives back what is left, at a
+ * clean end. */
+uint64_t job_ids_left(const struct job_machine *machine);
+uint64_t job_ids_next(const struct job_machine *machine);
+int job_check_ids(const struct job_machine *machine, uint64_t count, bool start, struct job_record *r);
+
+/* job_room() - make memory for count more jobs, so that as many checked SUBMITs can be applied.
+ * -JOB_EMEMORY_FULL, -ENOMEM. */
+int job_room(struct job_machine *machine, uint64_t count);
+
+/* job_check_submit() - *r has queue, priority, at_ns, when_ms, the options and slices; queue_or_null is NULL for a
+ * queue that will be created before. nth is how many submits of the same transaction come before it.
+ * Needs job_room() and a reserved id. Fills in type and id. */
+int job_check_submit(struct job_machine *machine, const struct job_queue *queue_or_null, uint64_t nth,
+                     struct job_record *r);
+
+int job_check_claim(struct job_machine *machine, uint64_t id, int64_t now_ms, int64_t lease_ms,
+                    uint32_t epoch, struct job_record *r);
+
+/* With a lease. -JOB_ECANCELLED: the caller carries out job_check_acknowledge() then. r->text (error), r->body, ...
+ * are given; the rest is filled in. */
+int job_check_complete(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ns,
+                       struct job_record *r);
+int job_check_fail(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ns,
+                   bool retry, int64_t delay_ms_or_negative, uint64_t random, struct job_record *r);
+int job_check_release(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ms,
+                      int64_t delay_ms, const uint32_t *priority_or_null, struct job_record *r);
+int job_check_extend(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ms,
+                     int64_t by_ms, struct job_record *r);
+int job_check_progress(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ms,
+                       struct job_record *r);
+int job_check_bury(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ns,
+                   const uint32_t *priority_or_null, struct job_record *r);
+/* A running job whose cancellation was asked for becomes cancelled. */
+int job_check_acknowledge(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
+
+/* Without. r->type 0: nothing is left to do, the wish is fulfilled already. */
+int job_check_cancel(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
+int job_check_kick(struct job_machine *machine, uint64_t id, struct job_record *r);
+int job_check_delete(struct job_machine *machine, uint64_t id, const struct job_lease *lease_or_null,
+                     int64_t now_ms, struct job_record *r);
+
+/* job_touch() - mark a job as named by the transaction being checked; -JOB_ETWICE: it is already. */
+int job_touch(struct job_machine *machine, uint64_t id);
+void job_untouch(struct job_machine *machine, uint64_t id);
+
+/* Queues. */
+bool job_name_valid(struct job_slice name);
+struct job_queue *job_queue_find(const struct job_machine *machine, struct job_slice name);
+struct job_queue *job_queue_at(const struct job_machine *machine, uint32_t number); /* NULL: none */
+uint32_t job_queues_end(const struct job_machine *machine); /* one more than the highest number in use */
+int job_check_queue_put(struct job_machine *machine, struct job_slice name,
+                        const struct job_queue_config *config, int64_t now_ns,
+                        struct job_record *r); /* creates or configures */
+int job_check_queue_pause(struct job_machine *machine, struct job_queue *queue, bool paused,
+                          struct job_record *r);
+int job_check_queue_gone(struct job_machine *machine, struct job_queue *queue, struct job_record *r);
+
+/* ---- choose ------------------------------------------------------------------------------ */
+
+/* job_pick() - the id of the job to be leased next from these queues: lowest priority number, then lowest
+ * id; 0: none. Paused queues are passed over. */
+uint64_t job_pick(struct job_machine *machine, struct job_queue *const *queues, size_t count);
+
+/* job_buried_first() - the id of the job that was buried first; 0: none. */
+uint64_t job_buried_first(const struct job_machine *machine, const struct job_queue *queue);
+
+/* job_scan() - pass over all jobs: the next one in one of the states (bit 1 << state) and, unless NULL, of that
+ * queue. *cursor starts at 0. 0: no more. Jobs may be changed and removed in between. */
+uint64_t job_scan(const struct job_machine *machine, const struct job_queue *queue_or_null, unsigned states,
+                  uint32_t *cursor);
+
+/* ---- time -------------------------------------------------------------------------------- */
+
+typedef int job_emit_function(void *arg, const struct job_record *record);
+
+/* job_advance() - what is due at now: delayed jobs become ready, leases end, retentions pass, finished jobs beyond
+ * the limit go. Records (RETRY, FINISH, REMOVE) are given to emit one by one, which persists and applies
+ * them and says 0 or a negative error, which ends the pass. At most budget jobs; 1: more is due, 0: all done. */
+int job_advance(struct job_machine *machine, int64_t now_ns, uint32_t budget, job_emit_function *emit,
+                void *arg);
+
+/* job_next_due() - when job_advance() has something to do, at the earliest (ms); INT64_MAX: never. */
+int64_t job_next_due(const struct job_machine *machine);
+
+/* ---- look -------------------------------------------------------------------------------- */
+
+struct job_info {
+	uint64_t id;
+	uint64_t version;
+	uint8_t state;
+	bool cancel_requested, own_retention;
+	const struct job_queue *queue;
+	uint32_t priority, attempts, attempts_max, timeouts;
+	int64_t when_ms; /* delayed: run at; running: deadline; finished: end of retention */
+	int64_t time_to_run_ms, retention_ms;
+	struct job_lease lease;  /* running */
+	uint64_t place;          /* of the SUBMIT; finished: of the FINISH */
+	uint64_t error_place;    /* unfinished: the newest error */
+	uint64_t progress_place; /* the newest PROGRESS */
+	uint16_t changed;        /* bits 12 to 27 of the place of its newest record */
+};
+
+/* job_look() - 0, -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
+int job_look(const struct job_machine *machine, uint64_t id, struct job_info *ret);
+
+struct job_totals {
+	uint64_t jobs[JOB_STATES];
+	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries, expired;
+	uint64_t queues;
+	uint64_t memory_bytes;
+};
+void job_totals(const struct job_machine *machine, struct job_totals *ret);
+
+/* job_recount() - walk everything and compare with counters and structures: 0, or -EPROTO and what differs. */
+int job_recount(const struct job_machine *machine, char *ret_what, size_t cap);
+
+/* job_digest() - a number that is the same for machines in the same state, whatever way led there (memory layout,
+ * order of insertion and hiding left out; delayed jobs whose time has come count as ready). For tests. */
+uint64_t job_digest(const struct job_machine *machine, int64_t now_ms);
+
+#endif

@@ -1,0 +1,232 @@
+/* src/job/machine.h -- the inside of the job machine: slots, extensions, directory, wheels, lanes.
+ *
+ * A job is a slot of 44 bytes, found by its id through the directory. It stands in at most one structure at a
+ * time, through next and prev: a lane's list or heap, the hidden list, a wheel's bucket, the buried list. What
+ * only some jobs need (a lease, options of their own, errors) is in an extension.
+ * Used by: src/job only. Slots and extensions are numbers (0: none), so that they stay small and pages never move.
+ */
+#ifndef JOB_MACHINE_H
+#define JOB_MACHINE_H
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/job.h"
+
+enum { JOB_PAGE_BITS = 16, JOB_PAGE = 1 << JOB_PAGE_BITS };
+enum { JOB_EXT_PAGE_BITS = 12, JOB_EXT_PAGE = 1 << JOB_EXT_PAGE_BITS };
+enum { JOB_WHEEL_LEVELS = 4, JOB_WHEEL_LISTS = 256 };
+enum { JOB_LANES_MAX = 64, JOB_RANGES_MAX = 256 };
+
+enum job_where {
+	JOB_AT_NONE,
+	JOB_AT_HIDDEN,   /* the machine's list of ready jobs that are not to be leased yet */
+	JOB_AT_FIFO,     /* list of its lane, ids rising */
+	JOB_AT_HEAP,     /* heap of its lane: came back, or came out of turn */
+	JOB_AT_OVERFLOW, /* the queue's heap for priorities without a lane */
+	JOB_AT_DELAYS,   /* wheels */
+	JOB_AT_LEASES,
+	JOB_AT_RETAIN,
+	JOB_AT_BURIED, /* list of its queue */
+};
+
+enum job_slot_flags { JOB_SLOT_CANCEL = 1, JOB_SLOT_TOUCHED = 2, JOB_SLOT_UNREVEALED = 4 };
+
+struct job_slot {
+	uint32_t place_low;
+	uint16_t place_high;
+	uint16_t changed; /* bits 12 to 27 of the place of the newest record */
+	uint32_t id_low;
+	uint32_t id_high : 21, attempts : 11;
+	uint32_t when_low; /* of the instant; in a heap: the first child */
+	uint32_t when_high : 12, state : 4, where : 4, bucket : 10, : 2;
+	uint32_t priority;
+	uint32_t next, prev;
+	uint32_t queue : 24, flags : 8;
+	uint32_t ext;
+};
+_Static_assert(sizeof(struct job_slot) == 44, "memory per waiting job");
+
+enum job_ext_flags { JOB_EXT_RETENTION = 1 };
+
+struct job_ext {
+	uint64_t claim;
+	uint64_t error_place;
+	uint64_t progress_place;
+	int64_t retention_ms;    /* with JOB_EXT_RETENTION */
+	uint32_t time_to_run_ms; /* 0: the queue's */
+	uint32_t epoch;
+	uint32_t changes;      /* extensions and progress since the claim */
+	uint16_t attempts_max; /* 0: the queue's */
+	uint16_t timeouts;
+	uint32_t flags;
+	uint32_t next_free;
+};
+
+struct job_wheel {
+	uint64_t base; /* everything up to this ms has been given out */
+	uint64_t count;
+	uint32_t first[JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS], last[JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS];
+	uint64_t bits[JOB_WHEEL_LEVELS][JOB_WHEEL_LISTS / 64]; /* clear: the list is empty */
+};
+
+struct job_lane {
+	uint32_t priority;
+	uint32_t first, last;
+	uint32_t heap;
+};
+
+/* 65,536 ids: an array while it is well filled, then a small table. */
+struct job_shard {
+	uint64_t number; /* id >> 16 */
+	uint32_t live;
+	uint32_t cap;    /* of the table; 0: dense */
+	uint32_t *slots; /* dense: by id & 0xffff; table: with keys[] */
+	uint16_t *keys;
+};
+
+struct job_directory {
+	struct job_shard **table; /* open addressing by number */
+	size_t cap, count;
+	struct job_shard *newest;
+	uint64_t bytes;
+};
+
+/* Ids that were given, to tell "was here" from "never was": one range for each run of the server. */
+struct job_range {
+	uint64_t from, until;
+};
+
+struct job_machine {
+	struct job_limits limits;
+	struct job_slot **pages;
+	uint32_t pages_count;
+	uint32_t slots_end;  /* slots from here on were never used */
+	uint32_t slots_free; /* list through next */
+	uint64_t slots_used;
+	struct job_ext **ext_pages;
+	uint32_t ext_pages_count, ext_end, ext_free;
+	uint64_t ext_used;
+	struct job_directory directory;
+	struct job_wheel delays, leases, retain;
+	uint32_t hidden_first, hidden_last;
+	uint64_t revealed; /* places below may be leased */
+	struct job_queue **queues;
+	uint32_t queues_end, queues_cap, queues_live, queues_free;
+	struct job_queue **names;
+	uint32_t names_cap;
+	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
+	struct job_queue *woken;
+	uint64_t ids_next, ids_until;
+	struct job_range ranges[JOB_RANGES_MAX]; /* when full, the two oldest become one */
+	size_t ranges_count;
+	uint64_t claim_last;
+	struct job_totals totals;
+};
+
+static inline struct job_slot *job_slot(const struct job_machine *m, uint32_t slot)
+{
+	return &m->pages[slot >> JOB_PAGE_BITS][slot & (JOB_PAGE - 1)];
+}
+
+static inline struct job_ext *job_ext(const struct job_machine *m, uint32_t ext)
+{
+	return &m->ext_pages[ext >> JOB_EXT_PAGE_BITS][ext & (JOB_EXT_PAGE - 1)];
+}
+
+static inline uint64_t job_slot_id(const struct job_slot *s)
+{
+	return (uint64_t)s->id_high << 32 | s->id_low;
+}
+
+static inline uint64_t job_slot_place(const struct job_slot *s)
+{
+	return (uint64_t)s->place_high << 32 | s->place_low;
+}
+
+static inline void job_slot_set_place(struct job_slot *s, uint64_t place)
+{
+	s->place_low = (uint32_t)place;
+	s->place_high = (uint16_t)(place >> 32);
+}
+
+static inline int64_t job_slot_when(const struct job_slot *s)
+{
+	return (int64_t)((uint64_t)s->when_high << 32 | s->when_low);
+}
+
+/* 44 bits of milliseconds: until the year 2527. */
+static inline int64_t job_clamp_ms(int64_t ms)
+{
+	return ms < 0 ? 0 : ms > (INT64_C(1) << 44) - 1 ? (INT64_C(1) << 44) - 1 : ms;
+}
+
+static inline void job_slot_set_when(struct job_slot *s, int64_t ms)
+{
+	uint64_t when = (uint64_t)job_clamp_ms(ms);
+	s->when_low = (uint32_t)when;
+	s->when_high = (uint32_t)(when >> 32) & 0xfff;
+}
+
+static inline struct job_queue *job_slot_queue(const struct job_machine *m, const struct job_slot *s)
+{
+	return m->queues[s->queue];
+}
+
+/* slots.c */
+int job_slots_room(struct job_machine *m, uint64_t count);
+uint32_t job_slot_take(struct job_machine *m); /* needs room */
+void job_slot_give(struct job_machine *m, uint32_t slot);
+int job_ext_room(struct job_machine *m, uint64_t count);
+struct job_ext *job_ext_need(struct job_machine *m,
+                             struct job_slot *s); /* its extension; needs room if it has none */
+void job_ext_give(struct job_machine *m, struct job_slot *s);
+void job_ext_trim(struct job_machine *m, struct job_slot *s); /* frees it when it says nothing */
+void job_slots_done(struct job_machine *m);
+
+/* directory.c */
+int job_directory_room(struct job_directory *d, uint64_t first_id, uint64_t count);
+void job_directory_add(struct job_directory *d, uint64_t id, uint32_t slot); /* needs room */
+void job_directory_remove(struct job_directory *d, uint64_t id);
+uint32_t job_directory_find(const struct job_directory *d, uint64_t id); /* 0: none */
+void job_directory_done(struct job_directory *d);
+
+/* wheel.c: the slot's instant decides; where is JOB_AT_DELAYS and so on */
+void job_wheel_init(struct job_wheel *w, int64_t now_ms);
+void job_wheel_add(struct job_machine *m, struct job_wheel *w, uint32_t slot, int where);
+void job_wheel_remove(struct job_machine *m, struct job_wheel *w, uint32_t slot);
+uint32_t job_wheel_due(struct job_machine *m, struct job_wheel *w,
+                       int64_t now_ms);            /* one, taken out; 0: none */
+int64_t job_wheel_next(const struct job_wheel *w); /* at the earliest; INT64_MAX: empty */
+uint32_t job_wheel_earliest(const struct job_machine *m, const struct job_wheel *w); /* about; 0: empty */
+
+/* ready.c: ready jobs of a queue, and the lists */
+void job_ready_add(struct job_machine *m, struct job_queue *q, uint32_t slot);
+void job_ready_remove(struct job_machine *m, struct job_queue *q, uint32_t slot);
+uint32_t job_ready_first(struct job_machine *m, struct job_queue *q);
+void job_list_append(struct job_machine *m, uint32_t *first, uint32_t *last, uint32_t slot);
+void job_list_remove(struct job_machine *m, uint32_t *first, uint32_t *last, uint32_t slot);
+void job_queue_wake(struct job_machine *m, struct job_queue *q);
+
+/* queue.c */
+void job_queue_apply(struct job_machine *m, const struct job_record *r);
+void job_queue_apply_gone(struct job_machine *m, const struct job_record *r);
+void job_queue_free_if_gone(struct job_machine *m, struct job_queue *q);
+int job_queue_room(struct job_machine *m, uint32_t number);
+void job_queue_woken_forget(struct job_machine *m, struct job_queue *q);
+void job_queues_done(struct job_machine *m);
+
+/* values.c: what holds for a job, its own or its queue's */
+int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s);
+int64_t job_retention_ms(const struct job_machine *m, const struct job_slot *s);
+uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s);
+void job_finish_record(const struct job_machine *m, const struct job_slot *s, int state, int64_t now_ns,
+                       struct job_record *r);
+
+/* apply.c */
+uint32_t job_find(const struct job_machine *m, uint64_t id); /* slot, 0: none */
+int job_missing(const struct job_machine *m, uint64_t id);   /* -JOB_EUNKNOWN_JOB or -JOB_EEXPIRED */
+void job_detach(struct job_machine *m, uint32_t slot);       /* out of whatever structure it is in */
+
+#endif

@@ -1,0 +1,42 @@
+/* src/job/values.c -- what holds for a job: its own values where it has some, else its queue's. */
+#include "job/machine.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s)
+{
+	uint32_t own = s->ext ? job_ext(m, s->ext)->time_to_run_ms : 0;
+
+	return own ? own : (job_slot_queue(m, s)->config.time_to_run_ns + NS_PER_MS - 1) / NS_PER_MS;
+}
+
+int64_t job_retention_ms(const struct job_machine *m, const struct job_slot *s)
+{
+	if (s->ext && (job_ext(m, s->ext)->flags & JOB_EXT_RETENTION))
+		return job_ext(m, s->ext)->retention_ms;
+	return job_slot_queue(m, s)->config.retention_ns / NS_PER_MS;
+}
+
+uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s)
+{
+	uint32_t own = s->ext ? job_ext(m, s->ext)->attempts_max : 0;
+
+	return own ? own : job_slot_queue(m, s)->config.attempts_max;
+}
+
+void job_finish_record(const struct job_machine *m, const struct job_slot *s, int state, int64_t now_ns,
+                       struct job_record *r)
+{
+	const struct job_ext *e = s->ext ? job_ext(m, s->ext) : NULL;
+	int64_t retention_ms = job_retention_ms(m, s);
+
+	r->type = JOB_FINISH;
+	r->state = (uint8_t)state;
+	r->id = job_slot_id(s);
+	r->at_ns = now_ns;
+	r->when_ms = retention_ms > 0 ? job_clamp_ms(now_ns / NS_PER_MS + retention_ms) : 0;
+	r->submit_place = job_slot_place(s);
+	r->error_place = e ? e->error_place : 0;
+	r->attempt = s->attempts;
+	r->timeouts = e ? e->timeouts : 0;
+}

@@ -1,0 +1,561 @@
+/* tests/unit/test_job_model.c -- the job machine against a model too simple to be wrong, seed by seed.
+ *
+ * Random wishes go to both. They must agree on what is refused and why, on which job is next, and on every job's state;
+ * and a machine that reads the records back must be in the same state as the one that lived through them.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "job/job.h"
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum { QUEUES = 3, MODEL_JOBS = 6000, PLACE_STEP = 4096 };
+
+struct model_job {
+	uint64_t id;
+	uint32_t queue, priority, attempts, attempts_max;
+	int state;
+	bool cancel, hidden;
+	int64_t when_ms, time_to_run_ms, retention_ms;
+	struct job_lease lease;
+	uint64_t place, error_place;
+	uint32_t timeouts;
+	uint64_t version;
+};
+
+struct stored {
+	uint8_t type;
+	uint64_t place;
+	size_t fixed_len, rest_len;
+	uint8_t *bytes;
+};
+
+struct world {
+	struct job_machine *m;
+	uint64_t seed;
+	int64_t now_ms;
+	uint64_t place, revealed;
+	struct model_job jobs[MODEL_JOBS];
+	size_t count;
+	bool paused[QUEUES + 1];
+	struct job_queue *queues[QUEUES + 1];
+	struct stored *log;
+	size_t log_count, log_cap;
+	uint64_t refused, done;
+	struct job_limits limits;
+};
+
+static uint64_t random_next(struct world *w)
+{
+	uint64_t z = (w->seed += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+static uint32_t below(struct world *w, uint32_t n)
+{
+	return (uint32_t)(random_next(w) % n);
+}
+
+static struct model_job *find(struct world *w, uint64_t id)
+{
+	for (size_t i = 0; i < w->count; i++)
+		if (w->jobs[i].id == id && w->jobs[i].state != JOB_NONE)
+			return &w->jobs[i];
+	return NULL;
+}
+
+static void store_record(struct world *w, const struct job_record *r)
+{
+	struct job_slice slices[JOB_RECORD_SLICES_MAX];
+	uint8_t fixed[JOB_RECORD_FIXED_MAX];
+	struct stored *e;
+	int count = job_record_rest(r, slices);
+
+	if (w->log_count == w->log_cap) {
+		w->log_cap = w->log_cap ? w->log_cap * 2 : 1024;
+		w->log = realloc(w->log, w->log_cap * sizeof(w->log[0]));
+	}
+	e = &w->log[w->log_count++];
+	*e = (struct stored){.type = r->type, .place = w->place, .fixed_len = job_record_fixed(r, fixed)};
+	for (int i = 0; i < count; i++)
+		e->rest_len += slices[i].len;
+	e->bytes = malloc(e->fixed_len + e->rest_len);
+	memcpy(e->bytes, fixed, e->fixed_len);
+	for (size_t at = e->fixed_len, i = 0; i < (size_t)count; at += slices[i++].len)
+		memcpy(e->bytes + at, slices[i].data, slices[i].len);
+}
+
+static void carry_out(struct world *w, const struct job_record *r, unsigned flags)
+{
+	w->place += PLACE_STEP;
+	store_record(w, r);
+	job_apply(w->m, r, w->place, flags);
+	w->done++;
+}
+
+static void model_finish(struct world *w, struct model_job *j, int state, int64_t now_ms)
+{
+	j->state = state;
+	j->cancel = j->hidden = false;
+	j->lease = (struct job_lease){0};
+	j->when_ms = now_ms + j->retention_ms;
+	j->place = w->place;
+	if (j->retention_ms <= 0)
+		j->state = JOB_NONE;
+}
+
+static int on_emit(void *arg, const struct job_record *r)
+{
+	struct world *w = arg;
+
+	carry_out(w, r, 0);
+	if (r->type == JOB_REMOVE) {
+		for (size_t i = 0; i < r->body.len / 8; i++) {
+			uint64_t id;
+			struct model_job *j;
+
+			memcpy(&id, (const uint8_t *)r->body.data + 8 * i, 8);
+			j = find(w, id);
+			assert_non_null(j);
+			assert_true(job_state_finished(j->state));
+			assert_true(r->reason == JOB_REMOVE_EVICTED || j->when_ms <= w->now_ms);
+			j->state = JOB_NONE;
+		}
+	} else {
+		struct model_job *j = find(w, r->id);
+
+		assert_non_null(j);
+		assert_int_equal(j->state, JOB_RUNNING);
+		assert_true(j->when_ms <= w->now_ms);
+		if (j->cancel) {
+			assert_int_equal(r->state, JOB_CANCELLED);
+			model_finish(w, j, JOB_CANCELLED, w->now_ms);
+		} else if (j->attempts >= j->attempts_max) {
+			assert_int_equal(r->state, JOB_FAILED);
+			model_finish(w, j, JOB_FAILED, w->now_ms);
+		} else {
+			assert_int_equal(r->type, JOB_RETRY);
+			j->error_place = w->place;
+			j->timeouts++;
+			j->state = JOB_READY;
+			j->when_ms = 0;
+		}
+	}
+	return 0;
+}
+
+static void pass_time(struct world *w)
+{
+	w->now_ms += below(w, 4) == 0 ? below(w, 100000) : below(w, 40);
+	if (below(w, 200) == 0)
+		w->now_ms += 400000000;
+	w->revealed = w->place + 1;
+	job_reveal(w->m, w->revealed);
+	for (size_t i = 0; i < w->count; i++)
+		w->jobs[i].hidden = false;
+	while (job_advance(w->m, w->now_ms * NS_PER_MS, 7, on_emit, w) == 1)
+		;
+	for (size_t i = 0; i < w->count; i++) {
+		struct model_job *j = &w->jobs[i];
+
+		if (j->state == JOB_DELAYED && j->when_ms <= w->now_ms)
+			j->state = JOB_READY;
+		assert_false(j->state == JOB_RUNNING && j->when_ms <= w->now_ms);
+		assert_false(job_state_finished(j->state) && j->when_ms <= w->now_ms);
+	}
+	assert_true(job_next_due(w->m) > w->now_ms);
+}
+
+/* Time alone, before anybody has noticed: a lease that has passed is lost all the same. */
+static void pass_unnoticed(struct world *w)
+{
+	w->now_ms += below(w, 2000);
+}
+
+static void submit(struct world *w)
+{
+	uint32_t queue = 1 + below(w, QUEUES);
+	struct job_record r = {.queue = queue,
+	                       .priority = below(w, 3) ? below(w, 4) : below(w, 100),
+	                       .at_ns = w->now_ms * NS_PER_MS,
+	                       .body = {"payload", 7}};
+	struct model_job *j;
+	int64_t delay = below(w, 3) == 0 ? below(w, 5000) : 0;
+	bool hidden = below(w, 2);
+	int error;
+
+	if (w->count == MODEL_JOBS)
+		return;
+	r.when_ms = delay ? w->now_ms + delay : 0;
+	if (below(w, 3) == 0)
+		r.attempts_max = 1 + below(w, 4);
+	if (below(w, 4) == 0)
+		r.retention_ms = (int64_t)below(w, 4000) - 1000;
+	if (below(w, 4) == 0)
+		r.time_to_run_ms = 1 + below(w, 3000);
+	if (job_ids_left(w->m) == 0) {
+		struct job_record ids;
+		assert_int_equal(job_check_ids(w->m, 100, false, &ids), 0);
+		carry_out(w, &ids, 0);
+	}
+	assert_int_equal(job_room(w->m, 1), 0);
+	error = job_check_submit(w->m, w->queues[queue], 0, &r);
+	assert_int_equal(error, 0);
+	carry_out(w, &r, hidden ? JOB_HIDDEN : 0);
+	j = &w->jobs[w->count++];
+	*j = (struct model_job){.id = r.id,
+	                        .queue = queue,
+	                        .priority = r.priority,
+	                        .attempts_max = r.attempts_max ? r.attempts_max : 5,
+	                        .state = delay ? JOB_DELAYED : JOB_READY,
+	                        .hidden = hidden && !delay,
+	                        .when_ms = r.when_ms,
+	                        .time_to_run_ms = r.time_to_run_ms ? r.time_to_run_ms : 60000,
+	                        .retention_ms = r.retention_ms ? r.retention_ms : 3600000,
+	                        .place = w->place};
+	if (w->count > 1)
+		assert_true(j->id > j[-1].id);
+}
+
+static struct model_job *any_job(struct world *w)
+{
+	static struct model_job none;
+
+	none = (struct model_job){.id = UINT64_C(1) << 40};
+	if (w->count == 0 || below(w, 50) == 0)
+		return &none;
+	if (below(w, 2)) /* one that is alive, if a few tries find one */
+		for (int i = 0; i < 20; i++) {
+			struct model_job *j = &w->jobs[below(w, (uint32_t)w->count)];
+			if (j->state == JOB_RUNNING)
+				return j;
+		}
+	return &w->jobs[below(w, (uint32_t)w->count)];
+}
+
+static int missing(const struct model_job *j)
+{
+	return j->id == UINT64_C(1) << 40 ? -JOB_EUNKNOWN_JOB : -JOB_EEXPIRED;
+}
+
+static void reserve(struct world *w)
+{
+	struct job_queue *queues[QUEUES];
+	const struct model_job *best = NULL;
+	struct job_record r;
+	struct model_job *j;
+	size_t count = 0;
+	uint64_t id;
+
+	for (uint32_t q = 1; q <= QUEUES; q++)
+		if (below(w, 2))
+			queues[count++] = w->queues[q];
+	for (size_t i = 0; i < w->count; i++) {
+		bool watched = false;
+
+		j = &w->jobs[i];
+		for (size_t k = 0; k < count; k++)
+			watched |= queues[k]->number == j->queue && !w->paused[j->queue];
+		if (watched && j->state == JOB_READY && !j->hidden &&
+		    (!best || j->priority < best->priority ||
+		     (j->priority == best->priority && j->id < best->id)))
+			best = j;
+	}
+	id = job_pick(w->m, queues, count);
+	assert_int_equal(id, best ? best->id : 0);
+	if (!best)
+		return;
+	assert_int_equal(job_check_claim(w->m, id, w->now_ms, 0, 7, &r), 0);
+	carry_out(w, &r, 0);
+	j = find(w, id);
+	j->state = JOB_RUNNING;
+	j->attempts++;
+	assert_true(r.claim > j->lease.claim);
+	j->lease = (struct job_lease){7, r.claim};
+	j->when_ms = w->now_ms + j->time_to_run_ms;
+}
+
+/* What any call with a lease must be answered. */
+static int lease_answer(const struct world *w, const struct model_job *j, struct job_lease lease)
+{
+	if (j->state == JOB_NONE)
+		return missing(j);
+	if (j->state != JOB_RUNNING || lease.claim != j->lease.claim || lease.epoch != j->lease.epoch ||
+	    j->when_ms <= w->now_ms)
+		return -JOB_ELEASE_LOST;
+	return j->cancel ? -JOB_ECANCELLED : 0;
+}
+
+static void with_lease(struct world *w)
+{
+	struct model_job *j = any_job(w);
+	struct job_lease lease = j->lease;
+	struct job_record r = {0};
+	int64_t now_ns = w->now_ms * NS_PER_MS, delay = below(w, 2) ? below(w, 3000) : 0;
+	uint32_t priority = below(w, 5), kind = below(w, 6);
+	bool retry = below(w, 4) != 0;
+	int expected, got = 0;
+
+	if (below(w, 10) == 0)
+		lease.claim--;
+	if (below(w, 20) == 0)
+		lease.epoch--;
+	expected = lease_answer(w, j, lease);
+	switch (kind) {
+	case 0:
+		r.body = (struct job_slice){"result", 6};
+		got = job_check_complete(w->m, j->id, lease, now_ns, &r);
+		break;
+	case 1:
+		r.text = (struct job_slice){"broken", 6};
+		got = job_check_fail(w->m, j->id, lease, now_ns, retry, delay, random_next(w), &r);
+		break;
+	case 2:
+		got = job_check_release(w->m, j->id, lease, w->now_ms, delay, &priority, &r);
+		break;
+	case 3:
+		got = job_check_extend(w->m, j->id, lease, w->now_ms, 1 + delay, &r);
+		break;
+	case 4:
+		r.body = (struct job_slice){"50", 2};
+		got = job_check_progress(w->m, j->id, lease, w->now_ms, &r);
+		break;
+	case 5:
+		got = job_check_bury(w->m, j->id, lease, now_ns, &priority, &r);
+		break;
+	}
+	assert_int_equal(got, expected);
+	if (got == -JOB_ECANCELLED) {
+		assert_int_equal(job_check_acknowledge(w->m, j->id, now_ns, &r), 0);
+		carry_out(w, &r, 0);
+		model_finish(w, j, JOB_CANCELLED, w->now_ms);
+	}
+	if (got < 0) {
+		w->refused++;
+		return;
+	}
+	carry_out(w, &r, 0);
+	if (kind == 0) {
+		model_finish(w, j, JOB_DONE, w->now_ms);
+	} else if (kind == 1 && (!retry || j->attempts >= j->attempts_max)) {
+		model_finish(w, j, JOB_FAILED, w->now_ms);
+	} else if (kind == 1 || kind == 2) {
+		if (kind == 1)
+			j->error_place = w->place;
+		j->state = delay ? JOB_DELAYED : JOB_READY;
+		j->when_ms = delay ? w->now_ms + delay : 0;
+		j->priority = kind == 2 ? priority : j->priority;
+		j->attempts -= kind == 2;
+	} else if (kind == 4) {
+		struct job_info info;
+
+		assert_int_equal(job_look(w->m, j->id, &info), 0);
+		assert_true(info.version != j->version);
+		assert_int_equal(info.progress_place, w->place);
+		j->version = info.version;
+	} else if (kind == 3) {
+		j->when_ms = w->now_ms + 1 + delay;
+	} else if (kind == 5) {
+		j->state = JOB_BURIED;
+		j->priority = priority;
+	}
+}
+
+static void without_lease(struct world *w)
+{
+	struct model_job *j = any_job(w);
+	struct job_record r = {0};
+	uint32_t kind = below(w, 3);
+	int expected = 0, got;
+
+	if (kind == 0) {
+		expected = j->state == JOB_NONE           ? missing(j)
+		           : job_state_finished(j->state) ? -JOB_EFINISHED
+		                                          : 0;
+		got = job_check_cancel(w->m, j->id, w->now_ms * NS_PER_MS, &r);
+	} else if (kind == 1) {
+		expected = j->state == JOB_NONE                                ? missing(j)
+		           : j->state == JOB_DELAYED || j->state == JOB_BURIED ? 0
+		                                                               : -JOB_ESTATE;
+		got = job_check_kick(w->m, j->id, &r);
+	} else {
+		if (below(w, 4))
+			return;
+		expected = j->state == JOB_NONE ? missing(j) : j->state == JOB_RUNNING ? -JOB_ESTATE : 0;
+		got = job_check_delete(w->m, j->id, NULL, w->now_ms, &r);
+	}
+	assert_int_equal(got, expected);
+	if (got < 0) {
+		w->refused++;
+		return;
+	}
+	if (r.type == 0)
+		return;
+	carry_out(w, &r, 0);
+	if (kind == 0 && j->state == JOB_RUNNING)
+		j->cancel = true;
+	else if (kind == 0)
+		model_finish(w, j, JOB_CANCELLED, w->now_ms);
+	else if (kind == 1)
+		j->state = JOB_READY;
+	else
+		j->state = JOB_NONE;
+}
+
+static void pause_queue(struct world *w)
+{
+	uint32_t q = 1 + below(w, QUEUES);
+	struct job_record r;
+
+	w->paused[q] = !w->paused[q];
+	assert_int_equal(job_check_queue_pause(w->m, w->queues[q], w->paused[q], &r), 0);
+	carry_out(w, &r, 0);
+}
+
+static void compare(struct world *w)
+{
+	struct job_machine *again;
+	char what[200] = "";
+	uint64_t alive = 0, states[JOB_STATES] = {0};
+	struct job_totals totals;
+
+	for (size_t i = 0; i < w->count; i++) {
+		const struct model_job *j = &w->jobs[i];
+		struct job_info info;
+		int error = job_look(w->m, j->id, &info);
+
+		if (j->state == JOB_NONE) {
+			assert_int_equal(error, -JOB_EEXPIRED);
+			continue;
+		}
+		assert_int_equal(error, 0);
+		assert_int_equal(info.state, j->state);
+		assert_int_equal(info.priority, j->priority);
+		assert_int_equal(info.attempts, j->attempts);
+		assert_int_equal(info.cancel_requested, j->cancel);
+		assert_int_equal(info.place, j->place);
+		if (!job_state_finished(j->state)) {
+			assert_int_equal(info.error_place, j->error_place);
+			assert_int_equal(info.timeouts, j->timeouts);
+		}
+		if (j->state == JOB_RUNNING || j->state == JOB_DELAYED || job_state_finished(j->state))
+			assert_int_equal(info.when_ms, j->when_ms);
+		alive++;
+		states[j->state]++;
+	}
+	job_totals(w->m, &totals);
+	assert_memory_equal(states, totals.jobs, sizeof(states));
+	if (job_recount(w->m, what, sizeof(what)) < 0)
+		fail_msg("%s", what);
+	assert_int_equal(job_open(&again, &w->limits, w->now_ms), 0);
+	for (size_t i = 0; i < w->log_count; i++) {
+		const struct stored *e = &w->log[i];
+		struct job_record r;
+
+		assert_int_equal(job_record_get(e->type, JOB_RECORD_VERSION,
+		                                (struct job_slice){e->bytes, e->fixed_len},
+		                                (struct job_slice){e->bytes + e->fixed_len, e->rest_len}, &r),
+		                 0);
+		assert_int_equal(job_replay(again, &r, e->place), 0);
+	}
+	assert_int_equal(job_digest(w->m, w->now_ms), job_digest(again, w->now_ms));
+	if (job_recount(again, what, sizeof(what)) < 0)
+		fail_msg("replayed: %s", what);
+	(void)alive;
+	job_close(again);
+}
+
+static void live_through(uint64_t seed, int steps)
+{
+	static struct world w;
+	struct job_record r;
+
+	w = (struct world){.seed = seed,
+	                   .now_ms = INT64_C(1700000000000),
+	                   .limits = {.finished_max = seed % 3 ? 0 : 50}};
+	assert_int_equal(job_open(&w.m, &w.limits, w.now_ms), 0);
+	for (uint32_t q = 1; q <= QUEUES; q++) {
+		struct job_slice name = {&"abc"[q - 1], 1};
+		struct job_queue_config config = {0};
+
+		assert_int_equal(job_check_queue_put(w.m, name, &config, w.now_ms * NS_PER_MS, &r), 0);
+		carry_out(&w, &r, 0);
+		w.queues[q] = job_queue_find(w.m, name);
+		assert_int_equal(w.queues[q]->number, q);
+	}
+	for (int i = 0; i < steps; i++) {
+		switch (below(&w, 16)) {
+		case 0:
+		case 1:
+		case 2:
+		case 3:
+			submit(&w);
+			break;
+		case 4:
+		case 5:
+		case 6:
+		case 7:
+			reserve(&w);
+			break;
+		case 8:
+		case 9:
+		case 10:
+		case 11:
+			with_lease(&w);
+			break;
+		case 12:
+		case 13:
+			without_lease(&w);
+			break;
+		case 14:
+			if (below(&w, 3) == 0)
+				pass_unnoticed(&w);
+			else
+				pass_time(&w);
+			break;
+		case 15:
+			if (below(&w, 20) == 0)
+				pause_queue(&w);
+			break;
+		}
+		if (i % 512 == 511) {
+			pass_time(&w);
+			compare(&w);
+		}
+	}
+	pass_time(&w);
+	compare(&w);
+	assert_true(w.refused > 0 && w.done > 100);
+	for (size_t i = 0; i < w.log_count; i++)
+		free(w.log[i].bytes);
+	free(w.log);
+	job_close(w.m);
+}
+
+static void test_against_model(void **state)
+{
+	const char *more = getenv("WHILST_TEST_SEEDS");
+	uint64_t seeds = more ? strtoull(more, NULL, 10) : 60;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= seeds; seed++)
+		live_through(seed, 3000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_model)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
