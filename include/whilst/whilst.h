@@ -284,6 +284,9 @@ struct wh_listen_options {
 /* descriptor or -errno; never waits. A UNIX socket file that nobody listens on is replaced. */
 WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
                      const struct wh_listen_options *options) WH_MUST_USE;
+/* wh_local_address() - where a socket is bound: the port that was chosen for 0. 0 or -errno; getsockname(2). */
+WH_API int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret,
+                            socklen_t *ret_len) WH_MUST_USE;
 WH_API wh_future wh_accept(wh_loop *loop, int fd); /* n = descriptor (closed if dropped) */
 /* n = descriptor of a new stream socket (closed if dropped); address is copied */
 WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len);

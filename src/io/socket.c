@@ -214,6 +214,19 @@ static int bind_socket(int fd, const struct sockaddr *address, socklen_t len)
 	return bind(fd, address, len) < 0 ? -errno : 0;
 }
 
+int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+		return -errno;
+	*ret = address;
+	*ret_len = len;
+	return 0;
+}
+
 int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
               const struct wh_listen_options *options)
 {
