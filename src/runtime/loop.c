@@ -101,13 +101,8 @@ static int engine_by_name(const char *name)
 	return -EINVAL;
 }
 
-/* An engine may be left out of a build. */
-extern const struct wh__engine wh__engine_sim __attribute__((weak));
-
 static int open_engine(wh_loop *loop, const struct wh__engine *engine)
 {
-	if (!engine)
-		return -ENOSYS;
 	loop->engine = engine;
 	return engine->init(loop, &loop->options);
 }
@@ -399,10 +394,11 @@ void wh_loop_stop(wh_loop *loop)
 int wh__loop_turn_until(wh_loop *loop, const bool *done)
 {
 	int error = enter(loop);
+	if (error != 0)
+		return error;
 	while (error == 0 && !*done)
 		error = turn(loop, -1, done);
-	if (error != -EPERM && error != -EDEADLK)
-		loop->running = false;
+	loop->running = false;
 	return error;
 }
 
