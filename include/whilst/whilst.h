@@ -357,6 +357,8 @@ enum wh_sim_damage {
 	WH_SIM_KEEP_OLD,
 	WH_SIM_ZERO,
 	WH_SIM_GARBAGE,
+	WH_SIM_KILLED, /* no power cut: only the process ended, as by kill -9. All that was written is read
+			  again, and what was not synced still is not */
 };
 WH_API int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options) WH_MUST_USE;
 WH_API void wh_sim_power_cut(wh_sim *sim); /* from now on every operation gives -WH_ESIM_POWER_CUT */

@@ -1,0 +1,67 @@
+/* src/engine/sim_disk.h -- a simulated disk: an in-memory file system whose power can be cut.
+ *
+ * A pure module: no loop, no clock; chance is an argument. Used by: sim_machine.c. Thread: that of the machine.
+ *
+ * Names are as unsafe as content: a creation, a rename or an unlinking is safe when its directory has been
+ * flushed. Until then a power cut may undo it, each change as a whole (a rename never leaves its target
+ * without a file), and changes that touch the same name or file in their order. Flushing a file does not
+ * make its name safe, flushing a directory not the content of its files.
+ *
+ * Results are n >= 0 or -errno, as the system calls of the same name give them.
+ */
+#ifndef WH_ENGINE_SIM_DISK_H
+#define WH_ENGINE_SIM_DISK_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "engine/sim_file.h"
+
+struct wh__disk;
+
+/* Descriptors are numbers that the kernel does not give out, lowest first. */
+enum { WH__SIM_FD_FIRST = 1 << 20 };
+
+/* random is borrowed for the life of the disk. NULL: no memory. */
+struct wh__disk *wh__disk_new(struct wh__sim_random *random);
+struct wh__disk *wh__disk_free(struct wh__disk *disk);
+void wh__disk_set_capacity(struct wh__disk *disk, uint64_t bytes); /* 0: unlimited */
+
+int64_t wh__disk_open(struct wh__disk *disk, const char *path, int flags);
+int64_t wh__disk_close(struct wh__disk *disk, int fd);
+bool wh__disk_is_open(const struct wh__disk *disk, int fd);
+bool wh__disk_is_direct(const struct wh__disk *disk, int fd); /* open with O_DIRECT */
+int64_t wh__disk_pread(struct wh__disk *disk, int fd, void *buf, uint64_t len, uint64_t off);
+/* all: as many as there is space for, then -ENOSPC; else a short count. */
+int64_t wh__disk_pwrite(struct wh__disk *disk, int fd, const void *buf, uint64_t len, uint64_t off, bool all);
+int64_t wh__disk_read(struct wh__disk *disk, int fd, void *buf, uint64_t len);
+int64_t wh__disk_write(struct wh__disk *disk, int fd, const void *buf, uint64_t len, bool all);
+int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len);
+int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t len);
+int64_t wh__disk_size(struct wh__disk *disk, int fd);
+int64_t wh__disk_lock(struct wh__disk *disk, int fd);
+int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to);
+int64_t wh__disk_unlink(struct wh__disk *disk, const char *path);
+int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path);
+int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names); /* one allocation: free() */
+int64_t wh__disk_disk_free(struct wh__disk *disk, int fd);
+
+/* A flush covers what was written when it began and makes it safe when it ends. -errno from _begin(): nothing
+ * to end. The descriptor must stay open in between. */
+struct wh__disk_flush;
+int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flush **ret);
+int64_t wh__disk_flush_end(struct wh__disk *disk, struct wh__disk_flush *flush);
+/* The flush fails with error (positive): what it covered is clean but not safe, in part by chance. */
+int64_t wh__disk_flush_fail(struct wh__disk *disk, struct wh__disk_flush *flush, int error);
+void wh__disk_flush_abandon(struct wh__disk *disk, struct wh__disk_flush *flush);
+
+/* The process is gone: descriptors and locks are, the page cache is as it was. */
+void wh__disk_close_all(struct wh__disk *disk);
+/* Power is gone, too: what is not safe becomes what damage (enum wh_sim_damage) and chance make of it.
+ * Calls wh__disk_close_all(). */
+void wh__disk_power_cut(struct wh__disk *disk, int damage);
+
+/* A number that two disks of equal names and contents (as reads show them) share. For tests. */
+uint64_t wh__disk_digest(const struct wh__disk *disk);
+
+#endif
