@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -136,6 +137,18 @@ int64_t wh__op_accepted(int64_t n)
 
 static int64_t accept_one(struct wh__op *op)
 {
+	/* A listener from elsewhere may be a blocking one. */
+	if (!(fcntl(op->fd, F_GETFL) & O_NONBLOCK)) {
+		int64_t n = ready(op->fd, POLLIN);
+		if (n < 0)
+			return n;
+	}
+	/* A listener from elsewhere may be a blocking one. */
+	if (!(fcntl(op->fd, F_GETFL) & O_NONBLOCK)) {
+		int64_t n = ready(op->fd, POLLIN);
+		if (n < 0)
+			return n;
+	}
 	int fd = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	return wh__op_accepted(fd < 0 ? -errno : fd);
 }

@@ -125,6 +125,13 @@ void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op
 		*flag = false;
 }
 
+void wh__descriptor_given(wh_loop *loop, int fd)
+{
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	if (descriptor && !descriptor->first && !descriptor->closing && descriptor->at_worker_count == 0)
+		*descriptor = (struct wh__descriptor){.registration = descriptor->registration + 1};
+}
+
 void wh__descriptors_fini(wh_loop *loop)
 {
 	if (loop->descriptors)

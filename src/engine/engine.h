@@ -78,6 +78,10 @@ bool wh__offload_holds_close(struct wh__op *op);
 /* A read that the page cache can serve, without waiting: bytes (op->done counts them), an error, or -EAGAIN. */
 int64_t wh__offload_read_cached(struct wh__op *op);
 
+/* engine/descriptor.c: fd is a new descriptor. What was noted of an older one of that number, which was closed behind
+ * our back, no longer holds. Called for each that the library makes. */
+void wh__descriptor_given(wh_loop *loop, int fd);
+
 /* engine/attempt.c: one non-blocking try of a waiting operation; -EAGAIN: park it until wh__op_events() are ready.
  * Advances op->done for WH__ALL. *ret_ptr: the payload (a pooled buffer). Thread: loop, or the blocked
  * thread of the threads engine (which hands in the pooled buffer beforehand). */

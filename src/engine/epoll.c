@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EVENTS_MAX = 256 };
@@ -41,7 +42,8 @@ static int init(wh_loop *loop, const struct wh_loop_options *options)
 		return -ENOMEM;
 	state->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	struct epoll_event event = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
+	/* Edge-triggered: each write is an event, and the count need not be read back. */
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
 	if (state->epoll_fd < 0 || state->wake_fd < 0 ||
 	    epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, state->wake_fd, &event) < 0) {
 		int error = -errno;
@@ -69,9 +71,8 @@ static void wake(wh_loop *loop)
 {
 	struct epoll_state *state = loop->engine_state;
 	uint64_t one = 1;
-	/* it can only fail when the count is at its maximum, and then it is readable */
-	if (write(state->wake_fd, &one, sizeof one) < 0)
-		assert(errno == EAGAIN);
+	ssize_t n = write(state->wake_fd, &one, sizeof one);
+	assert(n == sizeof one); /* the count would be full after 2^64 - 1 */
 }
 
 static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
@@ -86,7 +87,9 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 			descriptor->epoll_flags = REGISTERED | ALWAYS;
 			return 0;
 		}
-		if (errno != EEXIST) /* registered by a loop operation on a duplicate we do not know of */
+		/* Registered: for a look, see watch_again(), or the number was closed behind our back while a
+		 * duplicate keeps the file open. Changing it reports what is ready now. */
+		if (errno != EEXIST)
 			return -errno;
 		if (epoll_ctl(state->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0)
 			return -errno;
@@ -98,6 +101,14 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 			descriptor->epoll_flags |= STREAM;
 	}
 	return 0;
+}
+
+/* A foreign descriptor may have been closed and its number given out again since it was registered, and no edge would
+ * come: registering anew costs a call, and tells what is ready now. */
+static int watch_again(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
+{
+	descriptor->epoll_flags = 0;
+	return register_fd(loop, fd, descriptor);
 }
 
 static uint8_t direction(const struct wh__op *op)
@@ -137,6 +148,30 @@ static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool li
 	return true;
 }
 
+/* epoll refuses it: a plain file, a device that is always ready. */
+static void submit_unwatched(struct wh__op *op, struct wh__descriptor *descriptor)
+{
+	if (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) {
+		wh__offload(op);
+		return;
+	}
+	void *ptr;
+	int64_t n = wh__op_attempt(op, &ptr);
+	wh__descriptor_leave(descriptor, op);
+	wh__op_complete(op, n == -EAGAIN ? -EOPNOTSUPP : n, ptr);
+}
+
+/* A connection must be under way before it can be waited for; what is sent first usually fits. A receive on a new
+ * descriptor waits for the edge that registering gives. READY is a look, never a transfer. */
+static bool may_succeed_now(const struct wh__op *op, const struct wh__descriptor *descriptor)
+{
+	if (op->opcode == WH__OP_READY || descriptor->epoll_flags & ENDED)
+		return true;
+	if (descriptor->epoll_flags & REGISTERED)
+		return descriptor->epoll_flags & direction(op);
+	return direction(op) == WRITABLE;
+}
+
 static void submit_waiting(struct wh__op *op)
 {
 	struct wh__descriptor *descriptor;
@@ -147,27 +182,26 @@ static void submit_waiting(struct wh__op *op)
 		wh__op_complete(op, error, NULL);
 		return;
 	}
-	bool registered = descriptor->epoll_flags & REGISTERED, in = direction(op) == READABLE;
-	/* A connection must be under way before it can be waited for; what is sent first usually fits. A receive
-	 * on a new descriptor waits for the edge that registering gives. READY is a look, never a transfer. */
-	bool try_now = op->opcode == WH__OP_READY ||
-	               (registered && descriptor->epoll_flags & direction(op)) || (!registered && !in) ||
-	               (descriptor->epoll_flags & (ENDED | ALWAYS));
+	if (!(descriptor->epoll_flags & REGISTERED) && wh__offload_is_plain_file(op))
+		descriptor->epoll_flags = REGISTERED | ALWAYS;
 	if (descriptor->epoll_flags & ALWAYS) {
-		wh__offload(op);
+		submit_unwatched(op, descriptor);
 		return;
 	}
-	if (try_now && try_op(op, descriptor, false))
+	if (may_succeed_now(op, descriptor) && try_op(op, descriptor, false))
 		return;
-	if (!registered && (error = register_fd(op->loop, op->fd, descriptor)) != 0) {
+	if (op->opcode == WH__OP_READY)
+		error = watch_again(op->loop, op->fd, descriptor);
+	else if (!(descriptor->epoll_flags & REGISTERED))
+		error = register_fd(op->loop, op->fd, descriptor);
+	if (error != 0) {
 		wh__descriptor_leave(descriptor, op);
 		wh__op_complete(op, error, NULL);
-		return;
-	}
-	if (descriptor->epoll_flags & ALWAYS)
-		wh__offload(op);
-	else
+	} else if (descriptor->epoll_flags & ALWAYS) {
+		submit_unwatched(op, descriptor);
+	} else {
 		wh__descriptor_link(descriptor, op);
+	}
 }
 
 static void submit(struct wh__op *op)
@@ -201,25 +235,44 @@ static void close_fd(struct wh__op *op)
 		return;
 	}
 	while (descriptor && descriptor->first) {
+		descriptor->closing = op; /* nothing new starts on it while its operations end */
 		cancel(descriptor->first);
 		descriptor = wh__descriptor_look(loop, op->fd);
 	}
-	if (descriptor && wh__offload_holds_close(op))
+	if (descriptor)
+		descriptor->closing = NULL;
+	if (wh__offload_holds_close(op))
 		return;
-	bool socket = descriptor && descriptor->socket;
-	if (descriptor) {
-		descriptor->registration++;
-		descriptor->epoll_flags = 0;
-		descriptor->socket = false;
-	}
-	if (socket || loop->closing) {
-		/* closing a socket does not wait, unless SO_LINGER asks for it */
+	struct stat status;
+	bool file = fstat(op->fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
+	/* The registration goes with the open file, unless that was duplicated: late events are told by the number. */
+	if (descriptor)
+		*descriptor = (struct wh__descriptor){.registration = descriptor->registration + 1};
+	if (file && !loop->closing)
+		wh__offload(op); /* the last close of a removed file may take long */
+	else
 		wh__op_complete(op, close(op->fd) < 0 && errno != EINTR ? -errno : 0, NULL);
-	} else {
-		/* The number is free for others before the worker returns: our registration must be gone by then.
-		 * It goes with the open file, unless that was duplicated. */
-		wh__offload(op);
-	}
+}
+
+static bool may_go_on(const struct wh__op *op, const struct wh__descriptor *descriptor)
+{
+	return op->opcode == WH__OP_READY || descriptor->epoll_flags & direction(op);
+}
+
+/* Tries what waits on fd, oldest first. What completes may start or cancel others here, through combinators, and make
+ * the table move: after each completion begin again. */
+static void try_all(wh_loop *loop, int fd)
+{
+	bool some_completed;
+	do {
+		struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+		struct wh__op *op = descriptor->first;
+		some_completed = false;
+		while (op && op->next)
+			op = op->next;
+		for (; op && !some_completed; op = some_completed ? NULL : op->prev)
+			some_completed = may_go_on(op, descriptor) && try_op(op, descriptor, true);
+	} while (some_completed);
 }
 
 static void on_event(wh_loop *loop, const struct epoll_event *event)
@@ -234,12 +287,8 @@ static void on_event(wh_loop *loop, const struct epoll_event *event)
 		descriptor->epoll_flags |= WRITABLE;
 	if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		descriptor->epoll_flags |= ENDED;
-	/* completing runs no user code, so the list changes only by us; newest first, usually one or two */
-	for (struct wh__op *op = descriptor->first, *next; op; op = next) {
-		next = op->next;
-		if (op->opcode == WH__OP_READY || descriptor->epoll_flags & direction(op))
-			(void)try_op(op, descriptor, true);
-	}
+	if (descriptor->first)
+		try_all(loop, fd);
 }
 
 static int wait_for_events(struct epoll_state *state, int64_t timeout_ns)
@@ -263,13 +312,9 @@ static int wait(wh_loop *loop, int64_t timeout_ns)
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < n; i++) {
-		if (state->events[i].data.u64 == UINT64_MAX) {
-			uint64_t count;
-			if (read(state->wake_fd, &count, sizeof count) < 0)
-				assert(errno == EAGAIN);
-		} else {
+		if (state->events[i].data.u64 !=
+		    UINT64_MAX) /* the wake-up has done its work by ending the wait */
 			on_event(loop, &state->events[i]);
-		}
 	}
 	return 0;
 }

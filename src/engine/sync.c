@@ -14,6 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* op->engine_state */
+enum { QUEUED, WAITS, EXECUTES };
+
 struct sync_state {
 	struct wh__op *first, *last;                 /* plain calls, in the order of starting */
 	struct wh__op *waiting_first, *waiting_last; /* what may wait for ever */
@@ -44,6 +47,7 @@ static void fini(wh_loop *loop)
 	close(state->wake_fd);
 	free(state->polls);
 	free(state);
+	wh__descriptors_fini(loop);
 }
 
 static void wake(wh_loop *loop)
@@ -69,26 +73,6 @@ static void take_out(struct wh__op **first, struct wh__op **last, struct wh__op 
 	op->next = op->prev = NULL;
 }
 
-static bool receives(const struct wh__op *op)
-{
-	return op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF;
-}
-
-static bool sends(const struct wh__op *op)
-{
-	return op->opcode == WH__OP_SEND || op->opcode == WH__OP_SENDV;
-}
-
-static bool is_busy(const struct sync_state *state, const struct wh__op *op)
-{
-	if (!receives(op) && !sends(op))
-		return false;
-	for (const struct wh__op *other = state->waiting_first; other; other = other->next)
-		if (other->fd == op->fd && ((receives(op) && receives(other)) || (sends(op) && sends(other))))
-			return true;
-	return false;
-}
-
 static bool have_polls(struct sync_state *state, uint32_t count)
 {
 	if (count <= state->polls_max)
@@ -105,74 +89,118 @@ static bool have_polls(struct sync_state *state, uint32_t count)
 static void submit(struct wh__op *op)
 {
 	struct sync_state *state = op->loop->engine_state;
-	if (!wh__opcode_waits(op->opcode)) {
-		append(&state->first, &state->last, op);
-	} else if (is_busy(state, op)) {
-		wh__op_complete(op, -EBUSY, NULL);
-	} else if (!have_polls(state, state->waiting_count + 2)) {
-		wh__op_complete(op, -ENOMEM, NULL);
-	} else {
+	struct wh__descriptor *descriptor = NULL;
+	bool waits = wh__opcode_waits(op->opcode) && !wh__offload_is_plain_file(op);
+	int error = wh__descriptor_used(op) ? wh__descriptor_get(op->loop, op->fd, &descriptor) : 0;
+	if (error == 0 && descriptor)
+		error = wh__descriptor_enter(descriptor, op);
+	if (error == 0 && waits && !have_polls(state, state->waiting_count + 2)) {
+		wh__descriptor_leave(descriptor, op);
+		error = -ENOMEM;
+	}
+	if (error != 0) {
+		wh__op_complete(op, error, NULL);
+	} else if (waits) {
+		op->engine_state = WAITS;
 		append(&state->waiting_first, &state->waiting_last, op);
 		state->waiting_count++;
+	} else {
+		append(&state->first, &state->last, op);
 	}
 }
 
-static void stop_waiting(struct sync_state *state, struct wh__op *op)
+static void end(struct sync_state *state, struct wh__op *op, int64_t n, void *ptr)
 {
-	take_out(&state->waiting_first, &state->waiting_last, op);
-	state->waiting_count--;
+	bool waits = op->engine_state == WAITS;
+	if (waits) {
+		take_out(&state->waiting_first, &state->waiting_last, op);
+		state->waiting_count--;
+	} else {
+		take_out(&state->first, &state->last, op);
+	}
+	if (wh__descriptor_used(op))
+		wh__descriptor_leave(wh__descriptor_look(op->loop, op->fd), op);
+	wh__op_complete(op, n, ptr);
 }
 
 static void cancel(struct wh__op *op)
 {
-	struct sync_state *state = op->loop->engine_state;
-	if (op->opcode == WH__OP_CLOSE)
-		return; /* a descriptor is not left open */
-	if (wh__opcode_waits(op->opcode))
-		stop_waiting(state, op);
-	else
-		take_out(&state->first, &state->last, op);
-	wh__op_complete(op, -ECANCELED, NULL);
+	if (op->opcode != WH__OP_CLOSE && op->engine_state != EXECUTES)
+		end(op->loop->engine_state, op, -ECANCELED, NULL);
 }
 
 static void close_fd(struct wh__op *op)
 {
 	struct sync_state *state = op->loop->engine_state;
-	for (struct wh__op *other = state->waiting_first, *next; other; other = next) {
-		next = other->next;
-		if (other->fd == op->fd)
-			cancel(other);
+	struct wh__descriptor *descriptor;
+	int error = wh__descriptor_get(op->loop, op->fd, &descriptor);
+	if (error == 0 && descriptor->closing)
+		error = -EBADF;
+	if (error != 0) {
+		wh__op_complete(op, error, NULL);
+		return;
 	}
+	descriptor->closing = op;
+	bool found;
+	do { /* ending one may end others, through combinators */
+		found = false;
+		for (struct wh__op *other = state->waiting_first; other && !found; other = other->next)
+			if ((found = other->fd == op->fd))
+				cancel(other);
+	} while (found);
 	/* plain calls on it are in the queue before this one */
 	append(&state->first, &state->last, op);
 }
 
+static int64_t execute(struct wh__op *op, void **ret_ptr)
+{
+	op->engine_state = EXECUTES;
+	if (op->opcode == WH__OP_CLOSE)
+		wh__descriptor_look(op->loop, op->fd)->closing = NULL;
+	if (op->opcode != WH__OP_WORK)
+		return wh__op_execute(op, ret_ptr);
+	/* user code, which on other engines runs on another thread: what may not be done there may not be done here */
+	wh__registry_disown(op->loop);
+	int64_t n = wh__op_execute(op, ret_ptr);
+	wh__registry_reown(op->loop);
+	return n;
+}
+
 static void run_queue(struct sync_state *state)
 {
-	/* only what is there now: what callbacks start belongs to the next turn */
-	for (struct wh__op *op = state->first, *last = state->last; op;) {
+	/* only what is there now: what that starts belongs to the next turn */
+	for (const struct wh__op *last = state->last; state->first;) {
+		struct wh__op *op = state->first;
 		bool more = op != last;
 		void *ptr;
-		take_out(&state->first, &state->last, op);
-		int64_t n = wh__op_execute(op, &ptr);
-		wh__op_complete(op, n, ptr);
-		op = more ? state->first : NULL;
+		int64_t n = execute(op, &ptr);
+		end(state, op, n, ptr);
+		if (!more)
+			break;
 	}
 }
 
+/* The polls are of the waiting ones in their order. What completes may end others: only those that are left are looked
+ * at, and whose turn was missed is seen by the next poll(2). */
 static void try_waiting(struct sync_state *state)
 {
 	uint32_t i = 1;
-	for (struct wh__op *op = state->waiting_first, *next; op; op = next, i++) {
+	for (struct wh__op *op = state->waiting_first; op; op = op->next)
+		op->engine_data = state->polls[i++].revents ? state : NULL;
+	for (struct wh__op *op = state->waiting_first; op;) {
 		void *ptr;
-		next = op->next;
-		if (state->polls[i].revents == 0)
+		struct wh__op *next = op->next;
+		if (!op->engine_data) {
+			op = next;
 			continue;
+		}
+		op->engine_data = NULL;
 		int64_t n = wh__op_attempt(op, &ptr);
-		if (n == -EAGAIN)
-			continue;
-		stop_waiting(state, op);
-		wh__op_complete(op, n, ptr);
+		if (n != -EAGAIN) {
+			end(state, op, n, ptr);
+			next = state->waiting_first; /* the list may have changed */
+		}
+		op = next;
 	}
 }
 
@@ -188,8 +216,8 @@ static bool begin_connections(struct sync_state *state)
 		int64_t n = wh__op_attempt(op, &ptr);
 		if (n == -EAGAIN)
 			continue;
-		stop_waiting(state, op);
-		wh__op_complete(op, n, ptr);
+		end(state, op, n, ptr);
+		next = state->waiting_first;
 		ended = true;
 	}
 	return ended;
@@ -202,6 +230,8 @@ static int wait(wh_loop *loop, int64_t timeout_ns)
 	if (worked)
 		run_queue(state);
 	worked |= begin_connections(state);
+	if (worked && state->waiting_count == 0)
+		return 0;
 	if (!have_polls(state, 1))
 		return -ENOMEM;
 	uint32_t count = 1;

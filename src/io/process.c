@@ -25,24 +25,44 @@ static void close_all(int fds[3])
 			close(fds[i]);
 }
 
-static int make_pipe(struct pipes *pipes, int which)
+/* Not 0 to 2, which the child sets up one after the other: its end of one pipe could be in the way of another. */
+static int pipe_above_standard(int ends[2])
 {
-	int ends[2];
-	if (pipe2(ends, O_CLOEXEC) < 0)
+	int low[2], error = 0;
+	if (pipe2(low, O_CLOEXEC) < 0)
 		return -errno;
+	for (int i = 0; i < 2; i++) {
+		ends[i] = low[i] > 2 ? low[i] : fcntl(low[i], F_DUPFD_CLOEXEC, 3);
+		if (ends[i] < 0)
+			error = -errno;
+		if (ends[i] != low[i])
+			close(low[i]);
+	}
+	for (int i = 0; i < 2 && error != 0; i++)
+		if (ends[i] >= 0)
+			close(ends[i]);
+	return error;
+}
+
+static int make_pipe(wh_loop *loop, struct pipes *pipes, int which)
+{
+	int ends[2], error = pipe_above_standard(ends);
+	if (error != 0)
+		return error;
 	int ours = which == 0 ? ends[1] : ends[0];
 	pipes->parent[which] = ours;
 	pipes->child[which] = which == 0 ? ends[0] : ends[1];
+	wh__descriptor_given(loop, ours);
 	return fcntl(ours, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int make_pipes(struct pipes *pipes, const struct wh_spawn_options *options)
+static int make_pipes(wh_loop *loop, struct pipes *pipes, const struct wh_spawn_options *options)
 {
 	const bool wanted[3] = {options->pipe_in, options->pipe_out, options->pipe_err};
 	const bool null[3] = {options->null_in, options->null_out, options->null_err};
 	for (int i = 0; i < 3; i++) {
 		if (wanted[i]) {
-			int error = make_pipe(pipes, i);
+			int error = make_pipe(loop, pipes, i);
 			if (error != 0)
 				return error;
 		} else if (null[i]) {
@@ -95,11 +115,13 @@ int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_ch
 {
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
+	if (loop->engine->execute)
+		return -ENOSYS; /* a simulated machine has one process */
 	if (!options || !options->argv || !options->argv[0])
 		return -EINVAL;
 	struct pipes pipes = {{-1, -1, -1}, {-1, -1, -1}};
 	pid_t pid = 0;
-	int error = make_pipes(&pipes, options);
+	int error = make_pipes(loop, &pipes, options);
 	if (error == 0)
 		error = spawn(options, &pipes, &pid);
 	close_all(pipes.child);
@@ -132,24 +154,23 @@ static void cancel_wait(struct wh__op *op)
 
 wh_future wh_child_wait(wh_loop *loop, pid_t pid)
 {
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
-	if (pid <= 0)
-		return wh__fail(loop, -EINVAL);
+	wh_future f;
+	struct wh__op *op = wh__begin(loop, WH__OP_INNER, &f);
+	if (!op)
+		return f;
+	if (pid <= 0 || loop->engine->execute)
+		return wh__end(op, pid <= 0 ? -EINVAL : -ENOSYS);
+	/* readable once the child has ended, and never another process, unlike the pid */
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (fd < 0)
-		return wh__fail(loop, errno == ESRCH ? -ECHILD : -errno);
-	struct wh__op *op = wh__op_new(loop, WH__OP_INNER),
-		      *ready = op ? wh__op_new(loop, WH__OP_READY) : NULL;
+		return wh__end(op, errno == ESRCH ? -ECHILD : -errno);
+	struct wh__op *ready = wh__op_new(loop, WH__OP_READY);
 	if (!ready) {
-		if (op)
-			wh__op_complete(op, -EAGAIN, NULL), wh__op_free(op);
 		close(fd);
-		return wh__fail(loop, -EAGAIN);
+		return wh__end(op, -EAGAIN);
 	}
-	wh_future f = wh__op_future(op);
+	wh__descriptor_given(loop, fd);
+	f = wh__op_future(op);
 	op->fd = fd;
 	op->off = (uint64_t)pid;
 	op->cancel_inner = cancel_wait;

@@ -80,6 +80,7 @@ static struct watch *take_watch(wh_loop *loop, int signal_number)
 		watch = unused ? unused : new_watch();
 		if (watch) {
 			drain(watch);
+			wh__descriptor_given(loop, watch->read_fd);
 			watch->loop = loop;
 			watch->pid = getpid();
 			watch->waiters = NULL;
@@ -155,24 +156,23 @@ static void cancel(struct wh__op *op)
 wh_future wh_signal(wh_loop *loop, int signal_number)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
+	wh_future f;
+	struct wh__op *op = wh__begin(loop, WH__OP_INNER, &f);
+	if (!op)
+		return f;
+	if (loop->engine->execute)
+		return wh__end(op, -ENOSYS); /* a simulated machine has no signals */
 	if (signal_number <= 0 || signal_number == SIGKILL || signal_number == SIGSTOP ||
 	    signal_number >= NSIG)
-		return wh__fail(loop, -EINVAL);
+		return wh__end(op, -EINVAL);
 	struct watch *watch = take_watch(loop, signal_number);
 	if (!watch)
-		return wh__fail(loop, -ENOMEM);
+		return wh__end(op, -ENOMEM);
+	loop->at_close = release;
 	sigfillset(&action.sa_mask);
 	if (sigaction(signal_number, &action, NULL) < 0)
-		return wh__fail(loop, -errno);
-	loop->at_close = release;
-	struct wh__op *op = wh__op_new(loop, WH__OP_INNER);
-	if (!op)
-		return wh__fail(loop, -EAGAIN);
-	wh_future f = wh__op_future(op);
+		return wh__end(op, -errno);
+	f = wh__op_future(op);
 	op->cancel_inner = cancel;
 	op->second = watch;
 	op->next = watch->waiters;

@@ -124,34 +124,33 @@ static void cancel_connect(struct wh__op *op)
 
 wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len)
 {
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
+	wh_future f;
+	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	if (!outer)
+		return f;
 	if (!address || len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage))
-		return wh__fail(loop, -EINVAL);
+		return wh__end(outer, -EINVAL);
+	if (loop->engine->execute)
+		return wh__end(outer, -ENOSYS); /* a simulated machine has no network */
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return wh__fail(loop, -errno);
+		return wh__end(outer, -errno);
+	wh__descriptor_given(loop, fd);
 	int one = 1;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
-	struct wh__op *outer = wh__op_new(loop, WH__OP_INNER),
-		      *op = outer ? wh__op_new(loop, WH__OP_CONNECT) : NULL;
-	void *copy = op ? malloc(len) : NULL;
-	if (!copy) {
-		if (op)
-			wh__op_complete(op, -ENOMEM, NULL), wh__op_free(op);
-		if (outer)
-			wh__op_complete(outer, -ENOMEM, NULL), wh__op_free(outer);
+	void *copy = malloc(len);
+	struct wh__op *op = copy ? wh__op_new(loop, WH__OP_CONNECT) : NULL;
+	if (!op) {
 		close(fd);
-		return wh__fail(loop, op ? -ENOMEM : -EAGAIN);
+		free(copy);
+		return wh__end(outer, copy ? -EAGAIN : -ENOMEM);
 	}
 	memcpy(copy, address, len);
 	outer->fd = fd;
 	outer->dispose = close_dropped;
 	outer->dispose_arg = loop;
 	outer->cancel_inner = cancel_connect;
-	wh_future f = wh__op_future(outer);
+	f = wh__op_future(outer);
 	op->fd = fd;
 	op->buf = copy;
 	op->len = len;
@@ -235,6 +234,8 @@ int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
 		return -EPERM;
 	if (!address || len < sizeof(sa_family_t))
 		return -EINVAL;
+	if (loop->engine->execute)
+		return -ENOSYS; /* a simulated machine has no network */
 	if (!options)
 		options = &defaults;
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1,
@@ -255,8 +256,10 @@ int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
 		error = bind_socket(fd, address, len);
 	if (error == 0 && listen(fd, options->backlog > 0 ? options->backlog : 4096) < 0)
 		error = -errno;
-	if (error == 0)
-		return fd;
-	close(fd);
-	return error;
+	if (error != 0) {
+		close(fd);
+		return error;
+	}
+	wh__descriptor_given(loop, fd);
+	return fd;
 }

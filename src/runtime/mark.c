@@ -11,6 +11,7 @@
 
 struct wh_mark {
 	wh_loop *loop;
+	uint32_t loop_number; /* a thread that raises may outlive the loop: it asks the registry first */
 	_Atomic uint64_t value;
 	struct wh__op *first, *last; /* waiters, op->off their value */
 	int64_t error;               /* of wh_mark_fail() */
@@ -27,6 +28,7 @@ int wh_mark_open(wh_loop *loop, wh_mark **ret, uint64_t value)
 	if (!mark)
 		return -ENOMEM;
 	mark->loop = loop;
+	mark->loop_number = loop->number;
 	atomic_init(&mark->value, value);
 	*ret = mark;
 	return 0;
@@ -75,12 +77,19 @@ void wh_mark_raise(wh_mark *mark, uint64_t value)
 		if (value <= before)
 			return;
 	} while (!atomic_compare_exchange_weak(&mark->value, &before, value));
-	if (wh__loop_is_mine(mark->loop)) {
+	int error = 0;
+	if (wh__registry_own(mark->loop_number, &error) == mark->loop) {
 		tell_reached(mark);
-	} else if (!atomic_exchange(&mark->told, true)) {
-		mark->message = (struct wh__message){.fn = on_message, .arg = mark, .embedded = true};
-		wh__inbox_push(mark->loop, &mark->message);
+		return;
 	}
+	wh_loop *loop = wh__registry_enter(mark->loop_number, &error);
+	if (!loop)
+		return;
+	if (loop == mark->loop && !atomic_exchange(&mark->told, true)) {
+		mark->message = (struct wh__message){.fn = on_message, .arg = mark, .embedded = true};
+		wh__inbox_push(loop, &mark->message);
+	}
+	wh__registry_leave(mark->loop_number);
 }
 
 uint64_t wh_mark_read(const wh_mark *mark)
@@ -90,19 +99,13 @@ uint64_t wh_mark_read(const wh_mark *mark)
 
 wh_future wh_mark_wait(wh_mark *mark, uint64_t value)
 {
-	wh_loop *loop = mark->loop;
-	if (!wh__loop_is_mine(loop))
-		return wh__fail(loop, -EPERM);
-	if (loop->closing)
-		return wh__fail(loop, -ECANCELED);
-	struct wh__op *op = wh__op_new(loop, WH__OP_MARK_WAIT);
+	wh_future f;
+	struct wh__op *op = wh__begin(mark->loop, WH__OP_MARK_WAIT, &f);
 	if (!op)
-		return wh__fail(loop, -EAGAIN);
-	wh_future f = wh__op_future(op);
-	if (mark->error != 0 || value <= atomic_load(&mark->value)) {
-		wh__op_complete(op, mark->error, NULL);
 		return f;
-	}
+	f = wh__op_future(op);
+	if (mark->error != 0 || value <= atomic_load(&mark->value))
+		return wh__end(op, mark->error);
 	op->off = value;
 	op->engine_data = mark;
 	struct wh__op *before = mark->last;

@@ -144,6 +144,8 @@ void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
 	op->ptr = ptr;
 	op->state = WH__DONE;
 	count_end(loop, n);
+	if ((op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN) && n >= 0 && loop->descriptors)
+		wh__descriptor_given(loop, (int)n);
 	switch ((enum wh__consumer)op->consumer) {
 	case WH__CONSUMER_NONE:
 		loop->pending_count--;
