@@ -49,3 +49,12 @@ void problem_write(struct wh__text *text, enum problem problem, const char *memb
 		wh__text_str(text, members);
 	wh__text_put(text, "}\n", 2);
 }
+
+void problem_put(struct wh__text *text, enum problem problem, const char *members, const char *detail, ...)
+{
+	va_list list;
+
+	va_start(list, detail);
+	problem_write(text, problem, members, detail, list);
+	va_end(list);
+}

@@ -64,4 +64,7 @@ const char *problem_code(enum problem problem);
 void problem_write(struct wh__text *text, enum problem problem, const char *members, const char *detail,
                    va_list list) __attribute__((format(printf, 4, 0)));
 
+void problem_put(struct wh__text *text, enum problem problem, const char *members, const char *detail, ...)
+	__attribute__((format(printf, 4, 5)));
+
 #endif

@@ -2,30 +2,16 @@
 #include "front/target.h"
 
 #include <string.h>
-#include <strings.h>
 
-bool target_split(struct target *target, const char *text, size_t len)
+bool target_split(struct target *target, struct wh_slice path, struct wh_slice query)
 {
-	const char *question;
+	const char *text = path.data;
+	size_t len = path.len;
 
-	memset(target, 0, sizeof(*target));
-	if (len > 7 && strncasecmp(text, "http://", 7) == 0) {
-		/* absolute form: the authority is Host's business, a path may be missing */
-		const char *slash = memchr(text + 7, '/', len - 7);
-		if (!slash)
-			return false;
-		len -= (size_t)(slash - text);
-		text = slash;
-	}
+	target->query = query;
+	target->segments_count = 0;
 	if (len == 0 || text[0] != '/')
 		return false;
-	question = memchr(text, '?', len);
-	if (question) {
-		target->has_query = true;
-		target->query = (struct target_piece){question + 1, len - (size_t)(question + 1 - text)};
-		len = (size_t)(question - text);
-	}
-	target->path = (struct target_piece){text, len};
 	for (text++, len--;;) {
 		const char *slash = memchr(text, '/', len);
 		size_t n = slash ? (size_t)(slash - text) : len;
@@ -33,7 +19,7 @@ bool target_split(struct target *target, const char *text, size_t len)
 			target->segments_count++;
 			return true;
 		}
-		target->segments[target->segments_count++] = (struct target_piece){text, n};
+		target->segments[target->segments_count++] = (struct wh_slice){text, n};
 		if (!slash)
 			return true;
 		text += n + 1;
@@ -88,7 +74,7 @@ bool target_name_valid(const char *name, size_t len)
 	return true;
 }
 
-const char *target_name(struct target_piece segment, char to[TARGET_NAME_BYTES_MAX], size_t *ret_len)
+const char *target_name(struct wh_slice segment, char to[TARGET_NAME_BYTES_MAX], size_t *ret_len)
 {
 	long n = target_decode(segment.data, segment.len, to, TARGET_NAME_BYTES_MAX);
 
@@ -126,8 +112,8 @@ size_t target_encode(const char *name, size_t len, char *to)
 	return n;
 }
 
-bool target_query_next(const struct target *target, size_t *at, struct target_piece *ret_name,
-                       struct target_piece *ret_value)
+bool target_query_next(const struct target *target, size_t *at, struct wh_slice *ret_name,
+                       struct wh_slice *ret_value)
 {
 	while (*at < target->query.len) {
 		const char *s = target->query.data + *at, *equals;

@@ -10,22 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "whilst/http.h"
+
 enum { TARGET_SEGMENTS_MAX = 6, TARGET_NAME_BYTES_MAX = 200 };
 
-struct target_piece {
-	const char *data; /* borrows the request's memory; as sent, not decoded */
-	size_t len;
-};
-
 struct target {
-	struct target_piece path, query; /* query without '?' */
-	bool has_query;
+	struct wh_slice query;   /* absent: there is no '?' */
 	unsigned segments_count; /* TARGET_SEGMENTS_MAX + 1: more than there is any use for */
-	struct target_piece segments[TARGET_SEGMENTS_MAX];
+	struct wh_slice segments[TARGET_SEGMENTS_MAX]; /* borrow the request's memory; as sent, not decoded */
 };
 
-/* target_split() - false: neither a path nor (absolute form) an http URL with one. */
-bool target_split(struct target *target, const char *text, size_t len);
+/* target_split() - false: not a path. */
+bool target_split(struct target *target, struct wh_slice path, struct wh_slice query);
 
 /* target_decode() - undo percent-encoding into to (room for max bytes). Length, or -1: malformed or too long.
  */
@@ -33,7 +29,7 @@ long target_decode(const char *text, size_t len, char *to, size_t max);
 
 /* target_name() - the name of a queue or service from a path segment. NULL: good; else what is wrong with it.
  */
-const char *target_name(struct target_piece segment, char to[TARGET_NAME_BYTES_MAX], size_t *ret_len);
+const char *target_name(struct wh_slice segment, char to[TARGET_NAME_BYTES_MAX], size_t *ret_len);
 
 /* target_name_valid() - the same rule for a name that is not encoded. */
 bool target_name_valid(const char *name, size_t len);
@@ -44,7 +40,7 @@ size_t target_encode(const char *name, size_t len, char *to);
 
 /* target_query_next() - the next name=value of the query at *at (start at 0); false: no more. Empty ones are
  * skipped. */
-bool target_query_next(const struct target *target, size_t *at, struct target_piece *ret_name,
-                       struct target_piece *ret_value);
+bool target_query_next(const struct target *target, size_t *at, struct wh_slice *ret_name,
+                       struct wh_slice *ret_value);
 
 #endif

@@ -1,0 +1,8 @@
+/* src/cli/serve.h -- `whilst serve`, for the table of sub-commands. Thread: main. */
+#ifndef WH_CLI_SERVE_H
+#define WH_CLI_SERVE_H
+
+/* cli_serve() - argv[0] is "serve". Returns the exit status. */
+int cli_serve(int argc, char **argv);
+
+#endif

@@ -1,0 +1,367 @@
+/* src/cli/serve_settings.c -- what `whilst serve` is told: flags, $WHILST_*, a file. See serve_settings.h. */
+#include "cli/serve_settings.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+
+enum { USAGE = 2, FILE_BYTES_MAX = 1 << 20, SOURCE_BYTES = 512 };
+
+enum kind { TEXT, TEXTS, BYTES, NUMBER, DURATION, WORD };
+
+static const char *const engine_words[] = {"auto", "sync", "threads", "epoll", "uring", NULL};
+static const char *const queues_words[] = {"open", "declared", NULL};
+static const char *const log_words[] = {"debug", "info", "warn", "error", NULL};
+
+#define AT(field) offsetof(struct serve_settings, field)
+
+static const struct setting {
+	const char *name, *value, *help;
+	enum kind kind;
+	size_t offset;
+	uint64_t min, max;
+	const char *const *words;
+} table[] = {
+	{"listen", "ADDR:PORT", "address to listen on, or unix:PATH; repeatable (default 127.0.0.1:4480)",
+         TEXTS, AT(listen), 0, 0, NULL},
+	{"data", "DIR", "folder that holds the data, made if missing (default whilst-data)", TEXT, AT(data),
+         0, 0, NULL},
+	{"service", "NAME=URL", "a backend that /call/NAME/ stands in front of; repeatable", TEXTS,
+         AT(service), 0, 0, NULL},
+	{"queues", "open|declared", "may a submit create its queue? (default open)", WORD,
+         AT(queues_declared), 0, 0, queues_words},
+	{"max-payload", "BYTES", "largest payload or result, with KiB, MiB or GiB (default 64MiB)", BYTES,
+         AT(max_payload_bytes), 1, UINT64_C(1) << 30, NULL},
+	{"max-wait", "DURATION", "longest Prefer: wait (default 300s)", DURATION, AT(max_wait_ns), 1000000000,
+         INT64_C(86400000000000), NULL},
+	{"max-connections", "N", "connections served at once (default 20000)", NUMBER, AT(max_connections), 1,
+         1000000, NULL},
+	{"request-timeout", "DURATION", "a request must have arrived whole within this (default 60s)",
+         DURATION, AT(request_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
+	{"idle-timeout", "DURATION", "a connection without a request is closed after this (default 75s)",
+         DURATION, AT(idle_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
+	{"drain-timeout", "DURATION", "calls under way may take this long when stopping (default 10s)",
+         DURATION, AT(drain_timeout_ns), 0, INT64_C(86400000000000), NULL},
+	{"engine", "NAME", "auto, uring, epoll, threads or sync (default auto)", WORD, AT(engine), 0, 0,
+         engine_words},
+	{"log-level", "LEVEL", "debug, info, warn or error (default info)", WORD, AT(log_level), 0, 0,
+         log_words},
+	{"config", "FILE", "lines of `name = value`, with the names of these flags", TEXT, AT(config), 0, 0,
+         NULL},
+};
+enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
+
+void serve_settings_help(void)
+{
+	printf("usage: whilst serve [OPTION...]\n\nRuns the server until SIGINT or SIGTERM.\n\n");
+	for (size_t i = 0; i < SETTINGS; i++) {
+		int n = printf("  --%s %s", table[i].name, table[i].value);
+		printf("%*s%s\n", n < 33 ? 33 - n : 1, "", table[i].help);
+	}
+	printf("  --help                         this text\n\n"
+	       "Each is also read from the environment (--max-payload from WHILST_MAX_PAYLOAD) and from the "
+	       "file of\n"
+	       "--config; a flag beats the environment, which beats the file.\n\n"
+	       "Exit statuses: 0 stopped as asked, 1 failed, 2 usage, 3 the log is damaged, 4 the data "
+	       "folder is held by\n"
+	       "another server, 5 an address is in use.\n");
+}
+
+static int usage(const char *source, const char *format, const char *a, const char *b)
+{
+	fprintf(stderr, "whilst serve: %s: ", source);
+	/* format comes from this file only */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	fprintf(stderr, format, a, b);
+#pragma GCC diagnostic pop
+	fputc('\n', stderr);
+	return USAGE;
+}
+
+static bool parse_bytes(const char *text, uint64_t *ret)
+{
+	static const struct {
+		const char *unit;
+		unsigned shift;
+	} units[] = {{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"B", 0}, {"", 0}};
+	size_t digits = strspn(text, "0123456789");
+	uint64_t value;
+
+	if (!wh__parse_u64(text, digits, UINT64_MAX >> 30, &value))
+		return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(text + digits, units[i].unit) == 0) {
+			*ret = value << units[i].shift;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int add_text(struct serve_values *values, const char *text, bool many, const char *source)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		return usage(source, "out of memory", "", "");
+	if (!many && values->count == 1) {
+		free(values->values[0]);
+		values->count = 0;
+	}
+	if (values->count == SERVE_VALUES_MAX) {
+		free(copy);
+		return usage(source, "more than 64 values", "", "");
+	}
+	values->values[values->count++] = copy;
+	return 0;
+}
+
+static int set_word(const struct setting *setting, void *field, const char *text, const char *source)
+{
+	for (int i = 0; setting->words[i]; i++) {
+		if (strcmp(setting->words[i], text) != 0)
+			continue;
+		if (setting->offset == AT(queues_declared))
+			*(bool *)field = i == 1;
+		else
+			*(int *)field = i;
+		return 0;
+	}
+	return usage(source, "'%s' is not %s", text, setting->value);
+}
+
+static int set(struct serve_settings *settings, const struct setting *setting, const char *text,
+               const char *source)
+{
+	void *field = (char *)settings + setting->offset;
+	uint64_t number = 0;
+	int64_t ns = 0;
+	bool good = false;
+
+	switch (setting->kind) {
+	case TEXT:
+	case TEXTS:
+		return add_text(field, text, setting->kind == TEXTS, source);
+	case WORD:
+		return set_word(setting, field, text, source);
+	case BYTES:
+		good = parse_bytes(text, &number);
+		break;
+	case NUMBER:
+		good = wh__parse_u64(text, strlen(text), UINT64_MAX, &number);
+		break;
+	case DURATION:
+		good = wh__parse_duration(text, strlen(text), &ns);
+		number = (uint64_t)ns;
+		break;
+	}
+	if (!good)
+		return usage(source, "'%s' is not %s", text,
+		             setting->kind == DURATION ? "a duration with its unit, such as 30s"
+		             : setting->kind == BYTES  ? "a number of bytes, such as 1000 or 64MiB"
+		                                       : "a number");
+	if (number < setting->min || number > setting->max)
+		return usage(source, "%s is out of range%s", text, "");
+	memcpy(field, &number, sizeof(number)); /* uint64_t or int64_t */
+	return 0;
+}
+
+static const struct setting *find(const char *name, size_t len)
+{
+	for (size_t i = 0; i < SETTINGS; i++) {
+		if (strlen(table[i].name) == len && memcmp(table[i].name, name, len) == 0)
+			return &table[i];
+	}
+	return NULL;
+}
+
+/* Flags: --name value or --name=value. given[i]: setting i was set from here. */
+static int read_flags(struct serve_settings *settings, int argc, char **argv, bool given[SETTINGS])
+{
+	for (int i = 1; i < argc; i++) {
+		const char *name = argv[i] + 2, *equals, *value;
+		const struct setting *setting;
+		char source[SOURCE_BYTES];
+		int status;
+
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			settings->help = true;
+			return 0;
+		}
+		if (strncmp(argv[i], "--", 2) != 0)
+			return usage(argv[i], "is not an option; `whilst serve --help` lists them%s%s", "",
+			             "");
+		equals = strchr(name, '=');
+		setting = find(name, equals ? (size_t)(equals - name) : strlen(name));
+		if (!setting)
+			return usage(argv[i], "there is no such option; `whilst serve --help` lists them%s%s",
+			             "", "");
+		snprintf(source, sizeof(source), "--%s", setting->name);
+		value = equals ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
+		if (!value)
+			return usage(source, "needs a value: %s%s", setting->value, "");
+		status = set(settings, setting, value, source);
+		if (status != 0)
+			return status;
+		given[setting - table] = true;
+	}
+	return 0;
+}
+
+static int read_environment(struct serve_settings *settings, bool given[SETTINGS])
+{
+	for (size_t i = 0; i < SETTINGS; i++) {
+		char name[64] = "WHILST_", *value, *copy, *rest, *one;
+		size_t n = 7;
+		int status = 0;
+
+		if (given[i])
+			continue;
+		for (const char *s = table[i].name; *s; s++)
+			name[n++] = (char)(*s == '-' ? '_' : *s - 'a' + 'A');
+		name[n] = 0;
+		value = getenv(name);
+		if (!value || !*value)
+			continue;
+		given[i] = true;
+		if (table[i].kind != TEXTS) {
+			status = set(settings, &table[i], value, name);
+			if (status != 0)
+				return status;
+			continue;
+		}
+		copy = strdup(value);
+		if (!copy)
+			return usage(name, "out of memory%s%s", "", "");
+		for (one = strtok_r(copy, " ", &rest); one && status == 0; one = strtok_r(NULL, " ", &rest))
+			status = set(settings, &table[i], one, name);
+		free(copy);
+		if (status != 0)
+			return status;
+	}
+	return 0;
+}
+
+static char *strip(char *text)
+{
+	size_t len;
+
+	text += strspn(text, " \t\r");
+	len = strlen(text);
+	while (len > 0 && strchr(" \t\r", text[len - 1]))
+		text[--len] = 0;
+	return text;
+}
+
+static int read_lines(struct serve_settings *settings, const char *path, char *text,
+                      const bool given[SETTINGS])
+{
+	unsigned number = 0;
+
+	for (char *next, *line = text; line; line = next) {
+		char source[SOURCE_BYTES], *equals, *name;
+		const struct setting *setting;
+		int status;
+
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = 0;
+		snprintf(source, sizeof(source), "%s:%u", path, ++number);
+		line = strip(line);
+		if (!*line || *line == '#')
+			continue;
+		equals = strchr(line, '=');
+		if (!equals)
+			return usage(source, "'%s' is not `name = value`%s", line, "");
+		*equals = 0;
+		name = strip(line);
+		setting = find(name, strlen(name));
+		if (!setting || setting->offset == AT(config))
+			return usage(source, "there is no setting '%s'%s", name, "");
+		if (given[setting - table])
+			continue;
+		status = set(settings, setting, strip(equals + 1), source);
+		if (status != 0)
+			return status;
+	}
+	return 0;
+}
+
+static int read_file(struct serve_settings *settings, wh_loop *loop, const char *path,
+                     const bool given[SETTINGS])
+{
+	char source[SOURCE_BYTES];
+	char *text = malloc(FILE_BYTES_MAX + 1);
+	int64_t fd, n;
+	int status;
+
+	snprintf(source, sizeof(source), "--config %s", path);
+	if (!text)
+		return usage(source, "out of memory%s%s", "", "");
+	fd = wh_await(wh_open(loop, path, O_RDONLY, 0)).n;
+	n = fd < 0 ? fd : wh_await(wh_pread_all(loop, (int)fd, text, FILE_BYTES_MAX, 0)).n;
+	if (fd >= 0)
+		wh_await(wh_close(loop, (int)fd));
+	if (n < 0) {
+		status = usage(source, "%s%s", wh_strerror(n), "");
+	} else if (n == FILE_BYTES_MAX || memchr(text, 0, (size_t)n)) {
+		status = usage(source, "is not a configuration file%s%s", "", "");
+	} else {
+		text[n] = 0;
+		status = read_lines(settings, path, text, given);
+	}
+	free(text);
+	return status;
+}
+
+static void set_defaults(struct serve_settings *settings)
+{
+	*settings = (struct serve_settings){
+		.max_payload_bytes = UINT64_C(64) << 20,
+		.max_connections = 20000,
+		.max_wait_ns = 300 * WH_NS_PER_S,
+		.request_timeout_ns = 60 * WH_NS_PER_S,
+		.idle_timeout_ns = 75 * WH_NS_PER_S,
+		.drain_timeout_ns = 10 * WH_NS_PER_S,
+		.log_level = WH_LOG_INFO,
+	};
+}
+
+int serve_settings_read(struct serve_settings *settings, wh_loop *loop, int argc, char **argv)
+{
+	bool given[SETTINGS] = {false};
+	int status;
+
+	set_defaults(settings);
+	status = read_flags(settings, argc, argv, given);
+	if (status == 0 && !settings->help)
+		status = read_environment(settings, given);
+	if (status == 0 && !settings->help && settings->config.count > 0)
+		status = read_file(settings, loop, settings->config.values[0], given);
+	if (status == 0 && settings->listen.count == 0)
+		status = add_text(&settings->listen, "127.0.0.1:4480", true, "listen");
+	if (status == 0 && settings->data.count == 0)
+		status = add_text(&settings->data, "whilst-data", false, "data");
+	return status;
+}
+
+static void free_values(struct serve_values *values)
+{
+	for (unsigned i = 0; i < values->count; i++)
+		free(values->values[i]);
+	values->count = 0;
+}
+
+void serve_settings_done(struct serve_settings *settings)
+{
+	free_values(&settings->listen);
+	free_values(&settings->service);
+	free_values(&settings->data);
+	free_values(&settings->config);
+}

@@ -1,0 +1,35 @@
+/* src/cli/serve_settings.h -- what `whilst serve` is told: flags, $WHILST_*, a file; one table, one set of names.
+ *
+ * A flag beats the environment, which beats the file. A setting that may be given several times is taken
+ * wholly from the strongest source that has it; in the environment its values are separated by spaces.
+ */
+#ifndef WH_CLI_SERVE_SETTINGS_H
+#define WH_CLI_SERVE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "whilst/whilst.h"
+
+enum { SERVE_VALUES_MAX = 64 };
+
+struct serve_values {
+	unsigned count;
+	char *values[SERVE_VALUES_MAX]; /* owned */
+};
+
+struct serve_settings {
+	struct serve_values listen, service, data, config;
+	uint64_t max_payload_bytes, max_connections;
+	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
+	int engine, log_level;
+	bool queues_declared, help;
+};
+
+/* serve_settings_read() - 0, or 2 (usage) after one line on standard error that names the source and the value. The
+ * configuration file is read through loop. */
+int serve_settings_read(struct serve_settings *settings, wh_loop *loop, int argc, char **argv);
+void serve_settings_done(struct serve_settings *settings);
+void serve_settings_help(void);
+
+#endif

@@ -1,0 +1,182 @@
+/* src/front/api.h -- the HTTP interface's inside: the front itself, a request while its handler runs, and a call
+ * while it waits for the store.
+ *
+ * A handler reads what it needs from the request, whose memory is gone when it returns, starts one operation
+ * of the store and leaves a call behind: a few words for what is still to be done. A caller that waits
+ * costs that, the exchange, and a wait of the store; nothing turns or polls for it.
+ * Thread: the loop of the store and the server. Every path through a handler answers the exchange exactly once.
+ */
+#ifndef WH_FRONT_API_H
+#define WH_FRONT_API_H
+
+#include "base/text.h"
+#include "deliver/service.h"
+#include "front/front.h"
+#include "front/prefer.h"
+#include "front/problem.h"
+#include "front/target.h"
+#include "store/store.h"
+#include "whilst/http.h"
+
+struct push;
+
+enum {
+	API_CODES = 600,
+	API_CONFIG_BODY_MAX = 64 << 10, /* JSON of a configuration */
+	API_TEXT_BODY_MAX = 1 << 20,    /* error text, of which the store keeps JOB_ERROR_TEXT_MAX bytes */
+};
+#define API_BATCH_BODY_MAX (UINT64_C(64) << 20)
+
+struct api {
+	wh_loop *loop;
+	struct store *store;
+	wh_http_server *server;
+	wh_http_client *client;
+	struct push *push;
+	struct service_table services;
+	struct front_options options;
+	uint32_t wait_s_max;
+	bool draining, server_drained, push_drained;
+	struct call *parked; /* calls that wait for what may take long, newest first */
+	uint64_t parked_count, calls_count;
+	wh_future drained;         /* promise, while draining */
+	uint64_t codes[API_CODES]; /* answers by status */
+};
+
+/* A request while its handler runs; on the stack, borrows the exchange's memory. */
+struct request {
+	struct api *api;
+	wh_http_exchange *x;
+	const struct route *route;
+	struct target target;
+	struct wh_slice content_type, accept, lease, if_none_match;
+	struct prefer prefer;
+	bool prefer_seen;
+	int level;         /* enum store_level; STORE_DEFAULT: not said */
+	const char *wrong; /* a header field that is malformed or given twice: its name */
+	struct wh_slice wrong_value;
+	char name[TARGET_NAME_BYTES_MAX]; /* the queue or service of the path, decoded */
+	size_t name_len;
+	uint64_t job; /* of the path */
+};
+
+typedef void request_handler(struct request *request);
+
+/* What a path's variable part is. */
+enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE };
+
+struct route {
+	enum wh_http_method method;
+	const char *path; /* {} stands for one segment */
+	enum route_variable variable;
+	request_handler *handler;
+	uint64_t body_max; /* 0: the largest payload */
+};
+
+/* route_find() - NULL: no such path, or (methods not 0) other methods only, one bit 1 << enum wh_http_method each. */
+const struct route *route_find(const struct target *target, enum wh_http_method method,
+                               unsigned *ret_methods);
+
+enum call_kind { CALL_POLL, CALL_RESULT, CALL_SUBMIT, CALL_RECORDED, CALL_OTHER };
+
+/* What is left of a request while the store works on it. */
+struct call {
+	struct call *next, *previous; /* parked */
+	struct api *api;
+	wh_http_exchange *x;
+	wh_future waiting; /* parked: what to cancel */
+	uint64_t job;
+	struct store_position position; /* of the commit */
+	int level;                      /* as asked; of a submit: reached */
+	struct prefer prefer;
+	uint8_t kind;   /* enum call_kind */
+	uint8_t action; /* the handler's own */
+	bool is_parked, gone, read_async, retained;
+	int64_t until; /* wh_now() */
+	void *arg;     /* the handler's own, freed with the call by free() */
+	size_t name_len;
+	char name[]; /* the queue's */
+};
+
+/* ---- requests (request.c) ---------------------------------------------------------------- */
+
+/* request_read() - the exchange taken apart; false: refused and answered. */
+bool request_read(struct request *request, struct api *api, wh_http_exchange *x);
+
+/* request_level() - the commit level for a change; false: refused and answered. no_async: never asynchronous. */
+bool request_level(struct request *request, bool no_async, int *ret_level);
+int request_read_level(const struct request *request);
+
+enum option_kind { OPTION_NUMBER, OPTION_DURATION, OPTION_INSTANT, OPTION_FLAG, OPTION_TEXT };
+struct option {
+	const char *name;
+	enum option_kind kind;
+	int64_t min, max; /* NUMBER, DURATION (ns) */
+	bool given;
+	int64_t value; /* number, ns, 0 or 1; TEXT: bytes in .text */
+	char text[JOB_CONTENT_TYPE_MAX + 1];
+};
+
+/* request_options() - the query, which may hold these and nothing else; false: refused and answered. */
+bool request_options(struct request *request, struct option *options, size_t count);
+
+/* request_lease() - from Whilst-Lease; false: refused and answered. */
+bool request_lease(struct request *request, struct job_lease *ret);
+
+/* request_content_type() - of the body, octets unless it says; false: refused and answered. */
+bool request_content_type(struct request *request, struct store_slice *ret);
+bool request_is_type(struct wh_slice content_type, const char *type); /* parameters do not matter */
+bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
+struct wh_slice request_body(const struct request *request);
+
+static inline struct store_slice request_queue(const struct request *request)
+{
+	return (struct store_slice){request->name, request->name_len};
+}
+
+/* ---- answers (answer.c) ------------------------------------------------------------------ */
+
+void answer_bytes(struct api *api, wh_http_exchange *x, int status, const char *type, const void *body,
+                  size_t len);
+void answer_text(struct api *api, wh_http_exchange *x, int status, const char *type, struct wh__text *text);
+void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, const char *members,
+                    const char *detail, ...) __attribute__((format(printf, 5, 6)));
+/* answer_error() - a refusal or failure of the store. subject: "job 17", 'queue "mail"'; reason and state may be missing. */
+void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
+                  const char *subject);
+void answer_committed(wh_http_exchange *x, int level, struct store_position position); /* its header fields */
+void answer_preference(wh_http_exchange *x, const struct prefer *prefer, bool vary);
+void answer_view(struct wh__text *text, const struct store_view *view); /* a job as JSON */
+const char *answer_state(int state);
+const char *answer_level(int level);
+struct wh_slice answer_slice(struct store_slice slice);
+
+/* ---- calls (call.c) ---------------------------------------------------------------------- */
+
+/* call_new() - for the request's exchange; NULL: refused and answered. */
+struct call *call_new(struct request *request, enum call_kind kind);
+/* call_then() - have callback(…, call) consume future. */
+void call_then(struct call *call, wh_future future, wh_callback *callback);
+/* call_park() - the same for a wait that the client set a limit for, or that its leaving ends. */
+void call_park(struct call *call, wh_future future, wh_callback *callback);
+void call_unpark(struct call *call);
+void call_end(struct call *call);                    /* answered: free it */
+void call_watch(struct call *call, bool half_close); /* learn of the client's leaving */
+void call_finish(struct call *call,
+                 int state);                /* no wait (any more): answer by kind, reading the state anew */
+void call_wait_finished(struct call *call); /* wait for the job's end, until .until; then call_finish() */
+void call_accepted(struct call *call, int state); /* answer 202; the call is still to be ended */
+void call_set_wait(struct call *call, const struct request *request); /* prefer and until */
+
+void front_check_drained(struct api *api);
+
+/* ---- handlers ---------------------------------------------------------------------------- */
+
+request_handler api_submit, api_job_get, api_job_result, api_job_payload, api_job_cancel, api_job_kick,
+	api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
+	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
+	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete, api_log_get,
+	api_live, api_ready, api_index, api_metrics;
+wh_http_handler gateway_head, gateway_request;
+
+#endif

@@ -1,0 +1,194 @@
+/* src/front/api_reserve.c -- POST /v1/queues/{queue}/reserve: lease jobs, waiting for them or not.
+ *
+ * A reservation that waits ends when its client leaves; a lot that arrives in the same moment goes back
+ * to the queue, so that no job is swallowed.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "front/api.h"
+#include "front/batch.h"
+
+enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH };
+
+static size_t put_lease(char *to, struct job_lease lease)
+{
+	size_t len = wh__put_u64(to, lease.epoch);
+
+	to[len++] = '.';
+	return len + wh__put_u64(to + len, lease.claim);
+}
+
+static void release_bytes(void *arg)
+{
+	store_bytes_unref(arg);
+}
+
+static void set(wh_http_exchange *x, const char *name, const char *value, size_t len)
+{
+	wh_http_set_slice(x, (struct wh_slice){name, strlen(name)}, (struct wh_slice){value, len});
+}
+
+static void answer_payload(struct call *call, struct store_leased *leased)
+{
+	struct store_bytes *payload = leased->payload;
+	char text[64];
+
+	set(call->x, "Content-Type", answer_slice(payload->content_type).data, payload->content_type.len);
+	set(call->x, "Whilst-Job", text, wh__put_u64(text, leased->job));
+	set(call->x, "Whilst-Lease", text, put_lease(text, leased->lease));
+	set(call->x, "Whilst-Attempt", text, wh__put_u64(text, leased->attempt));
+	set(call->x, "Whilst-Time-To-Run", text, wh__put_duration(text, leased->time_to_run_ns));
+	leased->payload = NULL;
+	call->api->codes[200]++;
+	wh_http_respond_own(call->x, 200, payload->body.data, payload->body.len, release_bytes, payload);
+}
+
+static void answer_json(struct call *call, const struct store_lot *lot)
+{
+	char given[4096], lease[48], duration[WH__DURATION_TEXT_BYTES];
+	struct wh__text text;
+
+	wh__text_init(&text, given, sizeof(given));
+	wh__text_str(&text, "{\"jobs\":[");
+	for (size_t i = 0; i < lot->count; i++) {
+		const struct store_leased *leased = &lot->jobs[i];
+		wh__text_format(&text,
+		                "%s{\"id\":%llu,\"lease\":\"%.*s\",\"attempt\":%u,\"time_to_run\":\"%.*s\","
+		                "\"content_type\":",
+		                i ? "," : "", (unsigned long long)leased->job,
+		                (int)put_lease(lease, leased->lease), lease, leased->attempt,
+		                (int)wh__put_duration(duration, leased->time_to_run_ns), duration);
+		wh__text_json(&text, leased->payload->content_type.data, leased->payload->content_type.len);
+		wh__text_str(&text, ",\"payload\":\"");
+		wh__text_base64(&text, leased->payload->body.data, leased->payload->body.len);
+		wh__text_str(&text, "\"}");
+	}
+	wh__text_str(&text, "]}\n");
+	answer_text(call->api, call->x, 200, "application/json", &text);
+}
+
+static void answer_batch(struct call *call, const struct store_lot *lot)
+{
+	char given[4096];
+	struct wh__text text;
+
+	wh__text_init(&text, given, sizeof(given));
+	for (size_t i = 0; i < lot->count; i++) {
+		const struct store_leased *leased = &lot->jobs[i];
+		size_t len = leased->payload->body.len;
+		char *to = wh__text_room(&text, 28 + len);
+		if (!to)
+			break;
+		batch_put_u32(to, (uint32_t)(24 + len));
+		batch_put_u64(to + 4, leased->job);
+		batch_put_u64(to + 12, leased->lease.claim);
+		batch_put_u32(to + 20, leased->lease.epoch);
+		batch_put_u32(to + 24, leased->attempt);
+		if (len > 0)
+			memcpy(to + 28, leased->payload->body.data, len);
+		text.len += 28 + len;
+	}
+	answer_text(call->api, call->x, 200, BATCH_TYPE, &text);
+}
+
+static void no_job(struct call *call, int64_t error)
+{
+	char subject[TARGET_NAME_BYTES_MAX + 20];
+
+	answer_preference(call->x, &call->prefer, true);
+	if (error == -ECANCELED && call->api->draining) {
+		answer_problem(call->api, call->x, PROBLEM_DRAINING, NULL,
+		               "the server is stopping; ask again when it is back");
+	} else if (error == 0 || error == -ETIMEDOUT || error == -ECANCELED) {
+		answer_bytes(call->api, call->x, 204, NULL, NULL, 0);
+	} else {
+		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		answer_error(call->api, call->x, error, NULL, JOB_NONE, subject);
+	}
+	call_end(call);
+}
+
+/* -WH_EDAMAGED and the like: a payload that cannot be read is no payload. */
+static const struct store_leased *unreadable(const struct store_lot *lot)
+{
+	for (size_t i = 0; i < lot->count; i++) {
+		if (!lot->jobs[i].payload)
+			return &lot->jobs[i];
+	}
+	return NULL;
+}
+
+static void reserved(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_lot *lot = res.ptr;
+	const struct store_leased *bad;
+
+	call_unpark(call);
+	if (res.n <= 0 || !lot) {
+		no_job(call, res.n);
+		return;
+	}
+	if (call->gone || wh_http_is_closed(call->x)) {
+		store_lot_return(call->api->store, lot);
+		no_job(call, -ECANCELED);
+		return;
+	}
+	bad = unreadable(lot);
+	if (bad) {
+		char subject[40];
+		snprintf(subject, sizeof(subject), "payload of job %llu", (unsigned long long)bad->job);
+		answer_error(call->api, call->x, bad->error, NULL, JOB_NONE, subject);
+		store_lot_return(call->api->store, lot);
+		call_end(call);
+		return;
+	}
+	answer_committed(call->x, lot->level, lot->position);
+	answer_preference(call->x, &call->prefer, true);
+	if (call->action == ANSWER_PAYLOAD)
+		answer_payload(call, &lot->jobs[0]);
+	else if (call->action == ANSWER_JSON)
+		answer_json(call, lot);
+	else
+		answer_batch(call, lot);
+	store_lot_free(lot);
+	call_end(call);
+}
+
+void api_reserve(struct request *request)
+{
+	struct option options[] = {{"n", OPTION_NUMBER, 1, JOB_RESERVE_MAX, false, 1, ""}};
+	struct store_slice queue = request_queue(request);
+	struct store_reserve reserve = {.queues = &queue, .queues_count = 1};
+	bool batch = request->accept.data && request_is_type(request->accept, BATCH_TYPE);
+	struct call *call;
+
+	if (queue.len >= sizeof(SERVICE_QUEUE_PREFIX) - 1 &&
+	    memcmp(queue.data, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1) == 0) {
+		answer_problem(
+			request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+			"queue '%.*s': the gateway itself takes the jobs of queues that begin with call/",
+			(int)request->name_len, request->name);
+		return;
+	}
+	if (!request_level(request, false, &reserve.level) || !request_options(request, options, 1))
+		return;
+	call = call_new(request, CALL_OTHER);
+	if (!call)
+		return;
+	call_set_wait(call, request);
+	call->action = batch ? ANSWER_BATCH : options[0].given ? ANSWER_JSON : ANSWER_PAYLOAD;
+	reserve.jobs_max = (uint32_t)options[0].value;
+	reserve.wait = request->prefer.wait && request->prefer.wait_s > 0;
+	if (!reserve.wait) {
+		call_then(call, store_reserve(request->api->store, &reserve), reserved);
+		return;
+	}
+	/* a lease handed to a connection that is half closed would be lost with it */
+	call_watch(call, true);
+	call_park(call, store_reserve(request->api->store, &reserve), reserved);
+}

@@ -1,0 +1,240 @@
+/* src/front/api_submit.c -- POST /v1/queues/{queue}/jobs: one job, or a batch of them as one commit.
+ *
+ * The path of most requests: one pass over the header fields, no JSON library, one small allocation for what is
+ * left to do when the commit has reached its level.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "front/api.h"
+#include "front/batch.h"
+
+#define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
+
+enum { ANSWER_LINES, ANSWER_BATCH };
+
+static void subject(const struct call *call, char *to, size_t len)
+{
+	snprintf(to, len, "queue '%.*s'", (int)call->name_len, call->name);
+}
+
+static void refused(struct call *call, int64_t error, const char *reason)
+{
+	char text[TARGET_NAME_BYTES_MAX + 20], members[40];
+
+	subject(call, text, sizeof(text));
+	if (error == -JOB_EQUEUE_FULL && call->arg) {
+		snprintf(members, sizeof(members), ",\"limit\":%llu", *(unsigned long long *)call->arg);
+		answer_problem(call->api, call->x, PROBLEM_QUEUE_FULL, members, "%s: %s", text, reason);
+	} else {
+		answer_error(call->api, call->x, error, reason, JOB_NONE, text);
+	}
+	call_end(call);
+}
+
+/* The limit that was met is part of the answer, and only the queue knows it. */
+static void got_queue(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+
+	if (res.n >= 1) {
+		struct store_queues *queues = res.ptr;
+		call->arg = malloc(sizeof(unsigned long long));
+		if (call->arg)
+			*(unsigned long long *)call->arg = queues->queues[0].config.jobs_max;
+		store_queues_free(queues);
+	}
+	refused(call, -JOB_EQUEUE_FULL, job_strerror(JOB_EQUEUE_FULL));
+}
+
+static bool was_refused(struct call *call, wh_res res)
+{
+	struct store_commit *commit = res.ptr;
+	int64_t error = res.n < 0 ? res.n : commit->error;
+	const char *reason = res.n < 0 ? NULL : commit->reason;
+
+	if (error == 0)
+		return false;
+	if (res.n >= 0)
+		store_commit_free(commit);
+	if (error == -JOB_EQUEUE_FULL)
+		call_then(call,
+		          store_queue(call->api->store, (struct store_slice){call->name, call->name_len}),
+		          got_queue);
+	else
+		refused(call, error, reason);
+	return true;
+}
+
+static void submitted(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+	int state;
+
+	if (was_refused(call, res))
+		return;
+	call->job = commit->results[0].job;
+	call->level = commit->level;
+	call->position = commit->position;
+	state = commit->results[0].state;
+	store_commit_free(commit);
+	if (call->prefer.wait) {
+		call_wait_finished(call);
+		return;
+	}
+	call_accepted(call, state);
+	call_end(call);
+}
+
+static void answer_ids(struct call *call, const struct store_commit *commit)
+{
+	char given[4096];
+	struct wh__text text;
+	bool lines = call->action == ANSWER_LINES;
+
+	wh__text_init(&text, given, sizeof(given));
+	for (size_t i = 0; i < commit->count; i++) {
+		char *to = wh__text_room(&text, 32);
+		if (!to)
+			break;
+		if (lines) {
+			memcpy(to, "{\"id\":", 6);
+			text.len += 6 + wh__put_u64(to + 6, commit->results[i].job);
+			wh__text_put(&text, "}\n", 2);
+		} else {
+			batch_put_u32(to, 8);
+			batch_put_u64(to + 4, commit->results[i].job);
+			text.len += 12;
+		}
+	}
+	answer_committed(call->x, commit->level, commit->position);
+	answer_text(call->api, call->x, 202, lines ? BATCH_LINES : BATCH_TYPE, &text);
+}
+
+static void submitted_many(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+
+	if (was_refused(call, res))
+		return;
+	answer_ids(call, res.ptr);
+	store_commit_free(res.ptr);
+	call_end(call);
+}
+
+static void submit_many(struct request *request, struct store_submit *submit, int level, bool lines)
+{
+	struct wh_slice body = request_body(request);
+	struct batch batch;
+	struct call *call;
+	uint64_t item_max = request->api->options.payload_bytes_max;
+	int wrong = lines ? batch_read_lines(&batch, body.data, body.len, item_max)
+	                  : batch_read(&batch, body.data, body.len, item_max);
+
+	if (wrong != BATCH_GOOD) {
+		batch_refuse(request, &batch, wrong);
+	} else {
+		call = call_new(request, CALL_OTHER);
+		if (call) {
+			call->action = lines ? ANSWER_LINES : ANSWER_BATCH;
+			call_then(call,
+			          store_submit_many(request->api->store, submit, batch.items, batch.count,
+			                            level),
+			          submitted_many);
+		}
+	}
+	batch_done(&batch);
+}
+
+enum { PRIORITY, DELAY, RUN_AT, TIME_TO_RUN, ATTEMPTS, RETENTION, CONTENT_TYPE, OPTIONS };
+
+static bool read_options(struct request *request, struct store_submit *submit, struct option options[OPTIONS])
+{
+	static const struct option known[OPTIONS] = {
+		[PRIORITY] = {"priority", OPTION_NUMBER, 0, UINT32_MAX, false, 0, ""},
+		[DELAY] = {"delay", OPTION_DURATION, 0, 3650 * DAY_NS, false, 0, ""},
+		[RUN_AT] = {"run-at", OPTION_INSTANT, 0, 0, false, 0, ""},
+		[TIME_TO_RUN] = {"time-to-run", OPTION_DURATION, WH_NS_PER_MS, 30 * DAY_NS, false, 0, ""},
+		[ATTEMPTS] = {"attempts", OPTION_NUMBER, 1, JOB_ATTEMPTS_MAX, false, 0, ""},
+		[RETENTION] = {"retention", OPTION_DURATION, 0, 3650 * DAY_NS, false, 0, ""},
+		[CONTENT_TYPE] = {"content-type", OPTION_TEXT, 0, 0, false, 0, ""},
+	};
+
+	memcpy(options, known, sizeof(known));
+	if (!request_options(request, options, OPTIONS))
+		return false;
+	if (options[DELAY].given && options[RUN_AT].given) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
+		               "query: delay and run-at are two ways to say the same: give one of them");
+		return false;
+	}
+	if (options[PRIORITY].given)
+		submit->priority = (uint32_t)options[PRIORITY].value;
+	submit->delay_ns = options[DELAY].value;
+	submit->run_at = options[RUN_AT].given ? (options[RUN_AT].value > 0 ? options[RUN_AT].value : 1) : 0;
+	submit->time_to_run_ns = options[TIME_TO_RUN].value;
+	submit->attempts_max = (uint32_t)options[ATTEMPTS].value;
+	submit->retention_ns = options[RETENTION].value;
+	if (options[RETENTION].given && options[RETENTION].value == 0)
+		submit->retention_ns = -1;
+	if (options[CONTENT_TYPE].given)
+		submit->content_type =
+			(struct store_slice){options[CONTENT_TYPE].text, (size_t)options[CONTENT_TYPE].value};
+	return true;
+}
+
+static void submit_with_options(struct request *request, struct store_submit *submit, int level, bool batch,
+                                bool lines)
+{
+	struct option options[OPTIONS];
+	struct call *call;
+
+	if (request->target.query.len > 0 && !read_options(request, submit, options))
+		return;
+	if (batch || lines) {
+		submit_many(request, submit, level, lines);
+		return;
+	}
+	call = call_new(request, CALL_SUBMIT);
+	if (!call)
+		return;
+	call_set_wait(call, request);
+	call_then(call, store_submit(request->api->store, submit, level), submitted);
+}
+
+static bool gateway_name(struct request *request)
+{
+	if (request->name_len < sizeof(SERVICE_QUEUE_PREFIX) - 1 ||
+	    memcmp(request->name, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1) != 0)
+		return false;
+	answer_problem(
+		request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		"queue '%.*s': names that begin with call/ belong to the gateway; use /call/{service}/...",
+		(int)request->name_len, request->name);
+	return true;
+}
+
+void api_submit(struct request *request)
+{
+	struct wh_slice body = request_body(request);
+	bool batch = request_is_type(request->content_type, BATCH_TYPE);
+	bool lines = !batch && request_is_type(request->content_type, BATCH_LINES);
+	struct store_submit submit = {
+		.queue = request_queue(request),
+		.payload = {body.data, body.len},
+		.priority = JOB_PRIORITY_DEFAULT,
+	};
+	int level;
+
+	if (gateway_name(request) || !request_level(request, false, &level))
+		return;
+	if (batch)
+		submit.content_type = STORE_SLICE("application/octet-stream");
+	else if (lines)
+		submit.content_type = STORE_SLICE("application/json");
+	else if (!request_content_type(request, &submit.content_type))
+		return;
+	submit_with_options(request, &submit, level, batch, lines);
+}

@@ -1,0 +1,325 @@
+/* src/front/call.c -- a request while the store works on it or its caller waits; how waits end. See api.h.
+ *
+ * The state is read when the wait is over, whatever ended it: the job, the time, a stop of the server. So an
+ * event cannot be missed, and a late answer is a true one. A client that leaves cancels its wait.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "deliver/push.h"
+#include "front/api.h"
+
+struct call *call_new(struct request *request, enum call_kind kind)
+{
+	struct call *call = malloc(sizeof(*call) + request->name_len);
+
+	if (!call) {
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+		return NULL;
+	}
+	memset(call, 0, sizeof(*call));
+	call->api = request->api;
+	call->x = request->x;
+	call->job = request->job;
+	call->kind = (uint8_t)kind;
+	call->read_async = request->level == STORE_ASYNC;
+	call->name_len = request->name_len;
+	memcpy(call->name, request->name, request->name_len);
+	call->api->calls_count++;
+	return call;
+}
+
+void call_end(struct call *call)
+{
+	struct api *api = call->api;
+
+	call_unpark(call);
+	free(call->arg);
+	free(call);
+	api->calls_count--;
+	front_check_drained(api);
+}
+
+void call_then(struct call *call, wh_future future, wh_callback *callback)
+{
+	int error = wh_then(future, callback, call);
+
+	if (error == 0)
+		return;
+	answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	call_end(call);
+}
+
+static void client_left(void *arg)
+{
+	struct call *call = arg;
+
+	call->gone = true;
+	if (call->is_parked)
+		wh_cancel(call->waiting);
+}
+
+void call_watch(struct call *call, bool half_close)
+{
+	if (half_close)
+		wh_http_on_half_close(call->x, client_left, call);
+	else
+		wh_http_on_close(call->x, client_left, call);
+}
+
+void call_unpark(struct call *call)
+{
+	if (!call->is_parked)
+		return;
+	call->is_parked = false;
+	if (call->next)
+		call->next->previous = call->previous;
+	if (call->previous)
+		call->previous->next = call->next;
+	else
+		call->api->parked = call->next;
+	call->api->parked_count--;
+}
+
+void call_park(struct call *call, wh_future future, wh_callback *callback)
+{
+	struct api *api = call->api;
+
+	call->waiting = wh_deadline(future, call->until);
+	call->is_parked = true;
+	call->previous = NULL;
+	call->next = api->parked;
+	if (call->next)
+		call->next->previous = call;
+	api->parked = call;
+	api->parked_count++;
+	if (call->gone || api->draining)
+		wh_cancel(call->waiting);
+	call_then(call, call->waiting, callback);
+}
+
+void call_set_wait(struct call *call, const struct request *request)
+{
+	call->prefer = request->prefer;
+	call->until = wh_http_received_at(call->x) + (int64_t)call->prefer.wait_s * WH_NS_PER_S;
+}
+
+static int read_level(const struct call *call)
+{
+	return call->read_async ? STORE_ASYNC : STORE_DEFAULT;
+}
+
+static void error(struct call *call, int64_t code)
+{
+	char subject[40];
+
+	snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
+	answer_error(call->api, call->x, code, NULL, JOB_NONE, subject);
+	call_end(call);
+}
+
+static bool tag_matches(struct wh_slice list, const char *tag, size_t tag_len)
+{
+	const char *at = list.data, *end = list.data + list.len;
+
+	if (list.len == 1 && *at == '*')
+		return true;
+	/* weak comparison: what stands before the quotes does not matter */
+	return memmem(at, (size_t)(end - at), tag, tag_len) != NULL;
+}
+
+static void answer_poll(struct call *call, const struct store_view *view)
+{
+	char given[1024], tag[40];
+	struct wh_slice match = wh_http_header(call->x, "If-None-Match");
+	struct wh__text text;
+	int n = snprintf(tag, sizeof(tag), "\"%llx\"", (unsigned long long)view->version);
+
+	wh_http_set(call->x, "ETag", tag);
+	answer_preference(call->x, &call->prefer, true);
+	if (call->retained && match.data && tag_matches(match, tag, (size_t)n)) {
+		answer_bytes(call->api, call->x, 304, NULL, "", 0);
+		return;
+	}
+	wh__text_init(&text, given, sizeof(given));
+	answer_view(&text, view);
+	wh__text_put(&text, "\n", 1);
+	answer_text(call->api, call->x, 200, "application/json", &text);
+}
+
+void call_accepted(struct call *call, int state)
+{
+	char body[512 + TARGET_NAME_BYTES_MAX * 2], location[48];
+	struct wh__text text;
+
+	wh__text_init(&text, body, sizeof(body));
+	wh__text_put(&text, "{\"id\":", 6);
+	wh__text_u64(&text, call->job);
+	wh__text_put(&text, ",\"queue\":", 9);
+	wh__text_json(&text, call->name, call->name_len);
+	wh__text_str(&text, ",\"state\":\"");
+	wh__text_str(&text, answer_state(state));
+	wh__text_str(&text, "\",\"level\":\"");
+	wh__text_str(&text, answer_level(call->level));
+	wh__text_str(&text, "\",\"position\":\"");
+	wh__text_u64(&text, call->position.epoch);
+	wh__text_put(&text, "/", 1);
+	wh__text_u64(&text, call->position.lsn);
+	wh__text_put(&text, "\"}\n", 3);
+	memcpy(location, "/v1/jobs/", 9);
+	wh_http_set_slice(call->x, (struct wh_slice){"Location", 8},
+	                  (struct wh_slice){location, 9 + wh__put_u64(location + 9, call->job)});
+	wh_http_set(call->x, "Retry-After", "1");
+	answer_committed(call->x, call->level, call->position);
+	answer_preference(call->x, &call->prefer, true);
+	answer_text(call->api, call->x, 202, "application/json", &text);
+}
+
+static bool last_error_is_timeout(const struct store_view *view)
+{
+	const struct store_slice *text;
+
+	if (view->errors_count == 0)
+		return false;
+	text = &view->errors[view->errors_count - 1].text;
+	return text->len >= sizeof(PUSH_TIMED_OUT) - 1 &&
+	       memcmp(text->data, PUSH_TIMED_OUT, sizeof(PUSH_TIMED_OUT) - 1) == 0;
+}
+
+static void answer_failed(struct call *call, const struct store_view *view)
+{
+	struct wh__text members;
+	struct store_slice last = {"", 0};
+	bool late = call->kind == CALL_RECORDED && last_error_is_timeout(view);
+
+	if (view->errors_count > 0)
+		last = view->errors[view->errors_count - 1].text;
+	wh__text_init(&members, NULL, 0);
+	wh__text_str(&members, ",\"job\":");
+	answer_view(&members, view);
+	wh__text_put(&members, "", 1);
+	answer_preference(call->x, &call->prefer, true);
+	answer_problem(call->api, call->x, late ? PROBLEM_JOB_TIMED_OUT : PROBLEM_JOB_FAILED,
+	               members.failed ? NULL : members.data, "job %llu failed after %u attempts; last: %.*s",
+	               (unsigned long long)call->job, view->attempts, (int)(last.len < 300 ? last.len : 300),
+	               (const char *)last.data);
+	wh__text_done(&members);
+}
+
+static void got_view(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_view *view = res.ptr;
+
+	if (res.n < 0) {
+		error(call, res.n);
+		return;
+	}
+	if (call->kind == CALL_POLL) {
+		answer_poll(call, view);
+	} else if (view->state == JOB_DONE && call->kind != CALL_OTHER) {
+		store_view_free(view);
+		call_finish(call, JOB_DONE);
+		return;
+	} else if (view->state == JOB_FAILED) {
+		answer_failed(call, view);
+	} else if (view->state == JOB_CANCELLED) {
+		answer_problem(call->api, call->x, PROBLEM_JOB_CANCELLED, ",\"state\":\"cancelled\"",
+		               "job %llu was cancelled: it has no result", (unsigned long long)call->job);
+	} else if (call->kind == CALL_RESULT) {
+		char members[40];
+		snprintf(members, sizeof(members), ",\"state\":\"%s\"", answer_state(view->state));
+		answer_preference(call->x, &call->prefer, true);
+		answer_problem(call->api, call->x, PROBLEM_NOT_READY, members,
+		               "job %llu is %s: ask again, or with Prefer: wait=N",
+		               (unsigned long long)call->job, answer_state(view->state));
+	} else {
+		call_accepted(call, view->state);
+	}
+	store_view_free(view);
+	call_end(call);
+}
+
+static void release_bytes(void *arg)
+{
+	store_bytes_unref(arg);
+}
+
+/* The headers of a stored answer: lines "Name: value\r\n", written by us. */
+static void add_headers(wh_http_exchange *x, struct store_slice headers)
+{
+	const char *at = headers.data, *end = at + headers.len;
+
+	while (at < end) {
+		const char *line_end = memmem(at, (size_t)(end - at), "\r\n", 2);
+		const char *colon = line_end ? memchr(at, ':', (size_t)(line_end - at)) : NULL;
+		if (!colon || colon + 2 > line_end)
+			return;
+		wh_http_add_slice(x, (struct wh_slice){at, (size_t)(colon - at)},
+		                  (struct wh_slice){colon + 2, (size_t)(line_end - colon - 2)});
+		at = line_end + 2;
+	}
+}
+
+static void got_result(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_bytes *bytes = res.ptr;
+	char job[24];
+	int status;
+
+	if (res.n == -JOB_ENO_RESULT || res.n == -JOB_ENOT_READY) {
+		/* look why: failed, cancelled, or run again by a kick meanwhile */
+		call_then(call, store_get(call->api->store, call->job, read_level(call)), got_view);
+		return;
+	}
+	if (res.n < 0) {
+		error(call, res.n);
+		return;
+	}
+	status = bytes->status >= 200 && bytes->status <= 599 ? (int)bytes->status : 200;
+	add_headers(call->x, bytes->headers);
+	if (bytes->content_type.len > 0)
+		wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12},
+		                  answer_slice(bytes->content_type));
+	job[wh__put_u64(job, call->job)] = 0;
+	wh_http_set(call->x, "Whilst-Job", job);
+	answer_preference(call->x, &call->prefer, call->kind == CALL_RESULT);
+	if (call->kind != CALL_RESULT)
+		wh_http_add(call->x, "Vary", "Prefer");
+	call->api->codes[status]++;
+	wh_http_respond_own(call->x, status, bytes->body.data, bytes->body.len, release_bytes, bytes);
+	call_end(call);
+}
+
+void call_finish(struct call *call, int state)
+{
+	if (call->kind != CALL_POLL &&
+	    (state == JOB_DONE || (call->kind == CALL_RESULT && state == JOB_NONE)))
+		call_then(call, store_result(call->api->store, call->job, read_level(call)), got_result);
+	else
+		call_then(call, store_get(call->api->store, call->job, read_level(call)), got_view);
+}
+
+static void wait_over(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+
+	call_unpark(call);
+	/* the time ran out, the client left or the server stops: the present state is the answer */
+	if (res.n == -ETIMEDOUT || res.n == -ECANCELED)
+		call_finish(call, JOB_READY);
+	else if (res.n < 0)
+		error(call, res.n);
+	else
+		call_finish(call, (int)res.n);
+}
+
+void call_wait_finished(struct call *call)
+{
+	call_watch(call, false);
+	call_park(call, store_wait(call->api->store, call->job, STORE_WAIT_FINISHED, 0, read_level(call)),
+	          wait_over);
+}

@@ -1,0 +1,48 @@
+/* src/front/front.h -- the HTTP front of the server: what serve opens, drains and closes.
+ *
+ * Thread: the loop of the store.
+ */
+#ifndef WH_FRONT_FRONT_H
+#define WH_FRONT_FRONT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "whilst/http.h"
+#include "whilst/whilst.h"
+
+struct store;
+struct api;
+
+typedef void front_event_function(int level, const char *event, const char *members, void *arg);
+
+struct front_options {
+	uint64_t payload_bytes_max;
+	int64_t wait_ns_max;
+	int64_t request_timeout_ns, idle_timeout_ns;
+	uint32_t connections_max;
+	front_event_function *event; /* something worth a line of the log; members in logfmt */
+	void *event_arg;
+};
+
+/* front_open() - a front without listeners. store is borrowed until front_close(). Result 0 or -errno. Synchronous:
+ * awaits the services that the store knows, so outside callbacks. */
+int front_open(wh_loop *loop, struct store *store, const struct front_options *options, struct api **ret);
+
+/* front_service() - declare a service from --service NAME=URL, unless the store has one of that name that differs only in
+ * what the flag cannot say. Synchronous. 0, or -errno with a sentence in detail. */
+int front_service(struct api *api, const char *name, const char *url, char *detail, size_t detail_len);
+
+/* front_listen() - takes fd. */
+int front_listen(struct api *api, int fd);
+
+/* front_drain() - stop accepting, give waiting callers their current state, let calls of the gateway end until the
+ * instant until (wh_now()). n = 0 once nothing is under way. */
+wh_future front_drain(struct api *api, int64_t until);
+
+/* front_close() - end everything at once. The loop must still turn until nothing is pending (wh_loop_close() does); then
+ * front_free(). */
+void front_close(struct api *api);
+void front_free(struct api *api);
+
+#endif

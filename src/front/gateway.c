@@ -1,0 +1,293 @@
+/* src/front/gateway.c -- /call/{service}/...: which mood a call is in, and recorded calls.
+ *
+ * Without a preference a call passes through (relay.c). With one, or for a service that records, it is received
+ * whole and committed as a job of the queue call/{service} before anything is promised; deliver/push.c does the rest.
+ */
+#include "front/gateway.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "deliver/message.h"
+#include "deliver/push.h"
+
+/* ---- what goes on to the backend --------------------------------------------------------- */
+
+static void put_peer(wh_http_exchange *x, char to[64])
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+	const void *ip = NULL;
+
+	snprintf(to, 64, "unix");
+	if (wh_http_peer(x, &address, &len) != 0)
+		snprintf(to, 64, "unknown");
+	else if (address.ss_family == AF_INET)
+		ip = &((const struct sockaddr_in *)&address)->sin_addr;
+	else if (address.ss_family == AF_INET6)
+		ip = &((const struct sockaddr_in6 *)&address)->sin6_addr;
+	if (ip && !inet_ntop(address.ss_family, ip, to, 64))
+		snprintf(to, 64, "unknown");
+}
+
+static bool is_preference(struct wh_slice name)
+{
+	return wh_slice_equal_caseless(name, "Prefer") || wh_slice_equal_caseless(name, "Whilst-Commit");
+}
+
+static void add(struct gateway_fields *to, const char *name, struct wh_slice value)
+{
+	if (to->count < GATEWAY_FIELDS_MAX)
+		to->fields[to->count++] = (struct wh_http_field){{name, strlen(name)}, value};
+}
+
+/* A list field of ours: what came before, and our part. Its place in .text is told by offset, as that may move. */
+static struct wh_slice joined(struct gateway_fields *to, wh_http_exchange *x, const char *name,
+                              const char *ours)
+{
+	size_t at = to->text.len, count = wh_http_field_count(x);
+
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+		if (!wh_slice_equal_caseless(field.name, name) || field.value.len == 0)
+			continue;
+		wh__text_put(&to->text, field.value.data, field.value.len);
+		wh__text_put(&to->text, ", ", 2);
+	}
+	wh__text_str(&to->text, ours);
+	return (struct wh_slice){(const char *)at, to->text.len - at};
+}
+
+static bool is_replaced(struct wh_slice name)
+{
+	return wh_slice_equal_caseless(name, "Host") || wh_slice_equal_caseless(name, "Via") ||
+	       wh_slice_equal_caseless(name, "X-Forwarded-For") ||
+	       wh_slice_equal_caseless(name, "X-Forwarded-Host") ||
+	       wh_slice_equal_caseless(name, "X-Forwarded-Proto") || is_preference(name);
+}
+
+bool gateway_fields(struct gateway_fields *to, wh_http_exchange *x)
+{
+	size_t count = wh_http_field_count(x), connections_count = 0, first;
+	struct wh_slice connections[8], host = wh_http_host(x);
+
+	wh__text_init(&to->text, NULL, 0);
+	to->count = 0;
+	for (size_t i = 0; i < count && connections_count < 8; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+		if (wh_slice_equal_caseless(field.name, "Connection"))
+			connections[connections_count++] = field.value;
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+		if (to->count < GATEWAY_FIELDS_MAX - 4 && !is_replaced(field.name) &&
+		    message_is_end_to_end(field.name, connections, connections_count))
+			to->fields[to->count++] = field;
+	}
+	put_peer(x, to->peer);
+	first = to->count;
+	add(to, "Via", joined(to, x, "Via", MESSAGE_VIA));
+	add(to, "X-Forwarded-For", joined(to, x, "X-Forwarded-For", to->peer));
+	if (to->text.failed)
+		return false;
+	for (size_t i = first; i < to->count; i++)
+		to->fields[i].value.data = to->text.data + (uintptr_t)to->fields[i].value.data;
+	if (host.len > 0)
+		add(to, "X-Forwarded-Host", host);
+	add(to, "X-Forwarded-Proto", (struct wh_slice){"http", 4});
+	return true;
+}
+
+void gateway_fields_done(struct gateway_fields *fields)
+{
+	wh__text_done(&fields->text);
+}
+
+void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct service *service)
+{
+	struct wh_slice path = wh_http_path(x), query = wh_http_query(x);
+	const char *name = path.data + sizeof("/call/") - 1;
+	const char *rest = memchr(name, '/', path.len - (size_t)(name - path.data));
+
+	wh__text_str(text, service->base);
+	if (rest)
+		wh__text_put(text, rest, path.len - (size_t)(rest - path.data));
+	else if (!service->base[0])
+		wh__text_put(text, "/", 1);
+	if (query.data) {
+		wh__text_put(text, "?", 1);
+		wh__text_put(text, query.data, query.len);
+	}
+}
+
+struct service *gateway_service(struct api *api, wh_http_exchange *x)
+{
+	struct target target;
+	char name[TARGET_NAME_BYTES_MAX];
+	size_t len;
+
+	if (!target_split(&target, wh_http_path(x), (struct wh_slice){NULL, 0}) ||
+	    target_name(target.segments[1], name, &len) != NULL)
+		return NULL;
+	return service_find(&api->services, name, len);
+}
+
+/* ---- moods ------------------------------------------------------------------------------- */
+
+static struct prefer read_prefer(const struct api *api, wh_http_exchange *x)
+{
+	struct prefer prefer = {0};
+	size_t count = wh_http_field_count(x);
+
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+		if (wh_slice_equal_caseless(field.name, "Prefer"))
+			prefer_add(&prefer, field.value.data, field.value.len);
+	}
+	prefer_clamp(&prefer, api->wait_s_max);
+	return prefer;
+}
+
+static void no_service(struct api *api, wh_http_exchange *x)
+{
+	struct wh_slice path = wh_http_path(x);
+
+	answer_problem(api, x, PROBLEM_UNKNOWN_SERVICE, NULL,
+	               "%.*s: there is no such service; GET /v1/services lists them, PUT /v1/services/{name} "
+	               "makes one",
+	               (int)(path.len < 200 ? path.len : 200), path.data);
+}
+
+static bool is_recorded(const struct service *service, const struct prefer *prefer)
+{
+	return service->record || prefer->respond_async || prefer->wait;
+}
+
+void gateway_head(wh_http_exchange *x, void *arg)
+{
+	struct api *api = arg;
+	struct service *service = gateway_service(api, x);
+	struct prefer prefer = read_prefer(api, x);
+
+	if (!service)
+		no_service(api, x);
+	else if (is_recorded(service, &prefer))
+		wh_http_collect(x, api->options.payload_bytes_max);
+	else
+		wh_http_stream(x, UINT64_MAX);
+}
+
+static void put_message(struct wh__text *text, wh_http_exchange *x, const struct service *service,
+                        const struct gateway_fields *fields)
+{
+	struct wh_slice method = wh_http_method_token(x), body = wh_http_body(x);
+	struct wh_slice host = wh_http_host(x);
+
+	wh__text_put(text, method.data, method.len);
+	wh__text_put(text, " ", 1);
+	gateway_target(text, x, service);
+	wh__text_str(text, " HTTP/1.1\r\n");
+	message_field(text, (struct wh_slice){"Host", 4}, host.data ? host : (struct wh_slice){"", 0});
+	for (size_t i = 0; i < fields->count; i++)
+		message_field(text, fields->fields[i].name, fields->fields[i].value);
+	if (body.len > 0)
+		wh__text_format(text, "Content-Length: %zu\r\n", body.len);
+	wh__text_put(text, "\r\n", 2);
+	wh__text_put(text, body.data, body.len);
+}
+
+static void recorded(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+	char subject[TARGET_NAME_BYTES_MAX + 20];
+	int64_t error = res.n < 0 ? res.n : commit->error;
+	int state;
+
+	if (error != 0) {
+		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
+		if (res.n >= 0)
+			store_commit_free(commit);
+		call_end(call);
+		return;
+	}
+	call->job = commit->results[0].job;
+	call->level = commit->level;
+	call->position = commit->position;
+	state = commit->results[0].state;
+	store_commit_free(commit);
+	if (call->prefer.respond_async && !call->prefer.wait) {
+		call_accepted(call, state);
+		call_end(call);
+	} else {
+		call_wait_finished(call);
+	}
+}
+
+static void record(struct request *request, const struct service *service, int level)
+{
+	struct api *api = request->api;
+	struct gateway_fields fields;
+	struct wh__text message;
+	struct call *call;
+	struct store_submit submit = {
+		.content_type = STORE_SLICE("application/http"),
+		.priority = JOB_PRIORITY_DEFAULT,
+		.attempts_max = service->attempts,
+		.time_to_run_ns = service->timeout_ns + PUSH_LEASE_MARGIN_NS,
+	};
+
+	wh__text_init(&message, NULL, 0);
+	if (gateway_fields(&fields, request->x))
+		put_message(&message, request->x, service, &fields);
+	else
+		message.failed = true;
+	request->name_len = sizeof(SERVICE_QUEUE_PREFIX) - 1 + strlen(service->name);
+	memcpy(request->name, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1);
+	memcpy(request->name + sizeof(SERVICE_QUEUE_PREFIX) - 1, service->name, strlen(service->name));
+	submit.queue = request_queue(request);
+	submit.payload = (struct store_slice){message.data, message.len};
+	call = call_new(request, CALL_RECORDED);
+	if (call) {
+		call_set_wait(call, request);
+		if (!call->prefer.wait)
+			call->until =
+				wh_http_received_at(request->x) + (int64_t)api->wait_s_max * WH_NS_PER_S;
+		call->read_async = false;
+		call_then(call,
+		          message.failed ? wh_failed(api->loop, -ENOMEM)
+		                         : store_submit(api->store, &submit, level),
+		          recorded);
+	}
+	wh__text_done(&message);
+	gateway_fields_done(&fields);
+}
+
+static const struct route recorded_route = {.path = "call"};
+
+void gateway_request(wh_http_exchange *x, void *arg)
+{
+	struct api *api = arg;
+	struct service *service = gateway_service(api, x);
+	struct prefer prefer = read_prefer(api, x);
+	struct request request;
+	int level;
+
+	/* the service may have gone while the body came */
+	if (!service) {
+		no_service(api, x);
+		return;
+	}
+	if (!is_recorded(service, &prefer)) {
+		relay_start(api, x, service);
+		return;
+	}
+	wh_http_set_arg(x, (void *)(uintptr_t)&recorded_route);
+	if (request_read(&request, api, x) && request_level(&request, false, &level))
+		record(&request, service, level);
+}

@@ -1,0 +1,30 @@
+/* src/front/gateway.h -- what both moods of the gateway share. Thread: loop. */
+#ifndef WH_FRONT_GATEWAY_H
+#define WH_FRONT_GATEWAY_H
+
+#include "front/api.h"
+
+/* The fields of a request as they go on: end to end, with Via and X-Forwarded-*. Names and values are copied. */
+struct gateway_fields {
+	struct wh__text text; /* holds what is made here */
+	size_t count;
+	struct wh_http_field fields[104];
+	char peer[64];
+};
+
+enum { GATEWAY_FIELDS_MAX = 104 };
+
+/* gateway_fields() - false: no memory. The fields borrow the exchange's memory and *to. */
+bool gateway_fields(struct gateway_fields *to, wh_http_exchange *x);
+void gateway_fields_done(struct gateway_fields *fields);
+
+/* gateway_target() - what the backend is asked for: the base of its URL, the path below the service, the query. */
+void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct service *service);
+
+/* gateway_service() - whom the call is for; NULL: nobody. */
+struct service *gateway_service(struct api *api, wh_http_exchange *x);
+
+/* relay_start() - pass the call through (relay.c). In on_request() of a streamed exchange. */
+void relay_start(struct api *api, wh_http_exchange *x, struct service *service);
+
+#endif

@@ -1,0 +1,178 @@
+/* src/front/metrics.c -- GET /metrics: Prometheus text 0.0.4.
+ *
+ * Series are bounded: queues beyond METRICS_QUEUES_MAX are summed up as queue="(other)", a name that no queue can have.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "front/api.h"
+
+enum { METRICS_QUEUES_MAX = 1000 };
+
+static void family(struct wh__text *text, const char *name, const char *type, const char *help)
+{
+	wh__text_format(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void one(struct wh__text *text, const char *name, const char *type, const char *help, uint64_t value)
+{
+	family(text, name, type, help);
+	wh__text_format(text, "%s %llu\n", name, (unsigned long long)value);
+}
+
+static void label(struct wh__text *text, const char *value, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (value[i] == '\\' || value[i] == '"')
+			wh__text_put(text, "\\", 1);
+		if (value[i] == '\n')
+			wh__text_put(text, "\\n", 2);
+		else
+			wh__text_put(text, value + i, 1);
+	}
+}
+
+static const int states[] = {JOB_DELAYED, JOB_READY,     JOB_RUNNING, JOB_DONE,
+                             JOB_FAILED,  JOB_CANCELLED, JOB_BURIED};
+enum { STATES = sizeof(states) / sizeof(states[0]) };
+
+static void put_states(struct wh__text *text, const char *name, size_t len, const uint64_t jobs[JOB_STATES])
+{
+	for (size_t i = 0; i < STATES; i++) {
+		wh__text_str(text, "whilst_jobs{queue=\"");
+		label(text, name, len);
+		wh__text_format(text, "\",state=\"%s\"} %llu\n", answer_state(states[i]),
+		                (unsigned long long)jobs[states[i]]);
+	}
+}
+
+static void put_queues(struct wh__text *text, const struct store_queues *queues)
+{
+	struct store_queue_view other = {.name = STORE_SLICE("(other)")};
+	size_t shown = queues->count < METRICS_QUEUES_MAX ? queues->count : METRICS_QUEUES_MAX;
+
+	for (size_t i = shown; i < queues->count; i++) {
+		other.submitted += queues->queues[i].submitted;
+		for (size_t j = 0; j < JOB_STATES; j++)
+			other.jobs[j] += queues->queues[i].jobs[j];
+	}
+	family(text, "whilst_jobs_submitted_total", "counter", "Jobs accepted since the queue was made.");
+	for (size_t i = 0; i < shown + (shown < queues->count); i++) {
+		const struct store_queue_view *queue = i < shown ? &queues->queues[i] : &other;
+		wh__text_str(text, "whilst_jobs_submitted_total{queue=\"");
+		label(text, queue->name.data, queue->name.len);
+		wh__text_format(text, "\"} %llu\n", (unsigned long long)queue->submitted);
+	}
+	family(text, "whilst_jobs", "gauge", "Jobs by state.");
+	for (size_t i = 0; i < shown + (shown < queues->count); i++) {
+		const struct store_queue_view *queue = i < shown ? &queues->queues[i] : &other;
+		put_states(text, queue->name.data, queue->name.len, queue->jobs);
+	}
+}
+
+static void put_http(struct wh__text *text, const struct api *api)
+{
+	struct wh_http_server_stats stats;
+
+	wh_http_server_stats(api->server, &stats);
+	family(text, "whilst_http_requests_total", "counter", "Requests answered, by status.");
+	for (int code = 100; code < API_CODES; code++) {
+		if (api->codes[code] > 0)
+			wh__text_format(text, "whilst_http_requests_total{code=\"%d\"} %llu\n", code,
+			                (unsigned long long)api->codes[code]);
+	}
+	one(text, "whilst_http_connections", "gauge", "Connections open now.", stats.connections);
+	one(text, "whilst_http_connections_accepted_total", "counter", "Connections accepted.",
+	    stats.connections_accepted);
+	one(text, "whilst_http_received_bytes_total", "counter", "Bytes received.", stats.bytes_received);
+	one(text, "whilst_http_sent_bytes_total", "counter", "Bytes sent.", stats.bytes_sent);
+	one(text, "whilst_http_parked", "gauge", "Callers that wait for a job, a lease or a position now.",
+	    api->parked_count);
+}
+
+static void put_log(struct wh__text *text, const struct store_stats *stats)
+{
+	uint64_t sum = 0;
+
+	family(text, "whilst_commits_total", "counter", "Commits answered, by level.");
+	wh__text_format(
+		text,
+		"whilst_commits_total{level=\"async\"} %llu\nwhilst_commits_total{level=\"local\"} %llu\n",
+		(unsigned long long)stats->commits_async, (unsigned long long)stats->commits_local);
+	one(text, "whilst_log_groups_total", "counter", "Groups of commits written to the log.",
+	    stats->groups);
+	one(text, "whilst_log_flushes_total", "counter", "Flushes (fdatasync) of the log.", stats->flushes);
+	family(text, "whilst_log_flush_seconds", "histogram", "How long a flush of the log took.");
+	for (size_t i = 0; i < STORE_FLUSH_BUCKETS; i++) {
+		sum += stats->flush_buckets[i];
+		if (i + 1 < STORE_FLUSH_BUCKETS)
+			wh__text_format(text, "whilst_log_flush_seconds_bucket{le=\"%.9g\"} %llu\n",
+			                (double)(UINT64_C(1) << (i + 14)) / 1e9, (unsigned long long)sum);
+	}
+	wh__text_format(
+		text,
+		"whilst_log_flush_seconds_bucket{le=\"+Inf\"} %llu\nwhilst_log_flush_seconds_sum %.9f\n"
+		"whilst_log_flush_seconds_count %llu\n",
+		(unsigned long long)sum, (double)stats->flush_ns / 1e9, (unsigned long long)sum);
+	one(text, "whilst_log_written_bytes_total", "counter", "Bytes written to the log.",
+	    stats->log_written_bytes);
+	one(text, "whilst_log_unsynced_bytes", "gauge", "Bytes appended and not flushed yet.",
+	    stats->log_unflushed_bytes);
+	one(text, "whilst_log_disk_bytes", "gauge", "Bytes of the log on disk.", stats->log_bytes);
+	one(text, "whilst_disk_full", "gauge", "1: there is no room for new jobs.", stats->disk_full);
+}
+
+static void put_store(struct wh__text *text, const struct store_stats *stats)
+{
+	one(text, "whilst_jobs_reserved_total", "counter", "Leases given.", stats->reserved);
+	one(text, "whilst_jobs_completed_total", "counter", "Jobs done.", stats->completed);
+	one(text, "whilst_jobs_failed_total", "counter", "Jobs that failed for good.", stats->failed);
+	one(text, "whilst_jobs_cancelled_total", "counter", "Jobs cancelled.", stats->cancelled);
+	one(text, "whilst_attempts_failed_total", "counter", "Attempts that failed.", stats->failed_attempts);
+	one(text, "whilst_lease_timeouts_total", "counter", "Leases that passed.", stats->timeouts);
+	one(text, "whilst_jobs_expired_total", "counter",
+	    "Finished jobs forgotten at the end of their retention.", stats->expired);
+	one(text, "whilst_commits_refused_total", "counter", "Changes refused.", stats->refused);
+	one(text, "whilst_job_memory_bytes", "gauge", "Memory of the job machine.", stats->job_memory_bytes);
+}
+
+static void got_queues(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_queues *queues = res.ptr;
+	struct store_stats stats;
+	struct wh_stats turns;
+	struct wh__text text;
+
+	if (res.n < 0) {
+		answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "metrics");
+		call_end(call);
+		return;
+	}
+	store_stats(call->api->store, &stats);
+	wh_stats(loop, &turns);
+	wh__text_init(&text, NULL, 0);
+	family(&text, "whilst_build_info", "gauge", "What this is.");
+	wh__text_format(&text, "whilst_build_info{version=\"" WH_VERSION "\",engine=\"%s\"} 1\n",
+	                wh_engine_name(loop));
+	if (queues)
+		put_queues(&text, queues);
+	put_store(&text, &stats);
+	put_log(&text, &stats);
+	put_http(&text, call->api);
+	family(&text, "whilst_loop_turn_max_seconds", "gauge",
+	       "The longest turn of the loop since the start.");
+	wh__text_format(&text, "whilst_loop_turn_max_seconds %.9f\n", (double)turns.turn_ns_max / 1e9);
+	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
+	store_queues_free(queues);
+	call_end(call);
+}
+
+void api_metrics(struct request *request)
+{
+	struct call *call = call_new(request, CALL_OTHER);
+
+	if (call)
+		call_then(call, store_queues(request->api->store), got_queues);
+}

@@ -1,0 +1,203 @@
+"""tests/integration/test_api_operation.py -- what operators use: health, metrics, flags, signals, exit statuses."""
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import unittest
+
+import harness
+
+
+class Health(harness.Case):
+    def test_live_ready_index(self):
+        for path in ("/livez", "/readyz"):
+            answer = self.client.get(path)
+            self.assertEqual((answer.status, answer.body, answer["Content-Type"]), (200, b"ok\n", "text/plain; charset=utf-8"))
+        answer = self.client.get("/")
+        self.assertEqual(answer.status, 200)
+        for word in (b"whilst", b"/v1/queues", b"/metrics"):
+            self.assertIn(word, answer.body)
+
+
+class Metrics(harness.Case):
+    SAMPLE = re.compile(r'^([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)*\})? (-?[0-9.e+-]+|\+Inf|NaN)$')
+
+    def read(self):
+        answer = self.client.get("/metrics")
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+        samples, families, seen = {}, {}, []
+        for line in answer.body.decode().splitlines():
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split(" ")
+                self.assertNotIn(name, families, "one family, once")
+                families[name] = kind
+                seen.append(name)
+            elif not line.startswith("# HELP "):
+                match = self.SAMPLE.match(line)
+                self.assertTrue(match, line)
+                family = re.sub(r"_(bucket|sum|count)$", "", match.group(1))
+                family = family if family in families else match.group(1)
+                self.assertEqual(seen[-1], family, "samples of a family stand together")
+                if families[family] == "counter":
+                    self.assertTrue(family.endswith("_total"))
+                key = match.group(1) + (match.group(2) or "")
+                self.assertNotIn(key, samples)
+                samples[key] = float(match.group(3))
+        return samples
+
+    def test_counts(self):
+        before = self.read()
+        for _ in range(3):
+            self.client.submit(self.queue)
+        self.client.submit(self.queue, Whilst_Commit="async")
+        self.client.reserve(self.queue)
+        self.client.get("/nowhere")
+        after = self.read()
+        self.assertEqual(after[f'whilst_jobs_submitted_total{{queue="{self.queue}"}}'], 4)
+        self.assertEqual(after[f'whilst_jobs{{queue="{self.queue}",state="ready"}}'], 3)
+        self.assertEqual(after[f'whilst_jobs{{queue="{self.queue}",state="running"}}'], 1)
+        self.assertGreaterEqual(after['whilst_commits_total{level="local"}'] - before['whilst_commits_total{level="local"}'], 3)
+        self.assertGreaterEqual(after['whilst_commits_total{level="async"}'] - before['whilst_commits_total{level="async"}'], 1)
+        self.assertGreater(after["whilst_log_flushes_total"], before["whilst_log_flushes_total"])
+        self.assertGreater(after["whilst_log_written_bytes_total"], before["whilst_log_written_bytes_total"])
+        self.assertEqual(after["whilst_log_flush_seconds_count"], after['whilst_log_flush_seconds_bucket{le="+Inf"}'])
+        self.assertGreater(after["whilst_log_flush_seconds_sum"], 0)
+        self.assertEqual(after['whilst_http_requests_total{code="404"}'], before.get('whilst_http_requests_total{code="404"}', 0) + 1)
+        self.assertGreaterEqual(after["whilst_http_connections"], 1)
+        self.assertIn("whilst_log_unsynced_bytes", after)
+        self.assertIn("whilst_loop_turn_max_seconds", after)
+        self.assertTrue(any(key.startswith("whilst_build_info{") for key in after))
+
+    def test_buckets_rise(self):
+        self.client.submit(self.queue)
+        buckets = [(float(re.search(r'le="([^"]+)"', key).group(1)), value) for key, value in self.read().items()
+                   if key.startswith("whilst_log_flush_seconds_bucket")]
+        self.assertEqual(buckets, sorted(buckets))
+        self.assertEqual([v for _, v in buckets], sorted(v for _, v in buckets))
+
+    def test_queue_series_are_capped(self):
+        for i in range(1100):
+            self.client.put(f"/v1/queues/capped{i}", {})
+        queues = {re.search(r'queue="([^"]+)"', key).group(1) for key in self.read() if "queue=" in key}
+        self.assertLessEqual(len(queues), 1001)
+        self.assertIn("(other)", queues)
+
+
+class Flags(unittest.TestCase):
+    def test_help(self):
+        run = subprocess.run([harness.BINARY, "serve", "--help"], capture_output=True, text=True, timeout=60)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        for flag in ("--listen", "--data", "--service", "--max-payload", "--max-wait", "--queues", "--engine", "--config"):
+            self.assertIn(flag, run.stdout)
+
+    def test_several_addresses_and_unix(self):
+        folder = tempfile.mkdtemp(prefix="whilst-unix-")
+        try:
+            with harness.Server("--listen", f"unix:{folder}/socket", "--listen", "[::1]:0" if socket.has_ipv6 and
+                                os.path.exists("/proc/net/if_inet6") else "127.0.0.1:0") as server:
+                for line in (server.addresses,):
+                    self.assertIn("unix:", line)
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.settimeout(harness.DEADLINE)
+                    s.connect(f"{folder}/socket")
+                    s.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                    answer, _ = harness.read_answer(s)
+                    self.assertEqual(answer.body, b"ok\n")
+        finally:
+            harness.shutil.rmtree(folder, ignore_errors=True)
+
+    def test_environment_and_file(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as f:
+            f.write("# a comment\n\nmax-payload = 10\nqueues = declared\nservice = a=http://127.0.0.1:1\n"
+                    "service = b=http://127.0.0.1:2\n")
+            f.flush()
+            with harness.Server("--config", f.name, env={"WHILST_MAX_PAYLOAD": "20"}) as server:
+                client = server.client()
+                self.assertEqual(client.post("/v1/queues/q/jobs", b"x").status, 404)
+                client.put("/v1/queues/q", {})
+                self.assertEqual(client.post("/v1/queues/q/jobs", b"x" * 20).status, 202, "the environment beats the file")
+                self.assertEqual(client.post("/v1/queues/q/jobs", b"x" * 21).status, 413)
+                self.assertEqual(len(client.get("/v1/services").json()["services"]), 2)
+                client.close()
+            with harness.Server("--config", f.name, "--max-payload", "30", env={"WHILST_MAX_PAYLOAD": "20"}) as server:
+                client = server.client()
+                client.put("/v1/queues/q", {})
+                self.assertEqual(client.post("/v1/queues/q/jobs", b"x" * 30).status, 202, "a flag beats both")
+                client.close()
+        for text in ("nonsense = 1\n", "max-payload 10\n", "max-payload = x\n"):
+            with tempfile.NamedTemporaryFile("w") as f:
+                f.write("\n" + text)
+                f.flush()
+                run = subprocess.run([harness.BINARY, "serve", "--config", f.name], capture_output=True, text=True, timeout=60)
+                self.assertEqual(run.returncode, 2)
+                self.assertIn(f"{f.name}:2", run.stderr)
+
+    def test_log_lines(self):
+        with harness.Server() as server:
+            pass
+        lines = server.log().splitlines()
+        self.assertTrue(lines)
+        for line in lines:
+            self.assertRegex(line, r"^ts=\S+Z lvl=(debug|info|warn|error) ev=\S+( [a-z_]+=(\S+|\"(?:[^\"\\]|\\.)*\"))*$")
+
+
+class Signals(unittest.TestCase):
+    def test_one_line_on_stdout(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            server = harness.Server()
+            server.process.send_signal(number)
+            self.assertEqual(server.wait(), 0)
+            self.assertEqual(server.rest, "")
+            server.remove()
+
+    def test_drain_answers_who_waits(self):
+        server = harness.Server()
+        client = server.client()
+        job = client.submit("q")
+        client.reserve("q")
+        answers = {}
+
+        def wait(name, method, path):
+            answers[name] = server.client().request(method, path, Prefer="wait=100")
+        threads = [threading.Thread(target=wait, args=args) for args in
+                   (("poll", "GET", f"/v1/jobs/{job}"), ("result", "GET", f"/v1/jobs/{job}/result"),
+                    ("reserve", "POST", "/v1/queues/q/reserve"), ("submit", "POST", "/v1/queues/q2/jobs"))]
+        for t in threads:
+            t.start()
+        # each of the four is counted as received once it is parked
+        harness.eventually(lambda: client.get("/v1/queues/q2").status == 200, "the submit")
+        requests = re.compile(r"whilst_http_parked (\d+)")
+        harness.eventually(lambda: requests.search(client.get("/metrics").body.decode()).group(1) == "4", "four parked")
+        server.process.send_signal(signal.SIGTERM)
+        for t in threads:
+            t.join()
+        self.assertEqual((answers["poll"].status, answers["poll"].json()["state"]), (200, "running"))
+        self.assertEqual(answers["result"].status, 409)
+        self.assertEqual((answers["reserve"].status, answers["reserve"].json()["code"]), (503, "draining"))
+        self.assertEqual(answers["submit"].status, 202)
+        self.assertEqual(server.wait(), 0, server.log())
+        server.remove()
+
+    def test_second_signal_ends_at_once(self):
+        import backend
+        slow = backend.Backend()
+        server = harness.Server()
+        client = server.client()
+        client.put("/v1/services/s", {"url": slow.url})
+        client.post("/call/s/gate", b"x", Prefer="respond-async")
+        harness.eventually(lambda: slow.calls, "the call")
+        server.process.send_signal(signal.SIGTERM)
+        harness.eventually(lambda: "ev=drain" in server.log(), "the first")
+        self.assertIsNone(server.process.poll())
+        server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0, server.log())
+        slow.stop()
+        server.remove()
+
+
+if __name__ == "__main__":
+    harness.main()
