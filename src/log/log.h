@@ -74,6 +74,7 @@ struct log_problem {
 struct log_options {
 	const char *path;        /* the folder, made (0700) if it is not there; copied */
 	uint64_t segment_bytes;  /* 64 MiB; 64 KiB .. 1 GiB, a multiple of 4,096 */
+	uint64_t group_bytes;    /* largest group, 4 MiB; 8 KiB .. 4 MiB, a multiple of 4,096 */
 	int64_t async_window_ns; /* 10 ms: async commits alone are flushed this long after being written */
 	uint64_t async_window_bytes; /* 1 MiB: or when this many bytes are unflushed */
 	int64_t backpressure_ns; /* 1 s: oldest unflushed byte older than this: async commits wait for the flush */
@@ -118,8 +119,8 @@ enum {
 };
 
 enum {
-	LOG_RECORD_BYTES = 16,                /* header of a record */
-	LOG_TRANSACTION_BYTES_MAX = 64 << 20, /* all records of one commit */
+	LOG_RECORD_BYTES = 16, /* header of a record */
+	LOG_TRANSACTION_BYTES_MAX = 64 << 20,
 };
 
 /* log_record_bytes() - what a record takes in a group. */
@@ -132,13 +133,17 @@ static inline uint64_t log_record_bytes(uint64_t fixed_bytes, uint64_t payload_b
  * default size). */
 uint64_t log_record_max(const struct log *log);
 
+/* log_transaction_max() - the largest sum of them in one commit: half a segment, at most LOG_TRANSACTION_BYTES_MAX. */
+uint64_t log_transaction_max(const struct log *log);
+
 /* log_begin() - start a commit whose records take at most bytes_max (the sum of log_record_bytes(); an upper
  * bound will do). Everything appended until log_commit() is one commit: all of it survives, or none. There is
  * no way back: check first, then begin. Commits do not nest and no callback runs in between.
  *
  * -ENOSPC: the disk is full: refuse the caller; tried again every second, space that returns is noticed.
- * -EAGAIN: unwritten_bytes_max reached: wait until log_written() reaches wh_mark_read(log_appended()), try again.
- * -EMSGSIZE: more than LOG_TRANSACTION_BYTES_MAX. Or the error with which the log has failed. */
+ * -EAGAIN: the log cannot take it just now (unwritten_bytes_max, or the next segment is being made): wait for
+ * log_room_wait(), try again.
+ * -EMSGSIZE: more than log_transaction_max(). Or the error with which the log has failed. */
 int log_begin(struct log *log, uint64_t bytes_max, unsigned flags) WH_MUST_USE;
 
 struct log_append {
@@ -171,6 +176,9 @@ wh_mark *log_flushed(const struct log *log);
 
 /* log_room() - bytes of records that an ordinary commit may take now; 0 when the disk is full. */
 uint64_t log_room(const struct log *log);
+
+/* log_room_wait() - n = 0 when a log_begin() that gave -EAGAIN is worth another try. Thread: loop. */
+wh_future log_room_wait(struct log *log);
 
 /* log_full() - is the disk full, so that only LOG_ESSENTIAL commits are accepted? */
 bool log_full(const struct log *log);

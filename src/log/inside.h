@@ -1,0 +1,167 @@
+/* src/log/inside.h -- the state that the log's files share. Nobody else includes this.
+ *
+ * A record travels: open group -> pending groups -> written to the current segment -> flushed.
+ * Thread: the log's loop. Everything that the loop still has to do for the log is counted in .ops, so that the log
+ * can be closed, and freed, safely.
+ */
+#ifndef LOG_INSIDE_H
+#define LOG_INSIDE_H
+
+#include "log/format.h"
+#include "log/log.h"
+
+enum { LOG_FILES_OPEN_MAX = 128, LOG_BUFFERS_KEPT_MAX = 3, LOG_FILL_BYTES = 1 << 20 };
+
+struct log_segment {
+	uint64_t number, salt, bytes;
+	struct log_opening opening; /* once something of the log lies in it */
+	int fd;                     /* -1: not open */
+	uint32_t reads;             /* under way on fd */
+	uint64_t used;              /* when it was last read from, in reads */
+};
+
+/* A group that is not written yet. Its header is filled in when it is closed. */
+struct log_buffer {
+	struct log_buffer *next;
+	struct log_segment *segment;
+	uint64_t lsn;
+	uint32_t used, limit; /* with the header; limit: what the group may grow to */
+	uint32_t group_len;   /* once closed */
+	uint32_t record_count, local_count;
+	bool has_async;
+	uint8_t *bytes;
+};
+
+enum log_next_state { LOG_NEXT_NONE, LOG_NEXT_MAKING, LOG_NEXT_ALLOCATED, LOG_NEXT_READY };
+
+struct log {
+	wh_loop *loop;
+	struct log_options options; /* .path is NULL: see below */
+	char *path;
+	int directory_fd, lock_fd;
+	struct log_hash cluster;
+	int64_t failed;
+	bool closing; /* nothing new is started */
+	bool gone;    /* log_close() could not wait: whoever ends the last op frees */
+	uint64_t ops;
+	wh_mark *quiet; /* 1: closing, and ops is 0 */
+	wh_mark *appended, *written, *flushed, *room;
+	uint64_t room_count;
+
+	/* segment.c */
+	struct log_segment **segments; /* opened ones; the last one is written to */
+	size_t segments_count, segments_cap;
+	struct log_segment **spares; /* made by an earlier life and not used yet, in order */
+	size_t spares_count;
+	struct log_segment *next; /* the segment after the current one */
+	int next_state, making_step;
+	int making_fd;
+	uint64_t making_filled;
+	uint8_t *zeros, *making_block;
+	bool full;
+	uint64_t files_open, reads_count;
+	uint64_t disk_bytes;
+
+	/* manifest.c */
+	struct log_manifest manifest;
+	int manifest_fd[2];
+	int manifest_slot; /* where the valid one with the highest sequence is */
+	bool manifest_saving, manifest_wanted;
+	uint8_t *manifest_block;
+
+	/* epochs: all that are known, the last one is the present one */
+	struct log_epoch *epochs;
+	size_t epochs_count, epochs_cap;
+	uint32_t epoch;
+
+	/* writer.c: where the next group goes, and what it continues */
+	struct log_segment *append_segment;
+	uint64_t append_offset, append_lsn, seq;
+	uint32_t chain_epoch; /* of the last closed group */
+	struct log_hash chain;
+	uint32_t group_max;
+	uint64_t transaction_max;
+	struct log_buffer *open, *pending, *pending_last, *free_buffers;
+	uint32_t free_buffers_count;
+	uint64_t pending_bytes;
+	bool in_commit, pump_due;
+	uint64_t commit_left;
+	uint32_t commit_groups; /* closed within the present commit */
+	uint8_t *opening_block;
+
+	/* flush.c */
+	bool flushing, roll_wanted, draining, sealed;
+	uint64_t flush_target, local_target, seal_target;
+	uint32_t locals_written, locals_before;
+	int64_t flush_began, flush_ns_mean, async_at;
+	int64_t unflushed_since,
+		unflushed_after; /* 0: none; the second for what was written during a flush */
+	int64_t idle_since;
+	wh_future window_timer, seal_timer, retry_timer;
+	bool window_armed, seal_armed, retry_armed;
+
+	struct log_stats stats;
+};
+
+/* ---- log.c ------------------------------------------------------------------------------- */
+
+/* log_op() - callback(loop, res, log) when f completes; the log stays until then. */
+void log_op(struct log *log, wh_future f, wh_callback *callback);
+/* log_op_end() - first thing in every such callback: false: the log is gone, touch nothing. */
+bool log_op_end(struct log *log);
+void log_fail(struct log *log, int64_t error, const char *what, const char *file);
+void log_notice(struct log *log, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void log_room_changed(struct log *log);
+int64_t log_await(wh_future f);
+char *log_path(const struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int log_epoch_add(struct log *log, uint32_t epoch, uint32_t reason, uint64_t start);
+
+static inline struct log_segment *log_current(const struct log *log)
+{
+	return log->segments_count > 0 ? log->segments[log->segments_count - 1] : NULL;
+}
+static inline uint64_t log_segment_room(const struct log_segment *segment)
+{
+	return segment->bytes - LOG_SEGMENT_HEAD_BYTES;
+}
+
+/* ---- segment.c --------------------------------------------------------------------------- */
+
+struct log_segment *log_segment_new(uint64_t number);
+struct log_segment *log_segment_free(struct log_segment *segment); /* its descriptor is closed already */
+int log_segments_add(struct log *log, struct log_segment *segment);
+void log_segment_need_next(struct log *log);
+void log_segment_retry_stop(struct log *log);
+struct log_segment *log_segment_find(const struct log *log, uint64_t lsn);
+void log_segment_evict(struct log *log);
+
+/* ---- manifest.c -------------------------------------------------------------------------- */
+
+void log_manifest_fill(struct log *log, uint32_t flags);
+int log_manifest_load(struct log *log, bool *ret_found, struct log_problem *problem);
+int log_manifest_create(struct log *log, struct log_problem *problem);
+int64_t log_manifest_save(struct log *log); /* now */
+void log_manifest_save_later(struct log *log);
+
+/* ---- recover.c --------------------------------------------------------------------------- */
+
+int log_recover(struct log *log, struct log_problem *problem);
+int log_problem_io(struct log_problem *problem, int64_t error, const char *file, const char *reason);
+
+/* ---- writer.c ---------------------------------------------------------------------------- */
+
+uint64_t log_append_any(struct log *log, const struct log_append *record);
+void log_pump_soon(struct log *log);
+void log_group_close(struct log *log, uint32_t flags); /* of the open group, into pending */
+int log_group_open(struct log *log, struct log_segment *segment);
+void log_write_pending(struct log *log);
+void log_buffers_free(struct log *log);
+
+/* ---- flush.c ----------------------------------------------------------------------------- */
+
+void log_flush_if_due(struct log *log);
+void log_flush_noted(struct log *log, const struct log_buffer *group); /* it has been written */
+void log_seal(struct log *log);
+void log_timers_stop(struct log *log);
+
+#endif

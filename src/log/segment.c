@@ -1,0 +1,294 @@
+/* src/log/segment.c -- segments: finding them, and making the next one ahead of need.
+ *
+ * Making one is a chain of operations in the background: create under a temporary name, allocate, identity and zeros in
+ * pieces, flush, rename, flush the folder. Its space counts from the moment it is allocated; nothing is
+ * written into it before all of the chain is done. A full disk breaks the chain, which is then tried anew every
+ * second. Thread: the log's loop.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log/inside.h"
+
+enum { RETRY_MS = 1000, SYNC_EVERY_BYTES = 8 << 20 };
+
+enum step { CREATE, ALLOCATE, IDENTITY, FILL, FILL_SYNC, SYNC, RENAME, SYNC_DIRECTORY };
+
+static const char *const step_texts[] = {
+	"cannot create the next segment", "cannot allocate the next segment", "cannot write the next segment",
+	"cannot write the next segment",  "cannot flush the next segment",    "cannot flush the next segment",
+	"cannot rename the next segment", "cannot flush the folder",
+};
+
+struct log_segment *log_segment_new(uint64_t number)
+{
+	struct log_segment *segment = calloc(1, sizeof(*segment));
+	if (segment)
+		*segment = (struct log_segment){.number = number, .fd = -1};
+	return segment;
+}
+
+struct log_segment *log_segment_free(struct log_segment *segment)
+{
+	free(segment);
+	return NULL;
+}
+
+int log_segments_add(struct log *log, struct log_segment *segment)
+{
+	if (log->segments_count == log->segments_cap) {
+		size_t cap = log->segments_cap ? 2 * log->segments_cap : 16;
+		struct log_segment **segments = realloc(log->segments, cap * sizeof(struct log_segment *));
+		if (!segments)
+			return -ENOMEM;
+		log->segments = segments;
+		log->segments_cap = cap;
+	}
+	log->segments[log->segments_count++] = segment;
+	return 0;
+}
+
+struct log_segment *log_segment_find(const struct log *log, uint64_t lsn)
+{
+	size_t low = 0, high = log->segments_count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (log->segments[middle]->opening.base_lsn <= lsn)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low > 0 ? log->segments[low - 1] : NULL;
+}
+
+static void on_evicted(wh_loop *loop, wh_res res, void *arg)
+{
+	log_op_end(arg);
+}
+
+/* Too many old segments are open: close the one that was read longest ago. */
+void log_segment_evict(struct log *log)
+{
+	struct log_segment *oldest = NULL;
+	if (log->files_open < LOG_FILES_OPEN_MAX)
+		return;
+	for (size_t i = 0; i + 1 < log->segments_count; i++) {
+		struct log_segment *segment = log->segments[i];
+		if (segment->fd >= 0 && segment->reads == 0 && (!oldest || segment->used < oldest->used))
+			oldest = segment;
+	}
+	if (!oldest)
+		return;
+	log_op(log, wh_close(log->loop, oldest->fd), on_evicted);
+	oldest->fd = -1;
+	log->files_open--;
+}
+
+/* ---- making the next one ----------------------------------------------------------------- */
+
+static void on_step(wh_loop *loop, wh_res res, void *arg);
+
+static void start_step(struct log *log, int step)
+{
+	struct log_segment *segment = log->next;
+	uint64_t left = segment->bytes - log->making_filled;
+	uint64_t piece = LOG_FILL_BYTES - log->making_filled % LOG_FILL_BYTES;
+	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)segment->number);
+	char *to = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
+	wh_future f;
+	log->making_step = step;
+	if (!path || !to) {
+		free(path);
+		free(to);
+		log_fail(log, -ENOMEM, step_texts[step], log->path);
+		return;
+	}
+	switch (step) {
+	case CREATE:
+		f = wh_open(log->loop, path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+		break;
+	case ALLOCATE:
+		f = wh_allocate(log->loop, log->making_fd, 0, segment->bytes);
+		break;
+	case IDENTITY:
+		log_identity_put(log->making_block, &(struct log_identity){
+							    .cluster = log->cluster,
+							    .number = segment->number,
+							    .salt = segment->salt,
+							    .bytes = segment->bytes,
+							    .made = wh_wall_now(log->loop),
+						    });
+		f = wh_pwrite_all(log->loop, log->making_fd, log->making_block, LOG_BLOCK_BYTES, 0);
+		break;
+	case FILL:
+		f = wh_pwrite_all(log->loop, log->making_fd, log->zeros, left < piece ? left : piece,
+		                  log->making_filled);
+		break;
+	case FILL_SYNC:
+		f = wh_fsync(log->loop, log->making_fd, true);
+		break;
+	case SYNC:
+		f = wh_fsync(log->loop, log->making_fd, false);
+		break;
+	case RENAME:
+		f = wh_rename(log->loop, path, to);
+		break;
+	default:
+		f = wh_fsync(log->loop, log->directory_fd, false);
+		break;
+	}
+	free(path);
+	free(to);
+	log_op(log, f, on_step);
+}
+
+static void on_retry(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	log->retry_armed = false;
+	if (!log->closing && !log->failed)
+		log_segment_need_next(log);
+}
+
+static void on_given_up(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log) || log->closing || log->failed)
+		return;
+	log->retry_timer = wh_sleep(log->loop, RETRY_MS * WH_NS_PER_MS);
+	log->retry_armed = true;
+	log_op(log, log->retry_timer, on_retry);
+}
+
+static void on_unfinished_closed(wh_loop *loop, wh_res res, void *arg)
+{
+	log_op_end(arg);
+}
+
+/* No space: give back what there is of it, and try again later. */
+static void give_up(struct log *log)
+{
+	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
+	if (!log->full)
+		log_notice(log, WH_LOG_WARNING,
+		           "%s: no space for another segment of the log; only what ends work is accepted "
+		           "until there is",
+		           log->path);
+	log->full = true;
+	log->next_state = LOG_NEXT_NONE;
+	log->next = log_segment_free(log->next);
+	if (log->making_fd >= 0)
+		log_op(log, wh_close(log->loop, log->making_fd), on_unfinished_closed);
+	log->making_fd = -1;
+	log_room_changed(log);
+	if (path)
+		log_op(log, wh_unlink(log->loop, path), on_given_up);
+	else
+		log_fail(log, -ENOMEM, "cannot remove an unfinished segment", log->path);
+	free(path);
+}
+
+static void next_is_ready(struct log *log)
+{
+	log->next->fd = log->making_fd;
+	log->making_fd = -1;
+	log->files_open++;
+	log->disk_bytes += log->next->bytes;
+	log->next_state = LOG_NEXT_READY;
+	if (log->full)
+		log_notice(log, WH_LOG_INFO, "%s: there is space again", log->path);
+	log->full = false;
+	log_room_changed(log);
+	log_pump_soon(log);
+}
+
+static int after_fill(struct log *log, int64_t n)
+{
+	log->making_filled += (uint64_t)n;
+	if (log->making_filled == log->next->bytes)
+		return SYNC;
+	return log->making_filled % SYNC_EVERY_BYTES == 0 ? FILL_SYNC : FILL;
+}
+
+static void on_step(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	int step = log->making_step;
+	if (step == CREATE && res.n >= 0)
+		log->making_fd = (int)res.n;
+	if (log->closing || log->failed)
+		return; /* what is unfinished is removed at the next start */
+	if (step == ALLOCATE && (res.n == -EOPNOTSUPP || res.n == -ENOSYS)) {
+		start_step(log, IDENTITY); /* then the space counts when the zeros are there */
+		return;
+	}
+	if (res.n == -ENOSPC || res.n == -EDQUOT) {
+		give_up(log);
+		return;
+	}
+	if (res.n < 0) {
+		log_fail(log, res.n, step_texts[step], log->path);
+		return;
+	}
+	switch (step) {
+	case CREATE:
+		start_step(log, ALLOCATE);
+		break;
+	case ALLOCATE:
+		log->next_state = LOG_NEXT_ALLOCATED;
+		log_room_changed(log);
+		start_step(log, IDENTITY);
+		break;
+	case IDENTITY:
+		log->making_filled = LOG_BLOCK_BYTES;
+		start_step(log, FILL);
+		break;
+	case FILL:
+		start_step(log, after_fill(log, res.n));
+		break;
+	case SYNC_DIRECTORY:
+		next_is_ready(log);
+		break;
+	default:
+		start_step(log, step == FILL_SYNC ? FILL : step + 1);
+		break;
+	}
+}
+
+/* There is no next segment: take one that is left from an earlier life, or begin making one. */
+void log_segment_need_next(struct log *log)
+{
+	assert(log->next_state == LOG_NEXT_NONE && !log->next);
+	if (log->spares_count > 0) {
+		log->next = log->spares[0];
+		log->spares_count--;
+		memmove(log->spares, log->spares + 1, log->spares_count * sizeof(struct log_segment *));
+		log->next_state = LOG_NEXT_READY;
+		log_room_changed(log);
+		return;
+	}
+	struct log_segment *last = log_current(log);
+	log->next = log_segment_new(last ? last->number + 1 : log->manifest.first_segment);
+	if (!log->next) {
+		log_fail(log, -ENOMEM, step_texts[CREATE], log->path);
+		return;
+	}
+	log->next->bytes = log->options.segment_bytes;
+	wh_random(log->loop, &log->next->salt, sizeof(log->next->salt));
+	log->next_state = LOG_NEXT_MAKING;
+	log->making_filled = 0;
+	start_step(log, CREATE);
+}
+
+void log_segment_retry_stop(struct log *log)
+{
+	if (log->retry_armed)
+		wh_cancel(log->retry_timer);
+}
