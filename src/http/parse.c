@@ -508,6 +508,7 @@ int wh__http_parse_request(const char *data, size_t len, const struct wh__http_l
 		return refuse(ret_reason, b.status, b.reason);
 	if (error != HPE_OK && error != HPE_PAUSED_UPGRADE)
 		return request_refusal(error, data, line_end, ret_reason);
+	ret->token = llhttp_get_method(&parser);
 	status = check_request_line(&b, line_end, ret_reason);
 	if (status)
 		return status;

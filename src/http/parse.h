@@ -48,6 +48,7 @@ enum wh__http_flags {
 struct wh__http_head {
 	uint8_t method;  /* enum wh_http_method; requests */
 	uint8_t version; /* 10 or 11 */
+	uint8_t token;   /* of a method: its number at llhttp */
 	uint16_t status; /* responses */
 	uint16_t flags;  /* enum wh__http_flags */
 	uint16_t field_count;

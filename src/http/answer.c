@@ -1,0 +1,547 @@
+/* src/http/answer.c -- answers: fields, whole ones, ones in pieces, the server's own refusals.
+ *
+ * Nothing is sent from here: bytes go to the chain of the connection, or of the exchange while it is not first in
+ * line, and leave when the connection is settled.
+ *
+ * Thread: loop.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/message.h"
+#include "http/server.h"
+
+enum {
+	FIELDS_MAX = 32 * 1024,
+	HEAD_EXTRA = 256, /* status line, Date, framing, Connection: what a head has beside fields */
+	COPY_MAX = 1024,  /* a body up to here is copied beside its head rather than sent from where it is */
+	PROBLEM_MAX = 1024,
+};
+
+/* ---- fields ------------------------------------------------------------------------------- */
+
+static bool is_framing(struct wh_slice name)
+{
+	return wh_slice_equal_caseless(name, "content-length") ||
+	       wh_slice_equal_caseless(name, "transfer-encoding") ||
+	       wh_slice_equal_caseless(name, "connection");
+}
+
+static bool reserve(wh_http_exchange *x, size_t len)
+{
+	size_t need = x->fields_len + len, cap = x->fields_cap ? x->fields_cap : 256;
+	char *fields;
+
+	if (need <= x->fields_cap)
+		return true;
+	while (cap < need)
+		cap *= 2;
+	fields = realloc(x->fields, cap);
+	if (!fields)
+		return false;
+	x->fields = fields;
+	x->fields_cap = (uint32_t)cap;
+	return true;
+}
+
+static void remove_field(wh_http_exchange *x, struct wh_slice name)
+{
+	for (char *line = x->fields, *end = x->fields + x->fields_len; line < end;) {
+		char *next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
+		struct wh_slice present = {line,
+		                           (size_t)((char *)memchr(line, ':', (size_t)(next - line)) - line)};
+
+		if (present.len == name.len && strncasecmp(present.data, name.data, name.len) == 0) {
+			memmove(line, next, (size_t)(end - next));
+			x->fields_len -= (uint32_t)(next - line);
+			end -= next - line;
+		} else {
+			line = next;
+		}
+	}
+}
+
+int wh_http_add_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value)
+{
+	char *at;
+
+	if (x->started || x->answered)
+		return -EALREADY;
+	if (name.len == 0 || !wh__http_all(name.data, name.len, WH__HTTP_TOKEN) ||
+	    !wh__http_all(value.data, value.len, WH__HTTP_VALUE) || is_framing(name))
+		return -EINVAL;
+	if (name.len + value.len + 4 > FIELDS_MAX - x->fields_len)
+		return -E2BIG;
+	if (!reserve(x, name.len + value.len + 4))
+		return -ENOMEM;
+	at = x->fields + x->fields_len;
+	memcpy(at, name.data, name.len);
+	memcpy(at + name.len, ": ", 2);
+	if (value.len > 0)
+		memcpy(at + name.len + 2, value.data, value.len);
+	memcpy(at + name.len + 2 + value.len, "\r\n", 2);
+	x->fields_len += (uint32_t)(name.len + value.len + 4);
+	if (name.len == 4 && wh_slice_equal_caseless(name, "date"))
+		x->date_set = true;
+	return 0;
+}
+
+int wh_http_set_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value)
+{
+	/* checked before the present one is taken out */
+	if (!x->started && name.len > 0 && wh__http_all(value.data, value.len, WH__HTTP_VALUE) &&
+	    x->fields_len > 0)
+		remove_field(x, name);
+	return wh_http_add_slice(x, name, value);
+}
+
+int wh_http_set(wh_http_exchange *x, const char *name, const char *value)
+{
+	return wh_http_set_slice(x, (struct wh_slice){name, strlen(name)},
+	                         (struct wh_slice){value, strlen(value)});
+}
+
+int wh_http_add(wh_http_exchange *x, const char *name, const char *value)
+{
+	return wh_http_add_slice(x, (struct wh_slice){name, strlen(name)},
+	                         (struct wh_slice){value, strlen(value)});
+}
+
+int wh_http_setf(wh_http_exchange *x, const char *name, const char *format, ...)
+{
+	char text[1024], *value = text;
+	va_list list;
+	int len, result;
+
+	va_start(list, format);
+	len = vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	if (len < 0)
+		return -EINVAL;
+	if ((size_t)len >= sizeof(text)) {
+		value = malloc((size_t)len + 1);
+		if (!value)
+			return -ENOMEM;
+		va_start(list, format);
+		(void)vsnprintf(value, (size_t)len + 1, format, list);
+		va_end(list);
+	}
+	result = wh_http_set_slice(x, (struct wh_slice){name, strlen(name)},
+	                           (struct wh_slice){value, (size_t)len});
+	if (value != text)
+		free(value);
+	return result;
+}
+
+void wh_http_close_after(wh_http_exchange *x)
+{
+	x->close_after = true;
+}
+
+/* ---- heads -------------------------------------------------------------------------------- */
+
+static char *put(char *at, const char *text, size_t len)
+{
+	memcpy(at, text, len);
+	return at + len;
+}
+
+#define PUT(at, literal) put(at, literal, sizeof(literal) - 1)
+
+/* The rest of a body that nobody has read: short enough to be read over, or the connection must end. */
+static void decide_unread(wh_http_exchange *x)
+{
+	if (x->body_done)
+		return;
+	if (!x->chunked_body && !x->expects && x->body_left <= WH__HTTP_DISCARD_MAX)
+		return;
+	x->close_after = true;
+	x->connection->linger = true;
+}
+
+static void decide_close(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	if (!x->keep_alive || (c->server->draining && c->last == x))
+		x->close_after = true;
+	if (x->close_after && c->last == x)
+		c->no_more = true;
+	if (x->close_after && !x->body_done)
+		c->linger = true; /* closing on unread bytes would take the answer from the client */
+}
+
+static char *put_status(char *at, int status)
+{
+	const char *reason = wh_http_reason(status);
+
+	if (status == 200)
+		return PUT(at, "HTTP/1.1 200 OK\r\n");
+	at = PUT(at, "HTTP/1.1 ");
+	at += wh__http_decimal((uint64_t)status, at);
+	*at++ = ' ';
+	at = put(at, reason, strlen(reason));
+	return PUT(at, "\r\n");
+}
+
+static char *put_framing(wh_http_exchange *x, char *at, int status, int64_t length)
+{
+	if (status == 204 || status == 304) {
+		; /* RFC 9110 section 8.6 */
+	} else if (length >= 0) {
+		at = PUT(at, "Content-Length: ");
+		at += wh__http_decimal((uint64_t)length, at);
+		at = PUT(at, "\r\n");
+	} else if (x->chunk_reply) {
+		at = PUT(at, "Transfer-Encoding: chunked\r\n");
+	}
+	if (x->close_after)
+		at = PUT(at, "Connection: close\r\n");
+	else if (x->version == 10)
+		at = PUT(at, "Connection: keep-alive\r\n");
+	return at;
+}
+
+/* false: no memory; the connection fails. */
+static bool put_head(wh_http_exchange *x, int status, int64_t length)
+{
+	struct wh__http_connection *c = x->connection;
+	struct wh__http_chain *chain = wh__http_exchange_output(x);
+	wh_http_server *server = c->server;
+	size_t name_len = server->options.server_name ? strlen(server->options.server_name) : 0;
+	size_t room = HEAD_EXTRA + x->fields_len + name_len;
+	char *start, *at;
+
+	assert(!x->started && !x->answered && status >= 200 && status <= 599);
+	x->started = true;
+	x->reply_left = length;
+	x->no_body = x->method == WH_HTTP_HEAD || status == 204 || status == 304;
+	x->chunk_reply = length < 0 && x->version != 10;
+	x->until_close = length < 0 && x->version == 10 && !x->no_body;
+	x->close_after |= x->until_close;
+	decide_close(x);
+	start = at = wh__http_chain_room(chain, server->loop, room);
+	if (!at) {
+		wh__http_connection_fail(c, true);
+		return false;
+	}
+	at = put_status(at, status);
+	if (!x->date_set)
+		at = put(at, wh__http_server_date(server), WH__HTTP_DATE_LINE);
+	if (name_len > 0) {
+		at = PUT(at, "Server: ");
+		at = put(at, server->options.server_name, name_len);
+		at = PUT(at, "\r\n");
+	}
+	if (x->fields_len > 0)
+		at = put(at, x->fields, x->fields_len);
+	at = put_framing(x, at, status, length);
+	at = PUT(at, "\r\n");
+	wh__http_chain_trim(chain, room - (size_t)(at - start));
+	c->output_bytes += (size_t)(at - start);
+	return true;
+}
+
+static bool is_gone(const wh_http_exchange *x)
+{
+	return x->connection->down;
+}
+
+/* ---- whole answers ------------------------------------------------------------------------ */
+
+void wh_http_respond(wh_http_exchange *x, int status, const void *body, size_t len)
+{
+	struct wh__http_connection *c = x->connection;
+
+	if (!is_gone(x)) {
+		decide_unread(x);
+		if (put_head(x, status, (int64_t)len) && !x->no_body) {
+			c->output_bytes += len;
+			if (!wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, body, len))
+				wh__http_connection_fail(c, true);
+		}
+	}
+	wh__http_exchange_end(x);
+}
+
+void wh_http_respond_own(wh_http_exchange *x, int status, const void *body, size_t len, wh_function *release,
+                         void *arg)
+{
+	struct wh__http_connection *c = x->connection;
+	bool sent = false;
+
+	if (len <= COPY_MAX || is_gone(x)) {
+		wh_http_respond(x, status, body, len);
+	} else {
+		decide_unread(x);
+		if (put_head(x, status, (int64_t)len) && !x->no_body) {
+			c->output_bytes += len;
+			sent = wh__http_chain_take(wh__http_exchange_output(x), body, len, release, arg);
+			if (!sent)
+				wh__http_connection_fail(c, true);
+		}
+		wh__http_exchange_end(x);
+	}
+	if (!sent && release)
+		release(arg);
+}
+
+/* ---- answers in pieces -------------------------------------------------------------------- */
+
+int wh_http_start(wh_http_exchange *x, int status, int64_t length)
+{
+	if (x->started || x->answered)
+		return -EALREADY;
+	if (status < 200 || status > 599 || length < WH_HTTP_CHUNKED)
+		return -EINVAL;
+	if (is_gone(x)) {
+		x->started = true;
+		return 0;
+	}
+	if (put_head(x, status, length))
+		wh__http_server_mark(x->connection);
+	return 0;
+}
+
+static void remove_write(wh_http_exchange *x, struct wh__op *op)
+{
+	if (op->prev)
+		op->prev->next = op->next;
+	else
+		x->writes = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+}
+
+static void write_cancelled(struct wh__op *op)
+{
+	remove_write(op->buf, op);
+	wh__op_complete(op, -ECANCELED, NULL); /* the bytes are sent all the same */
+}
+
+void wh__http_answer_writable(wh_http_exchange *x, int64_t result)
+{
+	while (x->writes) {
+		struct wh__op *op = x->writes;
+
+		remove_write(x, op);
+		wh__op_complete(op, result, NULL);
+	}
+}
+
+/* The future of a write whose bytes are in the chain. */
+static wh_future written(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+	struct wh__op *op = wh__op_new(c->server->loop, WH__OP_INNER), **link = &x->writes, *last = NULL;
+	wh_future f;
+
+	wh__http_server_mark(c);
+	if (!op)
+		return wh_failed(c->server->loop, -EAGAIN);
+	f = wh__op_future(op);
+	op->buf = x;
+	op->cancel_inner = write_cancelled;
+	if (c->output_bytes < c->server->options.output_bytes_max) {
+		wh__op_complete(op, 0, NULL);
+		return f;
+	}
+	for (; *link; link = &(*link)->next)
+		last = *link;
+	*link = op;
+	op->prev = last;
+	return f;
+}
+
+/* 0: len bytes may go out as they are; 1: nothing is to be sent; or -errno. */
+static int check_write(wh_http_exchange *x, size_t len)
+{
+	if (!x->started || x->answered)
+		return -EINVAL;
+	if (is_gone(x) || x->connection->failed)
+		return -EPIPE;
+	if (x->no_body || len == 0)
+		return 1;
+	if (x->reply_left >= 0) {
+		if (len > (uint64_t)x->reply_left)
+			return -EMSGSIZE;
+		x->reply_left -= (int64_t)len;
+	}
+	return 0;
+}
+
+/* Framing before and after a chunk of len bytes. */
+static bool put_chunk_start(wh_http_exchange *x, size_t len)
+{
+	struct wh__http_connection *c = x->connection;
+	char line[24];
+	int n;
+
+	if (!x->chunk_reply)
+		return true;
+	n = snprintf(line, sizeof(line), "%zx\r\n", len);
+	c->output_bytes += (size_t)n;
+	return wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, line, (size_t)n);
+}
+
+static bool put_chunk_end(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	if (!x->chunk_reply)
+		return true;
+	c->output_bytes += 2;
+	return wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, "\r\n", 2);
+}
+
+static wh_future write_failed(wh_http_exchange *x)
+{
+	wh__http_connection_fail(x->connection, true);
+	return wh_failed(x->connection->server->loop, -ENOMEM);
+}
+
+wh_future wh_http_write(wh_http_exchange *x, const void *bytes, size_t len)
+{
+	struct wh__http_connection *c = x->connection;
+	int error = check_write(x, len);
+
+	if (error < 0)
+		return wh_failed(c->server->loop, error);
+	if (error == 0) {
+		if (!put_chunk_start(x, len) ||
+		    !wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, bytes, len) ||
+		    !put_chunk_end(x))
+			return write_failed(x);
+		c->output_bytes += len;
+	}
+	return written(x);
+}
+
+wh_future wh_http_write_buf(wh_http_exchange *x, struct wh_buf *buf)
+{
+	struct wh__http_connection *c = x->connection;
+	size_t len = buf->len;
+	int error = check_write(x, len);
+
+	if (error != 0)
+		wh_buf_put(buf);
+	if (error < 0)
+		return wh_failed(c->server->loop, error);
+	if (error == 0) {
+		if (!put_chunk_start(x, len)) {
+			wh_buf_put(buf);
+			return write_failed(x);
+		}
+		if (!wh__http_chain_take_buf(wh__http_exchange_output(x), buf) || !put_chunk_end(x))
+			return write_failed(x);
+		c->output_bytes += len;
+	}
+	return written(x);
+}
+
+void wh_http_end(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	assert(x->started);
+	if (!is_gone(x)) {
+		if (!x->no_body && x->reply_left > 0) {
+			wh_http_abort(x);
+			return;
+		}
+		if (x->chunk_reply && !x->no_body) {
+			c->output_bytes += 5;
+			if (!wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, "0\r\n\r\n",
+			                         5))
+				wh__http_connection_fail(c, true);
+		}
+		decide_unread(x);
+	}
+	wh__http_exchange_end(x);
+}
+
+void wh_http_abort(wh_http_exchange *x)
+{
+	wh__http_connection_fail(x->connection, true);
+	x->close_after = true;
+	wh__http_exchange_end(x);
+}
+
+/* ---- the server's own --------------------------------------------------------------------- */
+
+void wh__http_answer_continue(wh_http_exchange *x)
+{
+	static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	struct wh__http_connection *c = x->connection;
+
+	c->output_bytes += sizeof(line) - 1;
+	if (!wh__http_chain_copy(wh__http_exchange_output(x), c->server->loop, line, sizeof(line) - 1))
+		wh__http_connection_fail(c, true);
+	wh__http_server_mark(c);
+}
+
+static size_t escape(char *to, size_t room, const char *text)
+{
+	size_t n = 0;
+
+	for (; *text && n + 7 < room; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\') {
+			to[n++] = '\\';
+			to[n++] = (char)c;
+		} else if (c < 0x20) {
+			n += (size_t)snprintf(to + n, 7, "\\u%04x", c);
+		} else {
+			to[n++] = (char)c;
+		}
+	}
+	/* not amid a character of several bytes */
+	if (*text)
+		while (n > 0 && ((unsigned char)to[n - 1] & 0x80))
+			n--;
+	return n;
+}
+
+static size_t write_problem(int status, const char *detail, char *to, size_t max)
+{
+	const char *title = wh_http_reason(status);
+	size_t n = (size_t)snprintf(to, max, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d",
+	                            title, status);
+
+	if (detail) {
+		n += (size_t)snprintf(to + n, max - n, ",\"detail\":\"");
+		n += escape(to + n, max - n - 3, detail);
+		to[n++] = '"';
+	}
+	to[n++] = '}';
+	to[n++] = '\n';
+	return n;
+}
+
+static void respond_problem(wh_http_exchange *x, int status, const char *body, size_t len)
+{
+	(void)wh_http_set(x, "Content-Type", "application/problem+json"); /* without memory: without type */
+	wh_http_respond(x, status, body, len);
+}
+
+void wh_http_problem(wh_http_exchange *x, int status, const char *detail)
+{
+	char body[PROBLEM_MAX];
+
+	respond_problem(x, status, body, write_problem(status, detail, body, sizeof(body)));
+}
+
+void wh__http_answer_refusal(wh_http_exchange *x, int status, const char *detail, uint64_t limit)
+{
+	const struct wh_http_server_options *o = &x->connection->server->options;
+	char body[PROBLEM_MAX];
+	size_t len = o->problem ? o->problem(status, detail, limit, body, sizeof(body), o->arg)
+	                        : write_problem(status, detail, body, sizeof(body));
+
+	respond_problem(x, status, body, len);
+}

@@ -1,0 +1,433 @@
+/* src/http/exchange.c -- an exchange: what its request says, how long it lives, its place in line.
+ *
+ * Thread: loop.  Memory: the request is in the received buffer while a handler runs; wh_http_retain() copies it. An
+ * exchange goes when it is answered, out of the line, and no body of its is on the way any more.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <llhttp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "http/message.h"
+#include "http/server.h"
+
+enum { SPARE_MAX = 256 };
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+wh_http_exchange *wh__http_exchange_new(struct wh__http_connection *c)
+{
+	wh_http_server *server = c->server;
+	wh_http_exchange *x = server->spare;
+
+	if (x) {
+		server->spare = x->next;
+		server->spare_count--;
+	} else {
+		x = malloc(sizeof(*x));
+		if (!x)
+			return NULL;
+	}
+	memset(x, 0, sizeof(*x));
+	x->connection = c;
+	x->listed = true;
+	if (c->last)
+		c->last->next = x;
+	else
+		c->first = x;
+	c->last = x;
+	c->exchange_count++;
+	c->references++;
+	server->stats.exchanges++;
+	return x;
+}
+
+static void free_exchange(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+	wh_http_server *server = c->server;
+
+	assert(!x->listed && !x->in_handler && !x->read && !x->writes);
+	wh__http_exchange_drop_request(x);
+	wh__http_chain_clear(&x->output);
+	free(x->fields);
+	if (server->spare_count < SPARE_MAX) {
+		x->next = server->spare;
+		server->spare = x;
+		server->spare_count++;
+	} else {
+		free(x);
+	}
+	wh__http_connection_unref(c);
+}
+
+void wh__http_exchange_reap(wh_http_exchange *x)
+{
+	if (!x->listed && !x->in_handler && x->connection->reading != x)
+		free_exchange(x);
+}
+
+void wh__http_exchange_unlist(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+	wh_http_exchange **link, *before = NULL;
+
+	assert(x->listed);
+	for (link = &c->first; *link != x; link = &(*link)->next)
+		before = *link;
+	*link = x->next;
+	if (c->last == x)
+		c->last = before;
+	x->listed = false;
+	c->exchange_count--;
+	c->server->stats.exchanges--;
+	wh__http_exchange_reap(x);
+}
+
+struct wh__http_chain *wh__http_exchange_output(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	return c->first == x && !c->cut ? &c->output : &x->output;
+}
+
+void wh__http_exchange_end(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	assert(!x->answered);
+	x->answered = true;
+	x->on_close = x->on_half_close = NULL;
+	wh__http_answer_writable(x, 0);
+	if (x->read) {
+		struct wh__op *read = x->read;
+
+		x->read = NULL;
+		wh__op_complete(read, -ECANCELED, NULL);
+	}
+	if (!x->body_done && x->close_after && c->reading == x)
+		c->reading = NULL;
+	if (c->down) {
+		wh__http_exchange_unlist(x);
+		return;
+	}
+	while (c->first && c->first->answered) {
+		bool closes = c->first->close_after;
+
+		wh__http_exchange_unlist(c->first);
+		if (closes)
+			c->no_more = true;
+		if (closes && c->first)
+			c->cut = true; /* they were told that nothing more comes */
+		if (c->first && !c->cut)
+			wh__http_chain_append(&c->output, &c->first->output);
+	}
+	c->active_at = wh_now(c->server->loop);
+	wh__http_server_mark(c);
+}
+
+bool wh__http_exchange_keep(wh_http_exchange *x)
+{
+	if (!x->kept) {
+		size_t meta = offsetof(struct wh__http_head, fields) +
+		              x->head->field_count * sizeof(x->head->fields[0]);
+		char *kept = malloc(meta + (x->held ? 0 : x->head_len));
+
+		if (!kept)
+			return false;
+		memcpy(kept, x->head, meta);
+		if (!x->held) {
+			memcpy(kept + meta, x->base, x->head_len);
+			x->base = kept + meta;
+		}
+		x->kept = kept;
+		x->head = (struct wh__http_head *)(void *)kept;
+	}
+	if (x->body && !x->body_owned) {
+		char *body = malloc(x->body_len ? x->body_len : 1);
+
+		if (!body)
+			return false;
+		memcpy(body, x->body, x->body_len);
+		x->body = body;
+		x->body_cap = x->body_len;
+		x->body_owned = true;
+	}
+	return true;
+}
+
+void wh__http_exchange_drop_request(wh_http_exchange *x)
+{
+	if (x->body_owned)
+		free(x->body);
+	free(x->kept);
+	free(x->held);
+	x->head = NULL;
+	x->base = x->body = x->held = NULL;
+	x->kept = NULL;
+	x->body_len = x->body_cap = 0;
+	x->body_owned = false;
+}
+
+/* ---- what the request says ---------------------------------------------------------------- */
+
+static struct wh_slice slice_of(const wh_http_exchange *x, struct wh__http_span span)
+{
+	return (struct wh_slice){x->base + span.off, span.len};
+}
+
+static struct wh_slice optional(const wh_http_exchange *x, struct wh__http_span span)
+{
+	return span.off ? slice_of(x, span) : (struct wh_slice){0};
+}
+
+enum wh_http_method wh_http_method(const wh_http_exchange *x)
+{
+	return (enum wh_http_method)x->method;
+}
+
+struct wh_slice wh_http_method_token(const wh_http_exchange *x)
+{
+	const char *name;
+
+	if (x->method != WH_HTTP_OTHER)
+		return wh__http_method_name((enum wh_http_method)x->method);
+	name = llhttp_method_name((llhttp_method_t)x->token);
+	return (struct wh_slice){name, strlen(name)};
+}
+
+int wh_http_version(const wh_http_exchange *x)
+{
+	return x->version;
+}
+
+struct wh_slice wh_http_target(const wh_http_exchange *x)
+{
+	return x->head ? optional(x, x->head->target) : (struct wh_slice){0};
+}
+
+struct wh_slice wh_http_path(const wh_http_exchange *x)
+{
+	static const struct wh_slice root = {"/", 1}, all = {"*", 1};
+
+	if (!x->head)
+		return (struct wh_slice){0};
+	if (x->head->path.len == 0) /* http://host, or OPTIONS http://host: RFC 9112 section 3.2.4 */
+		return x->method == WH_HTTP_OPTIONS && !x->head->query.off ? all : root;
+	return slice_of(x, x->head->path);
+}
+
+struct wh_slice wh_http_query(const wh_http_exchange *x)
+{
+	return x->head ? optional(x, x->head->query) : (struct wh_slice){0};
+}
+
+struct wh_slice wh_http_host(const wh_http_exchange *x)
+{
+	return x->head ? optional(x, x->head->host) : (struct wh_slice){0};
+}
+
+static bool same_name(const char *a, const char *b, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		unsigned char x = (unsigned char)a[i], y = (unsigned char)b[i];
+
+		if (x == y)
+			continue;
+		if (x >= 'A' && x <= 'Z')
+			x |= 0x20;
+		if (y >= 'A' && y <= 'Z')
+			y |= 0x20;
+		if (x != y)
+			return false;
+	}
+	return true;
+}
+
+struct wh_slice wh_http_header(const wh_http_exchange *x, const char *name)
+{
+	size_t len = strlen(name), n = x->head ? x->head->field_count : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct wh__http_field_span *field = &x->head->fields[i];
+
+		if (field->name.len == len && same_name(x->base + field->name.off, name, len))
+			return slice_of(x, field->value);
+	}
+	return (struct wh_slice){0};
+}
+
+size_t wh_http_header_count(const wh_http_exchange *x, const char *name)
+{
+	size_t len = strlen(name), n = x->head ? x->head->field_count : 0, count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct wh__http_field_span *field = &x->head->fields[i];
+
+		count += field->name.len == len && same_name(x->base + field->name.off, name, len);
+	}
+	return count;
+}
+
+size_t wh_http_field_count(const wh_http_exchange *x)
+{
+	return x->head ? x->head->field_count : 0;
+}
+
+struct wh_http_field wh_http_field(const wh_http_exchange *x, size_t index)
+{
+	if (index >= wh_http_field_count(x))
+		return (struct wh_http_field){0};
+	return (struct wh_http_field){slice_of(x, x->head->fields[index].name),
+	                              slice_of(x, x->head->fields[index].value)};
+}
+
+int64_t wh_http_body_length(const wh_http_exchange *x)
+{
+	if (x->chunked_body)
+		return WH_HTTP_CHUNKED;
+	return x->has_length ? (int64_t)x->length : 0;
+}
+
+struct wh_slice wh_http_body(const wh_http_exchange *x)
+{
+	if (x->mode == WH__HTTP_MODE_STREAM || x->stage < WH__HTTP_STAGE_HELD || !x->head)
+		return (struct wh_slice){0};
+	return x->body ? (struct wh_slice){x->body, x->body_len} : (struct wh_slice){"", 0};
+}
+
+int64_t wh_http_received_at(const wh_http_exchange *x)
+{
+	return x->received_at;
+}
+
+int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, socklen_t *ret_len)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sizeof(address);
+
+	if (x->connection->down)
+		return -ENOTCONN;
+	if (getpeername(x->connection->fd, (struct sockaddr *)&address, &len) < 0)
+		return -errno;
+	*ret = address;
+	*ret_len = len;
+	return 0;
+}
+
+wh_loop *wh_http_loop(const wh_http_exchange *x)
+{
+	return x->connection->server->loop;
+}
+
+wh_http_server *wh_http_exchange_server(const wh_http_exchange *x)
+{
+	return x->connection->server;
+}
+
+void wh_http_set_arg(wh_http_exchange *x, void *arg)
+{
+	x->arg = arg;
+}
+
+void *wh_http_arg(const wh_http_exchange *x)
+{
+	return x->arg;
+}
+
+int wh_http_retain(wh_http_exchange *x)
+{
+	if (!x->head || !wh__http_exchange_keep(x))
+		return -ENOMEM;
+	x->retained = true;
+	return 0;
+}
+
+void wh_http_parallel(wh_http_exchange *x)
+{
+	x->parallel = true;
+}
+
+void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg)
+{
+	x->on_close = fn;
+	x->on_close_arg = arg;
+	if (x->connection->down && fn)
+		wh__http_server_mark(x->connection); /* it has happened already: told when settled */
+}
+
+void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg)
+{
+	x->on_half_close = x->connection->down ? NULL : fn;
+	x->on_half_close_arg = arg;
+	if (x->connection->eof && fn)
+		wh__http_server_mark(x->connection); /* as above */
+}
+
+bool wh_http_is_closed(const wh_http_exchange *x)
+{
+	return x->connection->down || x->connection->failed;
+}
+
+/* ---- its body ----------------------------------------------------------------------------- */
+
+void wh_http_collect(wh_http_exchange *x, uint64_t max)
+{
+	assert(x->stage == WH__HTTP_STAGE_HEAD);
+	x->mode = WH__HTTP_MODE_COLLECT;
+	x->body_max = max ? max : x->connection->server->options.body_bytes_max;
+}
+
+void wh_http_stream(wh_http_exchange *x, uint64_t max)
+{
+	assert(x->stage == WH__HTTP_STAGE_HEAD);
+	x->mode = WH__HTTP_MODE_STREAM;
+	x->body_max = max ? max : x->connection->server->options.body_bytes_max;
+}
+
+static void read_cancelled(struct wh__op *op)
+{
+	wh_http_exchange *x = op->buf;
+
+	x->read = NULL;
+	wh__op_complete(op, -ECANCELED, NULL);
+}
+
+static void put_piece(wh_res res, void *arg)
+{
+	wh_buf_put(res.ptr);
+}
+
+wh_future wh_http_read(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+	struct wh__op *op;
+	wh_future f;
+
+	if (x->mode != WH__HTTP_MODE_STREAM || x->answered)
+		return wh_failed(c->server->loop, -EINVAL);
+	if (x->read)
+		return wh_failed(c->server->loop, -EBUSY);
+	if (x->read_error || (c->down && !x->body_done))
+		return wh_failed(c->server->loop, x->read_error ? x->read_error : -ECONNRESET);
+	op = wh__op_new(c->server->loop, WH__OP_INNER);
+	if (!op)
+		return wh_failed(c->server->loop, -EAGAIN);
+	op->buf = x;
+	op->cancel_inner = read_cancelled;
+	op->dispose = put_piece;
+	f = wh__op_future(op);
+	if (x->body_done) {
+		wh__op_complete(op, 0, NULL);
+		return f;
+	}
+	x->read = op;
+	c->active_at = wh_now(c->server->loop);
+	if (x->expects && !c->input)
+		wh__http_answer_continue(x);
+	x->expects = false;
+	wh__http_server_mark(c);
+	return f;
+}

@@ -1,0 +1,183 @@
+/* src/http/server.h -- the inside of the HTTP server: server, connections, exchanges.
+ *
+ * Who calls whom: the loop calls connection.c (something was received, sent, or is due), which calls the handlers; the
+ * handlers call exchange.c and answer.c, which only change state and mark the connection; what follows from that
+ * happens in one deferred call of the server for each turn (wh__http_server_settle()). So no handler is called from within
+ * a handler, and the answers of one turn leave in one send.
+ *
+ * Depends on: parse.h, output.h, deadline.h.  Used by: the files of the server only.
+ * Thread: loop.
+ */
+#ifndef WH_HTTP_SERVER_H
+#define WH_HTTP_SERVER_H
+
+#include "http/deadline.h"
+#include "http/output.h"
+#include "http/parse.h"
+#include "runtime/op.h"
+
+enum {
+	WH__HTTP_DATE_LINE = 37, /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
+	WH__HTTP_SEND_MAX =
+		256 * 1024, /* bytes of one send: what a slow client must take within write_timeout */
+	WH__HTTP_DISCARD_MAX =
+		64 * 1024, /* rest of a body nobody wants that is still read, to keep the connection */
+	WH__HTTP_LINGER_MAX = 1024 * 1024 /* bytes read and thrown away while a client reads a last answer */
+};
+#define WH__HTTP_LINGER_NS (2 * WH_NS_PER_S)
+
+struct wh__http_listener {
+	struct wh__http_listener *next;
+	wh_http_server *server;
+	int fd;
+	bool accepting, waiting /* after a failure */, closed;
+	wh_future accept;
+};
+
+struct wh_http_server {
+	wh_loop *loop;
+	struct wh_http_server_options options;
+	struct wh__http_limits limits;
+	struct wh__http_deadlines deadlines;
+	struct wh__http_listener *listeners;
+	struct wh__http_connection *connections; /* open ones, newest first */
+	struct wh__http_connection *dirty;       /* to be settled in this turn, newest first */
+	wh_http_exchange *spare;                 /* freed exchanges, a few */
+	uint32_t spare_count;
+	uint32_t
+		references; /* by operations, connections and the deferred call; the last frees a closed server */
+	bool settling, draining, closed;
+	struct wh__op *drained; /* the future of drain */
+	struct wh_http_server_stats stats;
+	int64_t date_second;
+	char date[WH__HTTP_DATE_LINE];
+	struct wh__http_head scratch; /* the head of the request whose handler runs */
+};
+
+/* A connection. What only a request needs is in its exchange, so that an idle one is small. */
+struct wh__http_connection {
+	struct wh__http_deadline deadline; /* first: found from it */
+	wh_http_server *server;
+	struct wh__http_connection *next, **link, *next_dirty;
+	wh_http_exchange *first, *last; /* not answered in full, in order */
+	wh_http_exchange *reading;      /* whose body is coming in; may be answered already */
+	struct wh_buf *input;           /* received and not used yet, from input_at */
+	char *held;                     /* of a head that came in more than one piece */
+	struct wh__http_chain output;   /* not handed to the socket yet */
+	struct wh__http_chain sending;
+	size_t output_bytes; /* unsent, wherever they wait, those of later exchanges included */
+	int64_t active_at;   /* last step of what a time-out watches, on the receiving side */
+	int64_t sent_at;
+	uint32_t sending_bytes;
+	uint32_t input_at, held_len, held_cap;
+	struct wh__http_scan scan;
+	int fd;
+	uint32_t linger_left;
+	uint16_t exchange_count;
+	uint16_t references; /* operations, exchanges, the dirty list */
+	bool receiving : 1, is_sending : 1, is_dirty : 1;
+	bool served : 1;    /* a request has come in full at least once */
+	bool eof : 1;       /* the client sends no more */
+	bool no_more : 1;   /* no further request is read */
+	bool lingering : 1; /* our side is shut down; input is thrown away */
+	bool linger : 1;    /* it should be, at the end */
+	bool failed : 1;    /* to be taken down */
+	bool reset : 1;     /* ... with RST */
+	bool cut : 1;       /* an answer said close: those behind it are not sent */
+	bool down : 1;      /* descriptor closed or being closed */
+};
+
+enum wh__http_mode { WH__HTTP_MODE_COLLECT, WH__HTTP_MODE_STREAM };
+
+enum wh__http_stage {
+	WH__HTTP_STAGE_HEAD,   /* on_head() not called yet, or running */
+	WH__HTTP_STAGE_BODY,   /* being collected */
+	WH__HTTP_STAGE_HELD,   /* whole, but its turn has not come: an earlier answer is due first */
+	WH__HTTP_STAGE_HANDED, /* on_request() was called: the handler's to answer */
+};
+
+struct wh_http_exchange {
+	struct wh__http_connection *connection;
+	wh_http_exchange *next;
+	/* the request; head NULL: dropped */
+	const char *base;
+	uint32_t head_len;
+	struct wh__http_head *head;
+	void *kept; /* malloc'ed: head, and its bytes unless in held */
+	char *held; /* malloc'ed: bytes of a head that came in pieces */
+	char *body;
+	size_t body_len, body_cap;
+	bool body_owned;
+	/* the body on its way */
+	struct wh__http_chunked chunked;
+	uint64_t body_left, body_seen, body_max;
+	struct wh__op *read; /* pending wh_http_read() */
+	int64_t read_error;
+	/* the answer */
+	char *fields;
+	uint32_t fields_len, fields_cap;
+	struct wh__http_chain output; /* while not first in line */
+	int64_t reply_left;           /* bytes to come; WH_HTTP_CHUNKED */
+	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
+	/* the user's */
+	void *arg;
+	wh_function *on_close, *on_half_close;
+	void *on_close_arg, *on_half_close_arg;
+	int64_t received_at;
+	uint64_t length; /* as announced */
+	uint8_t method, token, version, mode, stage;
+	bool keep_alive : 1, chunked_body : 1, has_length : 1, expects : 1;
+	bool parallel : 1, retained : 1, in_handler : 1;
+	bool body_done : 1;
+	bool started : 1;  /* the head of the answer is out */
+	bool answered : 1; /* the answer is complete */
+	bool listed : 1;   /* in the connection's line */
+	bool close_after : 1, no_body : 1, date_set : 1, chunk_reply : 1, until_close : 1;
+};
+
+/* server.c */
+void wh__http_server_mark(struct wh__http_connection *c); /* settle c in this turn */
+void wh__http_server_release(wh_http_server *server);
+void wh__http_server_connection_gone(wh_http_server *server);
+const char *wh__http_server_date(wh_http_server *server); /* "Date: ...\r\n", WH__HTTP_DATE_LINE bytes */
+
+/* connection.c */
+void wh__http_connection_open(wh_http_server *server, int fd);
+void wh__http_connection_settle(struct wh__http_connection *c);
+void wh__http_connection_fail(struct wh__http_connection *c, bool reset); /* marks; taken down when settled */
+int64_t wh__http_connection_look(struct wh__http_deadline *node, int64_t now);
+void wh__http_connection_unref(struct wh__http_connection *c);
+
+/* input.c: from bytes to handlers */
+void wh__http_input_advance(struct wh__http_connection *c);
+void wh__http_input_refuse(struct wh__http_connection *c, int status, const char *reason);
+void wh__http_input_body_failed(struct wh__http_connection *c, int status, int64_t error, const char *reason);
+bool wh__http_input_wanted(const struct wh__http_connection *c); /* a part of a request is being waited for */
+void wh__http_input_drop(struct wh__http_connection *c);
+
+/* exchange.c */
+wh_http_exchange *wh__http_exchange_new(struct wh__http_connection *c);
+void wh__http_exchange_end(
+	wh_http_exchange *x); /* its answer is complete: out of the line when its turn is there */
+void wh__http_exchange_unlist(wh_http_exchange *x); /* out of the line without an answer */
+void wh__http_exchange_reap(wh_http_exchange *x);   /* free it if nobody needs it any more */
+bool wh__http_exchange_keep(wh_http_exchange *x);   /* head and collected body into memory of their own */
+void wh__http_exchange_drop_request(wh_http_exchange *x);
+struct wh__http_chain *wh__http_exchange_output(wh_http_exchange *x);
+
+/* answer.c */
+void wh__http_answer_continue(wh_http_exchange *x);
+void wh__http_answer_refusal(wh_http_exchange *x, int status, const char *detail, uint64_t limit);
+void wh__http_answer_writable(wh_http_exchange *x, int64_t result); /* pending writes end */
+
+/* The user's fn is forgotten before it is called: it may answer, and end, the exchange. */
+static inline void wh__http_call_once(wh_function **fn, void *arg)
+{
+	wh_function *call = *fn;
+
+	*fn = NULL;
+	if (call)
+		call(arg);
+}
+
+#endif
