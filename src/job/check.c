@@ -1,4 +1,5 @@
 /* src/job/check.c -- may this be done now, and what record does it? Nothing is changed here. See job.h. */
+#include <assert.h>
 #include <errno.h>
 
 #include "job/machine.h"
@@ -96,8 +97,11 @@ static int leased(struct job_machine *m, uint64_t id, struct job_lease lease, in
 	struct job_slot *s;
 	struct job_ext *e;
 
-	if (slot == 0)
-		return job_missing(m, id);
+	if (slot == 0) {
+		int missing = job_missing(m, id);
+		assert(missing < 0);
+		return missing;
+	}
 	s = job_slot(m, slot);
 	if (s->state != JOB_RUNNING)
 		return -JOB_ELEASE_LOST;

@@ -145,7 +145,7 @@ static void shrink(struct job_directory *d, struct job_shard *shard)
 		small.keys[at] = key;
 	}
 	d->bytes -= shard->cap ? shard->cap * 6u : SHARD_IDS * 4u;
-	d->bytes += small.cap * 6u;
+	d->bytes += (size_t)small.cap * 6;
 	free(shard->slots);
 	free(shard->keys);
 	*shard = small;

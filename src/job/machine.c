@@ -1,4 +1,5 @@
 /* src/job/machine.c -- opening, closing and looking into the job machine. See job.h. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <xxhash.h>
@@ -63,8 +64,11 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 	const struct job_slot *s;
 	const struct job_ext *e;
 
-	if (slot == 0)
-		return job_missing(m, id);
+	if (slot == 0) {
+		int missing = job_missing(m, id);
+		assert(missing < 0);
+		return missing;
+	}
 	s = job_slot(m, slot);
 	e = s->ext ? job_ext(m, s->ext) : NULL;
 	*ret = (struct job_info){

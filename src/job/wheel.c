@@ -29,9 +29,9 @@ static uint32_t list_of(const struct job_wheel *w, uint64_t at)
 	}
 	for (uint32_t level = 0; level < JOB_WHEEL_LEVELS - 1; level++)
 		if (delta < UINT64_C(1) << (LIST_BITS * (level + 1)))
-			return level * JOB_WHEEL_LISTS + ((at >> (LIST_BITS * level)) & LIST_MASK);
+			return level * JOB_WHEEL_LISTS + (uint32_t)((at >> (LIST_BITS * level)) & LIST_MASK);
 	return (JOB_WHEEL_LEVELS - 1) * JOB_WHEEL_LISTS +
-	       ((at >> (LIST_BITS * (JOB_WHEEL_LEVELS - 1))) & LIST_MASK);
+	       (uint32_t)((at >> (LIST_BITS * (JOB_WHEEL_LEVELS - 1))) & LIST_MASK);
 }
 
 void job_wheel_add(struct job_machine *m, struct job_wheel *w, uint32_t slot, int where)
