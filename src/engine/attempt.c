@@ -143,12 +143,6 @@ static int64_t accept_one(struct wh__op *op)
 		if (n < 0)
 			return n;
 	}
-	/* A listener from elsewhere may be a blocking one. */
-	if (!(fcntl(op->fd, F_GETFL) & O_NONBLOCK)) {
-		int64_t n = ready(op->fd, POLLIN);
-		if (n < 0)
-			return n;
-	}
 	int fd = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	return wh__op_accepted(fd < 0 ? -errno : fd);
 }

@@ -114,7 +114,7 @@ int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op 
 	if (flag && *flag)
 		return -EBUSY;
 	if (flag)
-		*flag = descriptor->socket = true;
+		*flag = true;
 	return 0;
 }
 

@@ -13,7 +13,6 @@ struct wh__descriptor {
 	struct wh__op *first;     /* operations on it that the engine holds, through next and prev */
 	struct wh__op *closing;   /* WH__OP_CLOSE, waits until nothing is pending */
 	uint32_t at_worker_count; /* operations on it at workers */
-	bool socket;              /* it is one: closing does not block */
 	bool receiving, sending;  /* there is one of the kind: see wh__descriptor_enter() */
 	bool known_empty;         /* the last receive took all there was */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */

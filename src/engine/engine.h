@@ -75,6 +75,8 @@ bool wh__offload_is_plain_file(const struct wh__op *op);
 bool wh__offload_cancel(struct wh__op *op);
 void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr);
 bool wh__offload_holds_close(struct wh__op *op);
+/* Closes op->fd, on which nothing is under way any more, and completes op: files on a worker, others at once. */
+void wh__offload_close(struct wh__op *op);
 /* A read that the page cache can serve, without waiting: bytes (op->done counts them), an error, or -EAGAIN. */
 int64_t wh__offload_read_cached(struct wh__op *op);
 

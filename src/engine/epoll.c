@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EVENTS_MAX = 256 };
@@ -96,7 +95,6 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 	}
 	descriptor->epoll_flags = REGISTERED;
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0) {
-		descriptor->socket = true;
 		if (type == SOCK_STREAM)
 			descriptor->epoll_flags |= STREAM;
 	}
@@ -243,15 +241,10 @@ static void close_fd(struct wh__op *op)
 		descriptor->closing = NULL;
 	if (wh__offload_holds_close(op))
 		return;
-	struct stat status;
-	bool file = fstat(op->fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
 	/* The registration goes with the open file, unless that was duplicated: late events are told by the number. */
 	if (descriptor)
 		*descriptor = (struct wh__descriptor){.registration = descriptor->registration + 1};
-	if (file && !loop->closing)
-		wh__offload(op); /* the last close of a removed file may take long */
-	else
-		wh__op_complete(op, close(op->fd) < 0 && errno != EINTR ? -errno : 0, NULL);
+	wh__offload_close(op);
 }
 
 static bool may_go_on(const struct wh__op *op, const struct wh__descriptor *descriptor)

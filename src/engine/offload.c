@@ -27,11 +27,15 @@ static enum wh__worker_class class_of(const struct wh__op *op)
 }
 
 /* Reads and writes at the file's own offset are never awaited by readiness on a plain file, and block. */
-bool wh__offload_is_plain_file(const struct wh__op *op)
+static bool is_file(int fd)
 {
 	struct stat status;
-	return (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) && fstat(op->fd, &status) == 0 &&
-	       (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
+	return fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
+}
+
+bool wh__offload_is_plain_file(const struct wh__op *op)
+{
+	return (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) && is_file(op->fd);
 }
 
 static void run(struct wh__op *op)
@@ -112,6 +116,16 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 	wh__op_complete(op, n, ptr);
 	if (close)
 		loop->engine->close_fd(close);
+}
+
+void wh__offload_close(struct wh__op *op)
+{
+	void *ptr = NULL;
+	/* The last close of a removed file may take long; that of a socket does not wait, unless SO_LINGER asks for it. */
+	if (!op->loop->closing && is_file(op->fd))
+		wh__offload(op);
+	else
+		wh__op_complete(op, wh__op_execute(op, &ptr), NULL);
 }
 
 bool wh__offload_cancel(struct wh__op *op)

@@ -207,24 +207,13 @@ static void threads_close_fd(struct wh__op *op)
 		wh__op_complete(op, -EBADF, NULL);
 		return;
 	}
-	bool socket = false;
 	if (wh__offload_holds_close(op)) {
 		struct wait *wait;
 		while ((wait = next_on(threads, fd)))
 			cancel_wait(wait);
 		return; /* the last one to return goes on with it, or has done so */
 	}
-	if (descriptor) {
-		socket = descriptor->socket;
-		descriptor->socket = false;
-	}
-	if (socket) {
-		void *ptr = NULL;
-		int64_t n = wh__op_execute(op, &ptr);
-		wh__op_complete(op, n, ptr);
-	} else {
-		wh__offload(op);
-	}
+	wh__offload_close(op);
 }
 
 /* ---- turning ---- */

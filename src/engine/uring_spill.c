@@ -64,38 +64,37 @@ int wh__uring_spill_add(struct wh__uring *u, struct wh__op *op)
 	return error;
 }
 
-static struct wh__op *first_spilled(struct wh__uring *u, int fd)
+/* The spilled operation of fd that was started next after op; NULL: the oldest. */
+static struct wh__op *next_spilled(struct wh__uring *u, int fd, struct wh__op *op)
 {
-	struct wh__op *op = wh__descriptor_look(u->loop, fd)->first;
+	if (op) {
+		op = op->prev;
+	} else {
+		op = wh__descriptor_look(u->loop, fd)->first;
+		while (op && op->next)
+			op = op->next;
+	}
 	while (op && !is_spilled(op))
-		op = op->next;
+		op = op->prev;
 	return op;
 }
 
-/* Tries every spilled operation of fd; those that still wait are armed again. */
+/* Tries every spilled operation of fd, oldest first; those that still wait are armed again. */
 static void look_at(struct wh__uring *u, int fd)
 {
-	bool again = true, waits = false;
-	while (again) {
-		again = waits = false;
-		struct wh__descriptor *descriptor = wh__descriptor_look(u->loop, fd);
-		for (struct wh__op *op = descriptor->first; op; op = op->next) {
-			if (!is_spilled(op))
-				continue;
-			void *ptr = NULL;
-			int64_t n = wh__op_attempt(op, &ptr);
-			if (n == -EAGAIN) {
-				waits = true;
-				continue;
-			}
-			wh__uring_finish(u, op, n, ptr);
-			again = true; /* finishing may have changed the list, and the table */
-			break;
-		}
+	struct wh__op *op = NULL;
+	bool waits = false;
+	while ((op = next_spilled(u, fd, op))) {
+		void *ptr = NULL;
+		int64_t n = wh__op_attempt(op, &ptr);
+		waits = waits || n == -EAGAIN;
+		if (n == -EAGAIN)
+			continue;
+		wh__uring_finish(u, op, n, ptr);
+		op = NULL; /* that may have ended or started others, and moved the table: begin again */
 	}
 	int error = waits ? arm(u, fd) : 0;
-	struct wh__op *op;
-	while (error && (op = first_spilled(u, fd)))
+	while (error && (op = next_spilled(u, fd, NULL)))
 		wh__uring_finish(u, op, error, NULL);
 }
 
