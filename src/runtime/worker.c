@@ -1,7 +1,8 @@
 /* src/runtime/worker.c -- elastic bounded classes of worker threads.
  *
  * Calls that would stop the loop run here. Classes are apart so that a slow one (names, user work) does not hold up
- * another (files). The thread that became idle last is used first: the surplus stays idle and ends.
+ * another (files). The thread that became idle last is used first: the surplus stays idle and ends. An idle thread
+ * parks at once: on few cores, spinning first takes the loop's core away and made a round trip longer, not shorter.
  *
  * Thread: as worker.h says. One lock per class guards the queue, the idle stack and the counts.
  * Memory: operations are linked through themselves; a thread is one allocation. An ending thread joins the one that
