@@ -314,52 +314,6 @@ class DataFolder(unittest.TestCase):
                 self.assertEqual((run.returncode, run.stdout), (2, ""), run)
                 self.assertIn(args[0].lstrip("-"), run.stderr)
 
-    def test_full_disk(self):
-        """Jobs until the disk is full: the refusal is 503 disk-full, and nothing that was acknowledged is lost."""
-        if os.geteuid() != 0:
-            self.skipTest("a small file system to fill takes root")
-        folder = tempfile.mkdtemp(prefix="whilst-small-")
-        self.addCleanup(os.rmdir, folder)
-        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "none", folder], capture_output=True, text=True)
-        if mount.returncode != 0:
-            self.skipTest("mount is not allowed here: " + mount.stderr.strip())
-        self.addCleanup(subprocess.run, ["umount", "-l", folder])
-        server = harness.Server(data=os.path.join(folder, "data"))
-        try:
-            client = server.client()
-            acknowledged = {}
-            refused = None
-            for i in range(2000):
-                payload = b"%06d" % i + b"f" * 500000
-                answer = client.post("/v1/queues/q/jobs", payload)
-                if answer.status == 202:
-                    acknowledged[answer.json()["id"]] = i
-                    continue
-                refused = answer
-                break
-            self.assertIsNotNone(refused, "the disk never became full")
-            self.assertEqual((refused.status, refused.json()["code"]), (503, "disk-full"), refused)
-            self.assertTrue(refused["Retry-After"])
-            self.assertEqual(client.get("/livez").status, 200)
-            self.assertEqual(client.get("/readyz").status, 503)
-            self.assertGreater(len(acknowledged), 10)
-            # what makes room is still possible
-            first = next(iter(acknowledged))
-            self.assertEqual(client.delete(f"/v1/jobs/{first}").status, 200)
-            job, lease, _ = client.reserve("q")
-            self.assertEqual(client.complete(job, lease).status, 200)
-            client.close()
-            server.stop().start()
-            client = server.client()
-            for job, i in acknowledged.items():
-                self.assertEqual(client.get(f"/v1/jobs/{job}").status, 200)
-            last, i = list(acknowledged.items())[-1]
-            self.assertTrue(client.get(f"/v1/jobs/{last}/payload").body.startswith(b"%06d" % i))
-            client.close()
-            server.stop()
-        finally:
-            server.remove()
-
 
 if __name__ == "__main__":
     harness.main()
