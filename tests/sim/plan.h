@@ -1,0 +1,129 @@
+/* tests/sim/plan.h -- how a run on the simulated machine is asked for, told and repeated.
+ *
+ * A run is decided by its plan: a seed, where power is cut, what it does to unsynced sectors. A test goes through
+ * many plans; what fails prints its plan, and WHILST_SIM_PLAN runs that one alone, telling every disk call.
+ *
+ *     WHILST_SIM_SEEDS   how many seeds (the size of the test; default: what fits the gate)
+ *     WHILST_SIM_FIRST   the first one
+ *     WHILST_SIM_PLAN    seed:crash_at:damage:fail_at:error:from_then_on
+ */
+#ifndef TESTS_SIM_PLAN_H
+#define TESTS_SIM_PLAN_H
+
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "whilst/whilst.h"
+
+struct plan {
+	uint64_t seed;
+	uint64_t crash_at; /* disk call of the first life */
+	int damage;        /* enum wh_sim_damage */
+	uint64_t fail_at;
+	int error;
+	bool from_then_on;
+};
+
+/* What the plans have led to, for the line at the end. */
+struct tally {
+	uint64_t runs, crashes, recoveries, crashes_in_recovery, faults, checked, lost, kept;
+};
+
+static struct plan plan;
+static struct tally tally;
+static bool verbose;
+static uint64_t chance_state;
+
+static inline void plan_print(FILE *to)
+{
+	fprintf(to, "WHILST_SIM_PLAN=%" PRIu64 ":%" PRIu64 ":%d:%" PRIu64 ":%d:%d", plan.seed, plan.crash_at,
+	        plan.damage, plan.fail_at, plan.error, plan.from_then_on);
+}
+
+/* What must hold, or the run is over. */
+#define must(condition, ...)                                                            \
+	do {                                                                            \
+		if (!(condition)) {                                                     \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+			fprintf(stderr, __VA_ARGS__);                                   \
+			fprintf(stderr, "\nrepeat with ");                              \
+			plan_print(stderr);                                             \
+			fprintf(stderr, "\n");                                          \
+			exit(1);                                                        \
+		}                                                                       \
+	} while (0)
+
+static inline uint64_t env_number(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+	return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static inline bool plan_from_environment(void)
+{
+	const char *text = getenv("WHILST_SIM_PLAN");
+	int then_on = 0;
+	if (!text)
+		return false;
+	if (sscanf(text, "%" SCNu64 ":%" SCNu64 ":%d:%" SCNu64 ":%d:%d", &plan.seed, &plan.crash_at,
+	           &plan.damage, &plan.fail_at, &plan.error, &then_on) != 6) {
+		fprintf(stderr, "WHILST_SIM_PLAN: six numbers\n");
+		exit(2);
+	}
+	plan.from_then_on = then_on;
+	verbose = true;
+	return true;
+}
+
+/* The test's own chance, apart from the machine's: what is asked for does not depend on what happens. */
+static inline uint64_t chance(uint64_t below)
+{
+	chance_state += UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t z = chance_state;
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return (z ^ (z >> 31)) % below;
+}
+
+static inline void tell(int level, const char *message, void *arg)
+{
+	if (verbose)
+		fprintf(stderr, "\t%s\n", message);
+}
+
+static inline wh_loop *plan_loop(wh_sim *sim)
+{
+	wh_loop *loop = NULL;
+	int error = wh_loop_open(
+		&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = sim, .log = verbose ? tell : NULL});
+	must(error == 0, "%s", wh_strerror(error));
+	return loop;
+}
+
+static inline double seconds(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static inline void tally_print(const char *name, uint64_t first, uint64_t seeds, double from)
+{
+	printf("%s: seeds %" PRIu64 "..%" PRIu64 ", %" PRIu64 " runs, %" PRIu64
+	       " power cuts or kills (%" PRIu64 " within recovery), %" PRIu64 " faults, %" PRIu64
+	       " recoveries, %" PRIu64 " commits checked: %" PRIu64 " kept, %" PRIu64
+	       " lost of which none was promised; %.1f s\n",
+	       name, first, first + seeds - 1, tally.runs, tally.crashes, tally.crashes_in_recovery,
+	       tally.faults, tally.recoveries, tally.checked, tally.kept, tally.lost, seconds() - from);
+	fflush(stdout);
+}
+
+#endif
