@@ -59,7 +59,7 @@ void wh__disk_flush_abandon(struct wh__disk *disk, struct wh__disk_flush *flush)
 void wh__disk_close_all(struct wh__disk *disk);
 /* Power is gone, too: what is not safe becomes what damage (enum wh_sim_damage) and chance make of it.
  * Calls wh__disk_close_all(). */
-void wh__disk_power_cut(struct wh__disk *disk, int damage);
+void wh__disk_power_cut(struct wh__disk *disk, int kind);
 
 /* A number that two disks of equal names and contents (as reads show them) share. For tests. */
 uint64_t wh__disk_digest(const struct wh__disk *disk);

@@ -185,23 +185,24 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 	return true;
 }
 
-static void submit_with_options(struct request *request, struct store_submit *submit, int level, bool batch,
+/* submit is a copy: with an option of type text it points into this function. */
+static void submit_with_options(struct request *request, struct store_submit submit, int level, bool batch,
                                 bool lines)
 {
 	struct option options[OPTIONS];
 	struct call *call;
 
-	if (request->target.query.len > 0 && !read_options(request, submit, options))
+	if (request->target.query.len > 0 && !read_options(request, &submit, options))
 		return;
 	if (batch || lines) {
-		submit_many(request, submit, level, lines);
+		submit_many(request, &submit, level, lines);
 		return;
 	}
 	call = call_new(request, CALL_SUBMIT);
 	if (!call)
 		return;
 	call_set_wait(call, request);
-	call_then(call, store_submit(request->api->store, submit, level), submitted);
+	call_then(call, store_submit(request->api->store, &submit, level), submitted);
 }
 
 static bool gateway_name(struct request *request)
@@ -236,5 +237,5 @@ void api_submit(struct request *request)
 		submit.content_type = STORE_SLICE("application/json");
 	else if (!request_content_type(request, &submit.content_type))
 		return;
-	submit_with_options(request, &submit, level, batch, lines);
+	submit_with_options(request, submit, level, batch, lines);
 }

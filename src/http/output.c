@@ -1,6 +1,7 @@
 /* src/http/output.c -- bytes on their way to a socket. See output.h. Thread: loop. */
 #include "http/output.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,6 +149,7 @@ void wh__http_chain_sent(struct wh__http_chain *chain, size_t n)
 		drop_first(chain);
 	}
 	if (n > 0) {
+		assert(chain->first);
 		chain->first->data += n;
 		chain->first->len -= n;
 	}

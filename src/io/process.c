@@ -46,7 +46,8 @@ static int pipe_above_standard(int ends[2])
 
 static int make_pipe(wh_loop *loop, struct pipes *pipes, int which)
 {
-	int ends[2], error = pipe_above_standard(ends);
+	int ends[2] = {-1, -1};
+	int error = pipe_above_standard(ends);
 	if (error != 0)
 		return error;
 	int ours = which == 0 ? ends[1] : ends[0];

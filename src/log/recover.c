@@ -230,7 +230,7 @@ static int64_t read_segment(void *arg, size_t index, void *buf, size_t len, uint
 		r->told_at = now;
 		log_notice(r->log, WH_LOG_INFO, "%s: reading the log, %llu MiB, segment %llu of %llu",
 		           r->log->path, (unsigned long long)(r->bytes_read >> 20),
-		           (unsigned long long)(index + 1), (unsigned long long)r->count);
+		           (unsigned long long)index + 1, (unsigned long long)r->count);
 	}
 	return n;
 }
