@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,25 +40,49 @@ static int64_t ready(int fd, int events)
 }
 
 /* Descriptors from elsewhere may be blocking ones: look first. */
-static int64_t read_or_write(struct wh__op *op)
+static int64_t read_some(struct wh__op *op)
 {
+	int64_t n = ready(op->fd, POLLIN);
+	if (n < 0)
+		return n;
+	n = read(op->fd, op->buf, op->len);
+	return n < 0 ? -errno : n;
+}
+
+static int64_t write_until_full(struct wh__op *op)
+{
+	/* a blocking pipe takes PIPE_BUF bytes at once when poll(2) says so, more might block */
+	uint64_t most = fcntl(op->fd, F_GETFL) & O_NONBLOCK ? UINT64_MAX : PIPE_BUF;
 	for (;;) {
-		int64_t n = ready(op->fd, wh__op_events(op));
+		int64_t n = ready(op->fd, POLLOUT);
 		if (n < 0)
 			return n;
-		char *at = (char *)op->buf + op->done;
-		size_t left = op->len - op->done;
-		/* a blocking pipe takes PIPE_BUF bytes at once when poll(2) says so, more might block */
-		if (op->opcode == WH__OP_WRITE)
-			n = write(op->fd, at, left < 4096 ? left : 4096);
-		else
-			n = read(op->fd, at, left);
+		uint64_t left = op->len - op->done;
+		n = write(op->fd, (const char *)op->buf + op->done, left < most ? left : most);
 		if (n < 0)
 			return -errno;
 		op->done += (uint64_t)n;
-		if (n == 0 || op->done == op->len || !(op->flags & WH__ALL))
+		if (op->done == op->len || !(op->flags & WH__ALL))
 			return (int64_t)op->done;
 	}
+}
+
+/* write(2) has no MSG_NOSIGNAL. A pipe that nobody reads is -EPIPE and no SIGPIPE: the signal goes to the calling
+ * thread, which holds it off meanwhile and takes it back. */
+static int64_t write_without_signal(struct wh__op *op)
+{
+	static const struct timespec at_once;
+	sigset_t broken_pipe, before;
+	sigemptyset(&broken_pipe);
+	sigaddset(&broken_pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+	int64_t n = write_until_full(op);
+	if (!sigismember(&before, SIGPIPE)) {
+		if (n == -EPIPE)
+			(void)sigtimedwait(&broken_pipe, NULL, &at_once);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
+	return n;
 }
 
 static int64_t receive(struct wh__op *op)
@@ -172,8 +198,9 @@ static int64_t attempt(struct wh__op *op, void **ret_ptr)
 {
 	switch (op->opcode) {
 	case WH__OP_READ:
+		return read_some(op);
 	case WH__OP_WRITE:
-		return read_or_write(op);
+		return write_without_signal(op);
 	case WH__OP_ACCEPT:
 		return accept_one(op);
 	case WH__OP_CONNECT:
