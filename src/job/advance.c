@@ -15,6 +15,20 @@ struct pass {
 	size_t ids_count;
 };
 
+void job_listen(struct job_machine *m, job_ready_function *ready, void *arg)
+{
+	m->ready = ready;
+	m->ready_arg = arg;
+}
+
+void job_watch(struct job_machine *m, uint64_t id)
+{
+	uint32_t slot = job_find(m, id);
+
+	if (slot != 0)
+		job_slot(m, slot)->flags |= JOB_SLOT_WATCHED;
+}
+
 void job_reveal(struct job_machine *m, uint64_t until)
 {
 	if (until > m->revealed)
@@ -52,6 +66,8 @@ static void advance_delays(struct pass *p)
 		m->totals.jobs[JOB_READY]++;
 		s->state = JOB_READY;
 		job_ready_add(m, q, slot);
+		if ((s->flags & JOB_SLOT_WATCHED) && m->ready)
+			m->ready(m->ready_arg, job_slot_id(s));
 	}
 }
 

@@ -69,6 +69,19 @@ int job_replay(struct job_machine *machine, const struct job_record *record, uin
 /* job_reveal() - everything submitted at a place below until may be leased. */
 void job_reveal(struct job_machine *machine, uint64_t until);
 
+/* job_watch() - have the listener told when the job becomes ready by time alone. job_listen(): who that is. */
+typedef void job_ready_function(void *arg, uint64_t id);
+void job_listen(struct job_machine *machine, job_ready_function *ready, void *arg);
+void job_watch(struct job_machine *machine, uint64_t id);
+
+/* job_queue_wake() - have job_woken() give a queue with waiters again. job_queue_free_if_gone(): its last waiter has
+ * left. */
+void job_queue_wake(struct job_machine *machine, struct job_queue *queue);
+void job_queue_free_if_gone(struct job_machine *machine, struct job_queue *queue);
+
+/* job_woken_any() - would job_woken() give one? */
+bool job_woken_any(const struct job_machine *machine);
+
 /* job_woken() - a queue with waiters that got a ready job or was resumed since it was last given; NULL: none. */
 struct job_queue *job_woken(struct job_machine *machine);
 

@@ -31,7 +31,12 @@ enum job_where {
 	JOB_AT_BURIED, /* list of its queue */
 };
 
-enum job_slot_flags { JOB_SLOT_CANCEL = 1, JOB_SLOT_TOUCHED = 2, JOB_SLOT_UNREVEALED = 4 };
+enum job_slot_flags {
+	JOB_SLOT_CANCEL = 1,
+	JOB_SLOT_TOUCHED = 2,
+	JOB_SLOT_UNREVEALED = 4,
+	JOB_SLOT_WATCHED = 8
+};
 
 struct job_slot {
 	uint32_t place_low;
@@ -118,6 +123,8 @@ struct job_machine {
 	uint32_t names_cap;
 	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
 	struct job_queue *woken;
+	job_ready_function *ready;
+	void *ready_arg;
 	uint64_t ids_next, ids_until;
 	struct job_range ranges[JOB_RANGES_MAX]; /* when full, the two oldest become one */
 	size_t ranges_count;
@@ -207,12 +214,10 @@ void job_ready_remove(struct job_machine *m, struct job_queue *q, uint32_t slot)
 uint32_t job_ready_first(struct job_machine *m, struct job_queue *q);
 void job_list_append(struct job_machine *m, uint32_t *first, uint32_t *last, uint32_t slot);
 void job_list_remove(struct job_machine *m, uint32_t *first, uint32_t *last, uint32_t slot);
-void job_queue_wake(struct job_machine *m, struct job_queue *q);
 
 /* queue.c */
 void job_queue_apply(struct job_machine *m, const struct job_record *r);
 void job_queue_apply_gone(struct job_machine *m, const struct job_record *r);
-void job_queue_free_if_gone(struct job_machine *m, struct job_queue *q);
 int job_queue_room(struct job_machine *m, uint32_t number);
 void job_queue_woken_forget(struct job_machine *m, struct job_queue *q);
 void job_queues_done(struct job_machine *m);

@@ -263,6 +263,11 @@ void job_queue_apply_gone(struct job_machine *m, const struct job_record *r)
 	job_queue_free_if_gone(m, q);
 }
 
+bool job_woken_any(const struct job_machine *m)
+{
+	return m->woken != NULL;
+}
+
 struct job_queue *job_woken(struct job_machine *m)
 {
 	struct job_queue *q = m->woken;
