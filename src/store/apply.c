@@ -1,0 +1,714 @@
+/* src/store/apply.c -- changes: judged, then done, all or nothing. See store.h, inside.h.
+ *
+ * A transaction is judged twice. The first pass changes nothing: every action is checked against the present state,
+ * which is sound because no two of them may concern the same job. If none is refused, the second pass checks each again, to get
+ * its record, and carries it out; it cannot be refused any more.
+ */
+#include "store/inside.h"
+
+enum { SPARE_RESULTS = 1, CHUNK = 4096 };
+
+/* ---- commits as answers ------------------------------------------------------------------ */
+
+struct store_commit *store_commit_new(struct store *store, size_t count)
+{
+	struct store_commit *commit = calloc(1, sizeof(*commit) + count * sizeof(commit->results[0]));
+
+	(void)store;
+	if (commit)
+		commit->count = count;
+	return commit;
+}
+
+struct store_commit *store_commit_free(struct store_commit *commit)
+{
+	free(commit);
+	return NULL;
+}
+
+static void answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit)
+{
+	store_answer(store, wish->level,
+	             (struct store_answer){.lsn = commit->position.lsn,
+	                                   .future = wish->future,
+	                                   .object = commit,
+	                                   .kind = STORE_ANSWER_COMMIT});
+}
+
+static struct store_position position_now(struct store *store)
+{
+	return (struct store_position){log_epoch(store->log), wh_mark_read(log_appended(store->log))};
+}
+
+/* Nothing was done. What the refusal reveals of the state is shown when it is durable, like everything. */
+static void refuse(struct store *store, struct store_wish *wish, struct store_commit *commit, size_t index,
+                   int error)
+{
+	if (commit->results[index].error == 0)
+		commit->results[index].error = error;
+	for (size_t i = 0; i < commit->count; i++)
+		if (i != index)
+			commit->results[i] = (struct store_result){.error = -JOB_EIN_GROUP};
+	commit->error = error;
+	commit->failed = (uint32_t)index;
+	commit->reason = job_strerror(error);
+	commit->position = position_now(store);
+	if (wish->level != STORE_ASYNC)
+		wish->level = STORE_LOCAL;
+	answer_commit(store, wish, commit);
+}
+
+/* ---- one action -------------------------------------------------------------------------- */
+
+static int64_t to_ms(int64_t ns)
+{
+	return ns > 0 ? (ns + STORE_NS_PER_MS - 1) / STORE_NS_PER_MS : ns / STORE_NS_PER_MS;
+}
+
+static uint64_t next_random(struct store *store)
+{
+	uint64_t z = (store->random += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+/* The most that is kept of a text: its beginning and its end, where the causes tend to be. */
+static struct job_slice shorten(struct job_slice text, char *to)
+{
+	static const char gap[] = "\n[...]\n";
+	size_t head = (JOB_ERROR_TEXT_MAX - sizeof(gap)) / 2, tail = JOB_ERROR_TEXT_MAX - sizeof(gap) - head;
+
+	if (text.len <= JOB_ERROR_TEXT_MAX)
+		return text;
+	memcpy(to, text.data, head);
+	memcpy(to + head, gap, sizeof(gap) - 1);
+	memcpy(to + head + sizeof(gap) - 1, (const char *)text.data + text.len - tail, tail);
+	return (struct job_slice){to, head + sizeof(gap) - 1 + tail};
+}
+
+static int submit_record(struct store *store, const struct store_submit *s, int64_t now_ns,
+                         struct job_queue **ret_queue, struct job_record *r)
+{
+	struct job_queue *q = job_queue_find(store->jobs, s->queue);
+
+	if (!q)
+		return -JOB_EUNKNOWN_QUEUE;
+	if (s->payload.len > store->options.payload_bytes_max)
+		return -JOB_ETOO_LARGE;
+	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0)
+		return -JOB_EVALUE;
+	*r = (struct job_record){.queue = q->number,
+	                         .priority = s->priority,
+	                         .at_ns = now_ns,
+	                         .attempts_max = s->attempts_max,
+	                         .time_to_run_ms = to_ms(s->time_to_run_ns),
+	                         .retention_ms = s->retention_ns < 0 ? -1 : to_ms(s->retention_ns),
+	                         .content_type = s->content_type,
+	                         .headers = s->headers,
+	                         .body = s->payload};
+	if (s->delay_ns > 0)
+		r->when_ms = to_ms(s->delay_ns < INT64_MAX - now_ns ? now_ns + s->delay_ns : INT64_MAX);
+	if (s->run_at > now_ns && to_ms(s->run_at) > r->when_ms)
+		r->when_ms = to_ms(s->run_at);
+	*ret_queue = q;
+	return 0;
+}
+
+static int check_setting(struct store *store, const struct store_action *a, struct job_record *r)
+{
+	bool remove = a->kind == STORE_SETTING_DELETE;
+
+	if (a->setting.key.len == 0 || a->setting.key.len > JOB_SETTING_KEY_MAX)
+		return -JOB_EVALUE;
+	if (a->setting.value.len > JOB_SETTING_MAX)
+		return -JOB_ETOO_LARGE;
+	if (remove && !store_setting_find(store, a->setting.key))
+		return -JOB_EUNKNOWN_SETTING;
+	*r = (struct job_record){.type = JOB_SETTING,
+	                         .flags = remove ? JOB_SETTING_REMOVED : 0,
+	                         .text = a->setting.key,
+	                         .body = remove ? (struct job_slice){0} : a->setting.value};
+	return store_setting_room(store, a->setting.key, r->body);
+}
+
+static int check_queue(struct store *store, const struct store_action *a, int64_t now_ns,
+                       struct job_record *r)
+{
+	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
+
+	if (a->kind == STORE_QUEUE_PUT)
+		return job_check_queue_put(store->jobs, a->queue.name, &a->queue.config, now_ns, r);
+	if (!q)
+		return -JOB_EUNKNOWN_QUEUE;
+	if (a->kind == STORE_QUEUE_DELETE)
+		return job_check_queue_gone(store->jobs, q, r);
+	return job_check_queue_pause(store->jobs, q, a->kind == STORE_QUEUE_PAUSE, r);
+}
+
+static int check_leased(struct store *store, const struct store_action *a, int64_t now_ns, char *text,
+                        struct job_record *r)
+{
+	struct job_machine *m = store->jobs;
+	int64_t now_ms = now_ns / STORE_NS_PER_MS;
+
+	switch (a->kind) {
+	case STORE_COMPLETE:
+		if (a->complete.bytes.len > store->options.payload_bytes_max)
+			return -JOB_ETOO_LARGE;
+		r->status = a->complete.status ? a->complete.status : 200;
+		r->content_type = a->complete.content_type;
+		r->headers = a->complete.headers;
+		r->body = a->complete.bytes;
+		return job_check_complete(m, a->job, a->lease, now_ns, r);
+	case STORE_FAIL:
+		r->text = shorten(a->fail.error, text);
+		return job_check_fail(m, a->job, a->lease, now_ns, !a->fail.no_retry,
+		                      a->fail.delay_set ? to_ms(a->fail.delay_ns > 0 ? a->fail.delay_ns : 0)
+		                                        : -1,
+		                      next_random(store), r);
+	case STORE_RELEASE:
+		return job_check_release(m, a->job, a->lease, now_ms, to_ms(a->release.delay_ns),
+		                         a->release.priority_set ? &a->release.priority : NULL, r);
+	case STORE_EXTEND:
+		return job_check_extend(m, a->job, a->lease, now_ms, to_ms(a->extend.by_ns), r);
+	case STORE_PROGRESS:
+		r->body = a->progress.bytes;
+		return job_check_progress(m, a->job, a->lease, now_ms, r);
+	default:
+		r->text = shorten(a->bury.error, text);
+		return job_check_bury(m, a->job, a->lease, now_ns,
+		                      a->bury.priority_set ? &a->bury.priority : NULL, r);
+	}
+}
+
+/* What record would do it? text: JOB_ERROR_TEXT_MAX bytes of the caller's. nth: submits before it. */
+static int check(struct store *store, const struct store_action *a, uint64_t nth, int64_t now_ns, char *text,
+                 struct job_record *r)
+{
+	struct job_machine *m = store->jobs;
+	struct job_queue *q;
+	int error;
+
+	*r = (struct job_record){0};
+	switch (a->kind) {
+	case STORE_SUBMIT:
+		error = submit_record(store, &a->submit, now_ns, &q, r);
+		return error < 0 ? error : job_check_submit(m, q, nth, r);
+	case STORE_COMPLETE:
+	case STORE_FAIL:
+	case STORE_RELEASE:
+	case STORE_EXTEND:
+	case STORE_PROGRESS:
+	case STORE_BURY:
+		return check_leased(store, a, now_ns, text, r);
+	case STORE_CANCEL:
+		return job_check_cancel(m, a->job, now_ns, r);
+	case STORE_KICK:
+		return job_check_kick(m, a->job, r);
+	case STORE_DELETE:
+		return job_check_delete(m, a->job, a->lease.claim ? &a->lease : NULL,
+		                        now_ns / STORE_NS_PER_MS, r);
+	case STORE_QUEUE_PUT:
+	case STORE_QUEUE_PAUSE:
+	case STORE_QUEUE_RESUME:
+	case STORE_QUEUE_DELETE:
+		return check_queue(store, a, now_ns, r);
+	case STORE_SETTING_PUT:
+	case STORE_SETTING_DELETE:
+		return check_setting(store, a, r);
+	default:
+		return -JOB_EVALUE;
+	}
+}
+
+/* Carry out what was checked. */
+static void carry_out(struct store *store, const struct store_action *a, struct job_record *r, int *level,
+                      struct store_result *result)
+{
+	struct job_info info;
+
+	result->job = a->kind == STORE_SUBMIT ? r->id : a->job;
+	result->at = a->kind == STORE_SUBMIT || a->kind == STORE_FAIL || a->kind == STORE_RELEASE ||
+	                             a->kind == STORE_EXTEND
+	                     ? r->when_ms * STORE_NS_PER_MS
+	                     : 0;
+	if (a->kind == STORE_QUEUE_PUT)
+		result->created = job_queue_find(store->jobs, a->queue.name) == NULL;
+	if (a->kind == STORE_SETTING_PUT)
+		result->created = store_setting_find(store, a->setting.key) == NULL;
+	if (a->kind == STORE_SUBMIT && r->id >= store->ids_safe)
+		*level =
+			STORE_LOCAL; /* nobody is told of an id that could be given again after a power cut */
+	if (r->type != 0)
+		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
+	if (a->kind == STORE_QUEUE_DELETE)
+		store_queue_removed(store, r->queue);
+	if (result->job != 0 && job_look(store->jobs, result->job, &info) == 0)
+		result->state = info.state;
+	else if (r->type == JOB_FINISH)
+		result->state = r->state;
+	if (result->state == JOB_FAILED || result->state == JOB_DONE)
+		result->at = 0;
+}
+
+static uint64_t bytes_of(const struct store_action *a)
+{
+	struct job_record r = {0};
+
+	switch (a->kind) {
+	case STORE_SUBMIT:
+		r.content_type = a->submit.content_type;
+		r.headers = a->submit.headers;
+		r.body = a->submit.payload;
+		break;
+	case STORE_COMPLETE:
+		r.content_type = a->complete.content_type;
+		r.headers = a->complete.headers;
+		r.body = a->complete.bytes;
+		break;
+	case STORE_FAIL:
+	case STORE_BURY:
+		r.text.len = JOB_ERROR_TEXT_MAX;
+		break;
+	case STORE_PROGRESS:
+		r.body = a->progress.bytes;
+		break;
+	case STORE_QUEUE_PUT:
+	case STORE_QUEUE_PAUSE:
+	case STORE_QUEUE_RESUME:
+		r.body.len = JOB_NAME_MAX;
+		break;
+	case STORE_SETTING_PUT:
+	case STORE_SETTING_DELETE:
+		r.body = a->setting.value;
+		r.text = a->setting.key;
+		break;
+	}
+	return store_record_bytes(&r);
+}
+
+/* ---- queues ------------------------------------------------------------------------------ */
+
+int store_queue_make(struct store *store, struct store_slice name)
+{
+	struct job_queue_config config = {0};
+	struct job_record r;
+	int error;
+
+	if (store->options.queues_declared)
+		return -JOB_EUNKNOWN_QUEUE;
+	error = job_check_queue_put(store->jobs, name, &config, store_now_ns(store), &r);
+	if (error == 0)
+		error = store_begin(store, store_record_bytes(&r), false);
+	if (error < 0)
+		return error;
+	store_append(store, &r, 0);
+	store_end(store, STORE_ASYNC);
+	return 0;
+}
+
+/* The next job that a purge or a kick of a queue concerns; 0: none. */
+static uint64_t next_of_queue(struct store *store, const struct store_action *a, struct job_queue *q,
+                              uint32_t *cursor)
+{
+	unsigned waiting = 1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED;
+	uint64_t id;
+
+	if (a->kind == STORE_QUEUE_PURGE)
+		return job_scan(store->jobs, q, waiting, cursor);
+	id = job_buried_first(store->jobs, q);
+	return id != 0 ? id : job_scan(store->jobs, q, 1u << JOB_DELAYED, cursor);
+}
+
+/* Purge and kick: as many commits as it takes, each of them whole. */
+static int grant_bulk(struct store *store, struct store_wish *wish, struct store_commit *commit)
+{
+	const struct store_action *a = &wish->actions[0];
+	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
+	uint64_t left = a->kind == STORE_QUEUE_KICK ? a->queue.count - wish->done : UINT64_MAX, id;
+	bool only_buried = a->kind == STORE_QUEUE_KICK && q && (q->jobs[JOB_BURIED] > 0 || wish->done > 0);
+	int64_t now_ns = store_now_ns(store);
+	uint32_t cursor = 0;
+
+	if (!q) {
+		refuse(store, wish, commit, 0, -JOB_EUNKNOWN_QUEUE);
+		return 0;
+	}
+	do {
+		int error = store_begin(store, CHUNK * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true);
+
+		if (error == -EAGAIN)
+			return error;
+		if (error < 0) {
+			refuse(store, wish, commit, 0, error);
+			return 0;
+		}
+		id = 1;
+		for (uint32_t i = 0; i < CHUNK && left > 0 && id != 0; i++) {
+			struct job_record r;
+
+			if (only_buried && job_buried_first(store->jobs, q) == 0)
+				id = 0;
+			else
+				id = next_of_queue(store, a, q, &cursor);
+			if (id == 0)
+				break;
+			error = a->kind == STORE_QUEUE_PURGE ? job_check_cancel(store->jobs, id, now_ns, &r)
+			                                     : job_check_kick(store->jobs, id, &r);
+			if (error < 0)
+				continue;
+			store_append(store, &r, 0);
+			left--;
+			wish->done++;
+		}
+		commit->position = store_end(store, STORE_LOCAL);
+	} while (id != 0 && left > 0);
+	commit->results[0].count = wish->done;
+	wish->level = STORE_LOCAL;
+	answer_commit(store, wish, commit);
+	return 0;
+}
+
+/* ---- transactions ------------------------------------------------------------------------ */
+
+static bool stands_alone(int kind)
+{
+	return kind >= STORE_QUEUE_PUT && kind <= STORE_QUEUE_DELETE;
+}
+
+/* Ends what a pass over the first count actions left behind. */
+static void untouch(struct store *store, const struct store_wish *wish, size_t count)
+{
+	for (size_t i = 0; i < count && wish->count > 1; i++) {
+		const struct store_action *a = &wish->actions[i];
+		struct job_queue *q;
+
+		if (a->kind != STORE_SUBMIT) {
+			job_untouch(store->jobs, a->job);
+			continue;
+		}
+		q = job_queue_find(store->jobs, a->submit.queue);
+		if (q)
+			q->pending = 0;
+	}
+}
+
+/* The first pass. Result 0, or the refusal and its index. */
+static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, struct store_commit *commit,
+                 size_t *ret_index, bool *ret_any)
+{
+	char text[JOB_ERROR_TEXT_MAX];
+	uint64_t submits = 0;
+	size_t i;
+	int error = 0;
+
+	*ret_any = false;
+	for (i = 0; i < wish->count; i++) {
+		const struct store_action *a = &wish->actions[i];
+		struct job_record r;
+
+		error = 0;
+		if (wish->count > 1 && stands_alone(a->kind))
+			error = -JOB_ETWICE;
+		if (error == 0 && wish->count > 1 && a->kind != STORE_SUBMIT)
+			error = job_touch(store->jobs, a->job);
+		if (error == -JOB_ETWICE) {
+			untouch(store, wish, i);
+			*ret_index = i;
+			return error;
+		}
+		error = check(store, a, submits, now_ns, text, &r);
+		if (error == 0) {
+			*ret_any = true;
+			if (a->kind == STORE_SUBMIT) {
+				submits++;
+				if (wish->count > 1)
+					job_queue_find(store->jobs, a->submit.queue)->pending++;
+			}
+		} else if (wish->flags & STORE_EACH) {
+			commit->results[i].error = error;
+			if (error == -JOB_ECANCELLED)
+				*ret_any = true;
+		} else {
+			break;
+		}
+	}
+	untouch(store, wish, i < wish->count ? i + 1 : i);
+	*ret_index = i;
+	return wish->flags & STORE_EACH ? 0 : error;
+}
+
+/* The worker has learnt of the cancellation: that ends it. */
+static void acknowledge(struct store *store, uint64_t job, int64_t now_ns)
+{
+	struct job_record r;
+
+	if (job_check_acknowledge(store->jobs, job, now_ns, &r) == 0 &&
+	    store_begin(store, store_record_bytes(&r), true) == 0) {
+		store_append(store, &r, 0);
+		store_end(store, STORE_LOCAL);
+	}
+}
+
+static uint64_t count_submits(const struct store_wish *wish)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < wish->count; i++)
+		n += wish->actions[i].kind == STORE_SUBMIT;
+	return n;
+}
+
+/* Queues that are not there yet, and memory for new jobs. */
+static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index)
+{
+	*ret_index = 0;
+	for (size_t i = 0; i < wish->count && submits > 0; i++) {
+		const struct store_action *a = &wish->actions[i];
+		int error;
+
+		if (a->kind != STORE_SUBMIT || job_queue_find(store->jobs, a->submit.queue))
+			continue;
+		*ret_index = i;
+		error = job_name_valid(a->submit.queue) ? store_queue_make(store, a->submit.queue)
+		                                        : -JOB_EVALUE;
+		if (error < 0 && !((wish->flags & STORE_EACH) && error != -EAGAIN))
+			return error;
+	}
+	return submits > 0 ? job_room(store->jobs, submits) : 0;
+}
+
+static int level_of(struct store_wish *wish)
+{
+	bool extends = true, never_async = false;
+	int error;
+
+	for (size_t i = 0; i < wish->count; i++) {
+		int kind = wish->actions[i].kind;
+
+		extends = extends && kind == STORE_EXTEND;
+		never_async = never_async || kind >= STORE_DELETE;
+	}
+	error = store_level(wish->level, extends ? STORE_ASYNC : STORE_LOCAL, &wish->level);
+	if (error == 0 && never_async)
+		wish->level = STORE_LOCAL;
+	return error;
+}
+
+/* The second pass. */
+static int carry_out_all(struct store *store, struct store_wish *wish, int64_t now_ns, uint64_t submits,
+                         struct store_commit *commit)
+{
+	uint64_t bytes = submits > 0 ? store_ids_bytes() : 0;
+	char text[JOB_ERROR_TEXT_MAX];
+	bool essential = submits == 0;
+	int level = wish->level, error;
+
+	for (size_t i = 0; i < wish->count; i++) {
+		int kind = wish->actions[i].kind;
+
+		bytes += bytes_of(&wish->actions[i]);
+		essential = essential && kind != STORE_QUEUE_PUT && kind != STORE_SETTING_PUT;
+	}
+	error = store_begin(store, bytes, essential);
+	if (error < 0)
+		return error;
+	if (submits > 0)
+		error = store_ids_room(store, submits);
+	for (size_t i = 0; i < wish->count && error == 0; i++) {
+		const struct store_action *a = &wish->actions[i];
+		struct job_record r;
+
+		if (commit->results[i].error == -JOB_ECANCELLED) {
+			if (job_check_acknowledge(store->jobs, a->job, now_ns, &r) == 0)
+				store_append(store, &r, 0);
+			continue;
+		}
+		if (commit->results[i].error < 0)
+			continue;
+		commit->results[i].error = check(store, a, 0, now_ns, text, &r);
+		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
+		if (commit->results[i].error == 0)
+			carry_out(store, a, &r, &level, &commit->results[i]);
+	}
+	wish->level = level;
+	commit->position = store_end(store, level);
+	return error;
+}
+
+int store_grant_wish(struct store *store, struct store_wish *wish)
+{
+	struct store_commit *commit = store_commit_new(store, wish->count);
+	int64_t now_ns = store_now_ns(store);
+	uint64_t submits = count_submits(wish);
+	size_t index = 0;
+	bool any = false;
+	int error = commit ? 0 : -ENOMEM;
+
+	if (store->failed)
+		error = (int)store->failed;
+	if (error < 0) {
+		store_commit_free(commit);
+		wh_resolve(wish->future, error, NULL);
+		return 0;
+	}
+	error = wish->count == 0 || wish->count > JOB_ACTIONS_MAX ? -JOB_EVALUE : level_of(wish);
+	if (error < 0) {
+		wish->level = STORE_ASYNC;
+		wish->count = wish->count ? wish->count : 1;
+		if (commit->count == 0) {
+			store_commit_free(commit);
+			wh_resolve(wish->future, error, NULL);
+			return 0;
+		}
+	} else if (wish->count == 1 && (wish->actions[0].kind == STORE_QUEUE_PURGE ||
+	                                wish->actions[0].kind == STORE_QUEUE_KICK)) {
+		error = grant_bulk(store, wish, commit);
+		if (error == -EAGAIN)
+			store_commit_free(commit);
+		return error;
+	}
+	if (error == 0)
+		error = prepare(store, wish, submits, &index);
+	if (error == 0)
+		error = judge(store, wish, now_ns, commit, &index, &any);
+	if (error == 0 && any) {
+		index = 0;
+		error = carry_out_all(store, wish, now_ns, submits, commit);
+	} else if (error == 0) {
+		commit->position = position_now(store);
+	}
+	if (error == -EAGAIN) {
+		store_commit_free(commit);
+		return -EAGAIN;
+	}
+	if (error < 0) {
+		if (error == -JOB_ECANCELLED)
+			acknowledge(store, wish->actions[index].job, now_ns);
+		refuse(store, wish, commit, index, error);
+		return 0;
+	}
+	for (size_t i = wish->count; i-- > 0;) {
+		if (commit->results[i].error < 0) {
+			commit->error = commit->results[i].error;
+			commit->failed = (uint32_t)i;
+			commit->reason = job_strerror(commit->error);
+		}
+	}
+	answer_commit(store, wish, commit);
+	return 0;
+}
+
+/* ---- the calls --------------------------------------------------------------------------- */
+
+static wh_future grant_or_park(struct store *store, struct store_wish *wish)
+{
+	int error;
+
+	wish->future = wh_promise(store->loop, store_commit_dispose, NULL);
+	error = store->parked_first ? -EAGAIN : store_grant_wish(store, wish);
+	if (error == -EAGAIN) {
+		error = store_park(store, wish);
+		if (error < 0)
+			wh_resolve(wish->future, error, NULL);
+	}
+	return wish->future;
+}
+
+wh_future store_apply(struct store *store, const struct store_action *actions, size_t count, unsigned flags,
+                      int level)
+{
+	struct store_wish wish = {.actions = actions, .count = count, .flags = flags, .level = level};
+
+	return grant_or_park(store, &wish);
+}
+
+wh_future store_submit(struct store *store, const struct store_submit *submit, int level)
+{
+	return store_submit_many(store, submit, &submit->payload, 1, level);
+}
+
+/* Too large, refused or without room: the long way knows what to say. */
+static wh_future submit_slowly(struct store *store, const struct store_submit *options,
+                               const struct store_slice *payloads, size_t count, int level)
+{
+	struct store_action *actions = calloc(count ? count : 1, sizeof(*actions));
+	struct store_wish wish = {.actions = actions, .count = count, .level = level};
+	wh_future future;
+
+	if (!actions)
+		return wh_failed(store->loop, -ENOMEM);
+	for (size_t i = 0; i < count; i++) {
+		actions[i].kind = STORE_SUBMIT;
+		actions[i].submit = *options;
+		actions[i].submit.payload = payloads[i];
+	}
+	future = grant_or_park(store, &wish);
+	free(actions);
+	return future;
+}
+
+/* The short way: nothing can be refused any more but for want of room in the log. 0 or a negative error. */
+static int submit_quickly(struct store *store, struct job_queue *q, struct job_record *r,
+                          const struct store_slice *payloads, struct store_commit *commit, int *level)
+{
+	uint64_t bytes = store_ids_bytes(), limit = store->options.payload_bytes_max;
+	size_t count = commit->count;
+	int error;
+
+	r->body.len = 0;
+	bytes += count * store_record_bytes(r);
+	for (size_t i = 0; i < count; i++) {
+		if (payloads[i].len > limit || payloads[i].len > JOB_PART_BYTES)
+			return -JOB_ETOO_LARGE;
+		bytes += payloads[i].len;
+	}
+	bytes += count * (LOG_RECORD_BYTES + 16);
+	error = store_begin(store, bytes, false);
+	if (error == 0)
+		error = store_ids_room(store, count);
+	if (error < 0)
+		return error;
+	if (job_ids_next(store->jobs) + count > store->ids_safe)
+		*level = STORE_LOCAL;
+	for (size_t i = 0; i < count; i++) {
+		struct store_result *result = &commit->results[i];
+
+		r->body = payloads[i];
+		r->flags = 0;
+		error = job_check_submit(store->jobs, q, 0, r);
+		assert(error == 0);
+		store_append(store, r, *level != STORE_ASYNC ? JOB_HIDDEN : 0);
+		result->job = r->id;
+		result->at = r->when_ms * STORE_NS_PER_MS;
+		result->state = r->when_ms ? JOB_DELAYED : JOB_READY;
+	}
+	commit->position = store_end(store, *level);
+	return 0;
+}
+
+wh_future store_submit_many(struct store *store, const struct store_submit *options,
+                            const struct store_slice *payloads, size_t count, int level)
+{
+	struct store_wish wish = {.count = count, .level = level};
+	struct store_commit *commit;
+	struct job_queue *q = NULL;
+	struct job_record r;
+
+	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
+	    store_level(level, STORE_LOCAL, &wish.level) < 0 ||
+	    submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
+	    job_room(store->jobs, count) < 0 || job_check_submit(store->jobs, q, 0, &r) < 0 ||
+	    q->config.jobs_max > 0)
+		return submit_slowly(store, options, payloads, count, level);
+	commit = store_commit_new(store, count);
+	if (!commit || submit_quickly(store, q, &r, payloads, commit, &wish.level) < 0) {
+		store_commit_free(commit);
+		return submit_slowly(store, options, payloads, count, level);
+	}
+	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
+	answer_commit(store, &wish, commit);
+	return wish.future;
+}

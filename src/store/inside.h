@@ -1,0 +1,246 @@
+/* src/store/inside.h -- the inside of the embedded store: the job machine, the log, and who waits for what.
+ *
+ * Used by: src/store only. Thread: the loop that opened the store. Every change goes the same way: check
+ * (job.h), append to the log and carry out (store_append()), tell who waits (store_notice()), commit, and answer
+ * when the mark of the commit's level has come far enough (store_answer()).
+ */
+#ifndef STORE_INSIDE_H
+#define STORE_INSIDE_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/job.h"
+#include "log/log.h"
+#include "store/store.h"
+
+#define STORE_NS_PER_MS INT64_C(1000000)
+
+/* ---- answers that wait for a mark -------------------------------------------------------- */
+
+enum store_answer_kind {
+	STORE_ANSWER_COMMIT, /* object: struct store_commit */
+	STORE_ANSWER_LOT,    /* struct store_lot_making */
+	STORE_ANSWER_VIEW,   /* struct store_view */
+	STORE_ANSWER_BYTES,  /* struct store_bytes */
+	STORE_ANSWER_PLAIN,  /* none */
+	STORE_ANSWER_IDS,    /* none; n: ids below are safe to be told */
+};
+
+struct store_answer {
+	uint64_t lsn;
+	wh_future future;
+	int64_t n;
+	void *object;
+	int kind;
+};
+
+/* Answers in the order in which they were given, a ring. One wait at the log's mark stands for all of them. */
+struct store_fifo {
+	struct store *store;
+	wh_mark *mark;
+	int level; /* STORE_ASYNC, STORE_LOCAL */
+	struct store_answer *ring;
+	size_t cap, first, count; /* cap: a power of two */
+	bool waiting;
+	wh_future wait;
+};
+
+/* ---- records just written ---------------------------------------------------------------- */
+
+struct store_recent_entry {
+	uint64_t place;
+	uint64_t at; /* byte in the endless ring */
+	uint32_t bytes;
+	uint8_t type;
+	uint8_t fixed_bytes;
+};
+
+struct store_recent {
+	uint8_t *bytes;
+	uint64_t cap, end; /* end: the next byte of the endless ring */
+	struct store_recent_entry *entries;
+	uint64_t entries_cap, entries_first, entries_end; /* endless too */
+	uint64_t hint;
+};
+
+/* ---- reservations ------------------------------------------------------------------------ */
+
+struct store_waiter;
+
+struct store_link { /* a reservation in the line of one queue */
+	struct store_waiter *waiter;
+	struct job_queue *queue;
+	struct store_link *next, *prev;
+};
+
+struct store_line { /* job_queue.waiters */
+	struct store_link *first, *last;
+};
+
+struct store_waiter {
+	wh_future future;
+	struct store_waiter *next, *prev; /* all of them, oldest first */
+	uint32_t jobs_max;
+	int level;
+	uint64_t bytes_max;
+	int64_t lease_ms;
+	size_t count;
+	struct store_link links[];
+};
+
+/* A lot whose payloads are being read. */
+struct store_lot_making {
+	struct store *store;
+	struct store_lot *lot;
+	wh_future future;
+	uint32_t reading; /* payloads that are still to come */
+	bool reached;     /* its level is */
+};
+
+/* ---- waits for jobs ---------------------------------------------------------------------- */
+
+struct store_wait_entry {
+	struct store_wait_entry *next; /* of the bucket */
+	uint64_t job, seen;
+	wh_future future;
+	uint8_t wait_for, level;
+};
+
+/* ---- the store --------------------------------------------------------------------------- */
+
+struct store_request; /* parked.c: a change that waits for room in the log */
+
+struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */
+	uint64_t from, end;
+};
+
+struct store {
+	wh_loop *loop;
+	struct log *log;
+	struct job_machine *jobs;
+	struct store_options options;
+	uintptr_t number; /* of this store among all of its thread, never given twice */
+	struct store *next_open;
+	int64_t failed;
+	bool closing, in_commit;
+	struct store_fifo written, flushed;
+	struct store_recent recent;
+	struct store_span *spans;
+	size_t spans_cap, spans_first, spans_count;
+	uint64_t span_bytes;  /* commits larger than this may take several groups */
+	uint64_t commit_from; /* place of the first record of the commit being made; 0: none yet */
+	/* ids */
+	uint64_t ids_safe; /* below: their range is flushed */
+	uint64_t ids_told; /* the commit being made reserves up to this; 0: nothing */
+	/* time */
+	int64_t wall_offset, wall_read_at;
+	wh_future timer;
+	bool timer_set, deferred, advancing;
+	int64_t timer_at_ms;
+	uint64_t random;
+	/* reservations and waits */
+	struct store_waiter *waiters_first, *waiters_last;
+	uint64_t waiters_count, waiters_sweep_at;
+	struct store_wait_entry **waits;
+	struct store_wait_entry *woken; /* by the commit being made; .wait_for is the state then */
+	size_t waits_cap;
+	uint64_t waits_count, waits_sweep_at;
+	uint64_t operations; /* callbacks that are still to come: reads, room */
+	/* requests that the log had no room for */
+	struct store_request *parked_first, *parked_last;
+	uint64_t parked_bytes;
+	bool room_waiting;
+	/* settings, sorted by key */
+	struct store_setting *settings;
+	size_t settings_count, settings_cap;
+	uint8_t *setting_spare; /* memory of the next one */
+	size_t setting_spare_bytes;
+	struct store_stats stats;
+	struct job_totals at_open;
+};
+
+/* open.c */
+struct store *store_by_number(uintptr_t number); /* NULL: closed */
+int64_t store_now_ns(struct store *store);
+void store_later(struct store *store); /* at the end of this turn: match, set the timer */
+void store_fail(struct store *store, int64_t error);
+void store_advance(struct store *store);
+
+/* commit.c */
+uint64_t store_record_bytes(const struct job_record *record); /* upper bound, in the log */
+int store_begin(struct store *store, uint64_t bytes_max, bool essential);
+void store_append(struct store *store, struct job_record *record, unsigned flags); /* and carries it out */
+struct store_position store_end(struct store *store, int level);
+int store_level(int asked, int otherwise, int *ret); /* 0 or -JOB_ELEVEL */
+int store_answers_room(struct store *store);         /* for a few more answers; before a commit begins */
+void store_answer(struct store *store, int level, struct store_answer answer);
+uint64_t store_reached(const struct store *store, int level); /* lsn up to which everything is whole */
+uint64_t store_needed(const struct store *store, const struct job_info *info, int level);
+void store_fifo_init(struct store *store, struct store_fifo *fifo, wh_mark *mark, int level);
+void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error);
+void store_commit_dispose(wh_res res, void *arg);
+
+/* ids.c, in commit.c: enough reserved for count more; part of the commit being made */
+uint64_t store_ids_bytes(void);
+int store_ids_room(struct store *store, uint64_t count);
+
+/* recent.c */
+int store_recent_init(struct store_recent *recent, uint64_t bytes);
+void store_recent_done(struct store_recent *recent);
+void store_recent_add(struct store_recent *recent, uint64_t place, int type, const uint8_t *fixed,
+                      size_t fixed_bytes, const struct job_slice *rest, int count);
+bool store_recent_find(struct store_recent *recent, uint64_t place, struct job_record *ret);
+
+/* read.c: one record, from memory or disk. done(arg, error, record) comes at once or later, exactly once. */
+typedef void store_read_function(void *arg, int64_t error, const struct job_record *record);
+void store_read(struct store *store, uint64_t place, store_read_function *done, void *arg);
+/* The body, headers and type of a SUBMIT (result false) or FINISH at place; whole, however many parts it has. */
+typedef void store_bytes_function(void *arg, int64_t error, struct store_bytes *bytes);
+void store_read_bytes(struct store *store, uint64_t place, bool result, store_bytes_function *done,
+                      void *arg);
+struct store_bytes *store_bytes_make(const struct job_record *record, size_t body_bytes);
+
+/* reserve.c */
+void store_match(struct store *store);
+void store_waiters_fail(struct store *store, int64_t error);
+int64_t store_release_lot(struct store *store, const struct store_lot *lot);
+void store_lot_finish(struct store_lot_making *making);
+
+/* wait.c */
+void store_notice(struct store *store, const struct job_record *record);
+void store_notice_ready(void *store, uint64_t job);
+void store_waits_fail(struct store *store, int64_t error);
+
+void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */
+
+/* apply.c: a change, with its arguments borrowed or copied */
+struct store_wish {
+	const struct store_action *actions;
+	size_t count;
+	unsigned flags;
+	int level;
+	wh_future future;
+	uint64_t done; /* of a purge or kick that goes on over several commits */
+	bool acknowledged;
+};
+/* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
+int store_grant_wish(struct store *store, struct store_wish *wish);
+int store_queue_make(struct store *store, struct store_slice name); /* unless queues are declared */
+struct store_commit *store_commit_new(struct store *store, size_t count);
+
+/* parked.c */
+int store_park(struct store *store, const struct store_wish *wish); /* copies it */
+void store_parked_run(struct store *store);
+void store_parked_fail(struct store *store, int64_t error);
+void store_wait_for_room(struct store *store);
+
+/* settings.c */
+int store_setting_room(struct store *store, struct store_slice key, struct store_slice value);
+int store_setting_apply(struct store *store, const struct job_record *record);
+const struct store_setting *store_setting_find(const struct store *store, struct store_slice key);
+void store_settings_done(struct store *store);
+
+#endif

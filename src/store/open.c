@@ -1,0 +1,350 @@
+/* src/store/open.c -- the store's life: recovery, time, failure, the end. See store.h, inside.h. */
+#include "store/inside.h"
+
+#include <stdio.h>
+
+enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536 };
+
+#define RECENT_BYTES  (UINT64_C(64) << 20)
+#define PAYLOAD_BYTES (UINT64_C(64) << 20)
+
+/* Stores that are open on this thread, for lots that outlive theirs. */
+static _Thread_local struct store *stores_open;
+static _Thread_local uintptr_t last_number;
+
+struct store *store_by_number(uintptr_t number)
+{
+	struct store *store = stores_open;
+
+	while (store && store->number != number)
+		store = store->next_open;
+	return store;
+}
+
+/* ---- time -------------------------------------------------------------------------------- */
+
+/* Wall-clock time that never jumps: the monotonic clock plus an offset that follows the wall clock by at most a tenth of the
+ * time that passes. A clock that is set neither ends all leases at once nor makes them last for ever. */
+int64_t store_now_ns(struct store *store)
+{
+	return wh_now(store->loop) + store->wall_offset;
+}
+
+static void follow_wall_clock(struct store *store)
+{
+	int64_t now = wh_now(store->loop), passed = now - store->wall_read_at;
+	int64_t off = wh_wall_now(store->loop) - (wh_clock(store->loop) + store->wall_offset);
+
+	if (passed < STORE_NS_PER_MS)
+		return;
+	store->wall_read_at = now;
+	if (off > passed / 10)
+		off = passed / 10;
+	if (off < -passed / 10)
+		off = -passed / 10;
+	store->wall_offset += off;
+}
+
+static void on_timer(wh_loop *loop, wh_res res, void *arg);
+
+/* One timer, at the nearest instant at which something is due. */
+static void set_timer(struct store *store)
+{
+	int64_t due_ms = job_next_due(store->jobs), at;
+
+	if (store->timer_set && due_ms >= store->timer_at_ms)
+		return; /* it will look again when it comes */
+	if (due_ms == INT64_MAX || store->failed || store->closing)
+		return;
+	if (store->timer_set) {
+		wh_cancel(store->timer); /* its callback sets the next one */
+		store->timer_at_ms = INT64_MIN;
+		return;
+	}
+	at = due_ms * STORE_NS_PER_MS - store->wall_offset;
+	store->timer = wh_sleep_until(store->loop, at);
+	if (wh_then(store->timer, on_timer, store) == 0) {
+		store->timer_set = true;
+		store->timer_at_ms = due_ms;
+		store->operations++;
+	}
+}
+
+static int on_due(void *arg, const struct job_record *due)
+{
+	struct store *store = arg;
+	struct job_record r = *due;
+	int error = store_begin(store, store_record_bytes(&r), true);
+
+	if (error < 0)
+		return error;
+	store_append(store, &r, 0);
+	store_end(store, STORE_ASYNC);
+	return 0;
+}
+
+void store_advance(struct store *store)
+{
+	int more;
+
+	if (store->failed || store->closing)
+		return;
+	follow_wall_clock(store);
+	more = job_advance(store->jobs, store_now_ns(store), ADVANCE_BUDGET, on_due, store);
+	if (more == -EAGAIN)
+		store_wait_for_room(store);
+	store_later(store);
+}
+
+static void on_timer(wh_loop *loop, wh_res res, void *arg)
+{
+	struct store *store = arg;
+
+	(void)loop;
+	(void)res;
+	store->operations--;
+	store->timer_set = false;
+	store_advance(store);
+}
+
+static void at_end_of_turn(void *arg)
+{
+	struct store *store = arg;
+
+	store->deferred = false;
+	store->operations--;
+	if (store->failed)
+		store_fail(store, store->failed);
+	if (store->failed || store->closing)
+		return;
+	follow_wall_clock(store);
+	if (job_woken_any(store->jobs))
+		store_match(store);
+	set_timer(store);
+}
+
+void store_later(struct store *store)
+{
+	if (store->deferred || store->closing)
+		return;
+	if (wh_defer(store->loop, at_end_of_turn, store) == 0) {
+		store->deferred = true;
+		store->operations++;
+	}
+}
+
+/* ---- failure ----------------------------------------------------------------------------- */
+
+void store_fail(struct store *store, int64_t error)
+{
+	if (store->failed == 0)
+		store->failed = error;
+	store_parked_fail(store, error);
+	store_waiters_fail(store, error);
+	store_waits_fail(store, error);
+	store_fifo_fail(store, &store->written, error);
+	store_fifo_fail(store, &store->flushed, error);
+}
+
+static void on_log_failure(void *arg, int64_t error, const char *message)
+{
+	struct store *store = arg;
+
+	store->failed = error;
+	store_later(store); /* not here: a commit may be half made */
+	if (store->options.on_failure)
+		store->options.on_failure(error, message, store->options.failure_arg);
+}
+
+/* ---- open -------------------------------------------------------------------------------- */
+
+static int on_replay(void *arg, const struct log_record *record)
+{
+	struct store *store = arg;
+	struct job_record r;
+	int error = job_record_get(record->type, record->version,
+	                           (struct job_slice){record->fixed, record->fixed_bytes},
+	                           (struct job_slice){record->payload, record->payload_bytes}, &r);
+
+	if (error < 0)
+		return record->type >= JOB_RECORD_TYPES_END || record->version != JOB_RECORD_VERSION
+		               ? -ENOTSUP
+		               : error;
+	if (r.type == JOB_SETTING) {
+		error = store_setting_room(store, r.text, r.body);
+		return error < 0 ? error : store_setting_apply(store, &r);
+	}
+	return job_replay(store->jobs, &r, record->location);
+}
+
+static void set_defaults(struct store *store)
+{
+	struct store_options *o = &store->options;
+
+	o->directory = NULL; /* the caller's, not needed any more */
+	o->payload_bytes_max = o->payload_bytes_max ? o->payload_bytes_max : PAYLOAD_BYTES;
+	if (o->recent_bytes == 0)
+		o->recent_bytes = RECENT_BYTES;
+}
+
+static int open_log(struct store *store, const char *directory, struct store_problem *ret_problem)
+{
+	struct log_problem problem = {0};
+	struct log_options options = {.path = directory,
+	                              .segment_bytes = store->options.segment_bytes,
+	                              .replay = on_replay,
+	                              .replay_arg = store,
+	                              .on_failure = on_log_failure,
+	                              .failure_arg = store,
+	                              .notice = store->options.log,
+	                              .notice_arg = store->options.log_arg};
+	int error = log_open(store->loop, &options, &store->log, &problem);
+
+	if (error < 0 && ret_problem) {
+		ret_problem->exit_status = problem.exit_status;
+		log_problem_text(&problem, ret_problem->text, sizeof(ret_problem->text));
+	}
+	return error;
+}
+
+/* Ids for this run, flushed before the first is given. */
+static int reserve_ids(struct store *store)
+{
+	struct job_record r;
+	struct store_position position;
+	wh_res res;
+	int error = job_check_ids(store->jobs, IDS_FIRST, true, &r);
+
+	if (error == 0)
+		error = store_begin(store, store_ids_bytes(), true);
+	if (error < 0)
+		return error;
+	store_append(store, &r, 0);
+	position = store_end(store, STORE_LOCAL);
+	res = wh_await(wh_mark_wait(log_flushed(store->log), position.lsn));
+	store->ids_safe = r.claim;
+	return (int)res.n;
+}
+
+static void store_free(struct store *store)
+{
+	for (struct store **at = &stores_open; *at; at = &(*at)->next_open) {
+		if (*at == store) {
+			*at = store->next_open;
+			break;
+		}
+	}
+	job_close(store->jobs);
+	store_settings_done(store);
+	store_recent_done(&store->recent);
+	free(store->waits);
+	free(store->spans);
+	free(store->written.ring);
+	free(store->flushed.ring);
+	free(store);
+}
+
+static int start(struct store *store, const char *directory, struct store_problem *ret_problem)
+{
+	struct job_limits limits = {.defaults = store->options.defaults,
+	                            .jobs_max = store->options.jobs_max,
+	                            .finished_max = store->options.finished_max,
+	                            .queues_max = store->options.queues_max};
+	int error = job_open(&store->jobs, &limits, wh_wall_now(store->loop) / STORE_NS_PER_MS);
+
+	if (error == 0)
+		error = store_recent_init(&store->recent, store->options.recent_bytes);
+	if (error == 0)
+		error = open_log(store, directory, ret_problem);
+	if (error < 0)
+		return error;
+	store_fifo_init(store, &store->written, log_written(store->log), STORE_ASYNC);
+	store_fifo_init(store, &store->flushed, log_flushed(store->log), STORE_LOCAL);
+	store->span_bytes = log_record_max(store->log) / 2;
+	job_totals(store->jobs, &store->at_open);
+	job_listen(store->jobs, store_notice_ready, store);
+	return reserve_ids(store);
+}
+
+int store_open(wh_loop *loop, const struct store_options *options, struct store **ret,
+               struct store_problem *ret_problem)
+{
+	struct store_problem own = {.exit_status = 4};
+	struct store *store = calloc(1, sizeof(*store));
+	int error;
+
+	if (!store)
+		return -ENOMEM;
+	store->loop = loop;
+	store->options = *options;
+	set_defaults(store);
+	store->wall_read_at = wh_clock(loop);
+	store->wall_offset = wh_wall_now(loop) - store->wall_read_at;
+	wh_random(loop, &store->random, sizeof(store->random));
+	store->number = ++last_number;
+	store->next_open = stores_open;
+	stores_open = store;
+	error = start(store, options->directory, &own);
+	if (error < 0) {
+		if (own.text[0] == 0)
+			snprintf(own.text, sizeof(own.text), "cannot open the store in %s: %s",
+			         options->directory, wh_strerror(error));
+		if (ret_problem)
+			*ret_problem = own;
+		if (store->log)
+			log_close(store->log);
+		store_free(store);
+		return error;
+	}
+	store_advance(store);
+	*ret = store;
+	return 0;
+}
+
+/* ---- close ------------------------------------------------------------------------------- */
+
+/* The ids that were reserved and not given can be given by the next run. */
+static void give_back_ids(struct store *store)
+{
+	struct job_record r;
+
+	if (job_check_ids(store->jobs, 0, false, &r) == 0 &&
+	    store_begin(store, store_ids_bytes(), true) == 0) {
+		store_append(store, &r, 0);
+		store_end(store, STORE_LOCAL);
+	}
+}
+
+int store_close(struct store *store)
+{
+	int error;
+
+	if (!store)
+		return 0;
+	if (!store->failed) {
+		store_waiters_fail(store, -ECANCELED);
+		store_waits_fail(store, -ECANCELED);
+		store_parked_fail(store, -ECANCELED);
+		give_back_ids(store);
+		wh_await(wh_mark_wait(log_flushed(store->log), wh_mark_read(log_appended(store->log))));
+	}
+	store->closing = true;
+	if (store->timer_set)
+		wh_cancel(store->timer);
+	/* what waits for the marks or for reads comes to its end, one way or the other */
+	while (store->operations > 0 && wh_loop_turn(store->loop, -1) >= 0)
+		;
+	error = log_close(store->log);
+	store_free(store);
+	return error;
+}
+
+int store_recount(const struct store *store)
+{
+	char what[256] = "";
+	int error = job_recount(store->jobs, what, sizeof(what));
+
+	if (error < 0 && store->options.log)
+		store->options.log(WH_LOG_ERROR, what, store->options.log_arg);
+	return error;
+}

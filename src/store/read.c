@@ -1,0 +1,208 @@
+/* src/store/read.c -- records back from memory or disk, and bodies put together from their parts. See inside.h. */
+#include "store/inside.h"
+
+/* ---- one record -------------------------------------------------------------------------- */
+
+struct reading {
+	struct store *store;
+	store_read_function *done;
+	void *arg;
+};
+
+static int64_t decode(const struct log_data *data, struct job_record *ret)
+{
+	return job_record_get(data->type, data->version, (struct job_slice){data->fixed, data->fixed_bytes},
+	                      (struct job_slice){data->payload, data->payload_bytes}, ret);
+}
+
+static void on_read(wh_loop *loop, wh_res res, void *arg)
+{
+	struct reading *reading = arg;
+	struct log_data *data = res.n >= 0 ? res.ptr : NULL;
+	struct job_record r;
+	int64_t error = res.n < 0 ? res.n : decode(data, &r);
+
+	(void)loop;
+	reading->store->operations--;
+	reading->done(reading->arg, error < 0 ? error : 0, error < 0 ? NULL : &r);
+	log_data_free(data);
+	free(reading);
+}
+
+void store_read(struct store *store, uint64_t place, store_read_function *done, void *arg)
+{
+	struct reading *reading;
+	struct log_data data;
+	struct job_record r;
+
+	if (store_recent_find(&store->recent, place, &r)) {
+		store->stats.payload_reads_memory++;
+		done(arg, 0, &r);
+		return;
+	}
+	if (log_peek(store->log, place, &data)) {
+		int64_t error = decode(&data, &r);
+
+		store->stats.payload_reads_memory++;
+		done(arg, error, error < 0 ? NULL : &r);
+		return;
+	}
+	reading = malloc(sizeof(*reading));
+	if (!reading) {
+		done(arg, -ENOMEM, NULL);
+		return;
+	}
+	store->stats.payload_reads_disk++;
+	*reading = (struct reading){store, done, arg};
+	if (wh_then(log_read(store->log, place, 0), on_read, reading) == 0) {
+		store->operations++;
+		return;
+	}
+	free(reading);
+	done(arg, -ENOMEM, NULL);
+}
+
+/* ---- whole bodies ------------------------------------------------------------------------ */
+
+struct store_bytes *store_bytes_make(const struct job_record *r, size_t body_bytes)
+{
+	struct store_bytes *b = malloc(sizeof(*b) + r->content_type.len + r->headers.len + body_bytes);
+	uint8_t *to;
+
+	if (!b)
+		return NULL;
+	to = (uint8_t *)(b + 1);
+	*b = (struct store_bytes){.references = 1,
+	                          .status = r->type == JOB_FINISH ? r->status : 0,
+	                          .content_type = {to, r->content_type.len},
+	                          .headers = {to + r->content_type.len, r->headers.len},
+	                          .body = {to + r->content_type.len + r->headers.len, body_bytes}};
+	if (r->content_type.len > 0)
+		memcpy(to, r->content_type.data, r->content_type.len);
+	if (r->headers.len > 0)
+		memcpy(to + r->content_type.len, r->headers.data, r->headers.len);
+	if (!(r->flags & JOB_BODY_IN_PARTS) && body_bytes > 0)
+		memcpy(to + r->content_type.len + r->headers.len, r->body.data, body_bytes);
+	return b;
+}
+
+struct store_bytes *store_bytes_ref(struct store_bytes *b)
+{
+	b->references++;
+	return b;
+}
+
+struct store_bytes *store_bytes_unref(struct store_bytes *b)
+{
+	if (b && --b->references == 0)
+		free(b);
+	return NULL;
+}
+
+struct gathering {
+	struct store *store;
+	store_bytes_function *done;
+	void *arg;
+	bool result;
+	struct store_bytes *bytes;
+	size_t filled;
+	size_t next, count; /* parts */
+	uint64_t places[];
+};
+
+static void gather(struct gathering *g);
+
+static void on_part(void *arg, int64_t error, const struct job_record *r)
+{
+	struct gathering *g = arg;
+
+	if (error == 0 && (r->type != JOB_PART || r->body.len > g->bytes->body.len - g->filled))
+		error = -WH_EDAMAGED;
+	if (error < 0) {
+		store_bytes_unref(g->bytes);
+		g->done(g->arg, error, NULL);
+		free(g);
+		return;
+	}
+	memcpy((uint8_t *)(uintptr_t)g->bytes->body.data + g->filled, r->body.data, r->body.len);
+	g->filled += r->body.len;
+	gather(g);
+}
+
+static void gather(struct gathering *g)
+{
+	if (g->next < g->count) {
+		store_read(g->store, g->places[g->next++], on_part, g);
+		return;
+	}
+	g->bytes->body.len = g->filled;
+	g->done(g->arg, 0, g->bytes);
+	free(g);
+}
+
+struct first_read {
+	struct store *store;
+	store_bytes_function *done;
+	void *arg;
+	bool result;
+};
+
+static void on_first(struct first_read *first, int64_t error, const struct job_record *r)
+{
+	struct store_bytes *bytes = NULL;
+	struct gathering *g;
+	size_t count;
+
+	if (error == 0 && r->type != (first->result ? JOB_FINISH : JOB_SUBMIT))
+		error = -WH_EDAMAGED;
+	if (error < 0) {
+		first->done(first->arg, error, NULL);
+		return;
+	}
+	count = r->flags & JOB_BODY_IN_PARTS ? r->body.len / 8 : 0;
+	bytes = store_bytes_make(r, count ? count * JOB_PART_BYTES : r->body.len);
+	if (!bytes || count == 0) {
+		first->done(first->arg, bytes ? 0 : -ENOMEM, bytes);
+		return;
+	}
+	g = malloc(sizeof(*g) + r->body.len);
+	if (!g) {
+		store_bytes_unref(bytes);
+		first->done(first->arg, -ENOMEM, NULL);
+		return;
+	}
+	*g = (struct gathering){.store = first->store,
+	                        .done = first->done,
+	                        .arg = first->arg,
+	                        .bytes = bytes,
+	                        .count = count};
+	memcpy(g->places, r->body.data, r->body.len);
+	gather(g);
+}
+
+static void on_first_later(void *arg, int64_t error, const struct job_record *r)
+{
+	struct first_read first = *(struct first_read *)arg;
+
+	free(arg);
+	on_first(&first, error, r);
+}
+
+void store_read_bytes(struct store *store, uint64_t place, bool result, store_bytes_function *done, void *arg)
+{
+	struct first_read first = {store, done, arg, result}, *later;
+	struct job_record r;
+
+	if (store_recent_find(&store->recent, place, &r)) {
+		store->stats.payload_reads_memory++;
+		on_first(&first, 0, &r);
+		return;
+	}
+	later = malloc(sizeof(*later));
+	if (!later) {
+		done(arg, -ENOMEM, NULL);
+		return;
+	}
+	*later = first;
+	store_read(store, place, on_first_later, later);
+}

@@ -1,0 +1,148 @@
+/* src/store/settings.c -- small named values, in memory, sorted by key. See inside.h.
+ *
+ * Memory for a change is made when it is checked (store_setting_room()), so that carrying it out cannot fail.
+ */
+#include "store/inside.h"
+
+static int compare(struct store_slice a, struct store_slice b)
+{
+	size_t len = a.len < b.len ? a.len : b.len;
+	int order = memcmp(a.data, b.data, len);
+
+	return order ? order : a.len < b.len ? -1 : a.len > b.len;
+}
+
+/* Where key is, or would be. */
+static size_t find(const struct store *store, struct store_slice key, bool *ret_there)
+{
+	size_t low = 0, high = store->settings_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (compare(store->settings[middle].key, key) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*ret_there = low < store->settings_count && compare(store->settings[low].key, key) == 0;
+	return low;
+}
+
+const struct store_setting *store_setting_find(const struct store *store, struct store_slice key)
+{
+	bool there;
+	size_t at = find(store, key, &there);
+
+	return there ? &store->settings[at] : NULL;
+}
+
+int store_setting_room(struct store *store, struct store_slice key, struct store_slice value)
+{
+	free(store->setting_spare);
+	store->setting_spare = malloc(key.len + value.len + 1);
+	store->setting_spare_bytes = key.len + value.len;
+	if (!store->setting_spare)
+		return -ENOMEM;
+	if (store->settings_count == store->settings_cap) {
+		size_t cap = store->settings_cap ? store->settings_cap * 2 : 16;
+		struct store_setting *settings = realloc(store->settings, cap * sizeof(settings[0]));
+
+		if (!settings)
+			return -ENOMEM;
+		store->settings = settings;
+		store->settings_cap = cap;
+	}
+	return 0;
+}
+
+/* Needs room. key and value of a setting are one allocation, at key.data. */
+int store_setting_apply(struct store *store, const struct job_record *r)
+{
+	bool there;
+	size_t at = find(store, r->text, &there);
+	struct store_setting *s = &store->settings[at];
+
+	if (there)
+		free((void *)(uintptr_t)s->key.data);
+	if (r->flags & JOB_SETTING_REMOVED) {
+		if (!there)
+			return -EPROTO;
+		store->settings_count--;
+		memmove(s, s + 1, (store->settings_count - at) * sizeof(*s));
+		return 0;
+	}
+	assert(store->setting_spare && store->setting_spare_bytes == r->text.len + r->body.len);
+	if (!there) {
+		memmove(s + 1, s, (store->settings_count - at) * sizeof(*s));
+		store->settings_count++;
+	}
+	*s = (struct store_setting){.key = {store->setting_spare, r->text.len},
+	                            .value = {store->setting_spare + r->text.len, r->body.len}};
+	memcpy(store->setting_spare, r->text.data, r->text.len);
+	if (r->body.len > 0)
+		memcpy(store->setting_spare + r->text.len, r->body.data, r->body.len);
+	store->setting_spare = NULL;
+	return 0;
+}
+
+void store_settings_done(struct store *store)
+{
+	for (size_t i = 0; i < store->settings_count; i++)
+		free((void *)(uintptr_t)store->settings[i].key.data);
+	free(store->settings);
+	free(store->setting_spare);
+}
+
+/* ---- the call ---------------------------------------------------------------------------- */
+
+struct store_settings *store_settings_free(struct store_settings *settings)
+{
+	free(settings);
+	return NULL;
+}
+
+static void dispose(wh_res res, void *arg)
+{
+	(void)arg;
+	free(res.ptr);
+}
+
+static bool has_prefix(struct store_slice key, struct store_slice prefix)
+{
+	return key.len >= prefix.len && (prefix.len == 0 || memcmp(key.data, prefix.data, prefix.len) == 0);
+}
+
+wh_future store_settings(struct store *store, struct store_slice prefix)
+{
+	size_t count = 0, bytes = 0;
+	struct store_settings *all;
+	wh_future future;
+	uint8_t *to;
+
+	for (size_t i = 0; i < store->settings_count; i++) {
+		if (has_prefix(store->settings[i].key, prefix)) {
+			count++;
+			bytes += store->settings[i].key.len + store->settings[i].value.len;
+		}
+	}
+	all = malloc(sizeof(*all) + count * sizeof(all->settings[0]) + bytes);
+	if (!all)
+		return wh_failed(store->loop, -ENOMEM);
+	all->count = 0;
+	all->settings = (struct store_setting *)(all + 1);
+	to = (uint8_t *)(all->settings + count);
+	for (size_t i = 0; i < store->settings_count; i++) {
+		const struct store_setting *s = &store->settings[i];
+
+		if (!has_prefix(s->key, prefix))
+			continue;
+		memcpy(to, s->key.data, s->key.len + s->value.len);
+		all->settings[all->count++] =
+			(struct store_setting){{to, s->key.len}, {to + s->key.len, s->value.len}};
+		to += s->key.len + s->value.len;
+	}
+	future = wh_promise(store->loop, dispose, NULL);
+	if (wh_resolve(future, (int64_t)count, all) < 0)
+		free(all);
+	return future;
+}

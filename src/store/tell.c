@@ -1,0 +1,217 @@
+/* src/store/tell.c -- lists and figures: queues, leases, the log's positions, counters. See store.h. */
+#include "store/inside.h"
+
+static void dispose_plain(wh_res res, void *arg)
+{
+	(void)arg;
+	free(res.ptr);
+}
+
+static void dispose_lot(wh_res res, void *arg)
+{
+	(void)arg;
+	store_lot_free(res.ptr);
+}
+
+static wh_future given(struct store *store, wh_disposer *disposer, int64_t n, void *object)
+{
+	wh_future future = wh_promise(store->loop, disposer, NULL);
+
+	if (wh_resolve(future, n, object) < 0)
+		disposer((wh_res){n, object}, NULL);
+	return future;
+}
+
+/* ---- queues ------------------------------------------------------------------------------ */
+
+struct store_queues *store_queues_free(struct store_queues *queues)
+{
+	free(queues);
+	return NULL;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct store_queue_view *x = a, *y = b;
+	size_t len = x->name.len < y->name.len ? x->name.len : y->name.len;
+	int order = memcmp(x->name.data, y->name.data, len);
+
+	return order ? order : x->name.len < y->name.len ? -1 : 1;
+}
+
+static void show_queue(const struct job_queue *q, char *name, struct store_queue_view *ret)
+{
+	memcpy(name, q->name, q->name_len);
+	*ret = (struct store_queue_view){.name = {name, q->name_len},
+	                                 .paused = q->paused,
+	                                 .waiting = q->waiters_count,
+	                                 .submitted = q->submitted,
+	                                 .attempts = q->attempts,
+	                                 .completed = q->completed,
+	                                 .failed = q->failed,
+	                                 .cancelled = q->cancelled,
+	                                 .timeouts = q->timeouts,
+	                                 .retries = q->retries,
+	                                 .config = q->config};
+	memcpy(ret->jobs, q->jobs, sizeof(ret->jobs));
+}
+
+static wh_future show_queues(struct store *store, const struct job_queue *only)
+{
+	size_t count = 0, names = 0;
+	struct store_queues *all;
+	char *name;
+
+	for (uint32_t i = 1; i < job_queues_end(store->jobs); i++) {
+		const struct job_queue *q = job_queue_at(store->jobs, i);
+
+		if (q && !q->gone && (!only || q == only)) {
+			count++;
+			names += q->name_len;
+		}
+	}
+	all = malloc(sizeof(*all) + count * sizeof(all->queues[0]) + names);
+	if (!all)
+		return wh_failed(store->loop, -ENOMEM);
+	all->count = 0;
+	all->queues = (struct store_queue_view *)(all + 1);
+	name = (char *)(all->queues + count);
+	for (uint32_t i = 1; i < job_queues_end(store->jobs); i++) {
+		const struct job_queue *q = job_queue_at(store->jobs, i);
+
+		if (q && !q->gone && (!only || q == only)) {
+			show_queue(q, name, &all->queues[all->count++]);
+			name += q->name_len;
+		}
+	}
+	qsort(all->queues, all->count, sizeof(all->queues[0]), by_name);
+	return given(store, dispose_plain, (int64_t)count, all);
+}
+
+wh_future store_queues(struct store *store)
+{
+	return show_queues(store, NULL);
+}
+
+wh_future store_queue(struct store *store, struct store_slice name)
+{
+	struct job_queue *q = job_queue_find(store->jobs, name);
+
+	return q ? show_queues(store, q) : wh_failed(store->loop, -JOB_EUNKNOWN_QUEUE);
+}
+
+wh_future store_leases(struct store *store, struct store_slice name)
+{
+	struct job_queue *q = job_queue_find(store->jobs, name);
+	struct store_lot *lot;
+	uint32_t cursor = 0;
+	uint64_t id;
+
+	if (!q)
+		return wh_failed(store->loop, -JOB_EUNKNOWN_QUEUE);
+	if (q->jobs[JOB_RUNNING] == 0)
+		return given(store, dispose_lot, 0, NULL);
+	lot = calloc(1, sizeof(*lot) + q->jobs[JOB_RUNNING] * sizeof(lot->jobs[0]));
+	if (!lot)
+		return wh_failed(store->loop, -ENOMEM);
+	while (lot->count < q->jobs[JOB_RUNNING] &&
+	       (id = job_scan(store->jobs, q, 1u << JOB_RUNNING, &cursor)) != 0) {
+		struct job_info info;
+
+		if (job_look(store->jobs, id, &info) < 0)
+			continue;
+		lot->jobs[lot->count++] =
+			(struct store_leased){.job = id,
+		                              .lease = info.lease,
+		                              .attempt = info.attempts,
+		                              .attempts_max = info.attempts_max,
+		                              .priority = info.priority,
+		                              .time_to_run_ns = info.time_to_run_ms * STORE_NS_PER_MS,
+		                              .deadline = info.when_ms * STORE_NS_PER_MS};
+	}
+	lot->position =
+		(struct store_position){log_epoch(store->log), wh_mark_read(log_appended(store->log))};
+	return given(store, dispose_lot, (int64_t)lot->count, lot);
+}
+
+/* ---- the log ----------------------------------------------------------------------------- */
+
+struct store_log *store_log_free(struct store_log *log)
+{
+	free(log);
+	return NULL;
+}
+
+wh_future store_log(struct store *store)
+{
+	const struct log_epoch *epochs;
+	size_t count = log_epochs(store->log, &epochs);
+	struct store_log *log = malloc(sizeof(*log) + count * sizeof(log->epochs[0]));
+
+	if (!log)
+		return wh_failed(store->loop, -ENOMEM);
+	*log = (struct store_log){.epoch = log_epoch(store->log),
+	                          .appended = wh_mark_read(log_appended(store->log)),
+	                          .written = wh_mark_read(log_written(store->log)),
+	                          .flushed = wh_mark_read(log_flushed(store->log))};
+	for (size_t i = 0; i < count; i++) {
+		uint64_t end;
+
+		if (log_epoch_end(store->log, epochs[i].epoch, &end) == 0)
+			log->epochs[log->epochs_count++] = (struct store_epoch){epochs[i].epoch, end};
+	}
+	return given(store, dispose_plain, 0, log);
+}
+
+wh_future store_wait_position(struct store *store, struct store_position position, int level)
+{
+	uint64_t end;
+	wh_future future;
+	int error = store_level(level, STORE_LOCAL, &level);
+
+	if (error == 0 && store->failed)
+		error = (int)store->failed;
+	if (error < 0)
+		return wh_failed(store->loop, error);
+	error = log_epoch_end(store->log, position.epoch, &end);
+	if (error == 0)
+		return position.lsn <= end ? given(store, dispose_plain, 0, NULL)
+		                           : wh_failed(store->loop, -JOB_ELOST);
+	if (error != -EINPROGRESS || position.lsn > wh_mark_read(log_appended(store->log)))
+		return wh_failed(store->loop, -JOB_EVALUE);
+	future = wh_promise(store->loop, NULL, NULL);
+	store_answer(
+		store, level,
+		(struct store_answer){.lsn = position.lsn, .future = future, .kind = STORE_ANSWER_PLAIN});
+	return future;
+}
+
+/* ---- figures ----------------------------------------------------------------------------- */
+
+void store_stats(const struct store *store, struct store_stats *ret)
+{
+	struct job_totals totals;
+	struct log_stats log;
+
+	job_totals(store->jobs, &totals);
+	log_stats(store->log, &log);
+	*ret = store->stats;
+	memcpy(ret->jobs, totals.jobs, sizeof(ret->jobs));
+	ret->queues = totals.queues;
+	ret->reservations_waiting = store->waiters_count;
+	ret->waits_waiting = store->waits_count;
+	/* totals count from the first day on; what was there when the store was opened is taken off */
+	ret->submitted = totals.submitted - store->at_open.submitted;
+	ret->completed = totals.completed - store->at_open.completed;
+	ret->failed = totals.failed - store->at_open.failed;
+	ret->failed_attempts =
+		totals.retries + totals.failed - store->at_open.retries - store->at_open.failed;
+	ret->cancelled = totals.cancelled - store->at_open.cancelled;
+	ret->timeouts = totals.timeouts - store->at_open.timeouts;
+	ret->retries = totals.retries - store->at_open.retries;
+	ret->expired = totals.expired - store->at_open.expired;
+	ret->groups = log.groups;
+	ret->flushes = log.flushes;
+	ret->log_bytes = log.disk_bytes;
+	ret->job_memory_bytes = totals.memory_bytes;
+}
