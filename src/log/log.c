@@ -202,6 +202,17 @@ static void close_fd(int *fd, wh_loop *loop)
 	*fd = -1;
 }
 
+/* A segment whose making was interrupted is of no use to anybody. */
+static void remove_unfinished(struct log *log)
+{
+	if (log->next_state != LOG_NEXT_MAKING && log->next_state != LOG_NEXT_ALLOCATED)
+		return;
+	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
+	if (path)
+		(void)log_await(wh_unlink(log->loop, path));
+	free(path);
+}
+
 /* Everything is over: give back what the system gave. */
 static void release(struct log *log)
 {
@@ -217,6 +228,7 @@ static void release(struct log *log)
 	if (log->next)
 		close_fd(&log->next->fd, log->loop);
 	close_fd(&log->making_fd, log->loop);
+	remove_unfinished(log);
 	close_fd(&log->manifest_fd[0], log->loop);
 	close_fd(&log->manifest_fd[1], log->loop);
 	close_fd(&log->directory_fd, log->loop);

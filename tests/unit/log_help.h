@@ -1,6 +1,7 @@
 /* tests/unit/log_help.h -- what the tests of the log share: a folder, records that can be recognised, a model.
  *
- * Record i of a test is made from i alone, so that whoever reads it back knows what it must be.
+ * A record is made from its seed alone, so that whoever reads it back knows what it must be. As long as nothing is lost,
+ * the seed of record i is i.
  */
 #ifndef TESTS_LOG_HELP_H
 #define TESTS_LOG_HELP_H
@@ -28,12 +29,15 @@ struct help_record {
 	uint64_t location; /* as log_append() gave it */
 	uint64_t lsn;      /* of its commit */
 	uint32_t commit;
+	uint32_t
+		seed; /* what it is made from; never the same again, not even for one that takes the place of one lost */
+	uint32_t epoch;
 };
 
 /* What was appended, and what a replay has shown. */
 struct help_model {
 	struct help_record *records;
-	uint32_t count, commits;
+	uint32_t count, commits, seeds;
 	uint32_t replayed; /* how many, in order */
 	uint32_t payload_max;
 	int refuse_type; /* this type is unknown to the replay */
@@ -114,7 +118,7 @@ static inline int help_commit(struct log *log, struct help_model *model, uint32_
 	uint64_t bytes = 0;
 	int status;
 	for (uint32_t i = 0; i < count; i++)
-		bytes += help_record_bytes(model, model->count + i);
+		bytes += help_record_bytes(model, model->seeds + i);
 	while ((status = log_begin(log, bytes, 0)) == -EAGAIN) {
 		int64_t n = wh_await(log_room_wait(log)).n;
 		if (n < 0)
@@ -123,9 +127,12 @@ static inline int help_commit(struct log *log, struct help_model *model, uint32_
 	if (status < 0)
 		return status;
 	uint32_t first = model->count;
-	for (uint32_t i = 0; i < count; i++, model->count++)
-		model->records[model->count] = (struct help_record){
-			.location = help_append(log, model, model->count), .commit = model->commits};
+	for (uint32_t i = 0; i < count; i++, model->seeds++)
+		model->records[model->count++] =
+			(struct help_record){.location = help_append(log, model, model->seeds),
+		                             .commit = model->commits,
+		                             .seed = model->seeds,
+		                             .epoch = log_epoch(log)};
 	*ret = log_commit(log, level);
 	for (uint32_t i = first; i < model->count; i++)
 		model->records[i].lsn = ret->lsn;
@@ -142,8 +149,9 @@ static inline int help_replay(void *arg, const struct log_record *record)
 	uint32_t i = model->replayed;
 	if (i >= model->count || record->location != model->records[i].location ||
 	    model->records[i].lsn > record->group_end + (UINT64_C(64) << 20) ||
-	    !help_same(model, i, record->type, record->version, record->flags, record->fixed,
-	               record->fixed_bytes, record->payload, record->payload_bytes))
+	    record->epoch != model->records[i].epoch ||
+	    !help_same(model, model->records[i].seed, record->type, record->version, record->flags,
+	               record->fixed, record->fixed_bytes, record->payload, record->payload_bytes))
 		model->wrong = true;
 	model->replayed++;
 	return 0;
