@@ -823,8 +823,10 @@ static void decide_names(struct wh__disk *disk, const struct wh__sim_damage *dam
 			fails[i] = fails[j] && related(&disk->changes[j], &disk->changes[i]);
 		if (!fails[i])
 			change_make_safe(&disk->changes[i]);
-		change_fini(&disk->changes[i]);
 	}
+	/* not before: later ones are compared with earlier ones */
+	for (size_t i = 0; i < disk->changes_count; i++)
+		change_fini(&disk->changes[i]);
 	disk->changes_count = 0;
 	free(fails);
 }
