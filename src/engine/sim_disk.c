@@ -41,7 +41,6 @@ struct change {
 	int count;
 	struct node *touched[2]; /* files moved, made, unlinked, replaced */
 	uint64_t number;         /* rising */
-	bool lost;               /* a flush of it failed: no later one makes it safe */
 };
 
 struct handle {
@@ -702,13 +701,13 @@ static void choose(const struct wh__disk *disk, size_t count, const struct node 
 {
 	for (size_t i = count; i-- > 0;) {
 		const struct change *change = &disk->changes[i];
-		chosen[i] = chosen[i] || (!change->lost && change_is_in(change, directory));
+		chosen[i] = chosen[i] || change_is_in(change, directory);
 		for (size_t j = 0; chosen[i] && j < i; j++)
 			chosen[j] = chosen[j] || related(&disk->changes[j], change);
 	}
 }
 
-static void flush_directory(struct wh__disk *disk, const struct wh__disk_flush *flush, bool works)
+static void flush_directory(struct wh__disk *disk, const struct wh__disk_flush *flush)
 {
 	size_t count = 0;
 	while (count < disk->changes_count && disk->changes[count].number <= flush->change_number)
@@ -719,15 +718,12 @@ static void flush_directory(struct wh__disk *disk, const struct wh__disk_flush *
 	size_t kept = 0;
 	for (size_t i = 0; i < disk->changes_count; i++) {
 		struct change *change = &disk->changes[i];
-		bool is_chosen = i < count && chosen[i];
-		if (is_chosen && works) {
+		if (i < count && chosen[i]) {
 			change_make_safe(change);
 			change_fini(change);
-			continue;
+		} else {
+			disk->changes[kept++] = *change;
 		}
-		if (is_chosen)
-			change->lost = true;
-		disk->changes[kept++] = *change;
 	}
 	disk->changes_count = kept;
 	free(chosen);
@@ -743,7 +739,7 @@ int64_t wh__disk_flush_end(struct wh__disk *disk, struct wh__disk_flush *flush)
 {
 	int64_t n = 0;
 	if (flush->node->is_directory)
-		flush_directory(disk, flush, true);
+		flush_directory(disk, flush);
 	else
 		wh__sim_file_flush_end(&flush->node->file, flush->content);
 	if (flush->handle->failures_seen != flush->node->failures) {
@@ -756,9 +752,9 @@ int64_t wh__disk_flush_end(struct wh__disk *disk, struct wh__disk_flush *flush)
 
 int64_t wh__disk_flush_fail(struct wh__disk *disk, struct wh__disk_flush *flush, int error)
 {
-	if (flush->node->is_directory)
-		flush_directory(disk, flush, false);
-	else
+	/* names stay unsafe, and a later flush may save them: a file system with a journal that cannot write it goes
+	 * on refusing, and does not forget */
+	if (!flush->node->is_directory)
 		wh__sim_file_flush_fail(&flush->node->file, flush->content, disk->random);
 	flush->node->failures++;
 	tell_failure(flush);

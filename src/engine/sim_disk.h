@@ -51,7 +51,8 @@ int64_t wh__disk_disk_free(struct wh__disk *disk, int fd);
 struct wh__disk_flush;
 int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flush **ret);
 int64_t wh__disk_flush_end(struct wh__disk *disk, struct wh__disk_flush *flush);
-/* The flush fails with error (positive): what it covered is clean but not safe, in part by chance. */
+/* The flush fails with error (positive): content that it covered is clean but not safe, in part by chance; names
+ * stay as they were. */
 int64_t wh__disk_flush_fail(struct wh__disk *disk, struct wh__disk_flush *flush, int error);
 void wh__disk_flush_abandon(struct wh__disk *disk, struct wh__disk_flush *flush);
 

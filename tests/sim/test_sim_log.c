@@ -265,9 +265,10 @@ static void check_recovered(bool killed)
 }
 
 /* Start the machine again and recover; power may be cut within recovery, and in the life that follows. */
-static void recover(int damage, bool last)
+static void recover(int damage, bool faulty, bool last)
 {
-	bool killed = damage == WH_SIM_KILLED;
+	/* after a flush that failed, the cache shows what the disk does not hold: only what was flushed is promised */
+	bool killed = damage == WH_SIM_KILLED && !faulty;
 	for (;;) {
 		struct wh_sim_options options = {.seed = plan.seed * 1000 + chance(1000)};
 		options.crash_at_io = last ? 0 : 1 + chance(chance(2) ? 40 : 250);
@@ -327,12 +328,12 @@ static uint64_t run(void)
 	chance_state = plan.seed + plan.crash_at * 77 + (uint64_t)plan.damage;
 	int damage = plan.damage;
 	for (int life = 1; life < LIVES; life++) {
-		recover(damage, false);
+		recover(damage, life == 1 && plan.fail_at > 0, false);
 		error = live(STEPS);
 		must(error == 0 || error == -WH_ESIM_POWER_CUT, "life %d: %s", life, wh_strerror(error));
 		damage = (int)chance(WH_SIM_KILLED + 1);
 	}
-	recover(damage, true);
+	recover(damage, false, true);
 	end_run();
 	return calls;
 }
