@@ -342,7 +342,7 @@ static uint64_t run(void)
 
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 2);
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 6);
 	double from = seconds();
 	tally = (struct tally){0};
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -363,7 +363,7 @@ static void test_power_is_cut_at_every_disk_call(void **state)
 static void test_every_disk_call_fails(void **state)
 {
 	static const int errors[] = {EIO, ENOSPC};
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 2);
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 6);
 	double from = seconds();
 	tally = (struct tally){0};
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
