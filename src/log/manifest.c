@@ -117,29 +117,11 @@ int log_manifest_load(struct log *log, bool *ret_found, struct log_problem *prob
 
 /* ---- create and save --------------------------------------------------------------------- */
 
-/* The folder's own name, which may be as new as what is in it. Who may not look into its parent has not made it. */
-static int64_t sync_parent(struct log *log)
-{
-	size_t len = strlen(log->path);
-	while (len > 1 && log->path[len - 1] == '/')
-		len--;
-	while (len > 0 && log->path[len - 1] != '/')
-		len--;
-	char *parent = len > 0 ? strndup(log->path, len) : strdup(".");
-	int64_t n = parent ? log_await(wh_open(log->loop, parent, O_RDONLY | O_DIRECTORY, 0)) : -ENOMEM;
-	free(parent);
-	if (n < 0)
-		return n == -EACCES ? 0 : n;
-	int64_t status = wh_fsync_blocking(log->loop, (int)n, false);
-	(void)log_await(wh_close(log->loop, (int)n));
-	return status;
-}
-
 /* The first manifest of a new log, which gets its name only when it is whole. */
 int log_manifest_create(struct log *log, struct log_problem *problem)
 {
 	char *temporary = log_path(log, "manifest-a.tmp"), *path = log_path(log, "manifest-a");
-	int64_t n = temporary && path ? sync_parent(log) : -ENOMEM;
+	int64_t n = temporary && path ? 0 : -ENOMEM;
 	int fd = -1;
 	wh_random(log->loop, &log->cluster, sizeof(log->cluster));
 	log->manifest = (struct log_manifest){.cluster = log->cluster, .sequence = 1};

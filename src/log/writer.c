@@ -100,21 +100,18 @@ static uint64_t room_all(const struct log *log)
 	return room + (next_counts(log) ? log_segment_room(log->next) : 0);
 }
 
-/* What ordinary commits leave when the disk is full. */
+/* What ordinary commits leave as long as it is not certain that there will be another segment. */
 static uint64_t ballast(const struct log *log)
 {
+	if (next_counts(log))
+		return 0;
 	return log->append_segment ? log_segment_room(log->append_segment) / 2 : 0;
 }
 
 uint64_t log_room(const struct log *log)
 {
-	uint64_t room = room_all(log);
-	if (log->failed)
-		return 0;
-	if (!log->full)
-		return room;
-	uint64_t kept = ballast(log);
-	return room > kept ? room - kept : 0;
+	uint64_t room = room_all(log), kept = ballast(log);
+	return log->failed || room < kept ? 0 : room - kept;
 }
 
 uint64_t log_record_max(const struct log *log)
@@ -239,8 +236,8 @@ int log_begin(struct log *log, uint64_t bytes_max, unsigned flags)
 		return -EMSGSIZE;
 	if (log->pending_bytes > log->options.unwritten_bytes_max)
 		return -EAGAIN;
-	if (log->full && !(flags & LOG_ESSENTIAL) && log_room(log) < bytes_max + LOG_BLOCK_BYTES)
-		return -ENOSPC;
+	if (!(flags & LOG_ESSENTIAL) && log_room(log) < bytes_max + LOG_BLOCK_BYTES)
+		return log->full ? -ENOSPC : -EAGAIN;
 	bool large = LOG_GROUP_HEADER_BYTES + bytes_max > log->group_max;
 	if (!log->open || large || log->open->used + bytes_max > log->open->limit) {
 		if (log->open && log->open->record_count > 0) {
