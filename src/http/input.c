@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "http/body.h"
 #include "http/message.h"
 #include "http/server.h"
 
@@ -373,27 +374,6 @@ static bool collect(struct wh__http_connection *c, wh_http_exchange *x)
 	return true;
 }
 
-/* What is left of the input goes to the reader as it is, or a copy of a part of it. */
-static struct wh_buf *piece_of(struct wh__http_connection *c, char *data, size_t len)
-{
-	struct wh_buf *buf;
-
-	if (input_left(c) == 0) {
-		buf = c->input;
-		c->input = NULL;
-		buf->cap -= (uint32_t)(data - (char *)buf->data);
-		buf->data = (uint8_t *)data;
-		buf->len = (uint32_t)len;
-		return buf;
-	}
-	buf = wh_buf_get(c->server->loop);
-	if (!buf || buf->cap < len)
-		return wh_buf_put(buf);
-	memcpy(buf->data, data, len);
-	buf->len = (uint32_t)len;
-	return buf;
-}
-
 static bool stream(struct wh__http_connection *c, wh_http_exchange *x)
 {
 	const char *reason = NULL;
@@ -416,7 +396,7 @@ static bool stream(struct wh__http_connection *c, wh_http_exchange *x)
 		wh__op_complete(read, 0, NULL);
 		return true;
 	}
-	buf = piece_of(c, data, len);
+	buf = wh__http_body_piece(c->server->loop, &c->input, c->input_at, data, len);
 	if (buf) {
 		wh__op_complete(read, (int64_t)len, buf);
 		return true;

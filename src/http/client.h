@@ -1,0 +1,156 @@
+/* src/http/client.h -- the inside of the HTTP client: origins with their connections, calls.
+ *
+ * A call waits for a connection of its origin, has it for itself until its response is complete, and gives it back or
+ * has it closed. What the user does only changes state; sends leave in one deferred call for each turn.
+ *
+ * Depends on: parse.h, output.h, deadline.h.  Used by: the files of the client only.
+ * Thread: loop.
+ */
+#ifndef WH_HTTP_CLIENT_H
+#define WH_HTTP_CLIENT_H
+
+#include "http/deadline.h"
+#include "http/output.h"
+#include "http/parse.h"
+#include "runtime/op.h"
+
+enum { WH__HTTP_CLIENT_SEND_MAX = 256 * 1024, WH__HTTP_CLIENT_OUTPUT_MAX = 256 * 1024 };
+
+/* What hangs in the ring of time-outs: a call, or an idle connection. */
+struct wh__http_client_node {
+	struct wh__http_deadline hang; /* first: found from it */
+	bool is_call;
+};
+
+struct wh__http_origin {
+	struct wh__http_origin *next;
+	wh_http_client *client;
+	struct sockaddr_storage address;
+	socklen_t address_len;
+	struct wh__http_link *idle; /* used last, first */
+	uint32_t idle_count, link_count, waiting_count;
+	wh_http_call *waiting_first, *waiting_last;
+	char name[];
+};
+
+/* A connection of the client. */
+struct wh__http_link {
+	struct wh__http_client_node node; /* while idle */
+	struct wh__http_origin *origin;
+	struct wh__http_link *next, **list; /* all of the client */
+	struct wh__http_link *next_idle, *next_dirty;
+	wh_http_call *call;
+	struct wh_buf *input;
+	char *held;
+	struct wh__http_chain output, sending;
+	size_t output_bytes;
+	uint32_t input_at, held_len, held_cap;
+	struct wh__http_scan scan;
+	uint32_t sending_bytes;
+	int64_t idle_since;
+	wh_future connecting;
+	int fd;
+	uint16_t references; /* operations, the dirty list, until it is down */
+	bool is_connecting : 1, receiving : 1, is_sending : 1, is_dirty : 1, is_idle : 1;
+	bool reused : 1; /* has carried a response in full */
+	bool eof : 1, down : 1;
+};
+
+enum wh__http_call_stage {
+	WH__HTTP_CALL_WAITING, /* for a connection */
+	WH__HTTP_CALL_CONNECTING,
+	WH__HTTP_CALL_HEAD, /* of the response is to come */
+	WH__HTTP_CALL_BODY,
+	WH__HTTP_CALL_COMPLETE, /* the response is */
+	WH__HTTP_CALL_FAILED,
+};
+
+struct wh_http_call {
+	struct wh__http_client_node node;
+	wh_http_client *client;
+	struct wh__http_origin *origin;
+	struct wh__http_link *link;
+	wh_http_call *next_waiting;
+	wh_http_call *next, **list; /* all of the client */
+	uint32_t references;        /* the user, or the future; pieces of output that lie in it */
+	/* the request */
+	char *head;
+	size_t head_len;
+	const void *body; /* whole requests */
+	size_t body_len;
+	wh_function *release;
+	void *release_arg;
+	int64_t request_left;        /* bytes to be written; WH_HTTP_CHUNKED */
+	struct wh__http_chain early; /* written before there is a connection */
+	size_t early_bytes;
+	struct wh__op *writes;
+	/* the response */
+	struct wh_http_response *response;
+	struct wh__op *result;   /* whole: the future of wh_http_request() */
+	struct wh__op *answered; /* pieces: wh_http_call_response() */
+	struct wh__op *read;
+	struct wh__http_chunked chunked;
+	uint64_t body_left, body_max;
+	size_t body_cap;
+	/* time */
+	int64_t begun_at, sent_at, active_at, first_byte_ns;
+	int64_t error;
+	uint8_t stage;
+	bool whole : 1; /* from wh_http_request() */
+	bool head_request : 1, idempotent : 1, no_retry : 1, retried : 1;
+	bool request_done : 1; /* all of it has been handed to the connection */
+	bool chunked_request : 1;
+	bool sent_any : 1; /* a send was begun */
+	bool received_any : 1;
+	bool chunked_body : 1, until_close : 1, keep_alive : 1;
+	bool response_taken : 1, ended : 1;
+	bool closed : 1;
+};
+
+struct wh_http_client {
+	wh_loop *loop;
+	struct wh_http_client_options options;
+	struct wh__http_limits limits;
+	struct wh__http_deadlines deadlines;
+	struct wh__http_origin *origins;
+	struct wh__http_link *links, *dirty;
+	wh_http_call *calls;
+	uint32_t references; /* the user, links, calls, the deferred call, the timer at the end */
+	bool flushing, closed;
+	char *user_agent;
+	struct wh_http_client_stats stats;
+	struct wh__http_head scratch;
+};
+
+/* client.c */
+int wh__http_origin_find(wh_http_client *client, const char *name, struct wh__http_origin **ret);
+void wh__http_client_release(wh_http_client *client);
+void wh__http_client_node_remove(wh_http_client *client, struct wh__http_client_node *node);
+
+/* link.c */
+void wh__http_link_serve(struct wh__http_origin *origin); /* gives connections to those who wait */
+void wh__http_link_attach(struct wh__http_link *link, wh_http_call *call);
+struct wh__http_link *wh__http_link_open(struct wh__http_origin *origin, wh_http_call *call);
+void wh__http_link_close(struct wh__http_link *link);
+void wh__http_link_done(struct wh__http_link *link, bool reusable); /* its call is over */
+void wh__http_link_mark(struct wh__http_link *link);                /* there is something to send */
+void wh__http_link_flush(struct wh__http_link *link);
+void wh__http_link_receive(struct wh__http_link *link);
+void wh__http_link_unref(struct wh__http_link *link);
+void wh__http_link_drop_input(struct wh__http_link *link);
+
+/* reply.c */
+void wh__http_reply_advance(struct wh__http_link *link); /* use what was received */
+void wh__http_reply_eof(struct wh__http_link *link);
+
+/* call.c */
+void wh__http_call_begin(wh_http_call *call);               /* find a connection */
+void wh__http_call_send(wh_http_call *call);                /* the request goes to the call's connection */
+void wh__http_call_fail(wh_http_call *call, int64_t error); /* or try again */
+void wh__http_call_answered(wh_http_call *call);            /* the head of the response is there */
+void wh__http_call_complete(wh_http_call *call);            /* the response is whole */
+void wh__http_call_writable(wh_http_call *call, int64_t result);
+void wh__http_call_unref(wh_http_call *call);
+int64_t wh__http_call_deadline(const wh_http_call *call);
+
+#endif
