@@ -329,6 +329,8 @@ static int take_content(struct wh__http_connection *c, wh_http_exchange *x, char
 
 static bool append_body(wh_http_exchange *x, const char *data, size_t len)
 {
+	if (len == 0)
+		return true;
 	if (x->body_len + len > x->body_cap) {
 		size_t cap = x->body_cap * 2, whole = x->body_len + len + (size_t)x->body_left;
 		char *body;
@@ -439,8 +441,14 @@ void wh__http_input_advance(struct wh__http_connection *c)
 	bool more = true;
 
 	while (more && !c->failed && !c->down) {
-		wh_http_exchange *last = c->last;
+		wh_http_exchange *last = c->last, *reading = c->reading;
 
+		/* a request whose body is still to come outlives the buffer that its head came in */
+		if (reading && reading->stage == WH__HTTP_STAGE_BODY && input_left(c) == 0 &&
+		    !wh__http_exchange_keep(reading)) {
+			c->failed = true;
+			return;
+		}
 		input_trim(c);
 		if (last && last->stage == WH__HTTP_STAGE_HELD && !last->answered) {
 			more = c->first == last;

@@ -63,24 +63,27 @@ void wh__http_chain_trim(struct wh__http_chain *chain, size_t n)
 	chain->last->room += (uint32_t)n;
 }
 
+static void fill(struct wh__http_piece *piece, const char *bytes, size_t len)
+{
+	memcpy((char *)(uintptr_t)piece->data + piece->len, bytes, len);
+	piece->len += len;
+	piece->room -= (uint32_t)len;
+}
+
 bool wh__http_chain_copy(struct wh__http_chain *chain, wh_loop *loop, const void *bytes, size_t len)
 {
-	struct wh__http_piece *piece = chain->last;
-	size_t fits = piece && piece->room < len ? piece->room : 0;
-	char *at;
+	struct wh__http_piece *piece = chain->last, *more = NULL;
+	size_t fits = !piece ? 0 : piece->room < len ? piece->room : len;
 
-	if (len == 0)
-		return true;
 	/* the rest first, so that nothing is appended when there is no memory for it */
-	at = wh__http_chain_room(chain, loop, len - fits);
-	if (!at)
-		return false;
-	memcpy(at, (const char *)bytes + fits, len - fits);
-	if (fits > 0) {
-		memcpy((char *)(uintptr_t)piece->data + piece->len, bytes, fits);
-		piece->len += fits;
-		piece->room = 0;
+	if (fits < len) {
+		more = add_piece(chain, loop, len - fits);
+		if (!more)
+			return false;
+		fill(more, (const char *)bytes + fits, len - fits);
 	}
+	if (fits > 0)
+		fill(piece, bytes, fits);
 	return true;
 }
 
