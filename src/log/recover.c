@@ -110,6 +110,28 @@ static int flush_folder(struct log *log, struct log_problem *problem)
 	return n < 0 ? log_problem_io(problem, n, log->path, "cannot flush the folder") : 0;
 }
 
+/* A folder that is just being made may vanish with everything in it, until the folder that names it is flushed. Done
+ * whenever there is no log yet, whoever made the folder: a start that was killed may have left it. */
+static int flush_parent(struct log *log, struct log_problem *problem)
+{
+	char *path = log_path(log, "..");
+	int64_t n = path ? log_await(wh_open(log->loop, path, O_RDONLY | O_DIRECTORY, 0)) : -ENOMEM;
+	free(path);
+	if (n == -EACCES) {
+		log_notice(log, WH_LOG_WARNING,
+		           "%s: the folder above cannot be opened, so the name of this one may not be on "
+		           "disk yet",
+		           log->path);
+		return 0;
+	}
+	if (n >= 0) {
+		int fd = (int)n;
+		n = wh_fsync_blocking(log->loop, fd, false);
+		(void)log_await(wh_close(log->loop, fd));
+	}
+	return n < 0 ? log_problem_io(problem, n, log->path, "cannot flush the folder above") : 0;
+}
+
 /* ---- 4: the segments --------------------------------------------------------------------- */
 
 static int damaged(struct recovery *r, uint64_t number, uint64_t offset, const char *reason)
@@ -558,6 +580,8 @@ static int recover(struct recovery *r)
 		                 "there are segments, but both manifests are missing");
 	if (status == 0)
 		status = flush_folder(log, r->problem);
+	if (status == 0 && !found)
+		status = flush_parent(log, r->problem);
 	if (status == 0 && !found)
 		status = log_manifest_create(log, r->problem);
 	if (status == 0)

@@ -234,8 +234,7 @@ static void a_full_disk_refuses_work_and_lets_it_end(void **state)
 	CHECK(status == -ENOSPC && problem.kind == LOG_PROBLEM_IO);
 	loop = wh_loop_close(loop);
 	wh_sim_power_cut(sim);
-	CHECK(wh_sim_restart(sim, &(struct wh_sim_options){.disk_bytes = 64 << 20}, WH_SIM_RANDOM) ==
-	      0); /* a larger disk */
+	CHECK(wh_sim_restart(sim, &(struct wh_sim_options){.disk_bytes = 64 << 20}, WH_SIM_RANDOM) == 0);
 	new_loop(sim);
 	log = must_open("data", &model);
 	assert_all_replayed(&model);
