@@ -281,7 +281,7 @@ struct job_queue *job_woken(struct job_machine *m)
 
 void job_queues_done(struct job_machine *m)
 {
-	for (uint32_t i = 0; i < m->queues_end; i++) {
+	for (uint32_t i = 1; i < m->queues_end; i++) {
 		if (m->queues[i])
 			free(m->queues[i]->lanes);
 		free(m->queues[i]);

@@ -317,7 +317,8 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	fifo->waiting = false;
-	store->operations--;
+	if (!store_operation_end(store))
+		return;
 	if (res.n < 0) {
 		store_fail(store, res.n);
 		return;

@@ -126,6 +126,7 @@ struct store {
 	struct store *next_open;
 	int64_t failed;
 	bool closing, in_commit;
+	bool gone; /* closed; freed with the last of its operations */
 	struct store_fifo written, flushed;
 	struct store_recent recent;
 	struct store_span *spans;
@@ -167,6 +168,7 @@ struct store *store_by_number(uintptr_t number); /* NULL: closed */
 int64_t store_now_ns(struct store *store);
 void store_later(struct store *store); /* at the end of this turn: match, set the timer */
 void store_fail(struct store *store, int64_t error);
+bool store_operation_end(struct store *store); /* false: the store is closed, and may be freed now */
 void store_advance(struct store *store);
 
 /* commit.c */

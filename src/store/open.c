@@ -21,6 +21,54 @@ struct store *store_by_number(uintptr_t number)
 	return store;
 }
 
+static void store_free(struct store *store)
+{
+	job_close(store->jobs);
+	store_settings_done(store);
+	store_recent_done(&store->recent);
+	free(store->waits);
+	free(store->spans);
+	free(store->written.ring);
+	free(store->flushed.ring);
+	free(store);
+}
+
+bool store_operation_end(struct store *store)
+{
+	store->operations--;
+	if (!store->gone)
+		return true;
+	if (store->operations == 0)
+		store_free(store);
+	return false;
+}
+
+/* Let what is under way come to its end, release the log, free: at once, or, when the loop itself has failed, with the
+ * last callback. */
+static int store_end_life(struct store *store)
+{
+	int error = 0;
+
+	store->closing = true;
+	if (store->timer_set)
+		wh_cancel(store->timer);
+	while (store->operations > 0 && wh_loop_turn(store->loop, -1) >= 0)
+		;
+	store_fail(store, store->failed ? store->failed : -ECANCELED);
+	if (store->log)
+		error = log_close(store->log);
+	for (struct store **at = &stores_open; *at; at = &(*at)->next_open) {
+		if (*at == store) {
+			*at = store->next_open;
+			break;
+		}
+	}
+	store->gone = true;
+	if (store->operations == 0)
+		store_free(store);
+	return error;
+}
+
 /* ---- time -------------------------------------------------------------------------------- */
 
 /* Wall-clock time that never jumps: the monotonic clock plus an offset that follows the wall clock by at most a tenth of the
@@ -102,9 +150,9 @@ static void on_timer(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	(void)res;
-	store->operations--;
 	store->timer_set = false;
-	store_advance(store);
+	if (store_operation_end(store))
+		store_advance(store);
 }
 
 static void at_end_of_turn(void *arg)
@@ -112,7 +160,8 @@ static void at_end_of_turn(void *arg)
 	struct store *store = arg;
 
 	store->deferred = false;
-	store->operations--;
+	if (!store_operation_end(store))
+		return;
 	if (store->failed)
 		store_fail(store, store->failed);
 	if (store->failed || store->closing)
@@ -226,24 +275,6 @@ static int reserve_ids(struct store *store)
 	return (int)res.n;
 }
 
-static void store_free(struct store *store)
-{
-	for (struct store **at = &stores_open; *at; at = &(*at)->next_open) {
-		if (*at == store) {
-			*at = store->next_open;
-			break;
-		}
-	}
-	job_close(store->jobs);
-	store_settings_done(store);
-	store_recent_done(&store->recent);
-	free(store->waits);
-	free(store->spans);
-	free(store->written.ring);
-	free(store->flushed.ring);
-	free(store);
-}
-
 static int start(struct store *store, const char *directory, struct store_problem *ret_problem)
 {
 	struct job_limits limits = {.defaults = store->options.defaults,
@@ -291,9 +322,7 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 			         options->directory, wh_strerror(error));
 		if (ret_problem)
 			*ret_problem = own;
-		if (store->log)
-			log_close(store->log);
-		store_free(store);
+		store_end_life(store);
 		return error;
 	}
 	store_advance(store);
@@ -317,8 +346,6 @@ static void give_back_ids(struct store *store)
 
 int store_close(struct store *store)
 {
-	int error;
-
 	if (!store)
 		return 0;
 	if (!store->failed) {
@@ -328,15 +355,7 @@ int store_close(struct store *store)
 		give_back_ids(store);
 		wh_await(wh_mark_wait(log_flushed(store->log), wh_mark_read(log_appended(store->log))));
 	}
-	store->closing = true;
-	if (store->timer_set)
-		wh_cancel(store->timer);
-	/* what waits for the marks or for reads comes to its end, one way or the other */
-	while (store->operations > 0 && wh_loop_turn(store->loop, -1) >= 0)
-		;
-	error = log_close(store->log);
-	store_free(store);
-	return error;
+	return store_end_life(store);
 }
 
 int store_recount(const struct store *store)

@@ -134,8 +134,7 @@ static void on_room(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	store->room_waiting = false;
-	store->operations--;
-	if (store->failed || store->closing || res.n < 0)
+	if (!store_operation_end(store) || store->failed || store->closing || res.n < 0)
 		return;
 	store_parked_run(store);
 	store_later(store);

@@ -23,8 +23,8 @@ static void on_read(wh_loop *loop, wh_res res, void *arg)
 	int64_t error = res.n < 0 ? res.n : decode(data, &r);
 
 	(void)loop;
-	reading->store->operations--;
 	reading->done(reading->arg, error < 0 ? error : 0, error < 0 ? NULL : &r);
+	(void)store_operation_end(reading->store);
 	log_data_free(data);
 	free(reading);
 }
@@ -35,6 +35,10 @@ void store_read(struct store *store, uint64_t place, store_read_function *done, 
 	struct log_data data;
 	struct job_record r;
 
+	if (store->failed) {
+		done(arg, store->failed, NULL);
+		return;
+	}
 	if (store_recent_find(&store->recent, place, &r)) {
 		store->stats.payload_reads_memory++;
 		done(arg, 0, &r);
