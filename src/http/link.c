@@ -288,6 +288,8 @@ void wh__http_link_done(struct wh__http_link *link, bool reusable)
 
 	link->call->link = NULL;
 	link->call = NULL;
+	if (link->input && link->input_at == link->input->len)
+		link->input = wh_buf_put(link->input);
 	if (!reusable || link->eof || client->closed || link->input || link->is_sending ||
 	    link->output.first || link->sending.first || origin->idle_count >= client->options.idle_max) {
 		wh__http_link_close(link);
