@@ -110,8 +110,8 @@ WH_API int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options) WH
  */
 WH_API int wh_loop_run(wh_loop *loop);
 
-/* wh_loop_turn() - one turn: run what is due, wait at most wait_ns for events (0: do not wait,
- * negative: for ever), run what that made due. Result and thread as wh_loop_run(). */
+/* wh_loop_turn() - one turn: run what is due; if nothing was, wait at most wait_ns for events (0: do not wait,
+ * negative: for ever) and run what that made due. Result 0, 1 (stopped), -errno. Thread as wh_loop_run(). */
 WH_API int wh_loop_turn(wh_loop *loop, int64_t wait_ns);
 
 /* wh_loop_stop() - make the running (or next) wh_loop_run() return 1. Thread: any. */

@@ -181,8 +181,9 @@ static int64_t connect_now(struct wh__op *op)
 		if (connect(op->fd, op->buf, (socklen_t)op->len) == 0)
 			return op->fd;
 		if (errno != EINPROGRESS)
-			/* EAGAIN: the backlog of a UNIX socket is full, and nothing would tell when it is not */
-			return errno == EAGAIN ? -ECONNREFUSED : -errno;
+			/* EAGAIN: the backlog of a UNIX socket is full, and nothing would tell when it is not; see
+			 * wh_connect() */
+			return errno == EAGAIN ? -EXFULL : -errno;
 		op->done = CONNECTING;
 		return -EAGAIN;
 	}

@@ -167,7 +167,8 @@ static bool may_succeed_now(const struct wh__op *op, const struct wh__descriptor
 		return true;
 	if (descriptor->epoll_flags & REGISTERED)
 		return descriptor->epoll_flags & direction(op);
-	return direction(op) == WRITABLE;
+	return direction(op) == WRITABLE ||
+	       op->opcode == WH__OP_ACCEPT; /* what does not listen never gets ready */
 }
 
 static void submit_waiting(struct wh__op *op)

@@ -204,16 +204,17 @@ static void try_waiting(struct sync_state *state)
 	}
 }
 
-/* A connection must be begun before poll(2) can tell anything. */
+/* A connection must be begun before poll(2) can tell anything; and it never tells of what does not listen. */
 static bool begin_connections(struct sync_state *state)
 {
 	bool ended = false;
 	for (struct wh__op *op = state->waiting_first, *next; op; op = next) {
 		void *ptr;
 		next = op->next;
-		if (op->opcode != WH__OP_CONNECT || op->done != 0)
+		if ((op->opcode != WH__OP_CONNECT && op->opcode != WH__OP_ACCEPT) || op->done != 0)
 			continue;
 		int64_t n = wh__op_attempt(op, &ptr);
+		op->done = 1; /* begun */
 		if (n == -EAGAIN)
 			continue;
 		end(state, op, n, ptr);

@@ -103,23 +103,78 @@ wh_future wh_accept(wh_loop *loop, int fd)
 	return wh__start(op);
 }
 
-/* The caller sees this slot; the one at the engine is internal, so that a socket that does not connect is closed. */
-static void on_connected(wh_loop *loop, wh_res res, void *arg)
+/* ---- connect -------------------------------------------------------------------------------
+ *
+ * The caller sees one slot, outer: fd the socket, buf the address, off its length, done the tries so far. The engine has
+ * another, named by outer->len, so that a socket that does not connect is closed. A UNIX socket whose listener has a
+ * full backlog says so at once, and nothing tells when that has changed: a timer takes the engine's place and it is
+ * tried again. */
+
+static void on_connected(wh_loop *loop, wh_res res, void *arg);
+
+/* false: there is no slot. */
+static bool start_inner(struct wh__op *outer, enum wh__opcode opcode, wh_callback *callback,
+                        struct wh__op **ret)
 {
-	struct wh__op *op = arg;
-	int fd = op->fd;
-	op->engine_data = NULL;
-	if (res.n >= 0 && op->flags & WH__CANCELLED)
-		res.n = -ECANCELED;
-	if (res.n < 0)
-		(void)wh_drop(wh_close(loop, fd));
-	wh__op_complete(op, res.n < 0 ? res.n : fd, NULL);
+	struct wh__op *op = wh__op_new(outer->loop, opcode);
+	if (!op)
+		return false;
+	op->consumer = WH__CONSUMER_INTERNAL;
+	op->callback = callback;
+	op->arg = outer;
+	outer->len = wh__op_future(op).id;
+	*ret = op;
+	return true;
 }
 
-static void cancel_connect(struct wh__op *op)
+static bool try_to_connect(struct wh__op *outer)
 {
-	op->flags |= WH__CANCELLED;
-	wh_cancel((wh_future){op->len});
+	struct wh__op *op;
+	if (!start_inner(outer, WH__OP_CONNECT, on_connected, &op))
+		return false;
+	op->fd = outer->fd;
+	op->buf = outer->buf;
+	op->len = outer->off;
+	(void)wh__start(op);
+	return true;
+}
+
+static void end_connect(struct wh__op *outer, int64_t error)
+{
+	if (error < 0)
+		(void)wh_drop(wh_close(outer->loop, outer->fd));
+	wh__op_complete(outer, error < 0 ? error : outer->fd, NULL);
+}
+
+static void on_patience(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *outer = arg;
+	if (res.n < 0)
+		end_connect(outer, res.n);
+	else if (!try_to_connect(outer))
+		end_connect(outer, -EAGAIN);
+}
+
+static void on_connected(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *outer = arg, *timer;
+	if (outer->flags & WH__CANCELLED && (res.n >= 0 || res.n == -EXFULL))
+		res.n = -ECANCELED;
+	if (res.n != -EXFULL) {
+		end_connect(outer, res.n);
+	} else if (start_inner(outer, WH__OP_TIMER, on_patience, &timer)) {
+		unsigned int doubled = outer->done < 6 ? (unsigned int)outer->done++ : 6; /* to 64 ms */
+		timer->at = wh_clock(loop) + (WH_NS_PER_MS << doubled);
+		wh__wheel_arm(&loop->wheel, timer);
+	} else {
+		end_connect(outer, -EAGAIN);
+	}
+}
+
+static void cancel_connect(struct wh__op *outer)
+{
+	outer->flags |= WH__CANCELLED;
+	wh_cancel((wh_future){outer->len});
 }
 
 wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len)
@@ -132,34 +187,24 @@ wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t le
 		return wh__end(outer, -EINVAL);
 	if (loop->engine->execute)
 		return wh__end(outer, -ENOSYS); /* a simulated machine has no network */
-	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
+	outer->buf = malloc(len);
+	if (!outer->buf)
+		return wh__end(outer, -ENOMEM);
+	memcpy(outer->buf, address, len);
+	outer->flags = WH__OWNS_BUF;
+	outer->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (outer->fd < 0)
 		return wh__end(outer, -errno);
-	wh__descriptor_given(loop, fd);
+	wh__descriptor_given(loop, outer->fd);
 	int one = 1;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
-	void *copy = malloc(len);
-	struct wh__op *op = copy ? wh__op_new(loop, WH__OP_CONNECT) : NULL;
-	if (!op) {
-		close(fd);
-		free(copy);
-		return wh__end(outer, copy ? -EAGAIN : -ENOMEM);
-	}
-	memcpy(copy, address, len);
-	outer->fd = fd;
+	(void)setsockopt(outer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
+	outer->off = len;
 	outer->dispose = close_dropped;
 	outer->dispose_arg = loop;
 	outer->cancel_inner = cancel_connect;
 	f = wh__op_future(outer);
-	op->fd = fd;
-	op->buf = copy;
-	op->len = len;
-	op->flags = WH__OWNS_BUF;
-	op->consumer = WH__CONSUMER_INTERNAL;
-	op->callback = on_connected;
-	op->arg = outer;
-	outer->len = wh__op_future(op).id;
-	(void)wh__start(op);
+	if (!try_to_connect(outer))
+		end_connect(outer, -EAGAIN);
 	return f;
 }
 
@@ -254,6 +299,10 @@ int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
 	}
 	if (error == 0)
 		error = bind_socket(fd, address, len);
+	const struct sockaddr_un *local = (const struct sockaddr_un *)address;
+	if (error == 0 && address->sa_family == AF_UNIX && local->sun_path[0] != 0 && options->unix_mode &&
+	    chmod(local->sun_path, options->unix_mode) < 0)
+		error = -errno; /* the umask took something away */
 	if (error == 0 && listen(fd, options->backlog > 0 ? options->backlog : 4096) < 0)
 		error = -errno;
 	if (error != 0) {

@@ -358,7 +358,10 @@ int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
 	if (error != 0)
 		return error;
 	const bool never = false;
-	error = turn(loop, wait_ns, &never);
+	uint64_t batches = loop->batches, completed = loop->stats.completed;
+	bool idle = run_due(loop) && batches == loop->batches && completed == loop->stats.completed;
+	/* Whoever turns the loop until something has happened wants to look when something has. */
+	error = turn(loop, idle ? wait_ns : 0, &never);
 	if (error == 0) {
 		(void)run_due(loop); /* what is left is for the next turn */
 		error = take_stop(loop);

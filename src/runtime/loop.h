@@ -41,6 +41,7 @@ struct wh_loop {
 	void (*at_close)(wh_loop *loop); /* of io: what it keeps for the loop; NULL: nothing */
 	pthread_t thread;                /* of a started loop, for joining */
 	uint32_t closing_turns;
+	uint64_t batches; /* of callbacks run */
 
 	/* slots */
 	_Atomic(struct wh__op *)
@@ -108,6 +109,7 @@ static inline bool wh__opcode_sends(unsigned opcode)
 static inline void wh__callbacks_begin(wh_loop *loop)
 {
 	loop->in_callback = wh__thread.in_callback = true;
+	loop->batches++;
 }
 static inline void wh__callbacks_end(wh_loop *loop)
 {

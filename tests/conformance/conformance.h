@@ -117,11 +117,14 @@ __attribute__((unused)) static int make_file(const char *content)
 	return fd;
 }
 
+/* Files, pipes and sockets; not what an engine keeps for itself. */
 __attribute__((unused)) static int open_fd_count(void)
 {
+	struct stat st;
 	int count = 0;
 	for (int fd = 0; fd < 4096; fd++)
-		count += fcntl(fd, F_GETFD) >= 0;
+		count += fstat(fd, &st) == 0 &&
+		         (S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode));
 	return count;
 }
 
