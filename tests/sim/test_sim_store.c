@@ -95,8 +95,12 @@ static struct store_slice body_of(uint32_t tag, uint8_t *to)
 
 static bool open_store(wh_sim *sim)
 {
-	struct store_options options = {
-		.directory = "data", .recent_bytes = 8192, .segment_bytes = 256 << 10};
+	/* a simulated machine is off for about an hour: nothing is to end by time alone in between */
+	const int64_t day = 86400 * WH_NS_PER_S;
+	struct store_options options = {.directory = "data",
+	                                .recent_bytes = 8192,
+	                                .segment_bytes = 256 << 10,
+	                                .defaults = {.time_to_run_ns = 10 * day, .retention_ns = 30 * day}};
 	struct store_problem problem;
 	int error;
 
