@@ -565,14 +565,13 @@ static void transfer_read(wh_loop *at, wh_res res, void *arg)
 	assert_int_equal(wh_then(wh_http_call_read(t->call), transfer_read, t), 0);
 }
 
-static void in_pieces(void **state)
+static void transfers(const uint64_t *sizes, size_t count)
 {
-	static const uint64_t sizes[] = {0, 1, 16383, 16384, 16385, MIB, 100 * MIB};
 	char origin[32];
 	struct wh_http_request request = {.origin = origin, .method = "POST"};
 
 	snprintf(origin, sizeof(origin), "localhost:%u", server_port);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+	for (size_t i = 0; i < count; i++) {
 		for (int chunked = 0; chunked < 2; chunked++) {
 			struct transfer *t = calloc(1, sizeof(*t));
 			const struct wh_http_response *response;
@@ -604,7 +603,21 @@ static void in_pieces(void **state)
 		}
 	}
 	assert_int_equal(stats().connections_opened, 1);
-	assert_int_equal(stats().connections_reused, 13);
+	assert_int_equal(stats().connections_reused, 2 * count - 1);
+}
+
+static void in_pieces(void **state)
+{
+	static const uint64_t sizes[] = {0, 1, 16383, 16384, 16385, MIB};
+
+	transfers(sizes, sizeof(sizes) / sizeof(*sizes));
+}
+
+static void long_transfers(void **state)
+{
+	static const uint64_t sizes[] = {100 * MIB};
+
+	transfers(sizes, 1);
 }
 
 static void early_answer(void **state)
@@ -687,7 +700,8 @@ static void over_unix(void **state)
 #define TEST(name)        cmocka_unit_test_setup_teardown(name, start, stop)
 #define SERVER_TEST(name) cmocka_unit_test_setup_teardown(name, start_with_server, stop_with_server)
 
-int main(void)
+/* Usage: [quick], which leaves out what is long. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(whole),
@@ -699,10 +713,13 @@ int main(void)
 		TEST(time_outs),
 		TEST(cancelling),
 		SERVER_TEST(in_pieces),
+		SERVER_TEST(long_transfers),
 		SERVER_TEST(early_answer),
 		TEST(close_calls),
 		TEST(over_unix),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "quick") == 0)
+		cmocka_set_skip_filter("long_*");
 	return cmocka_run_group_tests_name("http client", tests, NULL, NULL);
 }

@@ -1086,7 +1086,8 @@ static void close_with_parked(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 
-int main(void)
+/* Usage: [quick], which leaves out what is long. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(keep_alive),
@@ -1111,5 +1112,7 @@ int main(void)
 		TEST(close_with_parked),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "quick") == 0)
+		cmocka_set_skip_filter("long_*");
 	return cmocka_run_group_tests_name("http server", tests, NULL, NULL);
 }
