@@ -93,7 +93,9 @@ struct call {
 	uint8_t action; /* the handler's own */
 	bool is_parked, gone, read_async, retained;
 	int64_t until; /* wh_now() */
-	void *arg;     /* the handler's own, freed with the call by free() */
+	int64_t error; /* why it was refused, while the rest of the answer is looked up */
+	const char *reason;
+	void *arg; /* the handler's own, freed with the call by free() */
 	size_t name_len;
 	char name[]; /* the queue's */
 };
@@ -160,6 +162,8 @@ void call_then(struct call *call, wh_future future, wh_callback *callback);
 /* call_park() - the same for a wait that the client set a limit for, or that its leaving ends. */
 void call_park(struct call *call, wh_future future, wh_callback *callback);
 void call_unpark(struct call *call);
+/* call_refuse() - answer that the store refused this about the job, with the job's state where that is the reason; end. */
+void call_refuse(struct call *call, int64_t error, const char *reason);
 void call_end(struct call *call);                    /* answered: free it */
 void call_watch(struct call *call, bool half_close); /* learn of the client's leaving */
 void call_finish(struct call *call,

@@ -5,15 +5,6 @@
 
 #include "front/api.h"
 
-static void error(struct call *call, int64_t code, const char *reason, int state)
-{
-	char subject[40];
-
-	snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
-	answer_error(call->api, call->x, code, reason, state, subject);
-	call_end(call);
-}
-
 static void look(struct request *request, enum call_kind kind)
 {
 	struct call *call;
@@ -54,7 +45,7 @@ static void got_payload(wh_loop *loop, wh_res res, void *arg)
 	struct store_bytes *bytes = res.ptr;
 
 	if (res.n < 0) {
-		error(call, res.n, NULL, JOB_NONE);
+		call_refuse(call, res.n, NULL);
 		return;
 	}
 	wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12}, answer_slice(bytes->content_type));
@@ -93,7 +84,7 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 	if (res.n >= 0)
 		store_commit_free(commit);
 	if (code != 0) {
-		error(call, code, reason, state);
+		call_refuse(call, code, reason);
 		return;
 	}
 	running = call->action == STORE_CANCEL && state == JOB_RUNNING;

@@ -13,15 +13,6 @@
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
-static void refused(struct call *call, int64_t code, const char *reason, int state)
-{
-	char subject[40];
-
-	snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
-	answer_error(call->api, call->x, code, reason, state, subject);
-	call_end(call);
-}
-
 static void put_instant(struct wh__text *text, const char *name, int64_t at)
 {
 	char instant[WH__INSTANT_TEXT_BYTES];
@@ -38,12 +29,12 @@ static void acted(wh_loop *loop, wh_res res, void *arg)
 	struct wh__text text;
 
 	if (res.n < 0) {
-		refused(call, res.n, NULL, JOB_NONE);
+		call_refuse(call, res.n, NULL);
 		return;
 	}
 	result = &commit->results[0];
 	if (commit->error != 0) {
-		refused(call, commit->error, commit->reason, result->state);
+		call_refuse(call, commit->error, commit->reason);
 		store_commit_free(commit);
 		return;
 	}

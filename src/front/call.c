@@ -111,13 +111,38 @@ static int read_level(const struct call *call)
 	return call->read_async ? STORE_ASYNC : STORE_DEFAULT;
 }
 
-static void error(struct call *call, int64_t code)
+static void error(struct call *call, int64_t code, const char *reason)
 {
 	char subject[40];
 
 	snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
-	answer_error(call->api, call->x, code, NULL, JOB_NONE, subject);
+	answer_error(call->api, call->x, code, reason, JOB_NONE, subject);
 	call_end(call);
+}
+
+static void got_state(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_view *view = res.ptr;
+	char subject[40];
+
+	snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
+	answer_error(call->api, call->x, call->error, call->reason, res.n < 0 ? JOB_NONE : view->state,
+	             subject);
+	if (res.n >= 0)
+		store_view_free(view);
+	call_end(call);
+}
+
+void call_refuse(struct call *call, int64_t code, const char *reason)
+{
+	if (code == -JOB_EFINISHED || code == -JOB_ESTATE || code == -JOB_ECANCELLED) {
+		call->error = code;
+		call->reason = reason;
+		call_then(call, store_get(call->api->store, call->job, read_level(call)), got_state);
+	} else {
+		error(call, code, reason);
+	}
 }
 
 static bool tag_matches(struct wh_slice list, const char *tag, size_t tag_len)
@@ -214,7 +239,7 @@ static void got_view(wh_loop *loop, wh_res res, void *arg)
 	struct store_view *view = res.ptr;
 
 	if (res.n < 0) {
-		error(call, res.n);
+		error(call, res.n, NULL);
 		return;
 	}
 	if (call->kind == CALL_POLL) {
@@ -276,7 +301,7 @@ static void got_result(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	if (res.n < 0) {
-		error(call, res.n);
+		error(call, res.n, NULL);
 		return;
 	}
 	status = bytes->status >= 200 && bytes->status <= 599 ? (int)bytes->status : 200;
@@ -312,7 +337,7 @@ static void wait_over(wh_loop *loop, wh_res res, void *arg)
 	if (res.n == -ETIMEDOUT || res.n == -ECANCELED)
 		call_finish(call, JOB_READY);
 	else if (res.n < 0)
-		error(call, res.n);
+		error(call, res.n, NULL);
 	else
 		call_finish(call, (int)res.n);
 }
