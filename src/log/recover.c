@@ -258,10 +258,15 @@ static int judge_identity(struct recovery *r, size_t index, int verdict, const s
 	if (verdict == LOG_GOOD &&
 	    (identity->number != number || !log_hash_equal(identity->cluster, r->log->cluster)))
 		return damaged(r, number, 16, "the segment belongs to another log or place");
+	if (verdict == LOG_GOOD && found->size < identity->bytes)
+		return damaged(r, number, found->size, "the segment is shorter than it was made");
 	if (verdict == LOG_GOOD)
 		return 0;
+	/* A file that lost its end as well could have held anything. */
 	bool later = number > r->log->manifest.last_segment || r->log->manifest.epoch == 0;
-	bool may_be_unused = later && index + 1 == r->count;
+	bool sized = found->size == r->log->options.segment_bytes ||
+	             (index > 0 && found->size == r->found[index - 1].segment->bytes);
+	bool may_be_unused = later && sized && index + 1 == r->count;
 	int unused = may_be_unused ? is_unused(r, index) : 0;
 	if (unused < 0)
 		return unused;
@@ -469,21 +474,17 @@ static int64_t write_zeros(struct recovery *r, int fd, uint64_t from, uint64_t t
 	return n < 0 ? n : 0;
 }
 
-/* Zeros from the end of the log to the end of every file, whatever was there; nothing is written where nothing was. */
+/* Zeros from the end of the log on, wherever there is something else. */
 static int cut_off(struct recovery *r)
 {
 	int64_t n = r->scan.torn ? keep_torn(r) : 0;
 	size_t first = r->scan.opened > 0 ? r->scan.opened - 1 : 0;
 	for (size_t i = first; i < r->scan.count && n >= 0; i++) {
 		const struct log_scan_segment *segment = &r->scan.segments[i];
-		bool dirty = segment->dirty_from < segment->dirty_to,
-		     is_short = r->found[i].size < segment->bytes;
 		int fd = r->found[i].segment->fd;
-		if (!dirty && !is_short)
+		if (segment->dirty_from >= segment->dirty_to)
 			continue;
 		n = write_zeros(r, fd, segment->dirty_from, segment->dirty_to);
-		if (n >= 0 && is_short)
-			n = write_zeros(r, fd, r->found[i].size, segment->bytes);
 		if (n >= 0)
 			n = wh_fsync_blocking(r->log->loop, fd, false);
 	}

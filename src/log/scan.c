@@ -320,7 +320,6 @@ static void raise_evidence(struct log_scan *scan, uint64_t lsn)
 static int look_behind(struct log_scan *scan, size_t index, uint64_t offset)
 {
 	struct log_scan_segment *segment = &scan->segments[index];
-	bool base_known = segment->opening_state == LOG_GOOD;
 	uint64_t first = offset;
 	segment->dirty_from = segment->dirty_to = offset;
 	for (; offset < segment->bytes; offset += LOG_BLOCK_BYTES) {
@@ -341,8 +340,8 @@ static int look_behind(struct log_scan *scan, size_t index, uint64_t offset)
 		if (offset < LOG_SEGMENT_HEAD_BYTES ||
 		    log_group_get(bytes, segment->salt, &group) != LOG_GOOD)
 			continue;
-		uint64_t lsn = segment->opening.base_lsn + offset - LOG_SEGMENT_HEAD_BYTES;
-		if ((!base_known || group.lsn == lsn) && group.durable_lsn <= group.lsn)
+		/* It need not stand where it belongs: what it says was true when it was written. */
+		if (group.durable_lsn <= group.lsn)
 			raise_evidence(scan, group.durable_lsn);
 	}
 	return 0;

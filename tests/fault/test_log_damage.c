@@ -1,0 +1,377 @@
+/* tests/fault/test_log_damage.c -- every bit of a small log flipped, every length cut, blocks lost, swapped and doubled.
+ *
+ * What was durable is either all there or the log does not start, says where the damage is, and changes nothing. What was
+ * not durable may be missing, but only from some point on. Nothing else may ever be replayed. Three logs: closed
+ * in order; killed when all was flushed and sealed; killed with groups that were written and not flushed. In the
+ * gate one bit of every third byte is flipped; LOG_DAMAGE_ALL=1 flips every bit.
+ */
+#include "../unit/log_help.h"
+
+enum { FILES_MAX = 16, BLOCK = 4096 };
+
+struct file {
+	const char *name;
+	uint8_t *bytes;
+	size_t len;
+	uint64_t used; /* bytes that mean something; behind them are zeros */
+};
+
+struct image {
+	const char *what;
+	struct file files[FILES_MAX];
+	size_t count;
+	struct help_model model;
+	uint64_t durable; /* what is acknowledged as flushed, and for which there is evidence */
+};
+
+struct outcome {
+	uint64_t refused, whole, shorter;
+};
+
+static const char *const names[] = {"manifest-a",
+                                    "manifest-b",
+                                    "seg-0000000000000000.log",
+                                    "seg-0000000000000001.log",
+                                    "seg-0000000000000002.log",
+                                    "seg-0000000000000003.log"};
+static char context[200];
+
+#define CHECK(condition)                                         \
+	do {                                                     \
+		if (!(condition))                                \
+			fail_msg("%s: %s", context, #condition); \
+	} while (0)
+
+static wh_sim *new_machine(void)
+{
+	wh_sim *sim = NULL;
+	CHECK(wh_sim_open(&sim, &(struct wh_sim_options){.seed = 7}) == 0);
+	loop = NULL;
+	CHECK(wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = sim}) == 0);
+	return sim;
+}
+
+static void end_machine(wh_sim *sim)
+{
+	loop = wh_loop_close(loop);
+	wh_sim_close(sim);
+}
+
+/* ---- images ------------------------------------------------------------------------------ */
+
+static void take_image(struct image *image)
+{
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		char path[64];
+		snprintf(path, sizeof(path), "data/%s", names[i]);
+		int fd = (int)wh_await(wh_open(loop, path, O_RDONLY, 0)).n;
+		if (fd < 0)
+			continue;
+		struct file *file = &image->files[image->count++];
+		file->name = names[i];
+		file->len = (size_t)wh_await(wh_size(loop, fd)).n;
+		file->bytes = malloc(file->len);
+		CHECK(file->bytes != NULL);
+		CHECK(wh_await(wh_pread_all(loop, fd, file->bytes, file->len, 0)).n == (int64_t)file->len);
+		CHECK(wh_await(wh_close(loop, fd)).n == 0);
+		for (file->used = file->len; file->used > 0 && file->bytes[file->used - 1] == 0; file->used--)
+			;
+	}
+}
+
+static void write_image(const struct image *image)
+{
+	CHECK(wh_await(wh_mkdir(loop, "data", 0700)).n == 0);
+	for (size_t i = 0; i < image->count; i++) {
+		const struct file *file = &image->files[i];
+		char path[64];
+		if (!file->bytes)
+			continue;
+		snprintf(path, sizeof(path), "data/%s", file->name);
+		int fd = (int)wh_await(wh_open(loop, path, O_RDWR | O_CREAT, 0600)).n;
+		CHECK(fd >= 0);
+		CHECK(wh_pwrite_blocking(loop, fd, file->bytes, file->len, 0) == (int64_t)file->len);
+		CHECK(wh_await(wh_close(loop, fd)).n == 0);
+	}
+}
+
+static void free_image(struct image *image)
+{
+	for (size_t i = 0; i < image->count; i++)
+		free(image->files[i].bytes);
+	help_fini(&image->model);
+}
+
+enum ending { CLEAN, SEALED, UNFLUSHED };
+
+static void make_image(struct image *image, enum ending ending)
+{
+	static const char *const texts[] = {"closed in order", "killed, all flushed and sealed",
+	                                    "killed, the end not flushed"};
+	*image = (struct image){.what = texts[ending]};
+	snprintf(context, sizeof(context), "%s", image->what);
+	help_init(&image->model, 700);
+	wh_sim *sim = new_machine();
+	struct log_options options = help_options("data", &image->model);
+	struct log *log = NULL;
+	options.group_bytes = 16384;
+	CHECK(log_open(loop, &options, &log, NULL) == 0);
+	for (uint32_t i = 0; i < 16; i++)
+		must_commit(log, &image->model, i == 9 ? 60 : 1 + i % 4, i % 3 ? LOG_LOCAL : LOG_ASYNC);
+	must_commit(log, &image->model, 1, LOG_LOCAL);
+	image->durable = wh_mark_read(log_flushed(log));
+	if (ending == SEALED)
+		CHECK(wh_await(wh_mark_wait(log_flushed(log), image->durable + BLOCK)).n == 0);
+	if (ending == UNFLUSHED) {
+		must_commit(log, &image->model, 2, LOG_ASYNC);
+		must_commit(log, &image->model, 2, LOG_ASYNC);
+		CHECK(wh_mark_read(log_flushed(log)) == image->durable);
+	}
+	if (ending == CLEAN) {
+		CHECK(log_close(log) == 0);
+		image->durable = UINT64_MAX;
+		log = NULL;
+	}
+	take_image(image);
+	CHECK(image->count >= 4);
+	log_close(log);
+	end_machine(sim);
+}
+
+/* ---- judging ----------------------------------------------------------------------------- */
+
+/* The image as it is now must be refused, or give what it may give. true: refused. */
+static bool judge(struct image *image, struct outcome *outcome)
+{
+	struct help_model *model = &image->model;
+	struct log_options options = help_options("data", model);
+	struct log *log = NULL;
+	struct log_problem problem = {0};
+	wh_sim *sim = new_machine();
+	write_image(image);
+	int status = log_open(loop, &options, &log, &problem);
+	if (status < 0) {
+		CHECK(status == -WH_EDAMAGED);
+		CHECK(problem.kind == LOG_PROBLEM_DAMAGED && problem.exit_status == 3);
+		CHECK(problem.file[0] && problem.reason[0] && problem.advice[0]);
+		CHECK(log == NULL);
+		struct image after = {0};
+		take_image(&after);
+		size_t there = 0;
+		for (size_t i = 0; i < image->count; i++) {
+			const struct file *before = &image->files[i];
+			if (!before->bytes)
+				continue;
+			CHECK(there < after.count && after.files[there].len == before->len);
+			CHECK(memcmp(after.files[there].bytes, before->bytes, before->len) == 0);
+			free(after.files[there++].bytes);
+		}
+		CHECK(there == after.count);
+		outcome->refused++;
+	} else {
+		CHECK(!model->wrong && model->replayed <= model->count);
+		for (uint32_t i = model->replayed; i < model->count; i++)
+			CHECK(model->records[i].lsn > image->durable);
+		uint64_t *which = model->replayed == model->count ? &outcome->whole : &outcome->shorter;
+		(*which)++;
+		log_close(log);
+	}
+	end_machine(sim);
+	return status < 0;
+}
+
+/* Does the byte belong to a group that is certainly durable? Then its damage must be seen. */
+static bool must_be_refused(const struct image *image, const struct file *file, uint64_t at)
+{
+	if (file->name[0] != 's' || at >= file->used || file->used <= BLOCK)
+		return false; /* a manifest has a second; zeros and spare segments hold nothing */
+	if (image->durable == UINT64_MAX)
+		return true;
+	uint64_t base;
+	memcpy(&base, file->bytes + BLOCK + 24, sizeof(base)); /* the opening's base_lsn */
+	return at >= 2 * BLOCK && base + at - 2 * BLOCK < image->durable && file->bytes[BLOCK] == 'W';
+}
+
+static void flip_bits(struct image *image, uint32_t stride)
+{
+	struct outcome outcome = {0};
+	bool all = getenv("LOG_DAMAGE_ALL");
+	for (size_t i = 0; i < image->count; i++) {
+		struct file *file = &image->files[i];
+		for (uint64_t at = i; at < file->len; at += all ? 1 : at < file->used ? stride : 997) {
+			for (uint32_t bit = all ? 0 : help_mix((uint32_t)at) % 8; bit < 8;
+			     bit += all ? 1 : 8) {
+				bool must = must_be_refused(image, file, at);
+				snprintf(context, sizeof(context), "%s: %s, byte %llu, bit %u flipped",
+				         image->what, file->name, (unsigned long long)at, bit);
+				file->bytes[at] ^= (uint8_t)(1 << bit);
+				bool refused = judge(image, &outcome);
+				file->bytes[at] ^= (uint8_t)(1 << bit);
+				CHECK(refused || !must);
+			}
+		}
+	}
+	print_message("%s: bits flipped: %llu refused, %llu whole, %llu shorter\n", image->what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+	assert_true(outcome.refused > 100 && outcome.whole > 10);
+}
+
+static void cut_lengths(struct image *image)
+{
+	struct outcome outcome = {0};
+	uint64_t step = getenv("LOG_DAMAGE_ALL") ? 1 : 509;
+	for (size_t i = 0; i < image->count; i++) {
+		struct file *file = &image->files[i];
+		size_t len = file->len;
+		for (uint64_t cut = 0; cut < len; cut += step) {
+			snprintf(context, sizeof(context), "%s: %s cut to %llu bytes", image->what,
+			         file->name, (unsigned long long)cut);
+			file->len = (size_t)cut;
+			judge(image, &outcome);
+		}
+		file->len = len;
+	}
+	print_message("%s: cut: %llu refused, %llu whole, %llu shorter\n", image->what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+}
+
+static void lose_files(struct image *image)
+{
+	struct outcome outcome = {0};
+	for (size_t i = 0; i < image->count; i++) {
+		uint8_t *bytes = image->files[i].bytes;
+		snprintf(context, sizeof(context), "%s: %s removed", image->what, image->files[i].name);
+		image->files[i].bytes = NULL;
+		bool refused = judge(image, &outcome), segment = image->files[i].name[0] == 's';
+		CHECK(refused == (segment && image->files[i].used > BLOCK));
+		image->files[i].bytes = bytes;
+	}
+}
+
+/* Zeros in place of a block, one block in place of another, two of them swapped. */
+static void damage_blocks(struct image *image)
+{
+	struct outcome outcome = {0};
+	uint8_t saved[BLOCK], other[BLOCK];
+	for (size_t i = 2; i < image->count; i++) {
+		struct file *file = &image->files[i];
+		uint64_t end = file->used + 2 * BLOCK < file->len ? file->used + 2 * BLOCK : file->len;
+		for (uint64_t a = 0; a + BLOCK <= end; a += BLOCK) {
+			memcpy(saved, file->bytes + a, BLOCK);
+			memset(file->bytes + a, 0, BLOCK);
+			snprintf(context, sizeof(context), "%s: %s, block at %llu lost", image->what,
+			         file->name, (unsigned long long)a);
+			judge(image, &outcome);
+			memcpy(file->bytes + a, saved, BLOCK);
+			for (uint64_t b = a + BLOCK; b + BLOCK <= end; b += BLOCK) {
+				memcpy(other, file->bytes + b, BLOCK);
+				memcpy(file->bytes + b, saved, BLOCK);
+				snprintf(context, sizeof(context), "%s: %s, block at %llu also at %llu",
+				         image->what, file->name, (unsigned long long)a,
+				         (unsigned long long)b);
+				judge(image, &outcome);
+				memcpy(file->bytes + a, other, BLOCK);
+				snprintf(context, sizeof(context), "%s: %s, blocks at %llu and %llu swapped",
+				         image->what, file->name, (unsigned long long)a,
+				         (unsigned long long)b);
+				judge(image, &outcome);
+				memcpy(file->bytes + a, saved, BLOCK);
+				memcpy(file->bytes + b, other, BLOCK);
+			}
+		}
+	}
+	print_message("%s: blocks: %llu refused, %llu whole, %llu shorter\n", image->what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+	assert_true(outcome.refused > 10);
+}
+
+static void all_damage(enum ending ending)
+{
+	struct image image;
+	make_image(&image, ending);
+	struct outcome outcome = {0};
+	assert_false(judge(&image, &outcome));
+	assert_int_equal(outcome.whole, 1);
+	flip_bits(&image, ending == CLEAN ? 5 : 11);
+	cut_lengths(&image);
+	damage_blocks(&image);
+	lose_files(&image);
+	free_image(&image);
+}
+
+static void of_a_closed_log(void **state)
+{
+	all_damage(CLEAN);
+}
+
+static void of_a_sealed_log(void **state)
+{
+	all_damage(SEALED);
+}
+
+static void of_a_log_with_an_unflushed_end(void **state)
+{
+	all_damage(UNFLUSHED);
+}
+
+/* What is cut off is kept aside, and is zero in the segment afterwards. */
+static void a_torn_tail_is_kept_and_cleared(void **state)
+{
+	struct image image;
+	make_image(&image, UNFLUSHED);
+	struct help_model *model = &image.model;
+	struct log_options options = help_options("data", model);
+	struct log *log = NULL;
+	struct log_stats stats;
+	struct file *file = NULL;
+	for (size_t i = 2; i < image.count; i++)
+		if (image.files[i].used > 2 * BLOCK)
+			file = &image.files[i];           /* the last one in use */
+	uint64_t torn = (file->used - 1) / BLOCK * BLOCK; /* the last group, of one block */
+	uint8_t *before = malloc(BLOCK);
+	file->bytes[torn + 200] ^= 1;
+	memcpy(before, file->bytes + torn, BLOCK);
+	snprintf(context, sizeof(context), "torn tail");
+
+	wh_sim *sim = new_machine();
+	write_image(&image);
+	CHECK(log_open(loop, &options, &log, NULL) == 0);
+	CHECK(model->replayed == model->count - 2);
+	log_stats(log, &stats);
+	CHECK(stats.torn_bytes == BLOCK);
+	uint64_t end;
+	CHECK(log_epoch_end(log, 1, &end) == 0);
+	char path[96];
+	snprintf(path, sizeof(path), "data/torn-%llu-1.bin", (unsigned long long)end);
+	int fd = (int)wh_await(wh_open(loop, path, O_RDONLY, 0)).n;
+	uint8_t *kept = malloc(BLOCK);
+	CHECK(fd >= 0 && wh_pread_blocking(loop, fd, kept, BLOCK, 0) == BLOCK);
+	CHECK(memcmp(kept, before, BLOCK) == 0);
+	CHECK(wh_await(wh_close(loop, fd)).n == 0);
+	CHECK(log_close(log) == 0);
+	model->count = model->replayed;
+	options = help_options("data", model);
+	CHECK(log_open(loop, &options, &log, NULL) == 0); /* and again: nothing is torn now */
+	CHECK(!model->wrong && model->replayed == model->count);
+	log_stats(log, &stats);
+	CHECK(stats.torn_bytes == 0);
+	CHECK(log_close(log) == 0);
+	end_machine(sim);
+	free(before);
+	free(kept);
+	free_image(&image);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_torn_tail_is_kept_and_cleared),
+		cmocka_unit_test(of_a_closed_log),
+		cmocka_unit_test(of_a_sealed_log),
+		cmocka_unit_test(of_a_log_with_an_unflushed_end),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
