@@ -264,8 +264,14 @@ static int reserve_ids(struct store *store)
 	wh_res res;
 	int error = job_check_ids(store->jobs, IDS_FIRST, true, &r);
 
-	if (error == 0)
-		error = store_begin(store, store_ids_bytes(), true);
+	if (error < 0)
+		return error;
+	/* the current segment may be full and the next one in the making */
+	while ((error = store_begin(store, store_ids_bytes(), true)) == -EAGAIN) {
+		res = wh_await(log_room_wait(store->log));
+		if (res.n < 0)
+			return (int)res.n;
+	}
 	if (error < 0)
 		return error;
 	store_append(store, &r, 0);

@@ -419,6 +419,10 @@ wh_future store_reserve(struct store *store, const struct store_reserve *reserve
 
 	if (n == 0)
 		n = find_queues(store, reserve, queues);
+	if (n == -EAGAIN) { /* the log has no room for a new queue just now */
+		store_wait_for_room(store);
+		n = -JOB_EBUSY;
+	}
 	if (n < 0)
 		return wh_failed(store->loop, n);
 	grant.queues = queues;
