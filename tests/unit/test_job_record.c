@@ -1,0 +1,232 @@
+/* tests/unit/test_job_record.c -- records, byte by byte as docs/format-records.md says, and what is refused. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "job/record.h"
+
+static uint8_t bytes[8192];
+static size_t fixed_bytes, all_bytes;
+
+static void put(const struct job_record *r)
+{
+	struct job_slice rest[JOB_RECORD_SLICES_MAX];
+	int count = job_record_rest(r, rest);
+
+	fixed_bytes = all_bytes = job_record_fixed(r, bytes);
+	for (int i = 0; i < count; i++) {
+		memcpy(bytes + all_bytes, rest[i].data, rest[i].len);
+		all_bytes += rest[i].len;
+	}
+}
+
+static int get(int type, struct job_record *r)
+{
+	return job_record_get(type, JOB_RECORD_VERSION, (struct job_slice){bytes, fixed_bytes},
+	                      (struct job_slice){bytes + fixed_bytes, all_bytes - fixed_bytes}, r);
+}
+
+static uint64_t number(size_t at, size_t len)
+{
+	uint64_t value = 0;
+
+	for (size_t i = 0; i < len; i++)
+		value |= (uint64_t)bytes[at + i] << (8 * i);
+	return value;
+}
+
+static void test_submit(void **state)
+{
+	struct job_record r = {.type = JOB_SUBMIT,
+	                       .id = 0x1122334455,
+	                       .queue = 7,
+	                       .priority = 9,
+	                       .at_ns = -5,
+	                       .when_ms = 77,
+	                       .retention_ms = -1,
+	                       .attempts_max = 3,
+	                       .content_type = {"t/p", 3},
+	                       .headers = {"h", 1},
+	                       .body = {"body", 4}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 19);
+	assert_int_equal(fixed_bytes, 40 + 10 + 10 + 6);
+	assert_int_equal(number(0, 8), 0x1122334455);
+	assert_int_equal(number(8, 4), 7);
+	assert_int_equal(number(12, 4), 9);
+	assert_true((int64_t)number(16, 8) == -5);
+	assert_int_equal(number(24, 4), 4);
+	assert_int_equal(number(28, 2), 1);
+	assert_int_equal(number(30, 2), 26);
+	assert_int_equal(number(32, 1), 3);
+	assert_int_equal(number(33, 7), 0);
+	assert_memory_equal(bytes + 40,
+	                    "\1\10\115\0\0\0\0\0\0\0\3\10\377\377\377\377\377\377\377\377\4\4\3\0\0\0", 26);
+	assert_memory_equal(bytes + fixed_bytes, "t/phbody", 8);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_true(back.id == r.id && back.at_ns == -5 && back.when_ms == 77 && back.retention_ms == -1 &&
+	            back.attempts_max == 3 && back.time_to_run_ms == 0);
+	assert_int_equal(back.body.len, 4);
+	assert_memory_equal(back.body.data, "body", 4);
+	bytes[36] = 1; /* zero */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[36] = 0;
+	bytes[33] = 1; /* a flag of a later version */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[33] = 0;
+	bytes[40] = 99; /* an option that is not known */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[40] = 200; /* one that may be ignored */
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_int_equal(back.when_ms, 0);
+	bytes[41] = 250; /* beyond the end */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+}
+
+static void test_finish(void **state)
+{
+	struct job_record r = {.type = JOB_FINISH,
+	                       .id = 5,
+	                       .at_ns = 6,
+	                       .when_ms = 7,
+	                       .submit_place = 8,
+	                       .error_place = 9,
+	                       .state = JOB_FAILED,
+	                       .reason = JOB_BY_WORKER,
+	                       .status = 200,
+	                       .attempt = 3,
+	                       .timeouts = 2,
+	                       .content_type = {"c", 1},
+	                       .headers = {"hh", 2},
+	                       .body = {"bbb", 3},
+	                       .text = {"tttt", 4}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(fixed_bytes, 72);
+	assert_int_equal(r.type, 24);
+	for (size_t i = 0; i < 5; i++)
+		assert_int_equal(number(8 * i, 8), 5 + i);
+	assert_int_equal(number(40, 4), 3);
+	assert_int_equal(number(44, 2), 2);
+	assert_int_equal(number(46, 2), 4);
+	assert_memory_equal(bytes + 48, "\1\5\0\1", 4);
+	assert_int_equal(number(52, 4), 200);
+	assert_int_equal(number(56, 4), 3);
+	assert_int_equal(number(60, 4), 2);
+	assert_memory_equal(bytes + 72, "chhbbbtttt", 10);
+	assert_int_equal(get(JOB_FINISH, &back), 0);
+	assert_memory_equal(back.text.data, "tttt", 4);
+	bytes[49] = JOB_READY;
+	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
+}
+
+static void test_queue(void **state)
+{
+	struct job_record r = {.type = JOB_QUEUE,
+	                       .queue = 1,
+	                       .flags = JOB_QUEUE_PAUSED,
+	                       .at_ns = 2,
+	                       .config = {3, 4, 5, 6, 8, 9, 7},
+	                       .body = {"name", 4}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(fixed_bytes, 72);
+	assert_int_equal(number(0, 4), 1);
+	assert_int_equal(number(4, 4), 1);
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(number(8 + 8 * i, 8), 2 + i);
+	assert_int_equal(number(56, 4), 8);
+	assert_int_equal(number(60, 4), 9);
+	assert_int_equal(number(64, 4), 4);
+	assert_int_equal(get(JOB_QUEUE, &back), 0);
+	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
+}
+
+static void test_small_ones(void **state)
+{
+	static const struct {
+		int type;
+		size_t fixed;
+	} sizes[] = {{JOB_IDS, 16},     {JOB_QUEUE_GONE, 8}, {JOB_CLAIM, 32}, {JOB_EXTEND, 16},
+	             {JOB_RELEASE, 24}, {JOB_RETRY, 40},     {JOB_CANCEL, 8}, {JOB_KICK, 8},
+	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_PART, 0}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct job_record r = {.type = (uint8_t)sizes[i].type,
+		                       .id = 3,
+		                       .claim = 4,
+		                       .when_ms = 5,
+		                       .epoch = 6,
+		                       .attempt = 7,
+		                       .priority = 8,
+		                       .queue = 9},
+				  back;
+
+		put(&r);
+		assert_int_equal(fixed_bytes, sizes[i].fixed);
+		assert_int_equal(get(sizes[i].type, &back), 0);
+		for (size_t cut = 0; cut < sizes[i].fixed; cut++) {
+			fixed_bytes = cut;
+			all_bytes = cut;
+			assert_int_equal(get(sizes[i].type, &back), -EPROTO);
+		}
+		assert_int_equal(job_record_get(sizes[i].type, 2, (struct job_slice){bytes, sizes[i].fixed},
+		                                (struct job_slice){0}, &back),
+		                 -EPROTO);
+	}
+	assert_int_equal(get(15, &(struct job_record){0}), -EPROTO);
+	assert_int_equal(get(JOB_RECORD_TYPES_END, &(struct job_record){0}), -EPROTO);
+}
+
+/* Whatever the bytes are: an answer, and slices within them. */
+static void test_noise(void **state)
+{
+	uint64_t seed = 1;
+
+	(void)state;
+	for (int i = 0; i < 200000; i++) {
+		struct job_record r;
+		uint8_t *copy;
+		int type;
+
+		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+		type = 14 + (int)(seed >> 33) % 20;
+		fixed_bytes = (seed >> 40) % 100;
+		all_bytes = fixed_bytes + (seed >> 50) % 100;
+		copy = malloc(all_bytes + 1);
+		for (size_t k = 0; k < all_bytes; k++) {
+			seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+			copy[k] = (seed >> 60) % 3 ? 0 : (uint8_t)(seed >> 33);
+		}
+		if (job_record_get(type, 1, (struct job_slice){copy, fixed_bytes},
+		                   (struct job_slice){copy + fixed_bytes, all_bytes - fixed_bytes}, &r) == 0)
+			assert_true(r.body.len + r.text.len + r.headers.len + r.content_type.len <=
+			            all_bytes);
+		free(copy);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_submit), cmocka_unit_test(test_finish),
+		cmocka_unit_test(test_queue),  cmocka_unit_test(test_small_ones),
+		cmocka_unit_test(test_noise),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
