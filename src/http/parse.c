@@ -23,12 +23,19 @@ static size_t plain_bytes(const char *data, size_t len)
 	size_t i = 0;
 
 	for (; i + 8 <= len; i += 8) {
-		uint64_t word, del;
+		uint64_t word, del, odd;
 
 		memcpy(&word, data + i, 8);
 		del = word ^ (ones * 0x7f);
-		if ((((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops)
-			break;
+		odd = (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
+		if (odd == 0)
+			continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+		/* a borrow may mark bytes after the first odd one, never before it */
+		return i + (size_t)__builtin_ctzll(odd) / 8;
+#else
+		break;
+#endif
 	}
 	while (i < len && (unsigned char)data[i] >= 0x20 && data[i] != 0x7f)
 		i++;
