@@ -81,7 +81,7 @@ static void the_end_comes_to_who_waits(void **state)
 static void a_reset_is_an_error(void **state)
 {
 	int fds[2];
-	char buf[4];
+	char buf[4] = {0};
 	struct linger linger = {.l_onoff = 1};
 	for (int round = 0; round < 2; round++) {
 		make_tcp(fds);
