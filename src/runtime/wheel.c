@@ -123,14 +123,14 @@ static bool nearest(const struct wh__wheel *wheel, unsigned *ret_level, unsigned
  * it still to come) stay. */
 static bool empty_slot(struct wh__wheel *wheel, unsigned level, unsigned slot, int64_t now)
 {
-	struct wh__op *op, *later = NULL;
+	struct wh__op *op, *later = NULL, **later_last = &later;
 	while ((op = wheel->slots[level][slot]) != NULL) {
 		take_out(wheel, op);
 		if (level > 0) {
 			insert(wheel, op);
 		} else if (op->at > now) {
-			op->next = later;
-			later = op;
+			*later_last = op;
+			later_last = &op->next;
 		} else {
 			put(wheel, DUE, op);
 		}
@@ -141,6 +141,50 @@ static bool empty_slot(struct wh__wheel *wheel, unsigned level, unsigned slot, i
 		insert(wheel, later);
 	}
 	return some_stay;
+}
+
+/* Two lists, each by instant, into one; of equal instants those of a come first. */
+static struct wh__op *merge(struct wh__op *a, struct wh__op *b)
+{
+	struct wh__op *merged = NULL, **last = &merged;
+	while (a && b) {
+		struct wh__op **from = b->at < a->at ? &b : &a;
+		*last = *from;
+		last = &(*last)->next;
+		*from = *last;
+	}
+	*last = a ? a : b;
+	return merged;
+}
+
+/* A tick holds timers of several instants, and those armed for the past lie in the present one. */
+static void sort_due(struct wh__wheel *wheel)
+{
+	enum { LISTS = 32 }; /* the i-th is empty or 2^i long */
+	struct wh__op *lists[LISTS] = {NULL}, *op = wheel->due, *sorted = NULL;
+	while (op->next != wheel->due && op->at <= op->next->at)
+		op = op->next;
+	if (op->next == wheel->due)
+		return; /* as it nearly always is */
+	wheel->due->prev->next = NULL;
+	for (op = wheel->due; op;) {
+		struct wh__op *next = op->next, *carried = op;
+		unsigned int i = 0;
+		op->next = NULL;
+		for (; lists[i]; i++) {
+			carried = merge(lists[i], carried);
+			lists[i] = NULL;
+		}
+		lists[i] = carried;
+		op = next;
+	}
+	for (unsigned int i = 0; i < LISTS; i++)
+		sorted = merge(lists[i], sorted);
+	wheel->due = sorted;
+	for (op = sorted; op->next; op = op->next)
+		op->next->prev = op;
+	op->next = sorted;
+	sorted->prev = op;
 }
 
 void wh__wheel_advance(struct wh__wheel *wheel, int64_t now, void (*fire)(struct wh__op *op))
@@ -159,6 +203,8 @@ void wh__wheel_advance(struct wh__wheel *wheel, int64_t now, void (*fire)(struct
 	}
 	if (target > wheel->tick)
 		wheel->tick = target; /* before the nearest slot, so no timer's place changes */
+	if (wheel->due)
+		sort_due(wheel);
 	/* firing may disarm others that are due: they leave the ring */
 	while ((op = wheel->due) != NULL) {
 		take_out(wheel, op);

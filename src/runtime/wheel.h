@@ -22,7 +22,8 @@ void wh__wheel_init(struct wh__wheel *wheel, int64_t now);
 void wh__wheel_arm(struct wh__wheel *wheel, struct wh__op *op); /* at op->at; in the past: the next advance */
 void wh__wheel_disarm(struct wh__wheel *wheel, struct wh__op *op); /* op is armed */
 
-/* Takes out every timer with at <= now and calls fire(op), in the order of at as far as the tick tells. */
+/* Takes out every timer with at <= now and calls fire(op), in the order of at; of equal ones those armed first come
+ * first, unless the others were armed when it was much nearer. fire() may arm and disarm. */
 void wh__wheel_advance(struct wh__wheel *wheel, int64_t now, void (*fire)(struct wh__op *op));
 
 /* ns until something may be due, counted from now; -1: no timer is armed. Never later than the nearest timer. */

@@ -246,7 +246,7 @@ static void note_timer(wh_loop *l, wh_res res, void *arg)
 	fired_count++;
 	if (wh_clock(l) < at)
 		early_count++;
-	if (at < last_at - 65536)
+	if (at < last_at)
 		out_of_order_count++;
 	last_at = at;
 }
