@@ -184,3 +184,12 @@ wh_future wh_child_wait(wh_loop *loop, pid_t pid)
 	(void)wh__start(ready);
 	return f;
 }
+
+int wh_child_kill(wh_loop *loop, pid_t pid, int signal_number)
+{
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (pid == 0 || pid == -1)
+		return -EINVAL; /* they mean others than a child, kill(2) */
+	return kill(pid, signal_number) < 0 ? -errno : 0;
+}

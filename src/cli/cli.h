@@ -1,0 +1,85 @@
+/* src/cli/cli.h -- what the sub-commands share: their table, common options, messages, requests to a server.
+ *
+ * Exit statuses, for all of them: 0 done; 1 the job failed or the request was refused; 2 usage; 3 the time to
+ * wait ran out; 4 no connection to the server. `serve` has its own, see docs/operations.md.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "whilst/http.h"
+#include "whilst/whilst.h"
+
+enum cli_status {
+	CLI_DONE = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_TIMED_OUT = 3,
+	CLI_NO_CONNECTION = 4,
+};
+
+int cli_serve(int argc, char **argv);
+int cli_submit(int argc, char **argv);
+int cli_wait(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_cancel(int argc, char **argv);
+int cli_call(int argc, char **argv);
+int cli_work(int argc, char **argv);
+int cli_queues(int argc, char **argv);
+
+/* One line on standard error: "whilst COMMAND: ..."; returns status, so that a command can return it. */
+int cli_error(enum cli_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+extern const char *cli_command; /* the name of the running sub-command, for messages */
+
+/* A job id; said if it is none. */
+bool cli_parse_job(const char *text, uint64_t *ret);
+/* The value of an option that is a duration; said if it is none. */
+bool cli_parse_duration(const char *option, const char *text, int64_t *ret_ns);
+
+/* A string that grows; out of memory ends the program with a message, as everywhere in the command line. */
+struct cli_text {
+	char *bytes; /* always ends in NUL; NULL: empty */
+	size_t len, cap;
+};
+void cli_text_add(struct cli_text *text, const void *bytes, size_t len);
+void cli_text_format(struct cli_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cli_text_escaped(struct cli_text *text, const char *segment); /* percent-encoded as a path segment */
+void cli_text_free(struct cli_text *text);
+
+/* A server, for one command: a loop, a client and the server's address. */
+struct cli_session {
+	wh_loop *loop;
+	wh_http_client *client;
+	const char *server; /* URL without a slash at its end, or a UNIX socket "unix:/path" */
+	bool json;
+};
+/* server: --server, else $WHILST_SERVER, else http://127.0.0.1:4480. 0 or an exit status, said. */
+int cli_session_open(struct cli_session *session, const char *server, bool json);
+void cli_session_close(struct cli_session *session);
+
+struct cli_request {
+	const char *method, *path;  /* path with its query */
+	const char *headers[16][2]; /* name, value; up to the first NULL name */
+	const void *body;
+	size_t body_len;
+	int64_t wait_ns; /* how long the answer may take beyond the usual; adds Prefer: wait=N */
+};
+wh_future cli_start(struct cli_session *session, const struct cli_request *request);
+/* Waits; 0 and the answer (free it by wh_http_response_free()), or an exit status, said. */
+int cli_ask(struct cli_session *session, const struct cli_request *request, struct wh_http_response **ret);
+/* A refusal in one line: the problem's detail, else the status. Returns CLI_FAILED. */
+int cli_refused(const struct wh_http_response *response);
+/* The body as JSON; NULL, said: it is none. */
+json_t *cli_answer_json(const struct wh_http_response *response);
+
+/* Standard input or a file, whole. 0 or an exit status, said. */
+int cli_read_all(struct cli_session *session, const char *path, struct cli_text *ret);
+/* All of it to standard output. 0 or an exit status, said. */
+int cli_write_out(struct cli_session *session, const void *bytes, size_t len);
+
+#endif

@@ -1,0 +1,189 @@
+/* src/cli/submit.c -- `whilst submit`: each file, or standard input, becomes a job.
+ *
+ * Many files are kept in flight at once, so that they share the flushes of the log; a bar shows the progress on a
+ * terminal.
+ */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+	"usage: whilst submit QUEUE [FILE...] [OPTION...]\n\n"
+	"Hands over each FILE (standard input when there is none, or for -) as a job and prints its id.\n\n"
+	"  --wait DURATION      wait for the job and print its result instead (one FILE only)\n"
+	"  --commit LEVEL       local (default: on disk) or async (written to the kernel)\n"
+	"  --priority N         0 first; default 1024\n"
+	"  --delay DURATION     not before this long from now\n"
+	"  --time-to-run D      length of a lease\n"
+	"  --attempts N         how often it is tried in all\n"
+	"  --retention D        how long it can be asked for when finished\n"
+	"  --type TYPE          content type of the payload, default application/octet-stream\n"
+	"  --server URL, --json, --help\n";
+
+struct submission {
+	struct cli_session session;
+	struct cli_text path; /* with the options in its query */
+	const char *type, *commit;
+	int64_t wait_ns;
+};
+
+static int submit_one(struct submission *s, const char *file, struct wh_http_response **ret)
+{
+	struct cli_text body = {0};
+	int status = cli_read_all(&s->session, file, &body);
+	if (status == 0) {
+		struct cli_request request = {
+			.method = "POST",
+			.path = s->path.bytes,
+			.headers = {{"Content-Type", s->type},
+		                    {s->commit ? "Whilst-Commit" : NULL, s->commit}},
+			.body = body.bytes,
+			.body_len = body.len,
+			.wait_ns = s->wait_ns,
+		};
+		status = cli_ask(&s->session, &request, ret);
+	}
+	cli_text_free(&body);
+	return status;
+}
+
+static int print_job(const struct submission *s, const char *file, const struct wh_http_response *response)
+{
+	json_t *job = cli_answer_json(response);
+	if (!job)
+		return CLI_FAILED;
+	if (s->session.json)
+		printf("%.*s\n", (int)response->body.len, response->body.data);
+	else if (file && isatty(1))
+		printf("%lld  %s\n", (long long)json_integer_value(json_object_get(job, "id")), file);
+	else
+		printf("%lld\n", (long long)json_integer_value(json_object_get(job, "id")));
+	json_decref(job);
+	return 0;
+}
+
+static int submit_waiting(struct submission *s, const char *file)
+{
+	struct wh_http_response *response = NULL;
+	int status = submit_one(s, file, &response);
+	if (status != 0)
+		return status;
+	if (response->status == 202) {
+		(void)print_job(s, NULL, response);
+		status = cli_error(CLI_TIMED_OUT, "the job is not finished yet; `whilst wait` waits on");
+	} else if (response->status < 400) {
+		status = cli_write_out(&s->session, response->body.data, response->body.len);
+	} else {
+		status = cli_refused(response);
+	}
+	wh_http_response_free(response);
+	return status;
+}
+
+static int submit_all(struct submission *s, char **files, int count)
+{
+	bool bar = isatty(2) && count > 20;
+	for (int i = 0; i < count; i++) {
+		struct wh_http_response *response = NULL;
+		int status = submit_one(s, files[i], &response);
+		if (status == 0)
+			status = response->status == 202 ? print_job(s, count > 1 ? files[i] : NULL, response)
+			                                 : cli_refused(response);
+		wh_http_response_free(response);
+		if (status != 0)
+			return status;
+		if (bar)
+			fprintf(stderr, "\r%d of %d submitted%s", i + 1, count, i + 1 == count ? "\n" : "");
+	}
+	return CLI_DONE;
+}
+
+/* Adds name=value to the query. */
+static void add_option(struct cli_text *path, const char *name, const char *value)
+{
+	cli_text_format(path, "%c%s=", strchr(path->bytes, '?') ? '&' : '?', name);
+	cli_text_escaped(path, value);
+}
+
+int cli_submit(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},      {"priority", 1, 0, 'p'},
+		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
+		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},        {"server", 1, 0, 's'},
+		{"json", 0, 0, 'j'},      {"help", 0, 0, 'h'},        {0}};
+	struct submission s = {.type = "application/octet-stream"};
+	struct cli_text query = {0};
+	const char *server = NULL;
+	bool json = false;
+	cli_text_add(&query, "", 0);
+	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+		switch (o) {
+		case 'w':
+			if (!cli_parse_duration("--wait", optarg, &s.wait_ns))
+				return CLI_USAGE;
+			break;
+		case 'c':
+			s.commit = optarg;
+			break;
+		case 'p':
+			add_option(&query, "priority", optarg);
+			break;
+		case 'd':
+			add_option(&query, "delay", optarg);
+			break;
+		case 't':
+			add_option(&query, "time-to-run", optarg);
+			break;
+		case 'a':
+			add_option(&query, "attempts", optarg);
+			break;
+		case 'r':
+			add_option(&query, "retention", optarg);
+			break;
+		case 'y':
+			s.type = optarg;
+			break;
+		case 's':
+			server = optarg;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return CLI_DONE;
+		default:
+			fputs(usage, stderr);
+			return CLI_USAGE;
+		}
+	}
+	char dash[] = "-", *standard_input[] = {dash};
+	char **files = argv + optind + 1;
+	int count = argc - optind - 1;
+	if (count < 0) {
+		fputs(usage, stderr);
+		return CLI_USAGE;
+	}
+	if (count == 0) {
+		files = standard_input;
+		count = 1;
+	}
+	if (s.wait_ns > 0 && count > 1)
+		return cli_error(CLI_USAGE,
+		                 "--wait takes one FILE; submit many, then `whilst wait` their ids");
+	cli_text_format(&s.path, "/v1/queues/");
+	cli_text_escaped(&s.path, argv[optind]);
+	cli_text_format(&s.path, "/jobs%s", query.bytes);
+	int status = cli_session_open(&s.session, server, json);
+	if (status == 0)
+		status = s.wait_ns > 0 ? submit_waiting(&s, files[0]) : submit_all(&s, files, count);
+	cli_session_close(&s.session);
+	cli_text_free(&s.path);
+	cli_text_free(&query);
+	return status;
+}

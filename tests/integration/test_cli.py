@@ -1,0 +1,217 @@
+"""tests/integration/test_cli.py -- the commands, as a person runs them: docs/reference/command-line.md."""
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+import harness
+
+BACKEND = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../examples/backend/slow_report.py")
+
+
+class Cli(harness.Case):
+    def run_cli(self, *args, stdin=b"", expect=0, server=None, quiet=False):
+        done = subprocess.run([harness.BINARY, *map(str, args)], input=stdin, capture_output=True, check=False,
+                              timeout=harness.DEADLINE,
+                              env={**os.environ, "WHILST_SERVER": server or f"http://127.0.0.1:{self.server.port}"})
+        self.assertEqual(done.returncode, expect, (args, done.stdout[-500:], done.stderr[-500:]))
+        if expect != 0 and not quiet:
+            self.assertTrue(done.stderr.strip(), f"{args} says nothing about why it ended with {expect}")
+        return done.stdout
+
+    def submit(self, *args, stdin=b"x"):
+        return int(self.run_cli("submit", self.queue, *args, stdin=stdin))
+
+    def work(self, *command, options=(), expect=0):
+        return self.run_cli("work", self.queue, "--exit-when-empty", *options, "--", *command, expect=expect)
+
+    def state(self, job):
+        return json.loads(self.run_cli("status", "--json", job))
+
+    # -- without a server
+
+    def test_help(self):
+        self.assertIn(b"commands:", self.run_cli("--help"))
+        self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
+        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues"):
+            self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
+
+    def test_usage_errors(self):
+        for args in ((), ("nonsense",), ("submit",), ("submit", "q", "--no-such-option"), ("wait",), ("wait", "x"),
+                     ("status",), ("status", "-1"), ("cancel", "1x"), ("call", "one"), ("work", "q"),
+                     ("submit", "q", "--wait", "5"), ("call", "s", "/", "--async", "--wait", "1s"),
+                     ("work", "q", "--concurrency", "0", "--", "true"), ("status", "1", "--server", "ftp://x")):
+            with self.subTest(args=args):
+                self.run_cli(*args, expect=2)
+
+    def test_no_server(self):
+        for args in (("submit", "q"), ("wait", "1"), ("status", "1"), ("cancel", "1"), ("queues",), ("call", "s", "/")):
+            with self.subTest(args=args):
+                self.run_cli(*args, server="http://127.0.0.1:1", expect=4)
+
+    # -- jobs
+
+    def test_submit_and_status(self):
+        job = self.submit("--priority", "7", "--attempts", "2", "--type", "text/plain", stdin=b"hello")
+        state = self.state(job)
+        self.assertEqual((state["state"], state["priority"], state["attempts_max"], state["bytes"], state["content_type"]),
+                         ("ready", 7, 2, 5, "text/plain"))
+        self.assertIn(f"job {job}: ready".encode(), self.run_cli("status", job))
+        self.assertIn(self.queue.encode(), self.run_cli("queues"))
+
+    def test_submit_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, f"{i}") for i in range(30)]
+            for i, path in enumerate(paths):
+                with open(path, "wb") as f:
+                    f.write(b"%d" % i * i)
+            ids = [int(line.split()[0]) for line in self.run_cli("submit", self.queue, *paths).splitlines()]
+            self.assertEqual(len(set(ids)), 30)
+            self.assertEqual(self.client.get(f"/v1/jobs/{ids[7]}/payload").body, b"7" * 7)
+            self.run_cli("submit", self.queue, os.path.join(folder, "missing"), expect=1)
+
+    def test_refusals(self):
+        self.run_cli("status", "999999", expect=1)
+        self.run_cli("cancel", "999999", expect=1)
+        self.run_cli("submit", self.queue, "--commit", "remote-flush", expect=1)
+        self.run_cli("submit", self.queue, "--priority", "-5", expect=1)
+        self.run_cli("call", "no-such-service", "/", expect=1)
+
+    def test_cancel(self):
+        job = self.submit()
+        self.assertIn(b"cancelled", self.run_cli("cancel", job))
+        self.run_cli("cancel", job, expect=1)
+        self.run_cli("wait", job, expect=1)
+
+    def test_wait(self):
+        job = self.submit(stdin=b"payload")
+        self.run_cli("wait", job, "--timeout", "100ms", expect=3)
+        waiter = subprocess.Popen([harness.BINARY, "wait", str(job)], stdout=subprocess.PIPE,
+                                  env={**os.environ, "WHILST_SERVER": f"http://127.0.0.1:{self.server.port}"})
+        self.work("tr", "a-z", "A-Z")
+        self.assertEqual((waiter.communicate(timeout=harness.DEADLINE)[0], waiter.returncode), (b"PAYLOAD", 0))
+        self.assertEqual(self.run_cli("wait", job, "--quiet"), b"")
+        self.assertEqual(json.loads(self.run_cli("wait", job, "--json"))["state"], "done")
+
+    def test_submit_waiting(self):
+        self.run_cli("submit", self.queue, "--wait", "1s", expect=3)
+        worker = subprocess.Popen([harness.BINARY, "work", self.queue, "--", "rev"], stdout=subprocess.DEVNULL,
+                                  env={**os.environ, "WHILST_SERVER": f"http://127.0.0.1:{self.server.port}"})
+        self.assertEqual(self.run_cli("submit", self.queue, "--wait", "20s", stdin=b"abc\n"), b"cba\n")
+        worker.send_signal(signal.SIGTERM)
+        self.assertEqual(worker.wait(harness.DEADLINE), 0)
+
+    # -- workers
+
+    def test_work_results(self):
+        payloads = [os.urandom(n) for n in (0, 1, 4095, 4096, 65536, 1 << 20)]
+        jobs = [self.submit(stdin=p) for p in payloads]
+        self.work("gzip", "-9", options=("--concurrency", "3", "--type", "application/gzip"))
+        for job, payload in zip(jobs, payloads):
+            answer = self.client.get(f"/v1/jobs/{job}/result")
+            self.assertEqual((answer.status, answer["Content-Type"]), (200, "application/gzip"))
+            self.assertEqual(gzip.decompress(answer.body), payload)
+
+    def test_work_failures(self):
+        job = self.submit("--attempts", "3")
+        self.work("sh", "-c", "echo no luck >&2; exit 3")
+        state = self.state(job)
+        self.assertEqual((state["state"], state["attempts"]), ("delayed", 1))
+        self.assertEqual(state["errors"][0]["message"], "exit status 3: no luck")
+        for_good = self.submit("--attempts", "3")
+        self.work("sh", "-c", "exit 100")
+        self.assertEqual(self.state(for_good)["state"], "failed")
+        killed = self.submit("--attempts", "1")
+        self.work("sh", "-c", "kill -9 $$")
+        self.assertEqual(self.state(killed)["errors"][0]["message"], "ended by signal 9")
+        self.run_cli("wait", killed, expect=1)
+
+    def test_work_keeps_the_end_of_standard_error(self):
+        job = self.submit("--attempts", "1")
+        self.work("sh", "-c", "yes line | head -n 5000 >&2; echo the end >&2; exit 1")
+        message = self.state(job)["errors"][0]["message"]
+        self.assertLessEqual(len(message), 4096)
+        self.assertTrue(message.endswith("the end"), message[-80:])
+
+    def test_work_does_not_read_its_input(self):
+        job = self.submit(stdin=b"x" * (1 << 20))
+        self.work("echo", "done")
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body, b"done\n")
+
+    def test_work_environment(self):
+        job = self.submit()
+        self.work("sh", "-c", "echo $WHILST_JOB $WHILST_ATTEMPT $WHILST_QUEUE")
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body.decode(), f"{job} 1 {self.queue}\n")
+
+    def test_work_command_missing(self):
+        job = self.submit()
+        self.work("/no/such/program", expect=1)
+        state = self.state(job)
+        self.assertEqual((state["state"], state["attempts"]), ("ready", 0))
+
+    def test_work_extends_its_lease(self):
+        job = self.submit("--time-to-run", "1s", "--attempts", "1")
+        self.work("sh", "-c", "sleep 2; echo long")
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body, b"long\n")
+
+    def test_cancelled_job_ends_its_command(self):
+        job = self.submit("--time-to-run", "1s")
+        with tempfile.TemporaryDirectory() as folder:
+            started = os.path.join(folder, "started")
+            worker = subprocess.Popen([harness.BINARY, "work", self.queue, "--exit-when-empty", "--", "sh", "-c",
+                                       f"touch {started}; exec sleep 600"], stderr=subprocess.DEVNULL,
+                                      env={**os.environ, "WHILST_SERVER": f"http://127.0.0.1:{self.server.port}"})
+            harness.eventually(lambda: os.path.exists(started), "the command's start")
+            self.assertIn(b"running", self.run_cli("cancel", job))
+            self.assertEqual(worker.wait(harness.DEADLINE), 0)
+        self.assertEqual(self.state(job)["state"], "cancelled")
+
+    def test_signals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            started = os.path.join(folder, "started")
+            job = self.submit()
+            worker = subprocess.Popen([harness.BINARY, "work", self.queue, "--", "sh", "-c",
+                                       f"touch {started}; sleep 1; echo finished"],
+                                      env={**os.environ, "WHILST_SERVER": f"http://127.0.0.1:{self.server.port}"})
+            harness.eventually(lambda: os.path.exists(started), "the command's start")
+            worker.send_signal(signal.SIGTERM)
+            self.assertEqual(worker.wait(harness.DEADLINE), 0)
+            self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body, b"finished\n")
+            os.unlink(started)
+            job = self.submit()
+            worker = subprocess.Popen([harness.BINARY, "work", self.queue, "--", "sh", "-c",
+                                       f"touch {started}; exec sleep 600"],
+                                      env={**os.environ, "WHILST_SERVER": f"http://127.0.0.1:{self.server.port}"})
+            harness.eventually(lambda: os.path.exists(started), "the command's start")
+            worker.send_signal(signal.SIGTERM)
+            worker.send_signal(signal.SIGINT)
+            self.assertEqual(worker.wait(harness.DEADLINE), 0)
+            harness.eventually(lambda: self.state(job)["state"] == "ready", "the job's release")
+
+    # -- gateway
+
+    def test_call(self):
+        backend = subprocess.Popen([sys.executable, BACKEND], stdout=subprocess.PIPE, text=True)
+        try:
+            port = int(backend.stdout.readline().split()[-1])
+            self.client.put("/v1/services/report", {"url": f"http://127.0.0.1:{port}"})
+            path = "/report?folder=/etc/apt&seconds=0"
+            waited = self.run_cli("call", "report", path)
+            self.assertIn(b"/etc/apt", waited)
+            self.assertIn(b"HTTP/1.1 200", self.run_cli("call", "report", path, "--include"))
+            self.assertIn(b"there is no /nowhere", self.run_cli("call", "report", "/nowhere", expect=1, quiet=True))
+            job = int(self.run_cli("call", "report", path, "--async"))
+            self.assertEqual(self.run_cli("wait", job), waited)
+            self.assertEqual(self.run_cli("call", "report", path, "--wait", "20s"), waited)
+            self.run_cli("call", "report", "/report?folder=/etc/apt&seconds=3", "--wait", "1s", expect=3)
+        finally:
+            backend.kill()
+            backend.wait()
+            backend.stdout.close()
+
+
+if __name__ == "__main__":
+    harness.main()
