@@ -316,15 +316,16 @@ static bool is_over(const wh_loop *loop, const bool *done)
 	return done ? *done : (!loop->started_thread || loop->closing) && has_nothing(loop);
 }
 
-/* What is due, then one look at the engine; what that completes is due in the next turn. */
-static int turn(wh_loop *loop, int64_t wait_ns, const bool *done)
+/* What is due, then one look at the engine; what that completes is due in the next turn. A stop is for who runs or turns
+ * the loop; who awaits goes on. */
+static int turn(wh_loop *loop, int64_t wait_ns, const bool *done, bool awaiting)
 {
 	bool idle = run_due(loop);
 	int64_t now = wh_clock(loop);
 	loop->stats.turns++;
 	if ((uint64_t)(now - loop->now) > loop->stats.turn_ns_max)
 		loop->stats.turn_ns_max = (uint64_t)(now - loop->now);
-	if (is_over(loop, done) || atomic_load_explicit(&loop->stop, memory_order_relaxed))
+	if (is_over(loop, done) || (!awaiting && atomic_load_explicit(&loop->stop, memory_order_relaxed)))
 		return 0;
 	if (!idle)
 		wait_ns = 0;
@@ -361,7 +362,7 @@ int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
 	uint64_t batches = loop->batches, completed = loop->stats.completed;
 	bool idle = run_due(loop) && batches == loop->batches && completed == loop->stats.completed;
 	/* Whoever turns the loop until something has happened wants to look when something has. */
-	error = turn(loop, idle ? wait_ns : 0, &never);
+	error = turn(loop, idle ? wait_ns : 0, &never, false);
 	if (error == 0) {
 		(void)run_due(loop); /* what is left is for the next turn */
 		error = take_stop(loop);
@@ -381,7 +382,7 @@ int wh_loop_run(wh_loop *loop)
 		else if (is_over(loop, NULL))
 			break;
 		else
-			result = turn(loop, -1, NULL);
+			result = turn(loop, -1, NULL, false);
 	}
 	loop->running = false;
 	return result;
@@ -400,7 +401,7 @@ int wh__loop_turn_until(wh_loop *loop, const bool *done)
 	if (error != 0)
 		return error;
 	while (error == 0 && !*done)
-		error = turn(loop, -1, done);
+		error = turn(loop, -1, done, true);
 	loop->running = false;
 	return error;
 }
@@ -444,7 +445,7 @@ static void finish(wh_loop *loop)
 				for_each_slot(loop, WH__PENDING, wh__op_cancel);
 			}
 			loop->closing_turns++;
-			if (turn(loop, -1, NULL) < 0)
+			if (turn(loop, -1, NULL, true) < 0)
 				errors++;
 			assert(errors < 1000); /* memory of callers would stay in use */
 		}

@@ -256,6 +256,13 @@ static void stop_from_timer(wh_loop *l, wh_res res, void *arg)
 	wh_loop_stop(l);
 }
 
+static void stop_does_not_starve_who_awaits(void **state)
+{
+	wh_loop_stop(loop);
+	assert_int_equal(wh_await(wh_sleep(loop, WH_NS_PER_MS)).n, 0);
+	assert_int_equal(wh_loop_run(loop), 1); /* it was for the next run */
+}
+
 static void stop_ends_the_run(void **state)
 {
 	wh_future f = wh_promise(loop, NULL, NULL);
@@ -515,6 +522,7 @@ int main(void)
 		ON_LOOP(a_loop_without_slots_says_so_and_recovers),
 		ON_LOOP(run_returns_when_nothing_is_pending),
 		ON_LOOP(stop_ends_the_run),
+		ON_LOOP(stop_does_not_starve_who_awaits),
 		ON_LOOP(deferred_calls_come_after_what_is_ready),
 		ON_LOOP(posts_run_in_order_and_count_as_pending),
 		ON_LOOP(a_busy_loop_still_looks_at_its_engine),
