@@ -213,5 +213,12 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->groups = log.groups;
 	ret->flushes = log.flushes;
 	ret->log_bytes = log.disk_bytes;
+	ret->log_written_bytes = log.group_bytes;
+	ret->log_unflushed_bytes =
+		wh_mark_read(log_appended(store->log)) - wh_mark_read(log_flushed(store->log));
+	ret->disk_full = log.full;
+	ret->flush_ns = log.flush_ns;
+	static_assert((int)STORE_FLUSH_BUCKETS == (int)LOG_FLUSH_BUCKETS, "one scale");
+	memcpy(ret->flush_buckets, log.flush_buckets, sizeof(ret->flush_buckets));
 	ret->job_memory_bytes = totals.memory_bytes;
 }
