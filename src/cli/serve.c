@@ -38,7 +38,7 @@ struct server {
 	int fds[SERVE_VALUES_MAX];
 	unsigned fds_count;
 	struct wh__text addresses;
-	bool stopping;
+	bool stopping, closing;
 	char early[256]; /* a notice from before there was a clock to stamp it with */
 };
 
@@ -326,7 +326,11 @@ static void await_signal(struct server *server, int which)
 
 static void on_drained(wh_loop *loop, wh_res res, void *arg)
 {
-	wh_loop_stop(loop);
+	struct server *server = arg;
+
+	/* a second signal may have ended the run already */
+	if (!server->closing)
+		wh_loop_stop(loop);
 }
 
 static void on_signal(wh_loop *loop, wh_res res, void *arg)
@@ -375,6 +379,7 @@ static int stop(struct server *server, int status)
 {
 	int64_t error = 0;
 
+	server->closing = true;
 	while (server->fds_count > 0)
 		wh_await(wh_close(server->loop, server->fds[--server->fds_count]));
 	if (server->front)
