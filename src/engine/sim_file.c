@@ -490,7 +490,7 @@ void wh__sim_file_power_cut(struct wh__sim_file *file, const struct wh__sim_dama
 	for (uint32_t i = 0; i < file->unsafe_count; i++) {
 		struct wh__sector *sector = &file->sectors[file->unsafe[i]];
 		if (!sector->listed) /* contents are counted, which the analyzer does not see */
-			data_set(&sector->disk, data_ref(sector->middle)); /* NOLINT(clang-analyzer-unix.Malloc) */
+			data_set(&sector->disk, data_ref(sector->middle));
 		data_set(&sector->middle, NULL);
 	}
 	end_at(file, size);

@@ -209,7 +209,7 @@ static void on_sent(wh_loop *loop, wh_res res, void *arg)
 			wh__http_connection_settle(c);
 		}
 	}
-	wh__http_connection_unref(c); /* counted: NOLINT(clang-analyzer-unix.Malloc) */
+	wh__http_connection_unref(c);
 }
 
 static void send_more(struct wh__http_connection *c)

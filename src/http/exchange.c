@@ -113,7 +113,7 @@ void wh__http_exchange_end(wh_http_exchange *x)
 		wh__http_exchange_unlist(x);
 		return;
 	}
-	while (c->first && c->first->answered) { /* counted: NOLINT(clang-analyzer-unix.Malloc) */
+	while (c->first && c->first->answered) {
 		bool closes = c->first->close_after;
 
 		wh__http_exchange_unlist(c->first);
