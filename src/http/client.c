@@ -117,7 +117,7 @@ int wh__http_origin_find(wh_http_client *client, const char *name, struct wh__ht
 	origin = calloc(1, sizeof(*origin) + strlen(name) + 1);
 	if (!origin)
 		return -ENOMEM;
-	strcpy(origin->name, name);
+	memcpy(origin->name, name, strlen(name) + 1);
 	origin->client = client;
 	origin->address = address;
 	origin->address_len = address_len;

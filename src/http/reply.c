@@ -202,9 +202,10 @@ static bool append_body(wh_http_call *call, const char *data, size_t len)
 		cap = cap < have + len ? have + len : cap;
 		if (!call->chunked_body && !call->until_close && cap > whole)
 			cap = whole;
-		body = realloc(body, cap);
-		if (!body)
+		char *larger = realloc(body, cap);
+		if (!larger)
 			return false;
+		body = larger;
 		call->body_cap = cap;
 	}
 	memcpy(body + have, data, len);

@@ -213,7 +213,7 @@ void store_lot_finish(struct store_lot_making *making);
 
 /* wait.c */
 void store_notice(struct store *store, const struct job_record *record);
-void store_notice_ready(void *store, uint64_t job);
+void store_notice_ready(void *arg, uint64_t job); /* arg: the store */
 void store_waits_fail(struct store *store, int64_t error);
 
 void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */

@@ -317,7 +317,7 @@ wh_future store_result(struct store *store, uint64_t job, int level);
 
 /* Leases of a queue, without payloads: for who served them before a restart and cannot go on.
  * n = how many, ptr = struct store_lot * (.payload NULL), NULL when none. */
-wh_future store_leases(struct store *store, struct store_slice queue);
+wh_future store_leases(struct store *store, struct store_slice name);
 
 struct store_queue_view {
 	struct store_slice name;
