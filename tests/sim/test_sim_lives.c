@@ -33,10 +33,10 @@ static const char *const queue_names[QUEUES] = {"alpha", "beta", "gamma"};
 struct job {
 	uint64_t id; /* 0: its submission was never answered */
 	int queue;
-	int state;  /* enum job_state, as far as is known; JOB_NONE: gone, or never there */
-	int before; /* .. before op */
-	int op;     /* the newest change of it that no recovery has judged, NONE: all have been */
-	bool busy;  /* in a change that is not answered yet */
+	int state; /* enum job_state, as far as is known; JOB_NONE: gone, or never there */
+	int base;  /* .. at the last recovery */
+	int op;    /* the newest change of it that no recovery has judged, NONE: all have been */
+	bool busy; /* in a change that is not answered yet */
 	struct job_lease lease, lease_highest;
 	uint32_t made_by, made_index; /* what its payload says */
 };
@@ -59,7 +59,7 @@ static struct store *store;
 static struct job jobs[JOBS_MAX];
 static int jobs_count;
 static struct op ops[OPS_MAX];
-static int ops_count;
+static int ops_count, ops_judged;      /* at the last recovery */
 static uint64_t id_highest, id_judged; /* at the last recovery */
 static bool failed;                    /* the store said so */
 static uint64_t refusals;
@@ -89,6 +89,7 @@ static int job_new(int queue, int made_by, int index)
 	must(jobs_count < JOBS_MAX, "too many jobs");
 	jobs[jobs_count] = (struct job){.queue = queue,
 	                                .state = JOB_NONE,
+	                                .base = JOB_NONE,
 	                                .op = NONE,
 	                                .made_by = (uint32_t)made_by,
 	                                .made_index = (uint32_t)index};
@@ -123,7 +124,6 @@ static void op_done(struct op *op, int level, struct store_position position)
 	for (int i = 0; i < op->count; i++) {
 		struct job *job = &jobs[op->jobs[i]];
 		job->busy = false;
-		job->before = op->before[i];
 		job->state = op->after[i];
 		job->op = op->number;
 	}
@@ -663,22 +663,17 @@ static void find_untold(void)
 	id_judged = id_highest;
 }
 
-/* What its changes leave a job in, those that are there. */
+/* What its changes since the last recovery leave a job in, those that are there. */
 static int expected_state(const struct job *job, int at)
 {
-	int state = job->op == NONE ? job->state : NONE;
-	for (int i = 0; i < ops_count && job->op != NONE; i++) {
+	int state = job->base;
+	for (int i = ops_judged; i < ops_count; i++) {
 		const struct op *op = &ops[i];
-		for (int k = 0; k < op->count && op->kind < 1000; k++) {
-			if (op->jobs[k] != at || !op->answered || op->refused)
-				continue;
-			if (state == NONE)
-				state = op->before[k];
-			if (op->there == 1)
+		for (int k = 0; k < op->count && op->kind < 1000; k++)
+			if (op->jobs[k] == at && op->answered && !op->refused && op->there == 1)
 				state = op->after[k];
-		}
 	}
-	return state == NONE ? job->state : state;
+	return state;
 }
 
 /* A change that was not answered: for all of its jobs, or for none. */
@@ -774,7 +769,7 @@ static void check_recovered(bool killed)
 			ops[i].there = 0;
 	}
 	for (int at = 0; at < jobs_count; at++) {
-		jobs[at].state = states[at];
+		jobs[at].state = jobs[at].base = states[at];
 		jobs[at].op = NONE;
 		jobs[at].busy = false;
 	}
@@ -784,6 +779,7 @@ static void check_recovered(bool killed)
 		if (!ops[i].answered)
 			ops[i].refused = ops[i].answered = true;
 	}
+	ops_judged = ops_count;
 	check_counts();
 	tally.recoveries++;
 }
@@ -845,7 +841,7 @@ static void begin_run(void)
 	int error = wh_sim_open(&sim, &options);
 	must(error == 0, "%s", wh_strerror(error));
 	chance_state = plan.seed;
-	jobs_count = ops_count = 0;
+	jobs_count = ops_count = ops_judged = 0;
 	id_highest = id_judged = 0;
 	loop = plan_loop(sim);
 	tally.runs++;

@@ -153,7 +153,9 @@ static int commit_some(int level)
 	struct log_commit made = log_commit(opened, level);
 	commit->lsn = made.lsn;
 	commits_count++;
-	/* a commit learns of both levels, whichever it asked for: both say the truth */
+	/* what it asked for, and both levels beside it: each must say the truth */
+	(void)wh_then(wh_mark_wait(made.mark, commit->lsn), level == LOG_LOCAL ? on_flushed : on_written,
+	              commit);
 	(void)wh_then(wh_mark_wait(log_written(opened), commit->lsn), on_written, commit);
 	(void)wh_then(wh_mark_wait(log_flushed(opened), commit->lsn), on_flushed, commit);
 	return 0;
@@ -303,11 +305,27 @@ static void begin_run(void)
 	tally.runs++;
 }
 
+/* A log that was closed in order has no torn tail, whatever happens to the machine afterwards. */
 static void end_run(void)
 {
-	int closed = log_close(opened);
-	must(closed == 0, "close: %s", wh_strerror(closed));
-	opened = NULL;
+	struct log_stats stats;
+	for (int times = 0; times < 2; times++) {
+		int closed = log_close(opened);
+		must(closed == 0, "close: %s", wh_strerror(closed));
+		opened = NULL;
+		if (times == 1)
+			break;
+		loop = wh_loop_close(loop);
+		int error = wh_sim_restart(sim, NULL, (int)chance(WH_SIM_KILLED + 1));
+		must(error == 0, "restart: %s", wh_strerror(error));
+		loop = plan_loop(sim);
+		error = open_log();
+		must(error == 0, "after a close in order: %s", wh_strerror(error));
+		check_recovered(true);
+		log_stats(opened, &stats);
+		must(stats.torn_bytes == 0, "%" PRIu64 " torn bytes after a close in order",
+		     stats.torn_bytes);
+	}
 	loop = wh_loop_close(loop);
 	sim = wh_sim_close(sim);
 }
@@ -342,7 +360,7 @@ static uint64_t run(void)
 
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 6);
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
 	double from = seconds();
 	tally = (struct tally){0};
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
@@ -363,7 +381,7 @@ static void test_power_is_cut_at_every_disk_call(void **state)
 static void test_every_disk_call_fails(void **state)
 {
 	static const int errors[] = {EIO, ENOSPC};
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 6);
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
 	double from = seconds();
 	tally = (struct tally){0};
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
