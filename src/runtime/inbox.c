@@ -89,6 +89,7 @@ void wh__inbox_drain(wh_loop *loop)
 		void *arg = oldest->arg;
 		next = oldest->next;
 		if (oldest->embedded) {
+			loop->batches++;
 			fn(arg);
 			continue;
 		}
