@@ -175,7 +175,7 @@ static int by_value(const void *a, const void *b)
 
 static double median(const struct figures *figures, int rounds, size_t member)
 {
-	double values[ROUNDS_MAX];
+	double values[ROUNDS_MAX] = {0};
 	for (int i = 0; i < rounds; i++)
 		memcpy(&values[i], (const char *)&figures[i] + member, sizeof(double));
 	qsort(values, (size_t)rounds, sizeof(double), by_value);

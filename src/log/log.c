@@ -205,7 +205,7 @@ static void close_fd(int *fd, wh_loop *loop)
 /* A segment whose making was interrupted is of no use to anybody. */
 static void remove_unfinished(struct log *log)
 {
-	if (log->next_state != LOG_NEXT_MAKING && log->next_state != LOG_NEXT_ALLOCATED)
+	if (!log->next || log->next_state == LOG_NEXT_READY)
 		return;
 	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
 	if (path)
