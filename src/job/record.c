@@ -330,9 +330,14 @@ static bool get_options(const uint8_t *at, size_t len, struct job_record *r)
 	return true;
 }
 
+uint64_t job_body_bytes(const struct job_record *r)
+{
+	return r->flags & JOB_BODY_IN_PARTS ? get64(r->body.data) : r->body.len;
+}
+
 static bool good_body(const struct job_record *r)
 {
-	return r->flags == 0 || (r->flags == JOB_BODY_IN_PARTS && r->body.len % 8 == 0 && r->body.len > 0);
+	return r->flags == 0 || (r->flags == JOB_BODY_IN_PARTS && r->body.len % 8 == 0 && r->body.len >= 16);
 }
 
 static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r)

@@ -10,39 +10,41 @@
 
 enum { JOB_RECORD_VERSION = 1 };
 
-enum job_record_type { /* on disk: never change */
-	               JOB_IDS = 16,
-	               JOB_QUEUE,
-	               JOB_QUEUE_GONE,
-	               JOB_SUBMIT,
-	               JOB_CLAIM,
-	               JOB_EXTEND,
-	               JOB_RELEASE,
-	               JOB_RETRY,
-	               JOB_FINISH,
-	               JOB_CANCEL,
-	               JOB_PROGRESS,
-	               JOB_BURY,
-	               JOB_KICK,
-	               JOB_REMOVE,
-	               JOB_SETTING,
-	               JOB_PART,
-	               JOB_RECORD_TYPES_END
+/* on disk: never change */
+enum job_record_type {
+	JOB_IDS = 16,
+	JOB_QUEUE,
+	JOB_QUEUE_GONE,
+	JOB_SUBMIT,
+	JOB_CLAIM,
+	JOB_EXTEND,
+	JOB_RELEASE,
+	JOB_RETRY,
+	JOB_FINISH,
+	JOB_CANCEL,
+	JOB_PROGRESS,
+	JOB_BURY,
+	JOB_KICK,
+	JOB_REMOVE,
+	JOB_SETTING,
+	JOB_PART,
+	JOB_RECORD_TYPES_END
 };
 
-enum job_reason {                     /* on disk */
-	          JOB_BY_WORKER = 1,  /* RETRY, FINISH: the worker said so */
-	          JOB_BY_TIMEOUT = 2, /* its lease passed */
-	          JOB_REMOVE_EXPIRED = 1,
-	          JOB_REMOVE_DELETED = 2,
-	          JOB_REMOVE_EVICTED = 3,
+/* on disk */
+enum job_reason {
+	JOB_BY_WORKER = 1,  /* RETRY, FINISH: the worker said so */
+	JOB_BY_TIMEOUT = 2, /* its lease passed */
+	JOB_REMOVE_EXPIRED = 1,
+	JOB_REMOVE_DELETED = 2,
+	JOB_REMOVE_EVICTED = 3,
 };
 
-enum job_record_flags {                       /* on disk */
-	                JOB_QUEUE_PAUSED = 1, /* QUEUE */
-	                JOB_BODY_IN_PARTS =
-	                        2, /* SUBMIT, FINISH: body is the places of PART records, 8 bytes each */
-	                JOB_SETTING_REMOVED = 1, /* SETTING */
+/* on disk */
+enum job_record_flags {
+	JOB_QUEUE_PAUSED = 1,    /* QUEUE */
+	JOB_BODY_IN_PARTS = 2,   /* SUBMIT, FINISH: body is its length and the places of its PART records */
+	JOB_SETTING_REMOVED = 1, /* SETTING */
 };
 
 /* One record of any type; which fields count is in the format. */
@@ -86,6 +88,9 @@ int job_record_rest(const struct job_record *record, struct job_slice ret[JOB_RE
 /* job_record_get() - read a record. Slices of *ret point into bytes. 0, or -EPROTO: not a record of this version. */
 int job_record_get(int type, int version, struct job_slice fixed, struct job_slice bytes,
                    struct job_record *ret);
+
+/* job_body_bytes() - of a SUBMIT or FINISH: bytes of the body, in parts or not. */
+uint64_t job_body_bytes(const struct job_record *record);
 
 const char *job_record_name(int type);
 

@@ -497,11 +497,29 @@ static int level_of(struct store_wish *wish)
 	return error;
 }
 
+/* Bytes of bodies that do not have to go into the commit any more. */
+static uint64_t bytes_ahead(const struct store_wish *wish)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < wish->count; i++) {
+		const struct store_action *a = &wish->actions[i];
+		size_t len = a->kind == STORE_SUBMIT     ? a->submit.payload.len
+		             : a->kind == STORE_COMPLETE ? a->complete.bytes.len
+		                                         : 0;
+
+		if (store_parts_of(len) > 0)
+			bytes += len - store_parts_of(len) * sizeof(uint64_t);
+	}
+	return bytes;
+}
+
 /* The second pass. */
 static int carry_out_all(struct store *store, struct store_wish *wish, int64_t now_ns, uint64_t submits,
                          struct store_commit *commit)
 {
 	uint64_t bytes = submits > 0 ? store_ids_bytes() : 0;
+	uint64_t list[1 + STORE_PARTS_MAX];
 	char text[JOB_ERROR_TEXT_MAX];
 	bool essential = submits == 0;
 	int level = wish->level, error;
@@ -511,6 +529,12 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 
 		bytes += bytes_of(&wish->actions[i]);
 		essential = essential && kind != STORE_QUEUE_PUT && kind != STORE_SETTING_PUT;
+	}
+	if (bytes > log_transaction_max(store->log) || wish->ahead) {
+		error = store_write_ahead(store, wish);
+		if (error < 0)
+			return error;
+		bytes -= bytes_ahead(wish);
 	}
 	error = store_begin(store, bytes, essential);
 	if (error < 0)
@@ -530,8 +554,11 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 			continue;
 		commit->results[i].error = check(store, a, 0, now_ns, text, &r);
 		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
-		if (commit->results[i].error == 0)
-			carry_out(store, a, &r, &level, &commit->results[i]);
+		if (commit->results[i].error < 0)
+			continue;
+		if (wish->ahead)
+			store_use_ahead(wish, i, &r, list);
+		carry_out(store, a, &r, &level, &commit->results[i]);
 	}
 	wish->level = level;
 	commit->position = store_end(store, level);
@@ -611,9 +638,11 @@ static wh_future grant_or_park(struct store *store, struct store_wish *wish)
 	error = store->parked_first ? -EAGAIN : store_grant_wish(store, wish);
 	if (error == -EAGAIN) {
 		error = store_park(store, wish);
-		if (error < 0)
-			wh_resolve(wish->future, error, NULL);
+		if (error == 0)
+			return wish->future; /* what was written ahead is kept with it */
+		wh_resolve(wish->future, error, NULL);
 	}
+	free(wish->ahead);
 	return wish->future;
 }
 

@@ -175,6 +175,8 @@ void store_advance(struct store *store);
 uint64_t store_record_bytes(const struct job_record *record); /* upper bound, in the log */
 int store_begin(struct store *store, uint64_t bytes_max, bool essential);
 void store_append(struct store *store, struct job_record *record, unsigned flags); /* and carries it out */
+size_t store_parts_of(size_t body_bytes); /* 0: it stands in its record */
+uint64_t store_append_part(struct store *store, struct job_slice body, size_t index);
 struct store_position store_end(struct store *store, int level);
 int store_level(int asked, int otherwise, int *ret); /* 0 or -JOB_ELEVEL */
 int store_answers_room(struct store *store);         /* for a few more answers; before a commit begins */
@@ -218,6 +220,19 @@ void store_waits_fail(struct store *store, int64_t error);
 
 void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */
 
+enum { STORE_PARTS_MAX = 1024 }; /* bodies are at most 1 GiB */
+
+/* ahead.c: the parts of bodies that are too large for the commit that they belong to, written before it */
+struct store_ahead {
+	size_t done, count; /* parts of all actions, in order */
+	uint64_t places[];
+};
+struct store_wish;
+/* Write what is still to be written. -EAGAIN: go on later. */
+int store_write_ahead(struct store *store, struct store_wish *wish);
+/* The body of one action as a list; to has room for 1 + STORE_PARTS_MAX. */
+void store_use_ahead(const struct store_wish *wish, size_t index, struct job_record *record, uint64_t *to);
+
 /* apply.c: a change, with its arguments borrowed or copied */
 struct store_wish {
 	const struct store_action *actions;
@@ -225,8 +240,8 @@ struct store_wish {
 	unsigned flags;
 	int level;
 	wh_future future;
+	struct store_ahead *ahead;
 	uint64_t done; /* of a purge or kick that goes on over several commits */
-	bool acknowledged;
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);

@@ -232,6 +232,8 @@ static void set_defaults(struct store *store)
 
 	o->directory = NULL; /* the caller's, not needed any more */
 	o->payload_bytes_max = o->payload_bytes_max ? o->payload_bytes_max : PAYLOAD_BYTES;
+	if (o->payload_bytes_max > (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES)
+		o->payload_bytes_max = (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES;
 	if (o->recent_bytes == 0)
 		o->recent_bytes = RECENT_BYTES;
 }

@@ -100,6 +100,7 @@ static void unpark(struct store *store)
 	if (!store->parked_first)
 		store->parked_last = NULL;
 	store->parked_bytes -= request->bytes;
+	free(request->wish.ahead);
 	free(request);
 }
 

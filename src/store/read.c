@@ -139,8 +139,12 @@ static void gather(struct gathering *g)
 		store_read(g->store, g->places[g->next++], on_part, g);
 		return;
 	}
-	g->bytes->body.len = g->filled;
-	g->done(g->arg, 0, g->bytes);
+	if (g->filled == g->bytes->body.len) {
+		g->done(g->arg, 0, g->bytes);
+	} else {
+		store_bytes_unref(g->bytes);
+		g->done(g->arg, -WH_EDAMAGED, NULL);
+	}
 	free(g);
 }
 
@@ -163,8 +167,12 @@ static void on_first(struct first_read *first, int64_t error, const struct job_r
 		first->done(first->arg, error, NULL);
 		return;
 	}
-	count = r->flags & JOB_BODY_IN_PARTS ? r->body.len / 8 : 0;
-	bytes = store_bytes_make(r, count ? count * JOB_PART_BYTES : r->body.len);
+	count = r->flags & JOB_BODY_IN_PARTS ? r->body.len / 8 - 1 : 0;
+	if (count * JOB_PART_BYTES < job_body_bytes(r) && count > 0) {
+		first->done(first->arg, -WH_EDAMAGED, NULL);
+		return;
+	}
+	bytes = store_bytes_make(r, job_body_bytes(r));
 	if (!bytes || count == 0) {
 		first->done(first->arg, bytes ? 0 : -ENOMEM, bytes);
 		return;
@@ -180,7 +188,7 @@ static void on_first(struct first_read *first, int64_t error, const struct job_r
 	                        .arg = first->arg,
 	                        .bytes = bytes,
 	                        .count = count};
-	memcpy(g->places, r->body.data, r->body.len);
+	memcpy(g->places, (const uint8_t *)r->body.data + 8, count * 8);
 	gather(g);
 }
 

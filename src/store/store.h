@@ -48,7 +48,7 @@ struct store_options {                    /* zero: the default */
 	const char *directory;            /* of the data; made if it is not there; copied */
 	struct job_queue_config defaults; /* for queues that do not say otherwise */
 	bool queues_declared;             /* unknown queues are refused instead of made */
-	uint64_t payload_bytes_max;       /* 64 MiB, for results too; beyond: JOB_ETOO_LARGE */
+	uint64_t payload_bytes_max;       /* 64 MiB, at most 1 GiB; for results too; beyond: JOB_ETOO_LARGE */
 	uint64_t jobs_max; /* unfinished and retained jobs in all, 100 million; beyond: JOB_EMEMORY_FULL */
 	uint64_t
 		finished_max; /* retained finished jobs, 10 million; beyond: those closest to the end of their

@@ -118,11 +118,6 @@ static void end(struct look *look)
 	free(look);
 }
 
-static uint64_t body_bytes(const struct job_record *r)
-{
-	return r->flags & JOB_BODY_IN_PARTS ? r->body.len / 8 * JOB_PART_BYTES : r->body.len;
-}
-
 static bool take_error(struct look *look, const struct job_record *r)
 {
 	uint32_t n = look->view->errors_count;
@@ -150,7 +145,7 @@ static bool take_finish(struct look *look, const struct job_record *r)
 	if (r->state != JOB_DONE)
 		return true;
 	v->result_status = r->status;
-	v->result_bytes = body_bytes(r);
+	v->result_bytes = job_body_bytes(r);
 	return keep(look, r->content_type, &look->result_content_type.from, &look->result_content_type.len);
 }
 
@@ -159,7 +154,7 @@ static bool take_submit(struct look *look, const struct job_record *r)
 	struct store_view *v = look->view;
 
 	v->created_at = r->at_ns;
-	v->payload_bytes = body_bytes(r);
+	v->payload_bytes = job_body_bytes(r);
 	if (job_state_finished(v->state)) { /* its own values left memory when it finished */
 		if (r->time_to_run_ms != 0)
 			v->time_to_run_ns = r->time_to_run_ms * STORE_NS_PER_MS;

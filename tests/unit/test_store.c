@@ -345,33 +345,64 @@ static void test_positions(void **state)
 	store_log_free(log);
 }
 
+/* Bodies in parts: within one commit, and larger than any commit may be (half a segment, 2 MiB here). */
 static void test_large(void **state)
 {
+	static const size_t sizes[] = {(1 << 20) + 1, (3 << 20) / 2 + 12345, 2 << 20, 9 << 20,
+	                               (20 << 20) + 7};
+	enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
 	struct bench *b = *state;
-	size_t len = (3 << 20) / 2 + 12345;
-	uint8_t *big = malloc(len);
-	struct store_action a = submission("big", "");
-	struct store_commit *commit;
-	struct store_bytes *bytes;
-	uint64_t id;
-	wh_res res;
+	uint64_t ids[SIZES];
+	uint8_t *big = malloc(sizes[SIZES - 1]);
 
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < sizes[SIZES - 1]; i++)
 		big[i] = (uint8_t)(i * 7 + i / 1000);
-	a.submit.payload = (struct store_slice){big, len};
-	commit = apply(b, a, STORE_DEFAULT);
-	assert_int_equal(commit->error, 0);
-	id = commit->results[0].job;
-	store_commit_free(commit);
-	for (int round = 0; round < 2; round++) {
-		res = wh_await(store_payload(b->store, id, STORE_DEFAULT));
-		assert_int_equal(res.n, len);
-		bytes = res.ptr;
-		assert_memory_equal(bytes->body.data, big, len);
+	for (size_t i = 0; i < SIZES; i++) {
+		struct store_action a = submission("big", "");
+		struct store_commit *commit;
+
+		a.submit.payload = (struct store_slice){big, sizes[i]};
+		commit = apply(b, a, STORE_DEFAULT);
+		assert_int_equal(commit->error, 0);
+		ids[i] = commit->results[0].job;
+		store_commit_free(commit);
+	}
+	for (size_t i = 0; i < SIZES; i++) {
+		struct store_lot *lot = reserve(b, "big", 1);
+		struct store_action done = with_lease(STORE_COMPLETE, lot->jobs[0]);
+
+		assert_int_equal(lot->jobs[0].payload->body.len, sizes[i]);
+		assert_memory_equal(lot->jobs[0].payload->body.data, big, sizes[i]);
+		done.complete.bytes = (struct store_slice){big + 1, sizes[i] - 1};
+		assert_int_equal(try(b, done), 0);
+		store_lot_free(lot);
+	}
+	close_and_reopen(b);
+	for (size_t i = 0; i < SIZES; i++) {
+		wh_res res = wh_await(store_result(b->store, ids[i], STORE_DEFAULT));
+		struct store_bytes *bytes = res.ptr;
+		struct store_view *v;
+
+		assert_int_equal(res.n, sizes[i] - 1);
+		assert_memory_equal(bytes->body.data, big + 1, sizes[i] - 1);
 		store_bytes_unref(bytes);
-		close_and_reopen(b);
+		v = wh_await(store_get(b->store, ids[i], STORE_DEFAULT)).ptr;
+		assert_int_equal(v->payload_bytes, sizes[i]);
+		assert_int_equal(v->result_bytes, sizes[i] - 1);
+		store_view_free(v);
 	}
 	free(big);
+}
+
+static void test_too_large(void **state)
+{
+	struct bench *b = *state;
+	struct store_action a = submission("big", "");
+
+	a.submit.payload = (struct store_slice){calloc(1, (64 << 20) + 1), (64 << 20) + 1};
+	assert_non_null(a.submit.payload.data);
+	assert_int_equal(try(b, a), -JOB_ETOO_LARGE);
+	free((void *)(uintptr_t)a.submit.payload.data);
 }
 
 int main(void)
@@ -387,6 +418,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_settings_and_queues, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_positions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_too_large, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

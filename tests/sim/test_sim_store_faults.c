@@ -1,0 +1,168 @@
+/* tests/sim/test_sim_store_faults.c -- a disk call that fails stops the store, and everybody is told.
+ *
+ * Every disk call of a short life fails in turn, once and for ever after. Either the store does not open, or it goes on
+ * unharmed (calls that may fail), or it fails: then every future, old and new, ends with an error, on_failure has been
+ * called once, and a start on the same disk finds what was acknowledged.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "store/store.h"
+
+enum { JOBS = 12 };
+
+static int told;
+static char context[100];
+static uint64_t failures, unharmed, unopened;
+
+#define CHECK(condition)                                         \
+	do {                                                     \
+		if (!(condition))                                \
+			fail_msg("%s: %s", context, #condition); \
+	} while (0)
+
+static void on_failure(int64_t error, const char *message, void *arg)
+{
+	(void)arg;
+	CHECK(error < 0 && message[0] != 0);
+	told++;
+}
+
+static wh_loop *open_loop(wh_sim *sim)
+{
+	wh_loop *loop = NULL;
+
+	CHECK(wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = sim}) == 0);
+	return loop;
+}
+
+static int open_store(wh_loop *loop, struct store **ret)
+{
+	struct store_options options = {.directory = "data",
+	                                .recent_bytes = 4096,
+	                                .segment_bytes = 128 << 10,
+	                                .on_failure = on_failure};
+
+	return store_open(loop, &options, ret, NULL);
+}
+
+/* A life with futures of every kind. acked[]: ids that were acknowledged. */
+static size_t live(wh_loop *loop, struct store *store, uint64_t *acked)
+{
+	struct store_slice name = STORE_SLICE("nothing");
+	struct store_reserve reserve = {.queues = &name, .queues_count = 1, .wait = true};
+	struct store_submit submit = {.queue = STORE_SLICE("q"), .payload = STORE_SLICE("payload")};
+	wh_future parked = store_reserve(store, &reserve), waiting = wh_failed(loop, -1), submitted[JOBS];
+	size_t count = 0;
+	bool failed = false;
+
+	for (int i = 0; i < JOBS; i++) {
+		submitted[i] = store_submit(store, &submit, i % 3 ? STORE_LOCAL : STORE_ASYNC);
+		if (i % 4 != 0)
+			continue;
+		(void)wh_loop_turn(loop, 0);
+		if (i == 4) {
+			(void)wh_drop(waiting);
+			waiting = store_wait(store, 1, STORE_WAIT_FINISHED, 0, STORE_LOCAL);
+		}
+	}
+	for (int i = 0; i < JOBS; i++) {
+		wh_res res = wh_await(submitted[i]);
+		struct store_commit *commit = res.ptr;
+
+		failed = failed || res.n < 0;
+		if (res.n == 0 && commit->error == 0 && commit->level == STORE_LOCAL)
+			acked[count++] = commit->results[0].job;
+		if (res.n == 0)
+			store_commit_free(commit);
+	}
+	failed = failed || told > 0;
+	if (failed) {
+		CHECK(told == 1);
+		CHECK(wh_await(parked).n < 0);
+		CHECK(wh_await(waiting).n < 0);
+		CHECK(wh_await(store_submit(store, &submit, STORE_LOCAL)).n < 0);
+		CHECK(wh_await(store_reserve(store, &reserve)).n < 0);
+		failures++;
+	} else {
+		(void)wh_drop(parked);
+		(void)wh_drop(waiting);
+		unharmed++;
+	}
+	return count;
+}
+
+static bool run(uint64_t fail_at, int error, bool for_ever, uint64_t *ret_calls)
+{
+	struct wh_sim_options options = {
+		.seed = fail_at, .fail_at_io = fail_at, .fail_error = error, .fail_from_then_on = for_ever};
+	struct store *store = NULL;
+	uint64_t acked[JOBS];
+	size_t count = 0;
+	wh_sim *sim = NULL;
+	wh_loop *loop;
+
+	snprintf(context, sizeof(context), "call %llu fails with %d%s", (unsigned long long)fail_at, error,
+	         for_ever ? " for ever" : "");
+	told = 0;
+	CHECK(wh_sim_open(&sim, &options) == 0);
+	loop = open_loop(sim);
+	if (open_store(loop, &store) == 0) {
+		count = live(loop, store, acked);
+		error = store_close(store);
+		CHECK(error == 0 || fail_at > 0);
+	} else {
+		unopened++;
+	}
+	loop = wh_loop_close(loop);
+	*ret_calls = wh_sim_io_count(sim);
+	wh_sim_power_cut(sim);
+	CHECK(wh_sim_restart(sim, NULL, WH_SIM_RANDOM) == 0);
+	told = 0;
+	store = NULL;
+	loop = open_loop(sim);
+	CHECK(open_store(loop, &store) == 0);
+	for (size_t i = 0; i < count; i++) {
+		wh_res res = wh_await(store_payload(store, acked[i], STORE_LOCAL));
+
+		CHECK(res.n == 7);
+		store_bytes_unref(res.ptr);
+	}
+	CHECK(store_recount(store) == 0);
+	CHECK(store_close(store) == 0);
+	wh_loop_close(loop);
+	wh_sim_close(sim);
+	return true;
+}
+
+static void every_call_fails(void **state)
+{
+	static const int errors[] = {EIO, ENOSPC};
+	uint64_t calls, ignored;
+
+	(void)state;
+	run(0, 0, false, &calls);
+	CHECK(calls > 20);
+	for (uint64_t k = 1; k <= calls; k++)
+		for (int i = 0; i < 4; i++)
+			run(k, errors[i % 2], i / 2, &ignored);
+	print_message("%llu calls: %llu failures told, %llu lives unharmed, %llu stores not opened\n",
+	              (unsigned long long)calls, (unsigned long long)failures, (unsigned long long)unharmed,
+	              (unsigned long long)unopened);
+	assert_true(failures > 10);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(every_call_fails)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
