@@ -146,11 +146,22 @@ static void commit(wh_loop *loop, struct run *run)
 	wh_then(wh_mark_wait(done.mark, done.lsn), on_committed, run);
 }
 
+/* Let what an earlier run has left to do be done: its flush, its seal, the next segment. */
+static void settle(struct log *log)
+{
+	struct log_stats stats;
+	for (log_stats(log, &stats); stats.segments <= stats.rolls; log_stats(log, &stats))
+		if (wh_await(log_room_wait(log)).n < 0)
+			die("settle", log_failed(log));
+	wh_await(wh_mark_wait(log_flushed(log), wh_mark_read(log_written(log))));
+}
+
 static struct figures closed_loop(wh_loop *loop, struct log *log, const struct setting *setting,
                                   double seconds)
 {
 	struct log_stats before, after;
 	struct run run = {.log = log, .setting = setting};
+	settle(log);
 	double begin = clock_s(), cpu = cpu_s();
 	run.end = begin + seconds;
 	log_stats(log, &before);
@@ -222,6 +233,7 @@ int main(int argc, char **argv)
 		die("open", status);
 
 	for (int round = 0; round < rounds; round++) {
+		settle(log);
 		figures[SETTINGS][round] = bare(fd, seconds);
 		for (size_t i = 0; i < SETTINGS; i++)
 			figures[i][round] = closed_loop(loop, log, &settings[i], seconds);
