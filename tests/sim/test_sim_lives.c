@@ -595,6 +595,7 @@ static int observe(struct job *job)
 	if (res.n == -JOB_EUNKNOWN_JOB || res.n == -JOB_EEXPIRED)
 		return JOB_NONE;
 	must(res.n >= 0, "job %" PRIu64 ": %s", job->id, wh_strerror(res.n));
+	int state = (int)res.n;
 	struct store_view *view = res.ptr;
 	must(view->queue.len == strlen(queue_names[job->queue]) &&
 	             !memcmp(view->queue.data, queue_names[job->queue], view->queue.len),
@@ -611,7 +612,7 @@ static int observe(struct job *job)
 	must(res.n >= 0, "payload of job %" PRIu64 ": %s", job->id, wh_strerror(res.n));
 	check_payload(job, ((struct store_bytes *)res.ptr)->body);
 	store_bytes_unref(res.ptr);
-	return (int)wh_await(store_get(store, job->id, STORE_ASYNC)).n;
+	return state;
 }
 
 /* Jobs whose submission was not answered, under ids that nobody was told. */
