@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "base/units.h"
@@ -107,7 +108,7 @@ static void on_progress(uint64_t done, uint64_t all, uint64_t jobs, void *arg)
 static void on_failure(int64_t error, const char *message, void *arg)
 {
 	message_event(arg, WH_LOG_ERROR, "log-failed", message);
-	_Exit(SERVE_FAILED);
+	_exit(SERVE_FAILED);
 }
 
 static int fail(struct server *server, int status, const char *name, const char *format, ...)
