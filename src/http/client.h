@@ -12,7 +12,7 @@
 #include "http/deadline.h"
 #include "http/output.h"
 #include "http/parse.h"
-#include "runtime/op.h"
+#include "runtime/loop.h"
 
 enum { WH__HTTP_CLIENT_SEND_MAX = 256 * 1024, WH__HTTP_CLIENT_OUTPUT_MAX = 256 * 1024 };
 

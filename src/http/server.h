@@ -14,7 +14,7 @@
 #include "http/deadline.h"
 #include "http/output.h"
 #include "http/parse.h"
-#include "runtime/op.h"
+#include "runtime/loop.h"
 
 enum {
 	WH__HTTP_DATE_LINE = 37, /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */

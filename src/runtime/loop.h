@@ -7,6 +7,7 @@
 #ifndef WH_RUNTIME_LOOP_H
 #define WH_RUNTIME_LOOP_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -89,6 +90,37 @@ static inline struct wh__op *wh__op_at(const wh_loop *loop, uint32_t slot)
 {
 	return &atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS],
 	                             memory_order_relaxed)[slot % WH__CHUNK_SLOTS];
+}
+
+/* wh__op_future() - the value that names the slot. */
+static inline wh_future wh__op_future(const struct wh__op *op)
+{
+	return (wh_future){(uint64_t)op->loop->number << 54 | (uint64_t)op->slot << 32 | op->generation};
+}
+
+/* wh__op_find() - the slot of f on its loop; NULL when stale. Thread: loop. */
+static inline struct wh__op *wh__op_find(wh_loop *loop, wh_future f)
+{
+	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
+	if (f.id >> 54 != loop->number || slot >= loop->slots_made)
+		return NULL;
+	struct wh__op *op = wh__op_at(loop, slot);
+	return op->generation == (uint32_t)f.id && op->state != WH__FREE ? op : NULL;
+}
+
+/* wh__op_free() - give a slot back that is DONE, or was never started. */
+static inline void wh__op_free(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	assert(op->state != WH__FREE);
+	op->state = WH__FREE;
+	loop->live_count--;
+	if (op->opcode == WH__OP_PROMISE)
+		atomic_store_explicit(&op->claim, 0, memory_order_relaxed);
+	if (++op->generation >= WH__GENERATION_MAX)
+		return; /* every future of this slot has been given out once: retired */
+	op->next = loop->free_slots;
+	loop->free_slots = op;
 }
 
 /* wh__op_cancel() - what wh_cancel() does, for a pending slot. */

@@ -88,34 +88,6 @@ wh_future wh__end(struct wh__op *op, int64_t error)
 	return f;
 }
 
-wh_future wh__op_future(const struct wh__op *op)
-{
-	return (wh_future){(uint64_t)op->loop->number << 54 | (uint64_t)op->slot << 32 | op->generation};
-}
-
-struct wh__op *wh__op_find(wh_loop *loop, wh_future f)
-{
-	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
-	if (f.id >> 54 != loop->number || slot >= loop->slots_made)
-		return NULL;
-	struct wh__op *op = wh__op_at(loop, slot);
-	return op->generation == (uint32_t)f.id && op->state != WH__FREE ? op : NULL;
-}
-
-void wh__op_free(struct wh__op *op)
-{
-	wh_loop *loop = op->loop;
-	assert(op->state != WH__FREE);
-	op->state = WH__FREE;
-	loop->live_count--;
-	if (op->opcode == WH__OP_PROMISE)
-		atomic_store_explicit(&op->claim, 0, memory_order_relaxed);
-	if (++op->generation >= WH__GENERATION_MAX)
-		return; /* every future of this slot has been given out once: retired */
-	op->next = loop->free_slots;
-	loop->free_slots = op;
-}
-
 void wh__op_dispose(struct wh__op *op)
 {
 	assert(op->state == WH__DONE);

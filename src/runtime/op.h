@@ -138,18 +138,9 @@ _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
  * For what the runtime needs itself; wh__begin() (loop.h) for what a caller starts. */
 struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode);
 
-/* wh__op_future() - the value that names the slot. */
-wh_future wh__op_future(const struct wh__op *op);
-
-/* wh__op_find() - the slot of f on its loop; NULL when stale. Thread: loop. */
-struct wh__op *wh__op_find(wh_loop *loop, wh_future f);
-
 /* wh__op_complete() - the one terminal event. The engine must not touch op afterwards. Frees what WH__OWNS_BUF
  * says, stores the result, tells the consumer (callbacks are queued, never called here). Thread: loop. */
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr);
-
-/* wh__op_free() - give a slot back that is DONE, or was never started. */
-void wh__op_free(struct wh__op *op);
 
 /* wh__op_dispose() - free the result of a DONE slot that nobody will consume. */
 void wh__op_dispose(struct wh__op *op);
