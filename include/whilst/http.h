@@ -211,7 +211,8 @@ WH_API wh_future wh_http_write(wh_http_exchange *x, const void *bytes, size_t le
 WH_API wh_future wh_http_write_buf(wh_http_exchange *x, struct wh_buf *buf);
 /* wh_http_end() - the answer is complete; x ends. With fewer bytes than length the connection is cut off. */
 WH_API void wh_http_end(wh_http_exchange *x);
-/* wh_http_abort() - give up: x ends and the connection is reset, so that the client cannot take what it has for the whole. */
+/* wh_http_abort() - give up: x ends and, after what was written so far, the connection is reset, so that the client
+ * cannot take what it has for the whole. */
 WH_API void wh_http_abort(wh_http_exchange *x);
 
 /* wh_http_on_close() - fn(arg) is called once if the client goes away before the answer is complete (reset, time-out, a write that

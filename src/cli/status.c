@@ -64,10 +64,10 @@ static void print_job(json_t *job)
 	if (json_is_object(result))
 		printf("  result    %lld bytes, %s\n", number_of(result, "bytes"),
 		       text_of(result, "content_type"));
-	size_t i;
-	json_array_foreach(json_object_get(job, "errors"), i, error)
+	json_t *errors = json_object_get(job, "errors");
+	for (size_t i = 0; (error = json_array_get(errors, i)) != NULL; i++)
 		printf("  attempt %lld failed at %s: %s\n", number_of(error, "attempt"), text_of(error, "at"),
-	               text_of(error, "message"));
+		       text_of(error, "message"));
 }
 
 /* One request for each job; show() gets each good answer. */
@@ -136,14 +136,12 @@ static void print_queues(json_t *answer)
 	static const char *const states[] = {"delayed", "ready",     "running", "done",
 	                                     "failed",  "cancelled", "buried"};
 	enum { STATE_COUNT = sizeof states / sizeof *states };
-	json_t *queue;
-	size_t i;
+	json_t *queues = json_object_get(answer, "queues"), *queue;
 	printf("%-24s", "queue");
 	for (int s = 0; s < STATE_COUNT; s++)
 		printf(" %9s", states[s]);
 	putchar('\n');
-	json_array_foreach(json_object_get(answer, "queues"), i, queue)
-	{
+	for (size_t i = 0; (queue = json_array_get(queues, i)) != NULL; i++) {
 		printf("%-24s", text_of(queue, "name"));
 		for (int s = 0; s < STATE_COUNT; s++)
 			printf(" %9lld", number_of(json_object_get(queue, "jobs"), states[s]));

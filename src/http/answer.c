@@ -466,7 +466,18 @@ void wh_http_end(wh_http_exchange *x)
 
 void wh_http_abort(wh_http_exchange *x)
 {
-	wh__http_connection_fail(x->connection, true);
+	struct wh__http_connection *c = x->connection;
+	bool unsent = c->is_sending || c->sending.first || c->output.first;
+
+	if (c->first == x && unsent && !c->failed && !c->down) {
+		/* what was written so far is the client's: it goes out before the reset */
+		c->cut = true;
+		c->no_more = true;
+		c->reset = true;
+		wh__http_server_mark(c);
+	} else {
+		wh__http_connection_fail(c, true);
+	}
 	x->close_after = true;
 	wh__http_exchange_end(x);
 }

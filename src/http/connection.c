@@ -288,7 +288,7 @@ void wh__http_connection_settle(struct wh__http_connection *c)
 		wake_writers(c);
 	}
 	if (!c->failed && is_over(c)) {
-		if (c->eof || !(c->linger || c->input))
+		if (c->eof || c->reset || !(c->linger || c->input))
 			c->failed = true;
 		else if (!c->lingering)
 			begin_linger(c);

@@ -18,14 +18,15 @@ FAULT(mmap64, void *, MAP_FAILED, (void *at, size_t len, int protection, int fla
 FAULT(pread64, ssize_t, -1, (int fd, void *buf, size_t len, off_t off), (fd, buf, len, off), EIO, -EINTR)
 FAULT(preadv64v2, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off, int flags),
       (fd, iov, count, off, flags), EIO, -EINTR, -EAGAIN, -EOPNOTSUPP)
-FAULT(pwrite64, ssize_t, -1, (int fd, const void *buf, size_t len, off_t off), (fd, buf, len, off), EIO, ENOSPC,
-      -EINTR)
-FAULT(pwritev64, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off), (fd, iov, count, off), EIO,
+FAULT(pwrite64, ssize_t, -1, (int fd, const void *buf, size_t len, off_t off), (fd, buf, len, off), EIO,
       ENOSPC, -EINTR)
+FAULT(pwritev64, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off), (fd, iov, count, off),
+      EIO, ENOSPC, -EINTR)
 FAULT(fsync, int, -1, (int fd), (fd), EIO, ENOSPC)
 FAULT(fdatasync, int, -1, (int fd), (fd), EIO, ENOSPC)
 FAULT(ftruncate64, int, -1, (int fd, off_t len), (fd, len), EIO, -EINTR)
-FAULT(fallocate64, int, -1, (int fd, int mode, off_t off, off_t len), (fd, mode, off, len), ENOSPC, EOPNOTSUPP, -EINTR)
+FAULT(fallocate64, int, -1, (int fd, int mode, off_t off, off_t len), (fd, mode, off, len), ENOSPC,
+      EOPNOTSUPP, -EINTR)
 FAULT(fstat64, int, -1, (int fd, struct stat *st), (fd, st), EIO)
 FAULT(fstatvfs64, int, -1, (int fd, struct statvfs *vfs), (fd, vfs), EIO, -EINTR)
 FAULT(flock, int, -1, (int fd, int how), (fd, how), ENOLCK, EWOULDBLOCK, -EINTR)
@@ -39,13 +40,16 @@ FAULT(socket, int, -1, (int domain, int type, int protocol), (domain, type, prot
 FAULT(bind, int, -1, (int fd, const struct sockaddr *a, socklen_t len), (fd, a, len), EADDRINUSE)
 FAULT(listen, int, -1, (int fd, int backlog), (fd, backlog), EADDRINUSE)
 FAULT(getsockname, int, -1, (int fd, struct sockaddr *a, socklen_t *len), (fd, a, len), ENOBUFS)
-FAULT(getsockopt, int, -1, (int fd, int level, int name, void *value, socklen_t *len), (fd, level, name, value, len),
-      ENOBUFS)
-FAULT(connect, int, -1, (int fd, const struct sockaddr *a, socklen_t len), (fd, a, len), ECONNREFUSED, ENETUNREACH)
+FAULT(getsockopt, int, -1, (int fd, int level, int name, void *value, socklen_t *len),
+      (fd, level, name, value, len), ENOBUFS)
+FAULT(connect, int, -1, (int fd, const struct sockaddr *a, socklen_t len), (fd, a, len), ECONNREFUSED,
+      ENETUNREACH)
 FAULT(accept4, int, -1, (int fd, struct sockaddr *a, socklen_t *len, int flags), (fd, a, len, flags), EMFILE,
       -EINTR, -ECONNABORTED)
-FAULT(recv, ssize_t, -1, (int fd, void *buf, size_t len, int flags), (fd, buf, len, flags), ECONNRESET, -EINTR)
-FAULT(send, ssize_t, -1, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags), EPIPE, -EINTR)
+FAULT(recv, ssize_t, -1, (int fd, void *buf, size_t len, int flags), (fd, buf, len, flags), ECONNRESET,
+      -EINTR)
+FAULT(send, ssize_t, -1, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags), EPIPE,
+      -EINTR)
 FAULT(sendmsg, ssize_t, -1, (int fd, const struct msghdr *m, int flags), (fd, m, flags), EPIPE, -EINTR)
 FAULT(shutdown, int, -1, (int fd, int how), (fd, how), ENOTCONN)
 FAULT(poll, int, -1, (struct pollfd * polls, nfds_t count, int ms), (polls, count, ms), ENOMEM, -EINTR)
@@ -53,9 +57,10 @@ FAULT(ppoll, int, -1, (struct pollfd * polls, nfds_t count, const struct timespe
       (polls, count, ts, set), -EINTR)
 
 FAULT(epoll_create1, int, -1, (int flags), (flags), EMFILE, ENOMEM)
-FAULT(epoll_ctl, int, -1, (int epoll, int what, int fd, struct epoll_event *event), (epoll, what, fd, event), ENOMEM,
-      ENOSPC)
-FAULT(epoll_wait, int, -1, (int epoll, struct epoll_event *events, int max, int ms), (epoll, events, max, ms), -EINTR)
+FAULT(epoll_ctl, int, -1, (int epoll, int what, int fd, struct epoll_event *event), (epoll, what, fd, event),
+      ENOMEM, ENOSPC)
+FAULT(epoll_wait, int, -1, (int epoll, struct epoll_event *events, int max, int ms), (epoll, events, max, ms),
+      -EINTR)
 FAULT(epoll_pwait2, int, -1,
       (int epoll, struct epoll_event *events, int max, const struct timespec *ts, const sigset_t *set),
       (epoll, events, max, ts, set), -EINTR, -ENOSYS)
