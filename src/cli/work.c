@@ -297,9 +297,7 @@ static void beat(struct slot *slot)
 	wh_then(slot->heartbeat, on_beat, slot);
 }
 
-/* Ours, and what a command wants to know of its job. */
-extern char **environ;
-
+/* Its environment is ours, and what a command wants to know of its job. */
 static int spawn(struct slot *slot)
 {
 	struct work *work = slot->work;
@@ -330,7 +328,6 @@ static int spawn(struct slot *slot)
 	cli_text_free(&queue);
 	return error;
 }
-
 static void run(struct slot *slot)
 {
 	struct work *work = slot->work;

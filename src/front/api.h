@@ -163,7 +163,7 @@ void call_then(struct call *call, wh_future future, wh_callback *callback);
 void call_park(struct call *call, wh_future future, wh_callback *callback);
 void call_unpark(struct call *call);
 /* call_refuse() - answer that the store refused this about the job, with the job's state where that is the reason; end. */
-void call_refuse(struct call *call, int64_t error, const char *reason);
+void call_refuse(struct call *call, int64_t code, const char *reason);
 void call_end(struct call *call);                    /* answered: free it */
 void call_watch(struct call *call, bool half_close); /* learn of the client's leaving */
 void call_finish(struct call *call,

@@ -208,7 +208,7 @@ static void loops_share_a_signal(void **state)
 	assert_int_equal(raise(SIGUSR1), 0);
 	assert_int_equal(wh_await(there).n, SIGUSR1);
 	assert_int_equal(wh_await(here).n, SIGUSR1);
-	there = wh_signal(other, SIGUSR1);
+	(void)wh_signal(other, SIGUSR1);
 	wh_loop_close(other); /* cancelled with its loop */
 	assert_int_equal(raise(SIGUSR1), 0);
 	assert_int_equal(wh_await(wh_signal(loop, SIGUSR1)).n, SIGUSR1);

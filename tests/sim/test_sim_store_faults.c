@@ -122,7 +122,7 @@ static bool run(uint64_t fail_at, int error, bool for_ever, uint64_t *ret_calls)
 	} else {
 		unopened++;
 	}
-	loop = wh_loop_close(loop);
+	wh_loop_close(loop);
 	*ret_calls = wh_sim_io_count(sim);
 	wh_sim_power_cut(sim);
 	CHECK(wh_sim_restart(sim, NULL, WH_SIM_RANDOM) == 0);
