@@ -109,7 +109,8 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 	cli_text_escaped(path, value);
 }
 
-int cli_submit(int argc, char **argv)
+/* query: what becomes of the options, for the caller to free. */
+static int submit(int argc, char **argv, struct cli_text *query)
 {
 	static const struct option longs[] = {
 		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},      {"priority", 1, 0, 'p'},
@@ -117,10 +118,8 @@ int cli_submit(int argc, char **argv)
 		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},        {"server", 1, 0, 's'},
 		{"json", 0, 0, 'j'},      {"help", 0, 0, 'h'},        {0}};
 	struct submission s = {.type = "application/octet-stream"};
-	struct cli_text query = {0};
 	const char *server = NULL;
 	bool json = false;
-	cli_text_add(&query, "", 0);
 	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
 		switch (o) {
 		case 'w':
@@ -131,19 +130,19 @@ int cli_submit(int argc, char **argv)
 			s.commit = optarg;
 			break;
 		case 'p':
-			add_option(&query, "priority", optarg);
+			add_option(query, "priority", optarg);
 			break;
 		case 'd':
-			add_option(&query, "delay", optarg);
+			add_option(query, "delay", optarg);
 			break;
 		case 't':
-			add_option(&query, "time-to-run", optarg);
+			add_option(query, "time-to-run", optarg);
 			break;
 		case 'a':
-			add_option(&query, "attempts", optarg);
+			add_option(query, "attempts", optarg);
 			break;
 		case 'r':
-			add_option(&query, "retention", optarg);
+			add_option(query, "retention", optarg);
 			break;
 		case 'y':
 			s.type = optarg;
@@ -178,12 +177,20 @@ int cli_submit(int argc, char **argv)
 		                 "--wait takes one FILE; submit many, then `whilst wait` their ids");
 	cli_text_format(&s.path, "/v1/queues/");
 	cli_text_escaped(&s.path, argv[optind]);
-	cli_text_format(&s.path, "/jobs%s", query.bytes);
+	cli_text_format(&s.path, "/jobs%s", query->bytes);
 	int status = cli_session_open(&s.session, server, json);
 	if (status == 0)
 		status = s.wait_ns > 0 ? submit_waiting(&s, files[0]) : submit_all(&s, files, count);
 	cli_session_close(&s.session);
 	cli_text_free(&s.path);
+	return status;
+}
+
+int cli_submit(int argc, char **argv)
+{
+	struct cli_text query = {0};
+	cli_text_add(&query, "", 0);
+	int status = submit(argc, argv, &query);
 	cli_text_free(&query);
 	return status;
 }
