@@ -228,6 +228,8 @@ static void handle_head(struct wh__http_connection *c, const char *base, size_t 
 
 static bool hold(struct wh__http_connection *c, const char *data, size_t len)
 {
+	if (len == 0)
+		return true;
 	if (c->held_len + len > c->held_cap) {
 		size_t cap = (c->held_len + len) * 2;
 		char *held = realloc(c->held, cap);

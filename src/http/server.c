@@ -58,12 +58,13 @@ static bool options_valid(const struct wh_http_server_options *o)
 	       o->target_bytes_max <= 1 << 20 && o->pipeline_max <= 1024;
 }
 
-/* The timer has ended; for a closed server that was the last thing to wait for on the user's behalf. */
+/* The timer has ended; for a closed server without connections that was the last thing to wait for on the user's behalf. A
+ * loop that closes ends it earlier: then finish_close() is still to come, and finds it ended. */
 static void deadlines_idle(void *arg)
 {
 	wh_http_server *server = arg;
 
-	if (server->closed)
+	if (server->closed && server->stats.connections == 0)
 		wh__http_server_release(server);
 }
 
