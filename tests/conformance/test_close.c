@@ -40,8 +40,17 @@ static int64_t wait_for_semaphore(void *arg)
 	return 1;
 }
 
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
 static void everything_pending_is_cancelled(void **state)
 {
+	/* a sanitizer starts a thread of its own with the first one that a program makes */
+	pthread_t first;
+	assert_int_equal(pthread_create(&first, NULL, nothing, NULL), 0);
+	pthread_join(first, NULL);
 	int fds[2], full[2], pipes[2], before = open_fd_count(), threads = thread_count();
 	char byte, byte2;
 	static char big[4000000];
@@ -97,7 +106,7 @@ static void everything_pending_is_cancelled(void **state)
 	int64_t until = monotonic_now() + 5 * WH_NS_PER_S;
 	while (thread_count() > threads && monotonic_now() < until)
 		sched_yield();
-	assert_int_equal(thread_count(), threads);
+	assert_true(thread_count() <= threads);
 	/* the pipe of a signal is kept for the next loop that wants it */
 	assert_true(open_fd_count() <= before + 2);
 }
