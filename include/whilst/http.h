@@ -216,7 +216,8 @@ WH_API void wh_http_end(wh_http_exchange *x);
 WH_API void wh_http_abort(wh_http_exchange *x);
 
 /* wh_http_on_close() - fn(arg) is called once if the client goes away before the answer is complete (reset, time-out, a write that
- * fails, server closed). x is still to be answered. Not called for a client that only ended its sending
+ * fails, server closed). x is still to be answered, unless its collected body failed before on_request(): then
+ * the server ends it once fn has returned. Not called for a client that only ended its sending
  * side: it waits for the answer. But a client that called close(2) looks the same over TCP until something is sent:
  * wh_http_on_half_close() tells of both; whoever parks an exchange for long and hands out something that is lost with the
  * connection answers there at once, with nothing. fn NULL: no call. */

@@ -128,7 +128,7 @@ WH_API wh_loop *wh_loop_close(wh_loop *loop);
 WH_API int wh_loop_start(wh_loop **ret, const struct wh_loop_options *options) WH_MUST_USE;
 
 /* wh_post() - have the loop's thread call fn(arg). Thread: any; never waits. Posts from one thread
- * run in order. Result 0, or -ENOMEM. */
+ * run in order. Result 0, -ENOMEM, or -EPERM (in a forked child nobody turns the loop). */
 WH_API int wh_post(wh_loop *loop, wh_function *fn, void *arg) WH_MUST_USE;
 
 /* wh_defer() - call fn(arg) once, in this turn, after everything that is ready now has run and

@@ -88,10 +88,7 @@ struct wh__op {
 		void *buf; /* bytes, path, struct sockaddr, struct iovec */
 		void *ptr; /* result */
 	};
-	union {
-		uint64_t len; /* bytes; flags of open */
-		uint64_t done_at;
-	};
+	uint64_t len; /* bytes; flags of open */
 	union {
 		uint64_t off; /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
 		void *second;

@@ -36,7 +36,7 @@ enum store_level {
 
 struct store_position {
 	uint32_t epoch;
-	uint64_t lsn; /* the byte after the commit group */
+	uint64_t lsn; /* the byte after the commit's records, at most that after its group */
 };
 
 /* ---- open and close ---------------------------------------------------------------------- */
