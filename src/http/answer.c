@@ -14,6 +14,7 @@
 
 #include "http/message.h"
 #include "http/server.h"
+#include "http/writes.h"
 
 enum {
 	FIELDS_MAX = 32 * 1024,
@@ -307,54 +308,19 @@ int wh_http_start(wh_http_exchange *x, int status, int64_t length)
 	return 0;
 }
 
-static void remove_write(wh_http_exchange *x, struct wh__op *op)
-{
-	if (op->prev)
-		op->prev->next = op->next;
-	else
-		x->writes = op->next;
-	if (op->next)
-		op->next->prev = op->prev;
-}
-
-static void write_cancelled(struct wh__op *op)
-{
-	remove_write(op->buf, op);
-	wh__op_complete(op, -ECANCELED, NULL); /* the bytes are sent all the same */
-}
-
 void wh__http_answer_writable(wh_http_exchange *x, int64_t result)
 {
-	while (x->writes) {
-		struct wh__op *op = x->writes;
-
-		remove_write(x, op);
-		wh__op_complete(op, result, NULL);
-	}
+	wh__http_writes_end(&x->writes, result);
 }
 
 /* The future of a write whose bytes are in the chain. */
 static wh_future written(wh_http_exchange *x)
 {
 	struct wh__http_connection *c = x->connection;
-	struct wh__op *op = wh__op_new(c->server->loop, WH__OP_INNER), **link = &x->writes, *last = NULL;
-	wh_future f;
 
 	wh__http_server_mark(c);
-	if (!op)
-		return wh_failed(c->server->loop, -EAGAIN);
-	f = wh__op_future(op);
-	op->buf = x;
-	op->cancel_inner = write_cancelled;
-	if (c->output_bytes < c->server->options.output_bytes_max) {
-		wh__op_complete(op, 0, NULL);
-		return f;
-	}
-	for (; *link; link = &(*link)->next)
-		last = *link;
-	*link = op;
-	op->prev = last;
-	return f;
+	return wh__http_writes_wait(c->server->loop, &x->writes,
+	                            c->output_bytes < c->server->options.output_bytes_max);
 }
 
 /* 0: len bytes may go out as they are; 1: nothing is to be sent; or -errno. */

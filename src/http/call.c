@@ -11,6 +11,7 @@
 
 #include "http/client.h"
 #include "http/message.h"
+#include "http/writes.h"
 
 enum { COPY_MAX = 4096 };
 
@@ -452,30 +453,9 @@ int wh_http_call_open(wh_http_client *client, const struct wh_http_request *requ
 	return 0;
 }
 
-static void remove_write(wh_http_call *call, struct wh__op *op)
-{
-	if (op->prev)
-		op->prev->next = op->next;
-	else
-		call->writes = op->next;
-	if (op->next)
-		op->next->prev = op->prev;
-}
-
-static void write_cancelled(struct wh__op *op)
-{
-	remove_write(op->buf, op);
-	wh__op_complete(op, -ECANCELED, NULL); /* the bytes are sent all the same */
-}
-
 void wh__http_call_writable(wh_http_call *call, int64_t result)
 {
-	while (call->writes) {
-		struct wh__op *op = call->writes;
-
-		remove_write(call, op);
-		wh__op_complete(op, result, NULL);
-	}
+	wh__http_writes_end(&call->writes, result);
 }
 
 static struct wh__http_chain *output_of(wh_http_call *call)
@@ -506,23 +486,10 @@ static wh_future written(wh_http_call *call)
 {
 	bool early = output_of(call) == &call->early;
 	size_t unsent = early ? call->early_bytes : call->link->output_bytes;
-	struct wh__op *op = new_op(call, write_cancelled), **link = &call->writes, *last = NULL;
-	wh_future f;
 
 	if (!early)
 		wh__http_link_mark(call->link);
-	if (!op)
-		return wh_failed(call->client->loop, -EAGAIN);
-	f = wh__op_future(op);
-	if (unsent < WH__HTTP_CLIENT_OUTPUT_MAX) {
-		wh__op_complete(op, 0, NULL);
-		return f;
-	}
-	for (; *link; link = &(*link)->next)
-		last = *link;
-	*link = op;
-	op->prev = last;
-	return f;
+	return wh__http_writes_wait(call->client->loop, &call->writes, unsent < WH__HTTP_CLIENT_OUTPUT_MAX);
 }
 
 /* 0: the bytes may go; 1: nothing to send; or -errno. */
