@@ -223,112 +223,6 @@ struct wh_buf {
 WH_API struct wh_buf *wh_buf_get(wh_loop *loop);      /* NULL at buffers_max: back-pressure */
 WH_API struct wh_buf *wh_buf_put(struct wh_buf *buf); /* returns NULL, accepts NULL. Thread: loop. */
 
-/* ---- files -------------------------------------------------------------------------------
- * Paths are copied. Short reads and writes are possible except where "all" is said. A descriptor on
- * which operations were started is closed with wh_close(), never with close(2). */
-
-/* n = descriptor; openat(2), O_CLOEXEC added */
-WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode);
-/* first cancels every operation on fd, completes after them */
-WH_API wh_future wh_close(wh_loop *loop, int fd);
-/* borrows buf; n = bytes, 0 = end of file */
-WH_API wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
-/* borrows buf; n = bytes */
-WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
-/* n < len only at end of file */
-WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
-/* n = len or an error */
-WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
-/* pipes, terminals, files at their offset */
-WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);
-WH_API wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len);
-/* fsync(2), fdatasync(2); directories too */
-WH_API wh_future wh_fsync(wh_loop *loop, int fd, bool data_only);
-WH_API wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len);               /* ftruncate(2) */
-WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len); /* fallocate(2), mode 0 */
-WH_API wh_future wh_size(wh_loop *loop, int fd);                                 /* n = bytes of the file */
-/* whole file, exclusive, never waits: -EAGAIN when held; flock(2) */
-WH_API wh_future wh_lock(wh_loop *loop, int fd);
-/* rename(2); durable after wh_fsync() of the directory */
-WH_API wh_future wh_rename(wh_loop *loop, const char *from, const char *to);
-WH_API wh_future wh_unlink(wh_loop *loop, const char *path);
-WH_API wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode);
-/* n = names; ptr = struct wh_names *, given: wh_names_free() */
-WH_API wh_future wh_list(wh_loop *loop, const char *path);
-/* n = bytes an unprivileged user may still write; fstatvfs(3) */
-WH_API wh_future wh_disk_free(wh_loop *loop, int fd);
-
-struct wh_names {
-	size_t count;
-	const char **names; /* sorted bytewise; "." and ".." left out */
-};
-WH_API struct wh_names *wh_names_free(struct wh_names *names);
-
-/* Blocking forms: the calling thread itself does it, at once, on every engine. For a loop whose job is
- * that file. Thread: loop, callbacks included. Result bytes or 0, or -errno. -EINTR is retried. */
-WH_API int64_t wh_pread_blocking(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
-WH_API int64_t wh_pwrite_blocking(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
-WH_API int64_t wh_pwritev_blocking(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off);
-WH_API int64_t wh_fsync_blocking(wh_loop *loop, int fd, bool data_only);
-
-/* ---- sockets -----------------------------------------------------------------------------
- * At most one receive and one send may be outstanding per descriptor (else -EBUSY). End of stream is
- * n = 0; a reset is -ECONNRESET; SIGPIPE is never raised. Descriptors made here are non-blocking and
- * close-on-exec. */
-
-struct wh_listen_options {
-	int backlog;      /* default 4,096 */
-	bool reuse_port;  /* SO_REUSEPORT */
-	mode_t unix_mode; /* UNIX sockets: permissions, default 0600 */
-};
-/* descriptor or -errno; never waits. A UNIX socket file that nobody listens on is replaced. */
-WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
-                     const struct wh_listen_options *options) WH_MUST_USE;
-/* wh_local_address() - where a socket is bound: the port that was chosen for 0. 0 or -errno; getsockname(2). */
-WH_API int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret,
-                            socklen_t *ret_len) WH_MUST_USE;
-WH_API wh_future wh_accept(wh_loop *loop, int fd); /* n = descriptor (closed if dropped) */
-/* n = descriptor of a new stream socket (closed if dropped); address is copied */
-WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len);
-WH_API wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len); /* borrows buf */
-/* ptr = a pooled buffer with n bytes, given: wh_buf_put(); at the end n = 0 and ptr = NULL. An idle connection
- * holds none. */
-WH_API wh_future wh_recv_buf(wh_loop *loop, int fd);
-/* borrows; may be short */
-WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);
-/* borrows; n = len or an error */
-WH_API wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len);
-/* borrows bytes, copies iov (<= 16) */
-WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count);
-WH_API int wh_shutdown(wh_loop *loop, int fd, int how);
-/* events: POLLIN, POLLOUT; n = those that are ready. For foreign descriptors (libpq, c-ares). */
-WH_API wh_future wh_ready(wh_loop *loop, int fd, int events);
-
-/* ---- signals and processes --------------------------------------------------------------- */
-
-/* n = signal_number at its next delivery. While a wait exists, or one has existed, the default action is off. */
-WH_API wh_future wh_signal(wh_loop *loop, int signal_number);
-
-struct wh_spawn_options {
-	const char *const *argv; /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
-	const char *const *environment;   /* NULL: ours */
-	const char *directory;            /* NULL: ours */
-	bool pipe_in, pipe_out, pipe_err; /* else inherited; a pipe not wanted may be /dev/null: see null_* */
-	bool null_in, null_out, null_err;
-	bool new_group; /* own process group: a terminal's Ctrl-C does not reach it */
-};
-struct wh_child {
-	pid_t pid;
-	/* our ends of the pipes, non-blocking; -1 when not asked for; close with wh_close() */
-	int in, out, err;
-};
-/* posix_spawnp(3); 0 or -errno */
-WH_API int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_child *ret) WH_MUST_USE;
-WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid); /* n = wait status as of waitpid(2); reaps it */
-/* kill(2), of the whole group if pid is negative; 0 or -errno. Only before wh_child_wait() has completed is the number
- * sure to be the child's. */
-WH_API int wh_child_kill(wh_loop *loop, pid_t pid, int signal_number);
-
 /* ---- to see inside ----------------------------------------------------------------------- */
 
 struct wh_stats {
@@ -375,4 +269,10 @@ WH_API wh_sim *wh_sim_close(wh_sim *sim);
 #ifdef __cplusplus
 }
 #endif
+
+/* What operations there are, by subject. */
+#include "file.h"
+#include "process.h"
+#include "socket.h"
+
 #endif

@@ -1,0 +1,41 @@
+/* process.h -- signals and child processes.
+ *
+ * The words used here and the errors that every operation may give are told at the top of whilst.h, which includes
+ * this header.
+ */
+#ifndef WHILST_PROCESS_H
+#define WHILST_PROCESS_H
+
+#include "whilst.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* n = signal_number at its next delivery. While a wait exists, or one has existed, the default action is off. */
+WH_API wh_future wh_signal(wh_loop *loop, int signal_number);
+
+struct wh_spawn_options {
+	const char *const *argv; /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
+	const char *const *environment;   /* NULL: ours */
+	const char *directory;            /* NULL: ours */
+	bool pipe_in, pipe_out, pipe_err; /* else inherited; a pipe not wanted may be /dev/null: see null_* */
+	bool null_in, null_out, null_err;
+	bool new_group; /* own process group: a terminal's Ctrl-C does not reach it */
+};
+struct wh_child {
+	pid_t pid;
+	/* our ends of the pipes, non-blocking; -1 when not asked for; close with wh_close() */
+	int in, out, err;
+};
+/* posix_spawnp(3); 0 or -errno */
+WH_API int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_child *ret) WH_MUST_USE;
+WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid); /* n = wait status as of waitpid(2); reaps it */
+/* kill(2), of the whole group if pid is negative; 0 or -errno. Only before wh_child_wait() has completed is the number
+ * sure to be the child's. */
+WH_API int wh_child_kill(wh_loop *loop, pid_t pid, int signal_number);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
