@@ -11,6 +11,20 @@
 
 #include "runtime/op.h"
 
+/* The calls about sockets that never wait, of a simulated machine: as the system calls of their names, with -errno as
+ * the result. src/io makes them through io/system.h. */
+struct wh__sockets {
+	int (*socket)(wh_loop *loop, int family, int type, int protocol);
+	void (*close)(wh_loop *loop, int fd);
+	/* of a UNIX socket: takes away the file of one that nobody listens on */
+	int (*bind)(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len);
+	int (*listen)(wh_loop *loop, int fd, int backlog);
+	int (*name)(wh_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_len);
+	int (*shutdown)(wh_loop *loop, int fd, int how);
+	int (*set_option)(wh_loop *loop, int fd, int level, int name, const void *value, socklen_t len);
+	int (*get_option)(wh_loop *loop, int fd, int level, int name, void *ret_value, socklen_t *ret_len);
+};
+
 struct wh__engine {
 	const char *name;
 
@@ -54,6 +68,7 @@ struct wh__engine {
 	void (*random)(wh_loop *loop, void *bytes, size_t len);
 	/* execute a file operation on the calling thread: for the blocking forms. NULL: wh__op_execute(). */
 	int64_t (*execute)(struct wh__op *op, void **ret_ptr);
+	const struct wh__sockets *sockets;
 };
 
 extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,

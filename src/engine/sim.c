@@ -278,6 +278,13 @@ static int64_t execute(struct wh__op *op, void **ret_ptr)
 	return wh__sim_execute(sim, op, ret_ptr);
 }
 
+static int no_socket(wh_loop *loop, int family, int type, int protocol)
+{
+	return -ENOSYS; /* a simulated machine has no network */
+}
+
+static const struct wh__sockets sockets = {.socket = no_socket};
+
 const struct wh__engine wh__engine_sim = {
 	.name = "sim",
 	.init = init,
@@ -291,4 +298,5 @@ const struct wh__engine wh__engine_sim = {
 	.wall_now = wall_now,
 	.random = random_bytes,
 	.execute = execute,
+	.sockets = &sockets,
 };

@@ -11,6 +11,7 @@
 
 #include "engine/sim_disk.h"
 #include "runtime/loop.h"
+#include "whilst/sim.h"
 
 /* An operation under way. */
 struct wh__flight {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "whilst/whilst.h"
+#include "whilst/sim.h"
 
 enum { NAME_BYTES_MAX = 255, PATH_BYTES_MAX = 4095, DIRECT_ALIGNMENT = 512 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "whilst/whilst.h"
+#include "whilst/sim.h"
 
 struct wh__sector_data {
 	uint32_t references;

@@ -1,5 +1,5 @@
 /* src/io/socket.c -- TCP and UNIX sockets, readiness of foreign descriptors. Thread: loop. */
-#include "runtime/loop.h"
+#include "io/system.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -185,19 +185,16 @@ wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t le
 		return f;
 	if (!address || len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage))
 		return wh__end(outer, -EINVAL);
-	if (loop->engine->execute)
-		return wh__end(outer, -ENOSYS); /* a simulated machine has no network */
 	outer->buf = malloc(len);
 	if (!outer->buf)
 		return wh__end(outer, -ENOMEM);
 	memcpy(outer->buf, address, len);
 	outer->flags = WH__OWNS_BUF;
-	outer->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	outer->fd = wh__system_socket(loop, address->sa_family, SOCK_STREAM, 0);
 	if (outer->fd < 0)
-		return wh__end(outer, -errno);
-	wh__descriptor_given(loop, outer->fd);
-	int one = 1;
-	(void)setsockopt(outer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not of UNIX sockets */
+		return wh__end(outer, outer->fd);
+	int one = 1; /* not of UNIX sockets */
+	(void)wh__system_set_option(loop, outer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	outer->off = len;
 	outer->dispose = close_dropped;
 	outer->dispose_arg = loop;
@@ -224,7 +221,9 @@ int wh_shutdown(wh_loop *loop, int fd, int how)
 {
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
-	return shutdown(fd, how) < 0 ? -errno : 0;
+	if (fd < 0)
+		return -EBADF;
+	return wh__system_shutdown(loop, fd, how);
 }
 
 /* ---- listen ------------------------------------------------------------------------------- */
@@ -246,29 +245,37 @@ static int replace_stale(const struct sockaddr *address, socklen_t len)
 	return unlink(local->sun_path) < 0 ? -errno : 0;
 }
 
-static int bind_socket(int fd, const struct sockaddr *address, socklen_t len)
+static int bind_socket(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len)
 {
-	if (bind(fd, address, len) == 0)
-		return 0;
-	if (errno != EADDRINUSE || address->sa_family != AF_UNIX)
-		return -errno;
-	int error = replace_stale(address, len);
-	if (error != 0)
+	int error = wh__system_bind(loop, fd, address, len);
+	if (error != -EADDRINUSE || address->sa_family != AF_UNIX || loop->engine->sockets)
 		return error;
-	return bind(fd, address, len) < 0 ? -errno : 0;
+	error = replace_stale(address, len);
+	return error == 0 ? wh__system_bind(loop, fd, address, len) : error;
 }
 
 int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
-	struct sockaddr_storage address;
-	socklen_t len = sizeof(address);
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
-	if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
-		return -errno;
-	*ret = address;
-	*ret_len = len;
-	return 0;
+	return wh__system_name(loop, fd, false, ret, ret_len);
+}
+
+/* Before anybody can connect: bind(2) gives the file the mode of the socket. */
+static int set_modes(wh_loop *loop, int fd, const struct wh_listen_options *options)
+{
+	if (loop->engine->sockets)
+		return 0; /* a simulated machine has one user */
+	return fchmod(fd, options->unix_mode ? options->unix_mode : 0600) < 0 ? -errno : 0;
+}
+
+/* The umask may have taken something away. */
+static int widen_modes(wh_loop *loop, const struct sockaddr_un *local,
+                       const struct wh_listen_options *options)
+{
+	if (loop->engine->sockets || local->sun_path[0] == 0 || !options->unix_mode)
+		return 0;
+	return chmod(local->sun_path, options->unix_mode) < 0 ? -errno : 0;
 }
 
 int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
@@ -279,36 +286,27 @@ int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
 		return -EPERM;
 	if (!address || len < sizeof(sa_family_t))
 		return -EINVAL;
-	if (loop->engine->execute)
-		return -ENOSYS; /* a simulated machine has no network */
 	if (!options)
 		options = &defaults;
-	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1,
-	    error = 0;
+	bool is_unix = address->sa_family == AF_UNIX;
+	int fd = wh__system_socket(loop, address->sa_family, SOCK_STREAM, 0), one = 1, error = 0;
 	if (fd < 0)
-		return -errno;
-	if (address->sa_family != AF_UNIX && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0)
-		error = -errno;
-	if (error == 0 && options->reuse_port &&
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0)
-		error = -errno;
-	if (error == 0 && address->sa_family == AF_UNIX) {
-		/* before anybody can connect; bind(2) gives the file the mode of the socket */
-		if (fchmod(fd, options->unix_mode ? options->unix_mode : 0600) < 0)
-			error = -errno;
-	}
+		return fd;
+	if (is_unix)
+		error = set_modes(loop, fd, options);
+	else
+		error = wh__system_set_option(loop, fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (error == 0 && options->reuse_port)
+		error = wh__system_set_option(loop, fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
 	if (error == 0)
-		error = bind_socket(fd, address, len);
-	const struct sockaddr_un *local = (const struct sockaddr_un *)address;
-	if (error == 0 && address->sa_family == AF_UNIX && local->sun_path[0] != 0 && options->unix_mode &&
-	    chmod(local->sun_path, options->unix_mode) < 0)
-		error = -errno; /* the umask took something away */
-	if (error == 0 && listen(fd, options->backlog > 0 ? options->backlog : 4096) < 0)
-		error = -errno;
+		error = bind_socket(loop, fd, address, len);
+	if (error == 0 && is_unix)
+		error = widen_modes(loop, (const struct sockaddr_un *)address, options);
+	if (error == 0)
+		error = wh__system_listen(loop, fd, options->backlog > 0 ? options->backlog : 4096);
 	if (error != 0) {
-		close(fd);
+		wh__system_close(loop, fd);
 		return error;
 	}
-	wh__descriptor_given(loop, fd);
 	return fd;
 }

@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "whilst/whilst.h"
+#include "whilst/sim.h"
 
 struct plan {
 	uint64_t seed;

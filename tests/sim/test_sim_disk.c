@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/sim_disk.h"
-#include "whilst/whilst.h"
+#include "whilst/sim.h"
 
 enum { SEEDS = 200, BLOCK = 4096 };
 

@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "store/inside.h"
+#include "whilst/sim.h"
 
 enum { OPS_MAX = 2000, JOBS_MAX = 4000, OUTSTANDING_MAX = 24, STEPS = 90 };
 

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "store/store.h"
+#include "whilst/sim.h"
 
 enum { JOBS = 12 };
 

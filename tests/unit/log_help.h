@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "log/log.h"
+#include "whilst/sim.h"
 
 enum { HELP_RECORDS_MAX = 1 << 16, HELP_PAYLOAD_MAX = 1 << 20 };
 
