@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 
-PEER_PACKAGES = ["beanstalkd", "redis-server", "redis-tools", "nginx", "libjemalloc2", "liblzf1"]
+PEER_PACKAGES = ["beanstalkd", "redis-server", "redis-tools", "nginx", "libjemalloc2", "liblzf1", "h2o",
+                 "libyaml-0-2"]
 PAYLOAD_BYTES = 128
 
 
@@ -171,6 +172,23 @@ class Bench:
         server.folder = folder
         return server
 
+    def start_h2o(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="h2o-", dir=self.data))
+        port = free_port()
+        (folder / "file").write_text("x" * 100)
+        (folder / "h2o.conf").write_text(f"""
+listen: {{ host: 127.0.0.1, port: {port} }}
+num-threads: 1
+pid-file: {folder}/h2o.pid
+error-log: {folder}/error.log
+{'user: root' if os.geteuid() == 0 else ''}
+hosts: {{ default: {{ paths: {{ /: {{ file.dir: {folder} }} }} }} }}
+""")
+        server = Server([self.peer("usr/bin/h2o"), "-m", "worker", "-c", folder / "h2o.conf"], port,
+                        env=self.peer_environment())
+        server.folder = folder
+        return server
+
     def start_nginx(self):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="nginx-", dir=self.data))
         port = free_port()
@@ -180,8 +198,10 @@ events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 100000000;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
-  server {{ listen 127.0.0.1:{port} reuseport; location / {{ return 200 "{'x' * 99}\\n"; }} }} }}
+  server {{ listen 127.0.0.1:{port} reuseport; root {folder}; location / {{ return 200 "{'x' * 99}\\n"; }}
+    location /file {{ }} }} }}
 """)
+        (folder / "file").write_text("x" * 100)
         user = ["-g", "user root;"] if os.geteuid() == 0 else []
         server = Server([self.peer("usr/sbin/nginx"), "-p", folder, "-c", folder / "nginx.conf", *user], port,
                         env=self.peer_environment())

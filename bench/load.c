@@ -51,7 +51,7 @@ static struct {
 	const char *expect; /* an answer must begin so (line protocol) */
 } options;
 
-static uint64_t requests, errors;
+static uint64_t requests, requests_all, errors;
 static uint64_t histogram[BUCKETS];
 static int64_t latency_max;
 static bool measuring;
@@ -182,6 +182,7 @@ static void receive(struct connection *c)
 	int64_t now = now_ns();
 	while (c->outstanding > 0 && (one = answer_length(c->in + used, c->in_len - used)) > 0) {
 		used += one;
+		requests_all++;
 		if (measuring) {
 			requests++;
 			record(now - c->started[c->first]);
@@ -281,12 +282,13 @@ static void run(struct connection *connections)
 		cpu += cpu_ns(options.clocks[i]) - cpu_from[i];
 	double operations = (double)requests * options.per_request;
 	printf("{\"requests_per_s\": %.1f, \"ops_per_s\": %.1f, \"cpu_us_per_op\": %.4f, \"p50_us\": %.1f, "
-	       "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"requests\": %llu, \"errors\": "
-	       "%llu}\n",
+	       "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"requests\": %llu, \"requests_all\": "
+	       "%llu, "
+	       "\"errors\": %llu}\n",
 	       (double)requests / seconds, operations / seconds,
 	       operations > 0 ? (double)cpu / 1000 / operations : 0, percentile_us(0.50), percentile_us(0.99),
 	       percentile_us(0.999), (double)latency_max / 1000, (unsigned long long)requests,
-	       (unsigned long long)errors);
+	       (unsigned long long)requests_all, (unsigned long long)errors);
 }
 
 static int usage(void)

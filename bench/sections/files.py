@@ -1,0 +1,53 @@
+"""4 KiB reads, cached and O_DIRECT, one at a time and 64 deep; durable appends: beside plain calls, a raw ring and libuv."""
+import json
+import os
+import subprocess
+
+FILE_BYTES = 256 << 20
+
+
+def run(bench):
+    data = bench.data / "blocks"
+    with open(data, "wb") as file:
+        for _ in range(FILE_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+    log = bench.data / "append"
+    with open(log, "wb") as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+        file.flush()
+        os.fsync(file.fileno())
+    ours = [(f"whilst {engine}", ["files_whilst"], engine) for engine in ("uring", "epoll", "threads", "sync")]
+    blocking = [("plain calls of one thread", ["files_blocking"], "")]
+    ring = [("raw io_uring", ["files_uring"], "")]
+
+    def libuv(*threads):
+        return [(f"libuv, {n} threads", ["files_libuv"], str(n)) for n in threads]
+
+    table(bench, "cached 4 KiB reads, one at a time, awaited", data, "cached", 1, ours + blocking + ring + libuv(4))
+    table(bench, "cached 4 KiB reads, 64 deep", data, "cached", 64, ours[:3] + ring + libuv(4, 64))
+    table(bench, "O_DIRECT 4 KiB reads, one at a time, awaited", data, "direct", 1, ours + blocking + ring + libuv(4))
+    table(bench, "O_DIRECT 4 KiB reads, 64 deep", data, "direct", 64, ours[:3] + ring + libuv(4, 16, 64))
+    table(bench, "4 KiB appended durably (zero-filled file, fdatasync), one at a time", log, "append", 1,
+          ours + blocking + ring + libuv(4))
+    data.unlink()
+    log.unlink()
+
+
+def table(bench, title, file, task, depth, rows):
+    cases = []
+    for name, argv, variant in rows:
+        program = bench.build / "bench" / argv[0]
+        if not program.exists():
+            continue
+
+        def measure(program=program, variant=variant):
+            done = subprocess.run([program, file, task, str(depth), str(bench.seconds / 2), variant],
+                                  capture_output=True, text=True, check=False, timeout=60)
+            if done.returncode != 0:
+                raise SystemExit(f"bench: {program.name} {task}: {done.stderr}")
+            return json.loads(done.stdout)
+        cases.append((name, measure))
+    bench.interleave(title, cases, "CPU of the whole process, kernel workers included")
