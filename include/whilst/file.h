@@ -27,7 +27,8 @@ WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, u
 WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
 /* n = len or an error */
 WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
-/* pipes, terminals, files at their offset */
+/* For pipes, terminals, and files at their offset; buf is borrowed. wh_read(): n = bytes, 0 = end; may be short.
+ * wh_write_all(): n = len or an error. */
 WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);
 WH_API wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len);
 /* fsync(2), fdatasync(2); directories too */
@@ -37,7 +38,7 @@ WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len);
 WH_API wh_future wh_size(wh_loop *loop, int fd);                                 /* n = bytes of the file */
 /* whole file, exclusive, never waits: -EAGAIN when held; flock(2) */
 WH_API wh_future wh_lock(wh_loop *loop, int fd);
-/* rename(2); durable after wh_fsync() of the directory */
+/* rename(2), unlink(2), mkdir(2): n = 0. What they did is durable after wh_fsync() of the directory. */
 WH_API wh_future wh_rename(wh_loop *loop, const char *from, const char *to);
 WH_API wh_future wh_unlink(wh_loop *loop, const char *path);
 WH_API wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode);
@@ -50,7 +51,7 @@ struct wh_names {
 	size_t count;
 	const char **names; /* sorted bytewise; "." and ".." left out */
 };
-WH_API struct wh_names *wh_names_free(struct wh_names *names);
+WH_API struct wh_names *wh_names_free(struct wh_names *names); /* returns NULL, accepts NULL. Thread: any. */
 
 /* Blocking forms: the calling thread itself does it, at once, on every engine. For a loop whose job is
  * that file. Thread: loop, callbacks included. Result bytes or 0, or -errno. -EINTR is retried. */

@@ -20,10 +20,10 @@
 extern "C" {
 #endif
 
-typedef struct wh_http_server wh_http_server;
+typedef struct wh_http_server wh_http_server;     /* accepts connections and takes requests */
 typedef struct wh_http_exchange wh_http_exchange; /* one request and its answer, at the server */
-typedef struct wh_http_client wh_http_client;
-typedef struct wh_http_call wh_http_call; /* one request and its answer, at the client, in pieces */
+typedef struct wh_http_client wh_http_client;     /* keeps connections to any number of servers */
+typedef struct wh_http_call wh_http_call;         /* one request and its answer, at the client, in pieces */
 
 /* Bytes that somebody else owns. Not terminated by NUL. data == NULL: absent (len is 0); an empty value has data. */
 struct wh_slice {
@@ -58,7 +58,7 @@ WH_API const char *wh_http_reason(int status);
 
 /* ---- server ------------------------------------------------------------------------------ */
 
-typedef void wh_http_handler(wh_http_exchange *x, void *arg);
+typedef void wh_http_handler(wh_http_exchange *x, void *arg); /* a request is there; arg: of the options */
 /* Writes the body of a refusal that the server itself gives (malformed, a limit, a time-out) and returns its length, at most
  * max. status: of the answer; detail: one sentence; limit: the limit that was passed, 0: none. */
 typedef size_t wh_http_problem_function(int status, const char *detail, uint64_t limit, char *to, size_t max,
@@ -116,12 +116,13 @@ struct wh_http_server_stats {
 	uint64_t bytes_received, bytes_sent;
 	uint64_t accept_failures; /* out of descriptors or memory; tried again after 100 ms */
 };
+/* Counters, at once. */
 WH_API void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret);
 
 /* -- the request. Slices and fields stay valid until on_request() returns, unless wh_http_retain() was called. Afterwards
  * an exchange that is still unanswered keeps only its method, version and times; the rest reads as absent. */
 
-WH_API enum wh_http_method wh_http_method(const wh_http_exchange *x);
+WH_API enum wh_http_method wh_http_method(const wh_http_exchange *x);   /* WH_HTTP_OTHER: see the token */
 WH_API struct wh_slice wh_http_method_token(const wh_http_exchange *x); /* "GET"; static text */
 WH_API int wh_http_version(const wh_http_exchange *x);                  /* 10 or 11 */
 WH_API struct wh_slice wh_http_target(const wh_http_exchange *x);       /* as sent */
@@ -133,7 +134,7 @@ wh_http_host(const wh_http_exchange *x); /* of an absolute target, else the Host
 WH_API struct wh_slice wh_http_header(const wh_http_exchange *x,
                                       const char *name);                         /* the first of that name */
 WH_API size_t wh_http_header_count(const wh_http_exchange *x, const char *name); /* how many of that name */
-WH_API size_t wh_http_field_count(const wh_http_exchange *x);
+WH_API size_t wh_http_field_count(const wh_http_exchange *x);                    /* all fields */
 WH_API struct wh_http_field wh_http_field(const wh_http_exchange *x, size_t index); /* in the order sent */
 WH_API int64_t wh_http_body_length(const wh_http_exchange *x); /* announced; 0: none; WH_HTTP_CHUNKED */
 WH_API struct wh_slice
@@ -141,11 +142,11 @@ wh_http_body(const wh_http_exchange *x); /* collected; in on_request() and after
 WH_API int64_t
 wh_http_received_at(const wh_http_exchange *x); /* wh_now() when the header section was whole */
 WH_API int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret,
-                        socklen_t *ret_len); /* getpeername(2) */
-WH_API wh_loop *wh_http_loop(const wh_http_exchange *x);
-WH_API wh_http_server *wh_http_exchange_server(const wh_http_exchange *x);
+                        socklen_t *ret_len);                               /* getpeername(2) */
+WH_API wh_loop *wh_http_loop(const wh_http_exchange *x);                   /* the loop that it belongs to */
+WH_API wh_http_server *wh_http_exchange_server(const wh_http_exchange *x); /* the server that took it */
 WH_API void wh_http_set_arg(wh_http_exchange *x, void *arg); /* a pointer of yours, NULL at first */
-WH_API void *wh_http_arg(const wh_http_exchange *x);
+WH_API void *wh_http_arg(const wh_http_exchange *x);         /* that pointer */
 
 /* wh_http_retain() - keep the request (fields and collected body) until the answer, in memory of its own: slices
  * taken before stay valid only until the present handler returns, so take them anew afterwards. In on_head()
@@ -244,15 +245,17 @@ struct wh_http_client_options {
 	int64_t idle_timeout_ns; /* an unused connection is closed after, default 4 s (below common servers') */
 };
 
+/* wh_http_client_open() - a client without connections yet; options may be NULL, and are copied. Result 0 or -errno. */
 WH_API int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options,
                                wh_http_client **ret) WH_MUST_USE;
 /* wh_http_client_close() - ends what is under way with -ECANCELED; open calls are still to be closed. Returns NULL. */
 WH_API wh_http_client *wh_http_client_close(wh_http_client *client);
 
 struct wh_http_client_stats {
-	uint64_t connections, connections_opened, connections_reused;
-	uint64_t requests, retries;
+	uint64_t connections;                                               /* now; idle ones included */
+	uint64_t connections_opened, connections_reused, requests, retries; /* since it was opened */
 };
+/* Counters, at once. */
 WH_API void wh_http_client_stats(const wh_http_client *client, struct wh_http_client_stats *ret);
 
 /* Everything here is borrowed for the call only (copied), but for a body with release. */
@@ -286,7 +289,9 @@ struct wh_http_response {
 	struct wh_slice body;               /* collected; empty (data != NULL) if none */
 	int64_t body_length;                /* as announced; WH_HTTP_CHUNKED: chunked, or until close */
 };
+/* The value of the first field of that name, compared without case; absent without one. */
 WH_API struct wh_slice wh_http_response_header(const struct wh_http_response *response, const char *name);
+/* Returns NULL, accepts NULL. */
 WH_API struct wh_http_response *wh_http_response_free(struct wh_http_response *response);
 
 /* wh_http_request() - send a request, collect its response: n = status, ptr = struct wh_http_response *, given:

@@ -31,14 +31,15 @@ enum wh_sim_damage {
 	WH_SIM_KILLED, /* no power cut: only the process ended, as by kill -9. All that was written is read
 			  again, and what was not synced still is not */
 };
+/* wh_sim_open() - a new machine with an empty disk; options may be NULL. Result 0 or -ENOMEM. */
 WH_API int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options) WH_MUST_USE;
-WH_API void wh_sim_power_cut(wh_sim *sim); /* from now on every operation gives -WH_ESIM_POWER_CUT */
-WH_API bool wh_sim_has_power(const wh_sim *sim);
+WH_API void wh_sim_power_cut(wh_sim *sim);       /* from now on every operation gives -WH_ESIM_POWER_CUT */
+WH_API bool wh_sim_has_power(const wh_sim *sim); /* no cut since it was opened or restarted */
 /* After a cut and after all its loops are closed: the machine starts again, disk as power left it. options: new
  * faults and a new seed for what follows, NULL for none. damage: enum wh_sim_damage. */
 WH_API int wh_sim_restart(wh_sim *sim, const struct wh_sim_options *options, int damage) WH_MUST_USE;
 WH_API uint64_t wh_sim_io_count(const wh_sim *sim); /* disk calls since start: bounds for crash_at_io */
-WH_API wh_sim *wh_sim_close(wh_sim *sim);
+WH_API wh_sim *wh_sim_close(wh_sim *sim);           /* after all its loops; returns NULL, accepts NULL */
 
 #ifdef __cplusplus
 }

@@ -40,7 +40,7 @@ WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);
 WH_API wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len);
 /* borrows bytes, copies iov (<= 16) */
 WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count);
-WH_API int wh_shutdown(wh_loop *loop, int fd, int how);
+WH_API int wh_shutdown(wh_loop *loop, int fd, int how); /* shutdown(2), at once; 0 or -errno */
 /* events: POLLIN, POLLOUT; n = those that are ready. For foreign descriptors (libpq, c-ares). */
 WH_API wh_future wh_ready(wh_loop *loop, int fd, int events);
 

@@ -36,6 +36,7 @@ extern "C" {
 #define WH_MUST_USE
 #endif
 
+/* Durations are nanoseconds: 20 * WH_NS_PER_MS. */
 #define WH_NS_PER_US INT64_C(1000)
 #define WH_NS_PER_MS INT64_C(1000000)
 #define WH_NS_PER_S  INT64_C(1000000000)
@@ -52,19 +53,22 @@ enum {
 typedef struct wh_loop wh_loop; /* one loop = one thread */
 typedef struct wh_mark wh_mark; /* a rising value that can be waited for */
 typedef struct wh_sim wh_sim;   /* a simulated machine: sim.h */
+/* An operation that was started: a value to copy and compare, not to look into. All-zero is none: always stale. */
 typedef struct {
 	uint64_t id;
 } wh_future;
+/* What became of it. */
 typedef struct {
-	int64_t n;
-	void *ptr;
+	int64_t n; /* >= 0: a value, as the call says; < 0: -errno or a code of our own */
+	void *ptr; /* what a few calls give besides; NULL on failure */
 } wh_res;
 
-typedef void wh_callback(wh_loop *loop, wh_res res, void *arg);
-typedef void wh_function(void *arg);             /* posted and deferred calls */
-typedef int64_t wh_work_function(void *arg);     /* blocking work, on a worker thread */
-typedef void wh_disposer(wh_res res, void *arg); /* frees a result that nobody consumed */
-enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR };
+typedef void wh_callback(wh_loop *loop, wh_res res, void *arg); /* of wh_then(); what res holds is yours */
+typedef void wh_function(void *arg);                            /* posted and deferred calls */
+typedef int64_t wh_work_function(void *arg);                    /* blocking work, on a worker thread */
+typedef void wh_disposer(wh_res res, void *arg);                /* frees a result that nobody consumed */
+enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR }; /* of a notice */
+/* A notice of the library, one line without its end. message is valid during the call. Thread: loop. */
 typedef void wh_log_function(int level, const char *message, void *arg);
 
 /* ---- loops ------------------------------------------------------------------------------- */
@@ -140,9 +144,9 @@ WH_API int64_t wh_now(const wh_loop *loop);      /* CLOCK_MONOTONIC when this ba
 WH_API int64_t wh_clock(const wh_loop *loop);    /* CLOCK_MONOTONIC, read anew */
 WH_API int64_t wh_wall_now(const wh_loop *loop); /* CLOCK_REALTIME, ns since 1970 */
 WH_API void wh_random(wh_loop *loop, void *ret_bytes, size_t len); /* getrandom(2); seeded in WH_SIM */
-WH_API const char *wh_engine_name(const wh_loop *loop);
-WH_API const char *wh_strerror(int64_t error); /* error or -error; static text */
-WH_API const char *wh_version(void);
+WH_API const char *wh_engine_name(const wh_loop *loop); /* "uring", as in $WHILST_ENGINE; static text */
+WH_API const char *wh_strerror(int64_t error);          /* error or -error; static text */
+WH_API const char *wh_version(void);                    /* "0.1.0", of the library that runs; static text */
 
 /* ---- futures: consume (exactly one of these) --------------------------------------------- */
 
@@ -205,6 +209,7 @@ WH_API wh_future wh_sleep_until(wh_loop *loop, int64_t at);
 
 /* ---- marks: a rising 64-bit value with any number of waiters ------------------------------ */
 
+/* wh_mark_open() - a mark that stands at value. Close it before its loop. Result 0 or -errno. Thread: loop. */
 WH_API int wh_mark_open(wh_loop *loop, wh_mark **ret, uint64_t value) WH_MUST_USE;
 WH_API void wh_mark_raise(wh_mark *mark, uint64_t value); /* any thread; lower values are ignored */
 WH_API uint64_t wh_mark_read(const wh_mark *mark);        /* any thread */
