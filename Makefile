@@ -7,14 +7,14 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
-.PHONY: all deps run quick test test-long lint format bench symbols install clean help
+.PHONY: all deps run quick test test-long test-kernels lint format bench symbols install clean help
 
 all:
 	@scripts/deps build
 	@scripts/build plain
 
 deps:
-	@scripts/deps build run test lint bench long
+	@scripts/deps build run test lint bench long kernels
 	@echo "All packages are installed."
 
 run:
@@ -33,6 +33,12 @@ test:
 test-long:
 	@scripts/deps build test long
 	@scripts/test long
+
+# The conformance tests on the kernels of Debian 11 and 12, in virtual machines: KERNEL="6.1 5.10" or images.
+test-kernels:
+	@scripts/deps build test kernels
+	@scripts/build plain -Dtests=enabled
+	@scripts/test-kernels $(KERNEL)
 
 lint:
 	@scripts/deps build test lint
@@ -67,6 +73,7 @@ help:
 	@echo "make quick       the tests that take seconds"
 	@echo "make test        what CI runs: all engines, plain and with sanitizers"
 	@echo "make test-long   everything, and valgrind"
+	@echo "make test-kernels  the conformance tests on the kernels of Debian 11 and 12, in virtual machines"
 	@echo "make lint        layout, static analysis, layers, exported symbols"
 	@echo "make format      lay out all C files (clang-format 14)"
 	@echo "make bench       measure, beside the peers; BENCH='echo submit' chooses, BENCH=--help lists"
