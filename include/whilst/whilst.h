@@ -95,8 +95,12 @@ struct wh_loop_options {
 	uint32_t ring_entries;       /* WH_URING: submission entries, default 1,024 (shrinks to fit) */
 	const char *name;            /* borrowed for the call; for messages and thread names */
 	wh_sim *sim;                 /* WH_SIM: the machine this loop runs on; borrowed */
-	wh_log_function *log;        /* notices (engine fall-back); NULL: silent */
+	/* notices: engine fall-back, slow callbacks; NULL: silent. With stuck_ns also called from another thread. */
+	wh_log_function *log;
 	void *log_arg;
+	int64_t slow_ns;  /* name in the log each callback that runs longer, one line a second; 0: off */
+	int64_t stuck_ns; /* name in the log, while it lasts, a callback or turn that has run longer; 0: off */
+	bool measure; /* take the time of every operation, for wh_stats() and wh_dump(): two looks at the clock */
 };
 
 /* wh_loop_open() - open a loop on the calling thread, which owns it from now on.
@@ -230,14 +234,78 @@ WH_API struct wh_buf *wh_buf_put(struct wh_buf *buf); /* returns NULL, accepts N
 
 /* ---- to see inside ----------------------------------------------------------------------- */
 
+/* Classes of operations, indices of wh_stats.classes. */
+enum wh_class {
+	WH_CLASS_PROMISE,
+	WH_CLASS_TIMER,
+	WH_CLASS_MARK,       /* waits for marks */
+	WH_CLASS_COMBINATOR, /* wh_all(), wh_all_settled(), wh_any(), wh_deadline() */
+	WH_CLASS_FILE,       /* paths included; wh_fsync() and wh_close() too */
+	WH_CLASS_WORK,
+	WH_CLASS_SOCKET, /* pipes and other streams included; wh_ready() too */
+	WH_CLASS_NAME,
+	WH_CLASS_PROCESS, /* children and signals */
+	WH_CLASS_HTTP,
+	WH_CLASS_TASK,
+	WH_CLASS_OTHER, /* parts of composed operations */
+	WH_CLASS_COUNT
+};
+struct wh_class_stats {
+	const char *name;                               /* "file": static text; NULL: no such class */
+	uint64_t started, completed, failed, cancelled; /* completed includes failed and cancelled */
+	uint64_t in_flight;
+	uint64_t ns_total, ns_max; /* from start to completion, of those completed; 0 unless .measure */
+};
+/* Classes of worker threads: file, work, sync, sock (of WH_THREADS: one blocked operation each). */
+struct wh_worker_stats {
+	const char *name;              /* static text; NULL: no such class */
+	uint64_t threads, threads_max; /* now; the limit */
+	uint64_t queued;               /* operations that wait for a thread */
+};
+/* What an engine counts; what it has none of stays 0. */
+struct wh_engine_stats {
+	uint64_t waits;         /* looks for events */
+	uint64_t events;        /* what they brought: completions, ready descriptors */
+	uint64_t submissions;   /* uring: entries submitted, the engine's own polls and cancels included */
+	uint64_t spilled;       /* uring: operations that waited beside the ring, for want of room */
+	uint64_t queued;        /* uring: file operations that wait for room on the ring now */
+	uint64_t buffers;       /* uring: pooled buffers that the kernel may choose from now */
+	uint64_t buffers_short; /* uring: receives that found none, and were done after a poll */
+	uint64_t overflows;     /* uring: completions lost; always 0 */
+	uint64_t blocked;       /* threads: operations that wait in a thread of their own now */
+};
 struct wh_stats {
 	uint64_t started, completed, failed, cancelled; /* operations since the loop was opened */
 	uint64_t in_flight;
 	uint64_t turns, turn_ns_max;
 	uint64_t threads; /* worker threads now */
 	uint64_t file_syncs;
+	uint64_t wakes;                    /* times another thread woke the loop from its wait */
+	uint64_t slow_callbacks;           /* that ran longer than .slow_ns */
+	uint64_t callback_ns_max;          /* 0 unless .slow_ns or .stuck_ns */
+	struct wh_class_stats classes[16]; /* by enum wh_class; those without a name are room for more */
+	struct wh_worker_stats workers[8];
+	struct wh_engine_stats engine;
 };
-WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret); /* Thread: loop. */
+/* wh_stats() - what the loop has done and is doing. Counting costs the hot path nothing measurable, so it is always
+ * on. Cost: some hundred instructions. Thread: loop. */
+WH_API void wh_stats(const wh_loop *loop, struct wh_stats *ret);
+
+/* One line of a dump, without newline; valid during the call. */
+typedef void wh_dump_function(const char *line, void *arg);
+/* wh_dump() - tell write_line of the loop and of every pending operation, and every result that nobody has taken, one
+ * line each: kind, descriptor, age (with .measure), who will learn of the completion.
+ *
+ * The form of the lines is for people and may change. Thread: loop.
+ * Result: number of operations told of; -EPERM. */
+WH_API int wh_dump(wh_loop *loop, wh_dump_function *write_line, void *arg);
+
+/* wh_dump_on_signal() - from now on signal_number makes every loop of the process write its wh_dump() to fd, whatever it
+ * does at the moment: also one that is stuck in a callback.
+ *
+ * Each loop's own thread writes, from the handler; fd is borrowed for ever. For a program that hangs:
+ * kill -USR1 PID. Result 0 or -errno; sigaction(2). Thread: any. */
+WH_API int wh_dump_on_signal(int signal_number, int fd) WH_MUST_USE;
 
 #ifdef __cplusplus
 }

@@ -62,6 +62,9 @@ struct wh__engine {
 	/* fini() - all operations are complete; free. */
 	void (*fini)(wh_loop *loop);
 
+	/* stats() - fill in what the engine counts; the rest of ret is 0. NULL: nothing. */
+	void (*stats)(const wh_loop *loop, struct wh_engine_stats *ret);
+
 	/* Clock and disk of a simulated machine; NULL: the real ones. */
 	int64_t (*now)(const wh_loop *loop);
 	int64_t (*wall_now)(const wh_loop *loop);

@@ -31,6 +31,7 @@ enum flags {
 
 struct epoll_state {
 	int epoll_fd, wake_fd;
+	uint64_t event_count;
 	bool no_pwait2; /* the kernel is older than 5.11 */
 	struct epoll_event events[EVENTS_MAX];
 };
@@ -306,12 +307,19 @@ static int wait(wh_loop *loop, int64_t timeout_ns)
 	int n = wait_for_events(state, timeout_ns);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
+	state->event_count += (uint64_t)n;
 	for (int i = 0; i < n; i++) {
 		if (state->events[i].data.u64 !=
 		    UINT64_MAX) /* the wake-up has done its work by ending the wait */
 			on_event(loop, &state->events[i]);
 	}
 	return 0;
+}
+
+static void stats(const wh_loop *loop, struct wh_engine_stats *ret)
+{
+	const struct epoll_state *state = loop->engine_state;
+	ret->events = state->event_count;
 }
 
 const struct wh__engine wh__engine_epoll = {
@@ -324,4 +332,5 @@ const struct wh__engine wh__engine_epoll = {
 	.wake = wake,
 	.returned = wh__offload_returned,
 	.fini = fini,
+	.stats = stats,
 };

@@ -278,6 +278,12 @@ static void threads_fini(wh_loop *loop)
 	loop->engine_state = NULL;
 }
 
+static void threads_stats(const wh_loop *loop, struct wh_engine_stats *ret)
+{
+	const struct threads *threads = loop->engine_state;
+	ret->blocked = threads->blocked_count;
+}
+
 const struct wh__engine wh__engine_threads = {
 	.name = "threads",
 	.init = threads_init,
@@ -288,4 +294,5 @@ const struct wh__engine wh__engine_threads = {
 	.wake = threads_wake,
 	.returned = threads_returned,
 	.fini = threads_fini,
+	.stats = threads_stats,
 };

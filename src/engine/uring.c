@@ -305,6 +305,7 @@ static void failed(struct wh__uring *u, struct wh__op *op, int error)
 	else if (error == -EAGAIN && !cancelled)
 		go_to_worker(u, op);
 	else if (error == -ENOBUFS && op->opcode == WH__OP_RECV_BUF) {
+		u->short_count++;
 		wh__uring_buffers_more(u);
 		wait_for(u, op, WH__URING_POLLING);
 	} else
@@ -530,6 +531,16 @@ static void reap(struct wh__uring *u)
 	assert(*u->ring.cq.koverflow == 0);
 }
 
+/* The ring counts with 32 bits, which a turn cannot exceed. */
+static void count(struct wh__uring *u)
+{
+	uint32_t sq = u->ring.sq.sqe_tail, cq = *u->ring.cq.khead;
+	u->submitted_count += sq - u->sq_seen;
+	u->completed_count += cq - u->cq_seen;
+	u->sq_seen = sq;
+	u->cq_seen = cq;
+}
+
 static int enter(struct wh__uring *u, int64_t timeout_ns)
 {
 	if (timeout_ns == 0 || io_uring_cq_ready(&u->ring) > 0) {
@@ -559,6 +570,7 @@ static int uring_wait(wh_loop *loop, int64_t timeout_ns)
 	if (error < 0 && error != -ETIME && error != -EINTR && error != -EAGAIN && error != -EBUSY)
 		return error;
 	reap(u);
+	count(u);
 	while (u->backlog.first && has_room(u, u->backlog.first)) {
 		struct wh__op *op = u->backlog.first;
 		from_backlog(u, op);
@@ -588,6 +600,8 @@ static int uring_init(wh_loop *loop, const struct wh_loop_options *options)
 		free(u);
 		return error;
 	}
+	u->sq_seen = u->ring.sq.sqe_tail; /* what tried the ring out does not count */
+	u->cq_seen = *u->ring.cq.khead;
 	/* A few places are for our own polls; a quarter of the rest stays free for what is not waiting. */
 	u->in_flight_max -= 4;
 	u->waiting_max = u->in_flight_max - u->in_flight_max / 4;
@@ -608,6 +622,19 @@ static void uring_fini(wh_loop *loop)
 	loop->engine_state = NULL;
 }
 
+static void uring_stats(const wh_loop *loop, struct wh_engine_stats *ret)
+{
+	const struct wh__uring *u = loop->engine_state;
+	ret->events = u->completed_count;
+	ret->submissions = u->submitted_count;
+	ret->spilled = u->spilled_count;
+	for (const struct wh__op *op = u->backlog.first; op; op = op->next)
+		ret->queued++;
+	ret->buffers = u->buffers_given;
+	ret->buffers_short = u->short_count;
+	ret->overflows = *u->ring.cq.koverflow;
+}
+
 const struct wh__engine wh__engine_uring = {
 	.name = "uring",
 	.init = uring_init,
@@ -619,6 +646,7 @@ const struct wh__engine wh__engine_uring = {
 	.wake = uring_wake,
 	.returned = wh__offload_returned,
 	.fini = uring_fini,
+	.stats = uring_stats,
 };
 
 #else

@@ -62,6 +62,10 @@ struct wh__uring {
 	uint16_t buffers_absent[WH__URING_BUFFERS_MAX]; /* stack of identifiers without a buffer */
 	uint32_t buffers_absent_count;
 
+	/* for wh_stats(); the ring's own counters have 32 bits */
+	uint64_t submitted_count, completed_count, spilled_count, short_count;
+	uint32_t sq_seen, cq_seen;
+
 	int spill_fd; /* epoll set; -1 until first needed */
 	bool spill_armed, spill_arm_wanted;
 };

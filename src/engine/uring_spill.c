@@ -61,6 +61,8 @@ int wh__uring_spill_add(struct wh__uring *u, struct wh__op *op)
 	int error = arm(u, op->fd);
 	if (error)
 		op->engine_state = WH__URING_HELD;
+	else
+		u->spilled_count++;
 	return error;
 }
 

@@ -418,7 +418,7 @@ wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *
 	call->whole = true;
 	call->request_done = true;
 	error = take_body(call, request);
-	op = error == 0 ? wh__op_new(client->loop, WH__OP_INNER) : NULL;
+	op = error == 0 ? wh__op_new(client->loop, WH__OP_HTTP) : NULL;
 	if (!op) {
 		call->ended = true;
 		wh__http_call_unref(call);
@@ -473,7 +473,7 @@ static void count_output(wh_http_call *call, size_t len)
 
 static struct wh__op *new_op(wh_http_call *call, void (*cancelled)(struct wh__op *op))
 {
-	struct wh__op *op = wh__op_new(call->client->loop, WH__OP_INNER);
+	struct wh__op *op = wh__op_new(call->client->loop, WH__OP_HTTP);
 
 	if (op) {
 		op->buf = call;

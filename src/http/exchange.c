@@ -412,7 +412,7 @@ wh_future wh_http_read(wh_http_exchange *x)
 		return wh_failed(c->server->loop, -EBUSY);
 	if (x->read_error || (c->down && !x->body_done))
 		return wh_failed(c->server->loop, x->read_error ? x->read_error : -ECONNRESET);
-	op = wh__op_new(c->server->loop, WH__OP_INNER);
+	op = wh__op_new(c->server->loop, WH__OP_HTTP);
 	if (!op)
 		return wh_failed(c->server->loop, -EAGAIN);
 	op->buf = x;

@@ -296,7 +296,7 @@ wh_future wh_http_server_drain(wh_http_server *server)
 
 	if (server->draining || server->closed)
 		return wh_failed(server->loop, -EALREADY);
-	op = wh__op_new(server->loop, WH__OP_INNER);
+	op = wh__op_new(server->loop, WH__OP_HTTP);
 	if (!op)
 		return wh_failed(server->loop, -EAGAIN);
 	op->buf = server;

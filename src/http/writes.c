@@ -20,7 +20,7 @@ static void cancelled(struct wh__op *op)
 
 wh_future wh__http_writes_wait(wh_loop *loop, struct wh__op **first, bool room)
 {
-	struct wh__op *op = wh__op_new(loop, WH__OP_INNER), **link = first, *last = NULL;
+	struct wh__op *op = wh__op_new(loop, WH__OP_HTTP), **link = first, *last = NULL;
 
 	if (!op)
 		return wh_failed(loop, -EAGAIN);

@@ -111,7 +111,7 @@ wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len)
 wh_future wh_fsync(wh_loop *loop, int fd, bool data_only)
 {
 	if (wh__loop_is_mine(loop))
-		loop->stats.file_syncs++;
+		loop->file_sync_count++;
 	return start_on_fd(loop, WH__OP_FSYNC, fd, 0, 0, data_only ? WH__DATA_ONLY : 0);
 }
 
@@ -247,6 +247,6 @@ int64_t wh_fsync_blocking(wh_loop *loop, int fd, bool data_only)
 	struct wh__op op = {.opcode = WH__OP_FSYNC, .flags = data_only ? WH__DATA_ONLY : 0, .fd = fd};
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
-	loop->stats.file_syncs++;
+	loop->file_sync_count++;
 	return execute(loop, &op);
 }

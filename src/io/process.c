@@ -156,7 +156,7 @@ static void cancel_wait(struct wh__op *op)
 wh_future wh_child_wait(wh_loop *loop, pid_t pid)
 {
 	wh_future f;
-	struct wh__op *op = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *op = wh__begin(loop, WH__OP_CHILD, &f);
 	if (!op)
 		return f;
 	if (pid <= 0 || loop->engine->execute)

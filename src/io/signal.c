@@ -157,7 +157,7 @@ wh_future wh_signal(wh_loop *loop, int signal_number)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
 	wh_future f;
-	struct wh__op *op = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *op = wh__begin(loop, WH__OP_SIGNAL, &f);
 	if (!op)
 		return f;
 	if (loop->engine->execute)

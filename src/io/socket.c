@@ -180,7 +180,7 @@ static void cancel_connect(struct wh__op *outer)
 wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len)
 {
 	wh_future f;
-	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *outer = wh__begin(loop, WH__OP_CONNECTION, &f);
 	if (!outer)
 		return f;
 	if (!address || len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage))

@@ -8,6 +8,7 @@
  * is 0 when the slot is no promise.
  */
 #include "runtime/loop.h"
+#include "runtime/probe.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -274,6 +275,7 @@ static bool claim(struct wh__op *op, uint32_t generation)
 void wh__op_cancel(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
+	WH__PROBE4(op_cancel, loop->number, op->slot, op->generation, op->opcode);
 	switch ((enum wh__opcode)op->opcode) {
 	case WH__OP_PROMISE:
 		if (claim(op, op->generation)) /* else its result is on its way */
@@ -292,11 +294,11 @@ void wh__op_cancel(struct wh__op *op)
 	case WH__OP_DEADLINE:
 		wh__combine_cancel(op);
 		break;
-	case WH__OP_INNER:
-		op->cancel_inner(op);
-		break;
 	default:
-		loop->engine->cancel(op);
+		if (wh__opcode_is_inner(op->opcode))
+			op->cancel_inner(op);
+		else
+			loop->engine->cancel(op);
 		break;
 	}
 }
@@ -316,6 +318,7 @@ wh_future wh__start(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
 	wh_future f = wh__op_future(op);
+	WH__PROBE6(op_submit, loop->number, op->slot, op->generation, op->opcode, op->fd, op->len);
 	if (op->opcode == WH__OP_CLOSE)
 		loop->engine->close_fd(op);
 	else if (loop->closing) /* a slot that the runtime made for itself */

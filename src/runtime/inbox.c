@@ -12,8 +12,10 @@ enum { AWAKE, ASLEEP, WOKEN };
 
 void wh__wake(wh_loop *loop)
 {
-	if (atomic_exchange(&loop->wake_state, WOKEN) == ASLEEP)
+	if (atomic_exchange(&loop->wake_state, WOKEN) == ASLEEP) {
+		atomic_fetch_add_explicit(&loop->wake_count, 1, memory_order_relaxed);
 		loop->engine->wake(loop);
+	}
 }
 
 void wh__inbox_push(wh_loop *loop, struct wh__message *message)
@@ -95,7 +97,7 @@ void wh__inbox_drain(wh_loop *loop)
 		}
 		free(oldest);
 		wh__callbacks_begin(loop);
-		fn(arg);
+		wh__call(loop, fn, arg);
 		wh__callbacks_end(loop);
 	}
 }

@@ -4,6 +4,7 @@
  * at its engine), deferred calls, one look at the engine, the inbox. Thread: loop, unless said otherwise.
  */
 #include "runtime/loop.h"
+#include "runtime/probe.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -55,16 +56,6 @@ void wh_random(wh_loop *loop, void *ret_bytes, size_t len)
 const char *wh_engine_name(const wh_loop *loop)
 {
 	return loop->engine->name;
-}
-
-void wh_stats(const wh_loop *loop, struct wh_stats *ret)
-{
-	*ret = loop->stats;
-	ret->in_flight = loop->pending_count;
-	ret->threads = 0;
-	for (int i = 0; i < WH__WORKERS__MAX; i++)
-		if (loop->workers[i])
-			ret->threads += wh__workers_thread_count(loop->workers[i]);
 }
 
 void wh__notice(wh_loop *loop, int level, const char *format, ...)
@@ -175,8 +166,22 @@ static void free_memory(wh_loop *loop)
 		free(m);
 	}
 	wh__buffers_close(loop->buffers);
+	wh__measure_close(loop);
 	free(loop->descriptors);
 	free(loop);
+}
+
+static int open_on(wh_loop *loop)
+{
+	int error = select_engine(loop);
+	if (error != 0)
+		return error;
+	loop->now = wh_clock(loop);
+	wh__wheel_init(&loop->wheel, loop->now);
+	error = wh__watch_open(loop);
+	if (error != 0)
+		loop->engine->fini(loop);
+	return error;
 }
 
 int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
@@ -191,9 +196,12 @@ int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
 	loop->options.name = loop->name;
 	loop->deferred_last = &loop->deferred;
 	loop->buffers = wh__buffers_open(loop);
-	int error = loop->buffers ? wh__registry_add(loop) : -ENOMEM;
+	loop->owner_tid = gettid();
+	int error = loop->buffers ? wh__measure_open(loop) : -ENOMEM;
+	if (error == 0)
+		error = wh__registry_add(loop);
 	if (error == 0) {
-		error = select_engine(loop);
+		error = open_on(loop);
 		if (error != 0) {
 			wh__registry_hide(loop);
 			wh__registry_remove(loop);
@@ -203,8 +211,6 @@ int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
 		free_memory(loop);
 		return error;
 	}
-	loop->now = wh_clock(loop);
-	wh__wheel_init(&loop->wheel, loop->now);
 	*ret = loop;
 	return 0;
 }
@@ -222,6 +228,9 @@ static void fire_timer(struct wh__op *op)
 static void look_at_clock(wh_loop *loop)
 {
 	loop->now = wh_clock(loop);
+	if (loop->watch)
+		wh__watch_turn(loop->watch, loop->now);
+	WH__PROBE1(turn_begin, loop->number);
 	if (loop->wheel.armed_count > 0)
 		wh__wheel_advance(&loop->wheel, loop->now, fire_timer);
 }
@@ -230,6 +239,7 @@ static void look_at_clock(wh_loop *loop)
 static void run_ready(wh_loop *loop)
 {
 	struct wh__op *op = loop->ready.first, *next;
+	struct wh__watch *watch = loop->watch;
 	loop->ready = (struct wh__queue){0};
 	wh__callbacks_begin(loop);
 	for (; op; op = next) {
@@ -239,7 +249,13 @@ static void run_ready(wh_loop *loop)
 		next = op->next;
 		loop->pending_count--;
 		wh__op_free(op);
+		if (watch)
+			wh__watch_begin(watch, (uintptr_t)callback);
+		WH__PROBE4(callback_begin, loop->number, callback, arg, res.n);
 		callback(loop, res, arg);
+		WH__PROBE2(callback_end, loop->number, callback);
+		if (watch)
+			wh__watch_end(watch);
 	}
 	wh__callbacks_end(loop);
 }
@@ -256,7 +272,7 @@ static void run_deferred(wh_loop *loop)
 		next = message->next;
 		message->next = loop->free_messages;
 		loop->free_messages = message;
-		fn(arg);
+		wh__call(loop, fn, arg);
 	}
 	wh__callbacks_end(loop);
 }
@@ -322,9 +338,12 @@ static int turn(wh_loop *loop, int64_t wait_ns, const bool *done, bool awaiting)
 {
 	bool idle = run_due(loop);
 	int64_t now = wh_clock(loop);
-	loop->stats.turns++;
-	if ((uint64_t)(now - loop->now) > loop->stats.turn_ns_max)
-		loop->stats.turn_ns_max = (uint64_t)(now - loop->now);
+	loop->turn_count++;
+	if ((uint64_t)(now - loop->now) > loop->turn_ns_max)
+		loop->turn_ns_max = (uint64_t)(now - loop->now);
+	WH__PROBE2(turn_end, loop->number, now - loop->now);
+	if (loop->watch)
+		wh__watch_turn(loop->watch, 0);
 	if (is_over(loop, done) || (!awaiting && atomic_load_explicit(&loop->stop, memory_order_relaxed)))
 		return 0;
 	if (!idle)
@@ -332,6 +351,7 @@ static int turn(wh_loop *loop, int64_t wait_ns, const bool *done, bool awaiting)
 	else if (wait_ns != 0 && loop->wheel.armed_count > 0)
 		wait_ns = shorter(wait_ns, wh__wheel_wait(&loop->wheel, now));
 	bool asleep = wait_ns != 0 && wh__inbox_may_sleep(loop);
+	loop->wait_count++;
 	int error = loop->engine->wait(loop, asleep ? wait_ns : 0);
 	if (asleep)
 		wh__inbox_awake(loop);
@@ -348,6 +368,13 @@ static int enter(wh_loop *loop)
 	return 0;
 }
 
+static void leave(wh_loop *loop)
+{
+	if (loop->watch)
+		wh__watch_turn(loop->watch, 0);
+	loop->running = false;
+}
+
 static bool take_stop(wh_loop *loop)
 {
 	return atomic_load_explicit(&loop->stop, memory_order_relaxed) && atomic_exchange(&loop->stop, false);
@@ -359,15 +386,15 @@ int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
 	if (error != 0)
 		return error;
 	const bool never = false;
-	uint64_t batches = loop->batches, completed = loop->stats.completed;
-	bool idle = run_due(loop) && batches == loop->batches && completed == loop->stats.completed;
+	uint64_t batches = loop->batches, completed = loop->completed_count;
+	bool idle = run_due(loop) && batches == loop->batches && completed == loop->completed_count;
 	/* Whoever turns the loop until something has happened wants to look when something has. */
 	error = turn(loop, idle ? wait_ns : 0, &never, false);
 	if (error == 0) {
 		(void)run_due(loop); /* what is left is for the next turn */
 		error = take_stop(loop);
 	}
-	loop->running = false;
+	leave(loop);
 	return error;
 }
 
@@ -384,7 +411,7 @@ int wh_loop_run(wh_loop *loop)
 		else
 			result = turn(loop, -1, NULL, false);
 	}
-	loop->running = false;
+	leave(loop);
 	return result;
 }
 
@@ -402,7 +429,7 @@ int wh__loop_turn_until(wh_loop *loop, const bool *done)
 		return error;
 	while (error == 0 && !*done)
 		error = turn(loop, -1, done, true);
-	loop->running = false;
+	leave(loop);
 	return error;
 }
 
@@ -432,6 +459,14 @@ static void note_generation(struct wh__op *op)
 		loop->last_generation = op->generation;
 }
 
+static uint64_t started_count(const wh_loop *loop)
+{
+	uint64_t count = 0;
+	for (int i = 0; i < WH__OP__MAX; i++)
+		count += loop->counts[i].started;
+	return count;
+}
+
 /* Everything has been told to end: turn until it has. What callbacks start meanwhile fails at once, but for the closing
  * of descriptors. */
 static void finish(wh_loop *loop)
@@ -440,8 +475,8 @@ static void finish(wh_loop *loop)
 	int errors = 0;
 	do {
 		while (!has_nothing(loop)) {
-			if (started != loop->stats.started) {
-				started = loop->stats.started;
+			if (started != started_count(loop)) {
+				started = started_count(loop);
 				for_each_slot(loop, WH__PENDING, wh__op_cancel);
 			}
 			loop->closing_turns++;
@@ -465,6 +500,7 @@ static wh_loop *close_here(wh_loop *loop)
 		loop->workers[i] = wh__workers_close(loop->workers[i]);
 	if (loop->at_close)
 		loop->at_close(loop);
+	wh__watch_close(loop);
 	loop->engine->fini(loop);
 	loop->last_generation = loop->first_generation;
 	for (uint32_t i = WH__FREE; i <= WH__DONE; i++)
@@ -495,6 +531,11 @@ static void *started_main(void *arg)
 {
 	struct started *started = arg;
 	wh_loop *loop = NULL;
+	if (started->options && started->options->name) {
+		char name[16]; /* what a thread's name has room for */
+		snprintf(name, sizeof name, "%s", started->options->name);
+		pthread_setname_np(pthread_self(), name);
+	}
 	int error = wh_loop_open(&loop, started->options);
 	pthread_mutex_lock(&started->lock);
 	started->error = error;

@@ -31,6 +31,11 @@ struct wh__message {
 	bool embedded; /* part of another object: not freed here, fn(arg) is internal */
 };
 
+/* Operations of one opcode. */
+struct wh__counts {
+	uint64_t started, completed, failed, cancelled; /* completed includes failed and cancelled */
+};
+
 struct wh_loop {
 	const struct wh__engine *engine;
 	void *engine_state;
@@ -72,8 +77,15 @@ struct wh_loop {
 	struct wh__descriptors *descriptors; /* engine/descriptor.h; NULL until first needed */
 	struct wh__buffers *buffers;
 	struct wh_loop_options options;
-	struct wh_stats stats;
 	char name[32];
+
+	/* to see inside: stats.c, watch.c, dump.c */
+	struct wh__counts counts[WH__OP__MAX];
+	uint64_t completed_count, wait_count, turn_count, turn_ns_max, file_sync_count;
+	atomic_ullong wake_count;    /* shared */
+	struct wh__measure *measure; /* NULL: off */
+	struct wh__watch *watch;     /* NULL: off */
+	pid_t owner_tid;             /* whom to ask for a dump */
 };
 
 static inline void wh__queue_append(struct wh__queue *queue, struct wh__op *op)
@@ -127,6 +139,10 @@ static inline void wh__op_free(struct wh__op *op)
 void wh__op_cancel(struct wh__op *op);
 
 /* Kinds of opcodes. */
+static inline bool wh__opcode_is_inner(unsigned opcode)
+{
+	return opcode >= WH__OP_INNER && opcode <= WH__OP_HTTP;
+}
 static inline bool wh__opcode_waits(unsigned opcode)
 {
 	return opcode >= WH__OP_READ && opcode <= WH__OP_READY;
@@ -137,6 +153,30 @@ static inline bool wh__opcode_sends(unsigned opcode)
 	       opcode == WH__OP_CONNECT;
 }
 
+/* stats.c: what the opcode is called, and its class. Times of operations, with the option measure. */
+extern const char *const wh__opcode_names[WH__OP__MAX];
+enum wh_class wh__opcode_class(unsigned opcode);
+int wh__measure_open(wh_loop *loop);
+int wh__measure_chunk(wh_loop *loop, uint32_t chunk); /* room for the slots of a chunk: 0 or -ENOMEM */
+void wh__measure_start(struct wh__op *op);
+void wh__measure_end(struct wh__op *op);
+int64_t wh__measure_started(const struct wh__op *op); /* instant; -1: not measured */
+void wh__measure_close(wh_loop *loop);
+
+/* watch.c: callbacks and turns that take long, with the options slow_ns and stuck_ns. */
+int wh__watch_open(wh_loop *loop);
+void wh__watch_close(wh_loop *loop);
+void wh__watch_forked(void); /* in the child: it has neither the loops nor the watching thread */
+void wh__watch_turn(struct wh__watch *watch,
+                    int64_t since); /* a turn has begun; 0: the loop waits, or is not run */
+void wh__watch_begin(struct wh__watch *watch, uintptr_t function); /* a call of user code */
+void wh__watch_end(struct wh__watch *watch);
+uintptr_t wh__watch_running(const struct wh__watch *watch,
+                            int64_t *ret_since); /* any thread, signal handlers; 0: none */
+void wh__watch_stats(const struct wh__watch *watch, struct wh_stats *ret);
+/* Text for a code address: "function (file+0x1234)". */
+void wh__watch_symbol(uintptr_t address, char *ret_text, size_t len);
+
 /* Around calls of user code on the loop's thread. */
 static inline void wh__callbacks_begin(wh_loop *loop)
 {
@@ -146,6 +186,16 @@ static inline void wh__callbacks_begin(wh_loop *loop)
 static inline void wh__callbacks_end(wh_loop *loop)
 {
 	loop->in_callback = wh__thread.in_callback = false;
+}
+/* A posted or deferred call, within the two above. */
+static inline void wh__call(wh_loop *loop, wh_function *fn, void *arg)
+{
+	struct wh__watch *watch = loop->watch;
+	if (watch)
+		wh__watch_begin(watch, (uintptr_t)fn);
+	fn(arg);
+	if (watch)
+		wh__watch_end(watch);
 }
 
 /* inbox.c */

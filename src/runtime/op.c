@@ -3,6 +3,7 @@
  * Thread: loop, except wh__op_complete_from_worker().
  */
 #include "runtime/loop.h"
+#include "runtime/probe.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@ static struct wh__op *make_slot(wh_loop *loop)
 		return NULL;
 	struct wh__op *chunk = loop->chunks[slot / WH__CHUNK_SLOTS];
 	if (!chunk) {
+		if (loop->measure && wh__measure_chunk(loop, slot / WH__CHUNK_SLOTS) != 0)
+			return NULL;
 		chunk = aligned_alloc(64, WH__CHUNK_SLOTS * sizeof *chunk);
 		if (!chunk)
 			return NULL;
@@ -34,18 +37,11 @@ static struct wh__op *make_slot(wh_loop *loop)
 	return op;
 }
 
-struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
+static inline struct wh__op *fill(wh_loop *loop, struct wh__op *op, enum wh__opcode opcode)
 {
-	if (loop->live_count >= loop->slots_max)
-		return NULL;
-	struct wh__op *op = loop->free_slots;
-	if (op)
-		loop->free_slots = op->next;
-	else if (!(op = make_slot(loop)))
-		return NULL;
 	loop->live_count++;
 	loop->pending_count++;
-	loop->stats.started++;
+	loop->counts[opcode].started++;
 	op->state = WH__PENDING;
 	op->consumer = WH__CONSUMER_NONE;
 	op->opcode = (uint8_t)opcode;
@@ -62,7 +58,33 @@ struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
 	op->dispose_arg = NULL;
 	op->engine_data = NULL;
 	op->engine_state = 0;
+	WH__PROBE4(op_start, loop->number, op->slot, op->generation, opcode);
 	return op;
+}
+
+/* A new slot, or a measured one. Apart, as what is rare at completion is: so that the usual way is without calls and keeps
+ * no registers for them. */
+static __attribute__((noinline)) struct wh__op *new_rarely(wh_loop *loop, enum wh__opcode opcode)
+{
+	struct wh__op *op = loop->free_slots;
+	if (op)
+		loop->free_slots = op->next;
+	else if (!(op = make_slot(loop)))
+		return NULL;
+	if (loop->measure)
+		wh__measure_start(op);
+	return fill(loop, op, opcode);
+}
+
+struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
+{
+	struct wh__op *op = loop->free_slots;
+	if (loop->live_count >= loop->slots_max)
+		return NULL;
+	if (!op || loop->measure)
+		return new_rarely(loop, opcode);
+	loop->free_slots = op->next;
+	return fill(loop, op, opcode);
 }
 
 struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_failed)
@@ -95,38 +117,17 @@ void wh__op_dispose(struct wh__op *op)
 		op->dispose((wh_res){op->n, op->ptr}, op->dispose_arg);
 }
 
-static void count_end(wh_loop *loop, int64_t n)
-{
-	loop->stats.completed++;
-	if (n == -ECANCELED)
-		loop->stats.cancelled++;
-	else if (n < 0)
-		loop->stats.failed++;
-}
-
-void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
+/* Everyone but a callback, which waits for its turn. */
+static __attribute__((noinline)) void tell(struct wh__op *op, int64_t n, void *ptr)
 {
 	wh_loop *loop = op->loop;
 	wh_res res = {n, ptr};
-	assert(op->state == WH__PENDING);
-	if (op->flags & WH__OWNS_BUF)
-		free(op->buf);
-	op->flags = 0;
-	op->n = n;
-	op->ptr = ptr;
-	op->state = WH__DONE;
-	count_end(loop, n);
-	if ((op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN) && n >= 0 && loop->descriptors)
-		wh__descriptor_given(loop, (int)n);
+	loop->pending_count--;
 	switch ((enum wh__consumer)op->consumer) {
 	case WH__CONSUMER_NONE:
-		loop->pending_count--;
-		break;
 	case WH__CONSUMER_THEN:
-		wh__queue_append(&loop->ready, op);
 		break;
 	case WH__CONSUMER_AWAIT:
-		loop->pending_count--;
 		wh__waiter_wake(op, res);
 		break;
 	case WH__CONSUMER_PARENT: {
@@ -134,25 +135,71 @@ void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
 		uint64_t index = op->index;
 		wh_disposer *dispose = op->dispose;
 		void *arg = op->dispose_arg;
-		loop->pending_count--;
 		wh__op_free(op);
 		wh__combine_child(parent, index, res, dispose, arg);
 		break;
 	}
 	case WH__CONSUMER_DROP:
-		loop->pending_count--;
 		wh__op_dispose(op);
 		wh__op_free(op);
 		break;
 	case WH__CONSUMER_INTERNAL: {
 		wh_callback *callback = op->callback;
 		void *arg = op->arg;
-		loop->pending_count--;
 		wh__op_free(op);
 		callback(loop, res, arg);
 		break;
 	}
 	}
+}
+
+static inline void end(struct wh__op *op, int64_t n, void *ptr)
+{
+	wh_loop *loop = op->loop;
+	op->flags = 0;
+	op->n = n;
+	op->ptr = ptr;
+	op->state = WH__DONE;
+	loop->completed_count++;
+	loop->counts[op->opcode].completed++;
+	WH__PROBE5(op_complete, loop->number, op->slot, op->generation, op->opcode, n);
+	if (op->consumer == WH__CONSUMER_NONE)
+		loop->pending_count--;
+	else if (op->consumer == WH__CONSUMER_THEN)
+		wh__queue_append(&loop->ready, op);
+	else
+		tell(op, n, ptr);
+}
+
+static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t n, void *ptr)
+{
+	wh_loop *loop = op->loop;
+	if (op->flags & WH__OWNS_BUF)
+		free(op->buf);
+	if (n == -ECANCELED)
+		loop->counts[op->opcode].cancelled++;
+	else if (n < 0)
+		loop->counts[op->opcode].failed++;
+	if ((op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN) && n >= 0 && loop->descriptors)
+		wh__descriptor_given(loop, (int)n);
+	if (loop->measure)
+		wh__measure_end(op);
+	end(op, n, ptr);
+}
+
+static bool is_rare(const struct wh__op *op, int64_t n)
+{
+	return n < 0 || (op->flags & WH__OWNS_BUF) || op->opcode == WH__OP_ACCEPT ||
+	       op->opcode == WH__OP_OPEN || op->loop->measure;
+}
+
+void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)
+{
+	assert(op->state == WH__PENDING);
+	if (is_rare(op, n))
+		complete_rarely(op, n, ptr);
+	else
+		end(op, n, ptr);
 }
 
 void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr)

@@ -36,7 +36,12 @@ enum wh__opcode {
 	WH__OP_ALL_SETTLED,
 	WH__OP_ANY,
 	WH__OP_DEADLINE,
-	WH__OP_INNER /* a composed operation of src/io, completed by its own code */,
+	/* composed operations, completed by the code that made them; wh__opcode_is_inner() */
+	WH__OP_INNER,
+	WH__OP_CONNECTION, /* wh_connect(), over WH__OP_CONNECT */
+	WH__OP_SIGNAL,
+	WH__OP_CHILD,
+	WH__OP_HTTP,
 	/* files: wh__op_execute() can run each on any thread */
 	WH__OP_OPEN,
 	WH__OP_CLOSE,
@@ -120,7 +125,7 @@ struct wh__op {
 	union {
 		void *engine_data; /* the engine's own while pending */
 		int64_t (*work)(void *);
-		void (*cancel_inner)(struct wh__op *op); /* WH__OP_INNER */
+		void (*cancel_inner)(struct wh__op *op); /* composed operations */
 	};
 	uint32_t engine_state; /* the engine's own while pending; zero at the start */
 	/* promises: the generation that may be resolved, see future.c; any thread. Others: 0. */

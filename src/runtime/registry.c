@@ -24,6 +24,7 @@ static void in_forked_child(void)
 		atomic_store(&entry->loop, NULL);
 	}
 	pthread_mutex_init(&lock, NULL); /* it may have been held by a thread that is not here */
+	wh__watch_forked();
 }
 
 static void prepare(void)

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "runtime/loop.h"
+#include "runtime/probe.h"
 #include "runtime/worker.h"
 
 /* How long an idle thread stays. A test may want to see it end. */
@@ -49,10 +50,10 @@ struct wh__workers {
 	char name[16];
 };
 
-static const char *const class_names[WH__WORKERS__MAX] = {[WH__WORKERS_FILES] = "file",
-                                                          [WH__WORKERS_WORK] = "work",
-                                                          [WH__WORKERS_SYNC] = "sync",
-                                                          [WH__WORKERS_SOCKETS] = "sock"};
+const char *const wh__worker_class_names[WH__WORKERS__MAX] = {[WH__WORKERS_FILES] = "file",
+                                                              [WH__WORKERS_WORK] = "work",
+                                                              [WH__WORKERS_SYNC] = "sync",
+                                                              [WH__WORKERS_SOCKETS] = "sock"};
 
 int wh__workers_open(struct wh__workers **ret, wh_loop *loop, enum wh__worker_class class,
                      uint32_t threads_max)
@@ -66,7 +67,7 @@ int wh__workers_open(struct wh__workers **ret, wh_loop *loop, enum wh__worker_cl
 	workers->threads_max = threads_max;
 	workers->class = class;
 	snprintf(workers->name, sizeof workers->name, "%.10s/%s", loop->name[0] ? loop->name : "whilst",
-	         class_names[class]);
+	         wh__worker_class_names[class]);
 	*ret = workers;
 	return 0;
 }
@@ -147,7 +148,9 @@ static void *worker_main(void *arg)
 		void (*run)(struct wh__op *) = op->run;
 		op->run = NULL; /* from here on it can no longer be taken back */
 		pthread_mutex_unlock(&workers->lock);
+		WH__PROBE3(worker_start, workers->class, op->slot, op->opcode);
 		run(op);
+		WH__PROBE1(worker_end, workers->class);
 		pthread_mutex_lock(&workers->lock);
 		op = workers->queue.first;
 		if (op)

@@ -18,6 +18,8 @@ enum wh__worker_class {
 	WH__WORKERS__MAX
 };
 
+extern const char *const wh__worker_class_names[WH__WORKERS__MAX];
+
 struct wh__workers; /* one class */
 
 int wh__workers_open(struct wh__workers **ret, wh_loop *loop, enum wh__worker_class class,
