@@ -17,6 +17,7 @@ static const struct {
 	{"call", cli_call, "call a service through the gateway, waiting or not"},
 	{"work", cli_work, "run a command for each job of a queue"},
 	{"queues", cli_queues, "list queues and their counters"},
+	{"fsync-test", cli_fsync_test, "measure what a durable commit costs on a disk"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
@@ -29,7 +30,7 @@ static void help(FILE *out)
 	             "the outcome.\n\n"
 	             "commands:\n");
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
 	fprintf(out,
 	        "\n`whilst COMMAND --help` tells more; `whilst --version` tells the version.\n"
 	        "The server's address is --server URL, else $WHILST_SERVER, else http://127.0.0.1:4480.\n");

@@ -36,7 +36,7 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues"):
+        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):
@@ -51,6 +51,22 @@ class Cli(harness.Case):
         for args in (("submit", "q"), ("wait", "1"), ("status", "1"), ("cancel", "1"), ("queues",), ("call", "s", "/")):
             with self.subTest(args=args):
                 self.run_cli(*args, server="http://127.0.0.1:1", expect=4)
+
+    def test_fsync_test(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ways = json.loads(self.run_cli("fsync-test", folder, "--duration", "20ms", "--json"))
+            self.assertEqual([way["way"] for way in ways],
+                             ["fdatasync", "fsync", "o_dsync", "o_direct_dsync", "fdatasync_allocated", "fdatasync_growing"])
+            for way in ways:
+                if way["way"] != "o_direct_dsync" or "error" not in way:  # not every file system has O_DIRECT
+                    self.assertGreater(way["commits"], 0)
+                    self.assertLessEqual(way["p50_us"], way["p99_us"])
+                    self.assertLessEqual(way["p99_us"], way["max_us"])
+            self.assertIn(b"commits a second", self.run_cli("fsync-test", folder, "--duration", "5ms"))
+            self.assertEqual(os.listdir(folder), [])
+            self.run_cli("fsync-test", os.path.join(folder, "missing"), expect=1)
+        self.run_cli("fsync-test", "--duration", "0s", expect=2)
+        self.run_cli("fsync-test", ".", ".", expect=2)
 
     # -- jobs
 
