@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
-.PHONY: all deps run quick test test-long test-kernels lint format bench symbols install clean help
+.PHONY: all deps run quick test test-long test-kernels lint format bench symbols install uninstall clean help
 
 all:
 	@scripts/deps build
@@ -64,6 +64,11 @@ install:
 	@DESTDIR="$(DESTDIR)" meson install -C build --no-rebuild
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
+# What the last "make install" of this build folder installed, be it below DESTDIR or not.
+uninstall:
+	@ninja -C build uninstall
+	@if [ "$$(id -u)" = 0 ]; then ldconfig; fi
+
 clean:
 	rm -rf build build-asan build-tsan build-clang build-lint
 
@@ -78,5 +83,6 @@ help:
 	@echo "make format      lay out all C files (clang-format 14)"
 	@echo "make bench       measure, beside the peers; BENCH='echo submit' chooses, BENCH=--help lists"
 	@echo "make install     PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
+	@echo "make uninstall   remove what the last make install installed"
 	@echo "make deps        install all Debian packages that any target needs"
 	@echo "make clean       remove the build folders (not the data of make run)"
