@@ -47,9 +47,12 @@ static long long number_of(json_t *job, const char *name)
 
 static void print_job(json_t *job)
 {
-	printf("job %lld: %s\n  queue     %s\n  priority  %lld\n  attempts  %lld of %lld\n  created   %s\n",
-	       number_of(job, "id"), text_of(job, "state"), text_of(job, "queue"), number_of(job, "priority"),
-	       number_of(job, "attempts"), number_of(job, "attempts_max"), text_of(job, "created_at"));
+	printf("job %lld: %s\n  queue     %s\n  priority  %lld\n  attempts  %lld", number_of(job, "id"),
+	       text_of(job, "state"), text_of(job, "queue"), number_of(job, "priority"),
+	       number_of(job, "attempts"));
+	if (json_is_integer(json_object_get(job, "attempts_max")))
+		printf(" of %lld", number_of(job, "attempts_max"));
+	printf("\n  created   %s\n", text_of(job, "created_at"));
 	static const char *const instants[][2] = {
 		{"run_at", "runs at"}, {"deadline", "deadline"}, {"finished_at", "finished"}};
 	for (size_t i = 0; i < sizeof instants / sizeof *instants; i++)

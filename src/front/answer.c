@@ -190,8 +190,12 @@ void answer_view(struct wh__text *text, const struct store_view *view)
 
 	wh__text_format(text, "{\"id\":%llu,\"queue\":", (unsigned long long)view->job);
 	wh__text_json(text, view->queue.data, view->queue.len);
-	wh__text_format(text, ",\"state\":\"%s\",\"priority\":%u,\"attempts\":%u,\"attempts_max\":%u",
-	                answer_state(view->state), view->priority, view->attempts, view->attempts_max);
+	wh__text_format(text, ",\"state\":\"%s\",\"priority\":%u,\"attempts\":%u,\"attempts_max\":",
+	                answer_state(view->state), view->priority, view->attempts);
+	if (view->attempts_max == JOB_ATTEMPTS_UNLIMITED)
+		wh__text_str(text, "null");
+	else
+		wh__text_u64(text, view->attempts_max);
 	put_instant(text, "created_at", view->created_at);
 	put_instant(text, "run_at", view->run_at);
 	put_instant(text, "deadline", view->deadline);

@@ -1,4 +1,6 @@
 /* src/job/advance.c -- what time does to jobs, and who is next. See job.h. */
+#include <errno.h>
+
 #include "job/machine.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -167,6 +169,25 @@ static int evict(struct pass *p)
 	return error < 0 ? error : emit_remove(p, JOB_REMOVE_EVICTED);
 }
 
+static void end_pauses(struct job_machine *m, int64_t now_ms)
+{
+	int64_t next = INT64_MAX;
+
+	for (uint32_t i = 1; i < m->queues_end; i++) {
+		struct job_queue *q = m->queues[i];
+
+		if (!q || q->pause_until_ms == 0)
+			continue;
+		if (q->pause_until_ms <= now_ms) {
+			q->pause_until_ms = q->pause_ms = 0;
+			job_queue_wake(m, q);
+		} else if (q->pause_until_ms < next) {
+			next = q->pause_until_ms;
+		}
+	}
+	m->pauses_end_ms = next;
+}
+
 int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit_function *emit, void *arg)
 {
 	struct pass p = {.m = m,
@@ -177,6 +198,8 @@ int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit
 	                 .arg = arg};
 	int error;
 
+	if (p.now_ms >= m->pauses_end_ms)
+		end_pauses(m, p.now_ms);
 	advance_delays(&p);
 	error = advance_leases(&p);
 	if (error == 0)
@@ -193,6 +216,7 @@ int64_t job_next_due(const struct job_machine *m)
 	if (finished(m) > m->limits.finished_max)
 		return 0;
 	next = other < next ? other : next;
+	next = m->pauses_end_ms < next ? m->pauses_end_ms : next;
 	other = job_wheel_next(&m->retain);
 	return other < next ? other : next;
 }
@@ -202,7 +226,8 @@ uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t
 	const struct job_slot *best = NULL;
 
 	for (size_t i = 0; i < count; i++) {
-		uint32_t slot = queues[i]->paused ? 0 : job_ready_first(m, queues[i]);
+		bool paused = queues[i]->paused || queues[i]->pause_until_ms > 0;
+		uint32_t slot = paused ? 0 : job_ready_first(m, queues[i]);
 		const struct job_slot *s = slot ? job_slot(m, slot) : NULL;
 
 		if (s && (!best || s->priority < best->priority ||
@@ -210,4 +235,75 @@ uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t
 			best = s;
 	}
 	return best ? job_slot_id(best) : 0;
+}
+
+uint64_t job_ready_id(struct job_machine *m, struct job_queue *q)
+{
+	uint32_t slot = job_ready_first(m, q);
+
+	return slot ? job_slot_id(job_slot(m, slot)) : 0;
+}
+
+/* ---- delayed jobs of one queue ------------------------------------------------------------ */
+
+struct soon {
+	int64_t when_ms;
+	uint64_t id;
+};
+
+static bool sooner(const struct soon *a, const struct soon *b)
+{
+	return a->when_ms != b->when_ms ? a->when_ms < b->when_ms : a->id < b->id;
+}
+
+static int by_soonness(const void *a, const void *b)
+{
+	return sooner(a, b) ? -1 : sooner(b, a) ? 1 : 0;
+}
+
+uint64_t job_delayed_first(const struct job_machine *m, const struct job_queue *q)
+{
+	struct soon best = {INT64_MAX, 0};
+	uint64_t left = q->jobs[JOB_DELAYED];
+
+	for (uint32_t list = 0; list < JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS && left > 0; list++) {
+		for (uint32_t slot = m->delays.first[list]; slot != 0 && left > 0;) {
+			const struct job_slot *s = job_slot(m, slot);
+			struct soon this = {job_slot_when(s), job_slot_id(s)};
+
+			slot = s->next;
+			if (s->queue != q->number)
+				continue;
+			left--;
+			if (best.id == 0 || sooner(&this, &best))
+				best = this;
+		}
+	}
+	return best.id;
+}
+
+int64_t job_delayed_soonest(const struct job_machine *m, const struct job_queue *q, uint64_t *ids,
+                            uint64_t max)
+{
+	uint64_t count = 0, all = q->jobs[JOB_DELAYED];
+	struct soon *soon = all > 0 ? malloc(all * sizeof(soon[0])) : NULL;
+
+	if (all > 0 && !soon)
+		return -ENOMEM;
+	for (uint32_t list = 0; list < JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS && count < all; list++) {
+		for (uint32_t slot = m->delays.first[list]; slot != 0; slot = job_slot(m, slot)->next) {
+			const struct job_slot *s = job_slot(m, slot);
+
+			if (s->queue == q->number)
+				soon[count++] = (struct soon){job_slot_when(s), job_slot_id(s)};
+		}
+	}
+	if (count > 0)
+		qsort(soon, count, sizeof(soon[0]), by_soonness);
+	if (count > max)
+		count = max;
+	for (uint64_t i = 0; i < count; i++)
+		ids[i] = soon[i].id;
+	free(soon);
+	return (int64_t)count;
 }

@@ -122,10 +122,13 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 	m->ranges[m->ranges_count - 1].until = r->id + 1;
 	if (r->time_to_run_ms != 0 || r->retention_ms != 0 || r->attempts_max != 0) {
 		struct job_ext *e = job_ext_need(m, s);
-		e->time_to_run_ms = (uint32_t)r->time_to_run_ms;
+		bool seconds = r->time_to_run_ms > UINT32_MAX;
+
+		e->time_to_run = (uint32_t)(seconds ? (r->time_to_run_ms + 999) / 1000 : r->time_to_run_ms);
 		e->retention_ms = r->retention_ms;
-		e->flags = r->retention_ms != 0 ? JOB_EXT_RETENTION : 0;
-		e->attempts_max = (uint16_t)r->attempts_max;
+		e->flags = (r->retention_ms != 0 ? JOB_EXT_RETENTION : 0u) | (seconds ? JOB_EXT_SECONDS : 0u);
+		e->attempts_max = r->attempts_max == JOB_ATTEMPTS_UNLIMITED ? (uint16_t)JOB_EXT_UNLIMITED
+		                                                            : (uint16_t)r->attempts_max;
 	}
 	q->submitted++;
 	m->totals.submitted++;
@@ -149,6 +152,10 @@ static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_r
 	e->claim = r->claim;
 	e->epoch = r->epoch;
 	e->changes = 0;
+	e->reserves++;
+	e->flags &= ~(uint32_t)JOB_EXT_BOUND;
+	if (r->flags & JOB_CLAIM_BOUND)
+		e->flags |= JOB_EXT_BOUND;
 	if (r->claim > m->claim_last)
 		m->claim_last = r->claim;
 	s->attempts = r->attempt & 0x7ff;
@@ -235,6 +242,7 @@ static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_re
 	job_detach(m, slot);
 	if (r->text.len > 0)
 		job_ext(m, s->ext)->error_place = place;
+	job_ext(m, s->ext)->buries++;
 	job_ext_trim(m, s);
 	s->priority = r->priority;
 	set_state(m, s, JOB_BURIED);
@@ -247,7 +255,11 @@ static void apply_release(struct job_machine *m, uint32_t slot, const struct job
 	struct job_slot *s = job_slot(m, slot);
 
 	job_detach(m, slot);
-	s->priority = r->priority;
+	if (r->type == JOB_RELEASE) {
+		job_ext(m, s->ext)->releases++;
+		job_ext(m, s->ext)->delay_s = r->delay_s;
+		s->priority = r->priority;
+	}
 	if (s->attempts > 0)
 		s->attempts = (s->attempts - 1u) & 0x7ff;
 	job_ext_trim(m, s);
@@ -295,6 +307,7 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 		apply_extend(m, slot, r);
 		break;
 	case JOB_RELEASE:
+	case JOB_RETURN:
 		apply_release(m, slot, r);
 		break;
 	case JOB_RETRY:
@@ -316,6 +329,7 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 	case JOB_KICK:
 		job_detach(m, slot);
 		s->flags &= (uint8_t)~JOB_SLOT_UNREVEALED;
+		job_ext_need(m, s)->kicks++;
 		wait_again(m, slot, 0);
 		break;
 	}
@@ -399,7 +413,7 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 		slot = job_find(m, r->id);
 		if (slot == 0 || !fits(job_slot(m, slot), r->type))
 			return -EPROTO;
-		if (r->type == JOB_CLAIM)
+		if (r->type == JOB_CLAIM || r->type == JOB_KICK)
 			error = job_ext_room(m, 1);
 	}
 	if (error < 0)

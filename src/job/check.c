@@ -6,7 +6,7 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
-#define TIME_TO_RUN_MAX_MS INT64_C(2592000000) /* 30 days, as for queues */
+#define EXTEND_MAX_MS INT64_C(2592000000) /* 30 days */
 
 /* ---- new jobs ---------------------------------------------------------------------------- */
 
@@ -55,8 +55,8 @@ int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t 
 		return -JOB_EBUSY;
 	if (r->content_type.len > JOB_CONTENT_TYPE_MAX || r->headers.len > JOB_HEADERS_MAX)
 		return -JOB_ETOO_LARGE;
-	if (r->attempts_max > JOB_ATTEMPTS_MAX || r->time_to_run_ms < 0 ||
-	    r->time_to_run_ms > TIME_TO_RUN_MAX_MS || r->when_ms < 0)
+	if ((r->attempts_max > JOB_ATTEMPTS_MAX && r->attempts_max != JOB_ATTEMPTS_UNLIMITED) ||
+	    r->time_to_run_ms < 0 || r->time_to_run_ms > JOB_TIME_TO_RUN_MAX_MS || r->when_ms < 0)
 		return -JOB_EVALUE;
 	r->type = JOB_SUBMIT;
 	r->id = m->ids_next + nth;
@@ -67,7 +67,7 @@ int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t 
 /* ---- with a lease ------------------------------------------------------------------------ */
 
 int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ms, int64_t lease_ms, uint32_t epoch,
-                    struct job_record *r)
+                    bool bound, struct job_record *r)
 {
 	uint32_t slot = job_find(m, id);
 	struct job_slot *s;
@@ -81,6 +81,7 @@ int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ms, int64_t 
 		return -ENOMEM;
 	*r = (struct job_record){
 		.type = JOB_CLAIM,
+		.flags = bound ? JOB_CLAIM_BOUND : 0,
 		.id = id,
 		.claim = m->claim_last + 1,
 		.epoch = epoch,
@@ -180,8 +181,22 @@ int job_check_release(struct job_machine *m, uint64_t id, struct job_lease lease
 	*r = (struct job_record){.type = JOB_RELEASE,
 	                         .id = id,
 	                         .when_ms = delay_ms > 0 ? job_clamp_ms(now_ms + delay_ms) : 0,
+	                         .delay_s = (uint32_t)(delay_ms < INT64_C(4294967295) * 1000
+	                                                       ? (delay_ms + 999) / 1000
+	                                                       : UINT32_MAX),
 	                         .priority = priority ? *priority : s->priority};
 	return 0;
+}
+
+int job_check_return(struct job_machine *m, uint64_t id, struct job_lease lease, int64_t now_ms,
+                     struct job_record *r)
+{
+	struct job_slot *s;
+	int error = leased(m, id, lease, now_ms, &s);
+
+	if (error == 0)
+		*r = (struct job_record){.type = JOB_RETURN, .id = id};
+	return error;
 }
 
 int job_check_extend(struct job_machine *m, uint64_t id, struct job_lease lease, int64_t now_ms,
@@ -192,7 +207,7 @@ int job_check_extend(struct job_machine *m, uint64_t id, struct job_lease lease,
 
 	if (error < 0)
 		return error;
-	if (by_ms < 0 || by_ms > TIME_TO_RUN_MAX_MS)
+	if (by_ms < 0 || by_ms > EXTEND_MAX_MS)
 		return -JOB_EVALUE;
 	*r = (struct job_record){
 		.type = JOB_EXTEND,
@@ -268,6 +283,11 @@ int job_check_cancel(struct job_machine *m, uint64_t id, int64_t now_ns, struct 
 	return 0;
 }
 
+int job_kick_room(struct job_machine *m, uint64_t count)
+{
+	return job_ext_room(m, count);
+}
+
 int job_check_kick(struct job_machine *m, uint64_t id, struct job_record *r)
 {
 	uint32_t slot = job_find(m, id);
@@ -278,6 +298,8 @@ int job_check_kick(struct job_machine *m, uint64_t id, struct job_record *r)
 	s = job_slot(m, slot);
 	if (s->state != JOB_DELAYED && s->state != JOB_BURIED)
 		return -JOB_ESTATE;
+	if (job_ext_room(m, 1) < 0)
+		return -ENOMEM;
 	*r = (struct job_record){.type = JOB_KICK, .id = id};
 	return 0;
 }

@@ -30,12 +30,17 @@ struct job_lane;
 struct job_queue {
 	uint32_t number;
 	bool paused;
-	bool gone; /* removed; kept while finished jobs name it */
+	bool gone;     /* removed; kept while finished jobs name it */
+	bool implicit; /* made because something named it */
 	int64_t created_ns;
 	struct job_queue_config own;    /* as configured: 0 means default */
 	struct job_queue_config config; /* with the defaults filled in */
 	uint64_t jobs[JOB_STATES];
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries;
+	uint64_t urgent; /* ready jobs, revealed, with a priority below JOB_PRIORITY_DEFAULT */
+	/* a pause for a time, which no record holds: it ends with the process */
+	int64_t pause_ms, pause_until_ms; /* 0: none */
+	uint64_t pauses;                  /* asked for in this run */
 	/* the store's */
 	void *waiters;
 	uint32_t waiters_count; /* more than 0: the queue is told of by job_woken() when it gets ready jobs */
@@ -105,7 +110,7 @@ int job_check_submit(struct job_machine *machine, const struct job_queue *queue_
                      struct job_record *r);
 
 int job_check_claim(struct job_machine *machine, uint64_t id, int64_t now_ms, int64_t lease_ms,
-                    uint32_t epoch, struct job_record *r);
+                    uint32_t epoch, bool bound, struct job_record *r);
 
 /* With a lease. -JOB_ECANCELLED: the caller carries out job_check_acknowledge() then. r->text (error), r->body, ...
  * are given; the rest is filled in. */
@@ -121,11 +126,16 @@ int job_check_progress(struct job_machine *machine, uint64_t id, struct job_leas
                        struct job_record *r);
 int job_check_bury(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ns,
                    const uint32_t *priority_or_null, struct job_record *r);
+/* The job goes back as if it had not been leased: ready, no attempt, no release counted. */
+int job_check_return(struct job_machine *machine, uint64_t id, struct job_lease lease, int64_t now_ms,
+                     struct job_record *r);
 /* A running job whose cancellation was asked for becomes cancelled. */
 int job_check_acknowledge(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
 
 /* Without. r->type 0: nothing is left to do, the wish is fulfilled already. */
 int job_check_cancel(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
+/* job_kick_room(): memory for count kicks of one transaction. */
+int job_kick_room(struct job_machine *machine, uint64_t count);
 int job_check_kick(struct job_machine *machine, uint64_t id, struct job_record *r);
 int job_check_delete(struct job_machine *machine, uint64_t id, const struct job_lease *lease_or_null,
                      int64_t now_ms, struct job_record *r);
@@ -140,7 +150,7 @@ struct job_queue *job_queue_find(const struct job_machine *machine, struct job_s
 struct job_queue *job_queue_at(const struct job_machine *machine, uint32_t number); /* NULL: none */
 uint32_t job_queues_end(const struct job_machine *machine); /* one more than the highest number in use */
 int job_check_queue_put(struct job_machine *machine, struct job_slice name,
-                        const struct job_queue_config *config, int64_t now_ns,
+                        const struct job_queue_config *config, bool implicit, int64_t now_ns,
                         struct job_record *r); /* creates or configures */
 int job_check_queue_pause(struct job_machine *machine, struct job_queue *queue, bool paused,
                           struct job_record *r);
@@ -151,6 +161,20 @@ int job_check_queue_gone(struct job_machine *machine, struct job_queue *queue, s
 /* job_pick() - the id of the job to be leased next from these queues: lowest priority number, then lowest
  * id; 0: none. Paused queues are passed over. */
 uint64_t job_pick(struct job_machine *machine, struct job_queue *const *queues, size_t count);
+
+/* job_queue_pause() - pass over the queue until an instant (0: not any more); asked for as a pause of pause_ms. No
+ * record: for this run only, beside what QUEUE says. */
+void job_queue_pause(struct job_machine *machine, struct job_queue *queue, int64_t until_ms,
+                     int64_t pause_ms);
+
+/* job_ready_id() - what job_pick() would give for the queue alone, paused or not. job_delayed_first() - the delayed job
+ * that is due first (then by id). Cost: a pass over the delayed jobs of all queues due up to then. 0: none. */
+uint64_t job_ready_id(struct job_machine *machine, struct job_queue *queue);
+uint64_t job_delayed_first(const struct job_machine *machine, const struct job_queue *queue);
+
+/* job_delayed_soonest() - up to max ids of delayed jobs of the queue, soonest first. How many; -ENOMEM. */
+int64_t job_delayed_soonest(const struct job_machine *machine, const struct job_queue *queue, uint64_t *ids,
+                            uint64_t max);
 
 /* job_buried_first() - the id of the job that was buried first; 0: none. */
 uint64_t job_buried_first(const struct job_machine *machine, const struct job_queue *queue);
@@ -180,8 +204,11 @@ struct job_info {
 	uint64_t version;
 	uint8_t state;
 	bool cancel_requested, own_retention;
+	bool bound; /* running: the lease ends with this run */
 	const struct job_queue *queue;
 	uint32_t priority, attempts, attempts_max, timeouts;
+	uint32_t reserves, releases, buries, kicks; /* unfinished: how often */
+	uint32_t delay_s;                           /* releases > 0: of the last one */
 	int64_t when_ms; /* delayed: run at; running: deadline; finished: end of retention */
 	int64_t time_to_run_ms, retention_ms;
 	struct job_lease lease;  /* running */
@@ -197,6 +224,7 @@ int job_look(const struct job_machine *machine, uint64_t id, struct job_info *re
 struct job_totals {
 	uint64_t jobs[JOB_STATES];
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries, expired;
+	uint64_t urgent; /* now */
 	uint64_t queues;
 	uint64_t memory_bytes;
 };

@@ -36,6 +36,7 @@ int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t 
 	set_defaults(&m->limits);
 	m->queues_end = 1;
 	m->ids_next = m->ids_until = 1;
+	m->pauses_end_ms = INT64_MAX;
 	job_wheel_init(&m->delays, now_ms);
 	job_wheel_init(&m->leases, now_ms);
 	job_wheel_init(&m->retain, now_ms);
@@ -80,6 +81,12 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 		.attempts = s->attempts,
 		.attempts_max = job_attempts_max(m, s),
 		.timeouts = e ? e->timeouts : 0,
+		.reserves = e ? e->reserves : 0,
+		.releases = e ? e->releases : 0,
+		.buries = e ? e->buries : 0,
+		.kicks = e ? e->kicks : 0,
+		.delay_s = e ? e->delay_s : 0,
+		.bound = e && (e->flags & JOB_EXT_BOUND) && s->state == JOB_RUNNING,
 		.when_ms = s->state == JOB_READY || s->state == JOB_BURIED ? 0 : job_slot_when(s),
 		.time_to_run_ms = job_time_to_run_ms(m, s),
 		.retention_ms = job_retention_ms(m, s),
@@ -184,7 +191,7 @@ static uint64_t reachable(const struct job_machine *m, const struct job_queue *q
 
 struct tally {
 	uint64_t jobs[JOB_STATES];
-	uint64_t standing, heaps;
+	uint64_t standing, urgent;
 };
 
 int job_recount(const struct job_machine *m, char *what, size_t cap)
@@ -210,13 +217,16 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		}
 		tally[s->queue].jobs[s->state]++;
 		sums[s->state]++;
-		tally[s->queue].standing += s->state == JOB_READY && s->where != JOB_AT_HIDDEN;
+		if (s->state == JOB_READY && s->where != JOB_AT_HIDDEN) {
+			tally[s->queue].standing++;
+			tally[s->queue].urgent += s->priority < JOB_PRIORITY_DEFAULT;
+		}
 	}
 	for (uint32_t i = 1; i < m->queues_end && error == 0; i++) {
 		const struct job_queue *q = m->queues[i];
 
 		if (q && (memcmp(q->jobs, tally[i].jobs, sizeof(q->jobs)) != 0 ||
-		          reachable(m, q) != tally[i].standing)) {
+		          reachable(m, q) != tally[i].standing || q->urgent != tally[i].urgent)) {
 			snprintf(what, cap, "queue %s: counters differ from its jobs", q->name);
 			error = -EPROTO;
 		}
@@ -235,7 +245,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 static uint64_t job_fingerprint(const struct job_machine *m, const struct job_slot *s, int64_t now_ms)
 {
 	struct job_info info;
-	uint64_t words[14];
+	uint64_t words[17];
 
 	if (job_look(m, job_slot_id(s), &info) < 0)
 		return 1;
@@ -257,6 +267,9 @@ static uint64_t job_fingerprint(const struct job_machine *m, const struct job_sl
 	words[11] = info.error_place;
 	words[12] = info.progress_place;
 	words[13] = info.changed;
+	words[14] = (uint64_t)info.reserves << 32 | info.releases;
+	words[15] = (uint64_t)info.buries << 32 | info.kicks;
+	words[16] = (uint64_t)info.delay_s << 1 | info.bound;
 	return XXH3_64bits(words, sizeof(words));
 }
 
@@ -275,7 +288,7 @@ uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 		if (!q)
 			continue;
 		words[0] = q->number;
-		words[1] = (uint64_t)q->paused | (uint64_t)q->gone << 1;
+		words[1] = (uint64_t)q->paused | (uint64_t)q->gone << 1 | (uint64_t)q->implicit << 2;
 		words[2] = q->submitted;
 		words[3] = q->attempts;
 		words[4] = q->completed;

@@ -53,19 +53,26 @@ struct job_slot {
 };
 _Static_assert(sizeof(struct job_slot) == 44, "memory per waiting job");
 
-enum job_ext_flags { JOB_EXT_RETENTION = 1 };
+enum job_ext_flags {
+	JOB_EXT_RETENTION = 1,
+	JOB_EXT_SECONDS = 2, /* time_to_run is in seconds: more than 49 days */
+	JOB_EXT_BOUND = 4,   /* the lease is */
+};
+enum { JOB_EXT_UNLIMITED = UINT16_MAX };
 
 struct job_ext {
 	uint64_t claim;
 	uint64_t error_place;
 	uint64_t progress_place;
-	int64_t retention_ms;    /* with JOB_EXT_RETENTION */
-	uint32_t time_to_run_ms; /* 0: the queue's */
+	int64_t retention_ms; /* with JOB_EXT_RETENTION */
+	uint32_t time_to_run; /* ms, or s with JOB_EXT_SECONDS; 0: the queue's */
 	uint32_t epoch;
 	uint32_t changes;      /* extensions and progress since the claim */
-	uint16_t attempts_max; /* 0: the queue's */
+	uint16_t attempts_max; /* 0: the queue's; JOB_EXT_UNLIMITED */
 	uint16_t timeouts;
 	uint32_t flags;
+	uint32_t reserves, releases, buries, kicks;
+	uint32_t delay_s;
 	uint32_t next_free;
 };
 
@@ -123,6 +130,7 @@ struct job_machine {
 	uint32_t names_cap;
 	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
 	struct job_queue *woken;
+	int64_t pauses_end_ms; /* of the pauses for a time the first; INT64_MAX: none */
 	job_ready_function *ready;
 	void *ready_arg;
 	uint64_t ids_next, ids_until;

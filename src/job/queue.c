@@ -126,7 +126,7 @@ static bool config_valid(const struct job_queue_config *c)
 }
 
 int job_check_queue_put(struct job_machine *m, struct job_slice name, const struct job_queue_config *config,
-                        int64_t now_ns, struct job_record *r)
+                        bool implicit, int64_t now_ns, struct job_record *r)
 {
 	struct job_queue *q = job_queue_find(m, name);
 	uint32_t number = q ? q->number : free_number(m);
@@ -139,7 +139,8 @@ int job_check_queue_put(struct job_machine *m, struct job_slice name, const stru
 		return -ENOMEM;
 	*r = (struct job_record){.type = JOB_QUEUE,
 	                         .queue = number,
-	                         .flags = q && q->paused ? JOB_QUEUE_PAUSED : 0,
+	                         .flags = (uint8_t)((q && q->paused ? JOB_QUEUE_PAUSED : 0) |
+	                                            (implicit ? JOB_QUEUE_IMPLICIT : 0)),
 	                         .at_ns = q ? q->created_ns : now_ns,
 	                         .config = *config,
 	                         .body = name};
@@ -151,12 +152,13 @@ int job_check_queue_pause(struct job_machine *m, struct job_queue *q, bool pause
 	(void)m;
 	if (q->gone)
 		return -JOB_EUNKNOWN_QUEUE;
-	*r = (struct job_record){.type = q->paused == paused ? 0 : JOB_QUEUE,
-	                         .queue = q->number,
-	                         .flags = paused ? JOB_QUEUE_PAUSED : 0,
-	                         .at_ns = q->created_ns,
-	                         .config = q->own,
-	                         .body = {q->name, q->name_len}};
+	*r = (struct job_record){
+		.type = q->paused == paused ? 0 : JOB_QUEUE,
+		.queue = q->number,
+		.flags = (uint8_t)((paused ? JOB_QUEUE_PAUSED : 0) | (q->implicit ? JOB_QUEUE_IMPLICIT : 0)),
+		.at_ns = q->created_ns,
+		.config = q->own,
+		.body = {q->name, q->name_len}};
 	return 0;
 }
 
@@ -197,6 +199,7 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	c->attempts_max = c->attempts_max ? c->attempts_max : d->attempts_max;
 	c->jobs_max = c->jobs_max ? c->jobs_max : d->jobs_max;
 	q->paused = (r->flags & JOB_QUEUE_PAUSED) != 0;
+	q->implicit = (r->flags & JOB_QUEUE_IMPLICIT) != 0;
 	if (!q->paused)
 		job_queue_wake(m, q);
 }
@@ -261,6 +264,17 @@ void job_queue_apply_gone(struct job_machine *m, const struct job_record *r)
 	name_remove(m, q);
 	m->queues_live--;
 	job_queue_free_if_gone(m, q);
+}
+
+void job_queue_pause(struct job_machine *m, struct job_queue *q, int64_t until_ms, int64_t pause_ms)
+{
+	q->pause_until_ms = until_ms;
+	q->pause_ms = pause_ms;
+	q->pauses++;
+	if (until_ms > 0 && until_ms < m->pauses_end_ms)
+		m->pauses_end_ms = until_ms;
+	if (until_ms == 0)
+		job_queue_wake(m, q);
 }
 
 bool job_woken_any(const struct job_machine *m)

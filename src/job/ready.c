@@ -183,7 +183,7 @@ static struct job_lane *lane_get(struct job_queue *q, uint32_t priority)
 
 void job_queue_wake(struct job_machine *m, struct job_queue *q)
 {
-	if (q->waiters_count == 0 || q->woken || q->paused)
+	if (q->waiters_count == 0 || q->woken || q->paused || q->pause_until_ms > 0)
 		return;
 	q->woken = true;
 	q->next_woken = m->woken;
@@ -197,6 +197,8 @@ void job_ready_add(struct job_machine *m, struct job_queue *q, uint32_t slot)
 
 	s->when_high = 0;
 	s->when_low = 0;
+	q->urgent += s->priority < JOB_PRIORITY_DEFAULT;
+	m->totals.urgent += s->priority < JOB_PRIORITY_DEFAULT;
 	if (!lane) {
 		s->where = JOB_AT_OVERFLOW;
 		heap_add(m, &q->overflow, slot);
@@ -214,6 +216,8 @@ void job_ready_remove(struct job_machine *m, struct job_queue *q, uint32_t slot)
 {
 	struct job_slot *s = job_slot(m, slot);
 
+	q->urgent -= s->priority < JOB_PRIORITY_DEFAULT;
+	m->totals.urgent -= s->priority < JOB_PRIORITY_DEFAULT;
 	if (s->where == JOB_AT_OVERFLOW) {
 		heap_remove(m, &q->overflow, slot);
 	} else {

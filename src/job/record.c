@@ -44,6 +44,7 @@ static const struct {
 	[JOB_REMOVE] = {"remove", REMOVE_BYTES},
 	[JOB_SETTING] = {"setting", SETTING_BYTES},
 	[JOB_PART] = {"part", 0},
+	[JOB_RETURN] = {"return", ID_BYTES},
 };
 
 const char *job_record_name(int type)
@@ -219,7 +220,8 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put64(to + 8, r->claim);
 		put_i64(to + 16, r->when_ms);
 		put32(to + 24, r->epoch);
-		put32(to + 28, r->attempt);
+		put16(to + 28, r->attempt);
+		put16(to + 30, r->flags);
 		break;
 	case JOB_EXTEND:
 		put64(to, r->id);
@@ -229,7 +231,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put64(to, r->id);
 		put_i64(to + 8, r->when_ms);
 		put32(to + 16, r->priority);
-		put32(to + 20, 0);
+		put32(to + 20, r->delay_s);
 		break;
 	case JOB_RETRY:
 		put_retry(r, to);
@@ -239,8 +241,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		break;
 	case JOB_CANCEL:
 	case JOB_KICK:
-		put64(to, r->id);
-		break;
+	case JOB_RETURN:
 	case JOB_PROGRESS:
 		put64(to, r->id);
 		break;
@@ -351,7 +352,8 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->headers = take(rest, get16(b + 28));
 	r->body = take(rest, get32(b + 24));
 	return good_body(r) && zeros(b + 34, 6) && get_options(b + SUBMIT_BYTES, get16(b + 30), r) &&
-	       r->attempts_max <= JOB_ATTEMPTS_MAX && r->time_to_run_ms >= 0;
+	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
+	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS;
 }
 
 static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -387,8 +389,9 @@ static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)
 	r->config.backoff_jitter = get32(b + 56);
 	r->config.attempts_max = get32(b + 60);
 	r->body = take(rest, get32(b + 64));
-	return (r->flags & ~JOB_QUEUE_PAUSED) == 0 && zeros(b + 5, 3) && zeros(b + 68, 4) &&
-	       r->body.len > 0 && r->body.len <= JOB_NAME_MAX && r->queue > 0 && r->queue < (1u << 24);
+	return (r->flags & ~(JOB_QUEUE_PAUSED | JOB_QUEUE_IMPLICIT)) == 0 && zeros(b + 5, 3) &&
+	       zeros(b + 68, 4) && r->body.len > 0 && r->body.len <= JOB_NAME_MAX && r->queue > 0 &&
+	       r->queue < (1u << 24);
 }
 
 static bool get_retry(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -437,15 +440,17 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 		r->claim = get64(b + 8);
 		r->when_ms = get_i64(b + 16);
 		r->epoch = get32(b + 24);
-		r->attempt = get32(b + 28);
-		return true;
+		r->attempt = get16(b + 28);
+		r->flags = b[30];
+		return (r->flags & ~JOB_CLAIM_BOUND) == 0 && b[31] == 0;
 	case JOB_EXTEND:
 		r->when_ms = get_i64(b + 8);
 		return true;
 	case JOB_RELEASE:
 		r->when_ms = get_i64(b + 8);
 		r->priority = get32(b + 16);
-		return zeros(b + 20, 4);
+		r->delay_s = get32(b + 20);
+		return true;
 	case JOB_PROGRESS:
 		r->body = take(rest, rest->len);
 		return r->body.len <= JOB_PROGRESS_MAX;

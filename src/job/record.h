@@ -28,6 +28,7 @@ enum job_record_type {
 	JOB_REMOVE,
 	JOB_SETTING,
 	JOB_PART,
+	JOB_RETURN,
 	JOB_RECORD_TYPES_END
 };
 
@@ -42,8 +43,11 @@ enum job_reason {
 
 /* on disk */
 enum job_record_flags {
-	JOB_QUEUE_PAUSED = 1,    /* QUEUE */
-	JOB_BODY_IN_PARTS = 2,   /* SUBMIT, FINISH: body is its length and the places of its PART records */
+	JOB_QUEUE_PAUSED = 1, /* QUEUE */
+	JOB_QUEUE_IMPLICIT =
+		2,             /* QUEUE: made because something named it, not because somebody asked for it */
+	JOB_CLAIM_BOUND = 1,   /* CLAIM: the lease ends with the run of the server that gave it */
+	JOB_BODY_IN_PARTS = 2, /* SUBMIT, FINISH: body is its length and the places of its PART records */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
 };
 
@@ -66,6 +70,7 @@ struct job_record {
 	uint64_t claim; /* CLAIM; IDS: until */
 	uint64_t submit_place, error_place;
 	uint32_t status, timeouts;
+	uint32_t delay_s; /* RELEASE: for how long it goes back */
 	struct job_slice content_type, headers,
 		body;                   /* body: payload, result, progress, QUEUE: name, REMOVE: ids as on
 							 disk, SETTING: value */

@@ -121,8 +121,9 @@ void job_ext_trim(struct job_machine *m, struct job_slot *s)
 	e->epoch = 0;
 	e->changes = 0;
 	e->progress_place = 0;
-	if (e->error_place == 0 && e->flags == 0 && e->time_to_run_ms == 0 && e->attempts_max == 0 &&
-	    e->timeouts == 0)
+	e->flags &= ~(uint32_t)JOB_EXT_BOUND;
+	if (e->error_place == 0 && e->flags == 0 && e->time_to_run == 0 && e->attempts_max == 0 &&
+	    e->timeouts == 0 && (e->reserves | e->releases | e->buries | e->kicks) == 0)
 		job_ext_give(m, s);
 }
 

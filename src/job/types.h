@@ -47,8 +47,10 @@ enum job_limit {
 	JOB_RESERVE_MAX = 1000,       /* jobs of one reservation */
 	JOB_RESERVE_QUEUES_MAX = 256, /* queues of one reservation */
 };
-#define JOB_ID_MAX           ((UINT64_C(1) << 53) - 1)
-#define JOB_PRIORITY_DEFAULT UINT32_C(1024)
+#define JOB_ID_MAX             ((UINT64_C(1) << 53) - 1)
+#define JOB_PRIORITY_DEFAULT   UINT32_C(1024)               /* smaller ones are urgent */
+#define JOB_ATTEMPTS_UNLIMITED UINT32_MAX                   /* for a job's attempts_max */
+#define JOB_TIME_TO_RUN_MAX_MS (INT64_C(4294967295) * 1000) /* of a job; of a queue 30 days */
 
 /* Refusals: negative errno where the field has one, these codes where not. Text: job_strerror(). */
 enum job_error {

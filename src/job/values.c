@@ -5,9 +5,11 @@
 
 int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s)
 {
-	uint32_t own = s->ext ? job_ext(m, s->ext)->time_to_run_ms : 0;
+	const struct job_ext *e = s->ext ? job_ext(m, s->ext) : NULL;
 
-	return own ? own : (job_slot_queue(m, s)->config.time_to_run_ns + NS_PER_MS - 1) / NS_PER_MS;
+	if (e && e->time_to_run != 0)
+		return e->flags & JOB_EXT_SECONDS ? (int64_t)e->time_to_run * 1000 : e->time_to_run;
+	return (job_slot_queue(m, s)->config.time_to_run_ns + NS_PER_MS - 1) / NS_PER_MS;
 }
 
 int64_t job_retention_ms(const struct job_machine *m, const struct job_slot *s)
@@ -21,6 +23,8 @@ uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s)
 {
 	uint32_t own = s->ext ? job_ext(m, s->ext)->attempts_max : 0;
 
+	if (own == JOB_EXT_UNLIMITED)
+		return JOB_ATTEMPTS_UNLIMITED;
 	return own ? own : job_slot_queue(m, s)->config.attempts_max;
 }
 

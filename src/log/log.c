@@ -418,6 +418,13 @@ int log_epoch_end(const struct log *log, uint32_t epoch, uint64_t *ret)
 	return 0;
 }
 
+uint64_t log_segment_number(const struct log *log, uint64_t location)
+{
+	const struct log_segment *segment = log_segment_find(log, location);
+
+	return segment ? segment->number : 0;
+}
+
 void log_stats(const struct log *log, struct log_stats *ret)
 {
 	*ret = log->stats;
@@ -425,6 +432,11 @@ void log_stats(const struct log *log, struct log_stats *ret)
 	ret->disk_bytes = log->disk_bytes;
 	ret->unwritten_bytes = log->pending_bytes + (log->open ? log->open->used : 0);
 	ret->full = log->full;
+	if (log->segments_count > 0) {
+		ret->segment_oldest = log->segments[0]->number;
+		ret->segment_newest = log_current(log)->number;
+	}
+	ret->segment_bytes = log->options.segment_bytes;
 }
 
 int log_problem_text(const struct log_problem *problem, char *to, size_t cap)

@@ -209,6 +209,9 @@ wh_future log_read(struct log *log, uint64_t location, uint64_t record_bytes);
  * written yet): true, and *ret points into the log until the callback in which this is called returns. */
 bool log_peek(const struct log *log, uint64_t location, struct log_data *ret);
 
+/* log_segment_number() - of the segment that holds a location; 0: none does. */
+uint64_t log_segment_number(const struct log *log, uint64_t location);
+
 /* ---- epochs ------------------------------------------------------------------------------ */
 
 struct log_epoch {
@@ -241,9 +244,10 @@ struct log_stats { /* since opening, but for what says now */
 		flush_buckets[LOG_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do not
 						      fit into [i - 1]; the last: all that took longer */
 	uint64_t seals, rolls;
-	uint64_t segments, disk_bytes;                         /* now */
-	uint64_t unwritten_bytes;                              /* now */
-	uint64_t replayed_records, replayed_bytes, torn_bytes; /* at the start */
+	uint64_t segments, disk_bytes;                          /* now */
+	uint64_t segment_oldest, segment_newest, segment_bytes; /* numbers, and size of a new one; now */
+	uint64_t unwritten_bytes;                               /* now */
+	uint64_t replayed_records, replayed_bytes, torn_bytes;  /* at the start */
 	bool full;
 };
 void log_stats(const struct log *log, struct log_stats *ret);

@@ -139,7 +139,7 @@ static int check_queue(struct store *store, const struct store_action *a, int64_
 	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
 
 	if (a->kind == STORE_QUEUE_PUT)
-		return job_check_queue_put(store->jobs, a->queue.name, &a->queue.config, now_ns, r);
+		return job_check_queue_put(store->jobs, a->queue.name, &a->queue.config, false, now_ns, r);
 	if (!q)
 		return -JOB_EUNKNOWN_QUEUE;
 	if (a->kind == STORE_QUEUE_DELETE)
@@ -176,6 +176,8 @@ static int check_leased(struct store *store, const struct store_action *a, int64
 	case STORE_PROGRESS:
 		r->body = a->progress.bytes;
 		return job_check_progress(m, a->job, a->lease, now_ms, r);
+	case STORE_RETURN:
+		return job_check_return(m, a->job, a->lease, now_ms, r);
 	default:
 		r->text = shorten(a->bury.error, text);
 		return job_check_bury(m, a->job, a->lease, now_ns,
@@ -202,9 +204,11 @@ static int check(struct store *store, const struct store_action *a, uint64_t nth
 	case STORE_EXTEND:
 	case STORE_PROGRESS:
 	case STORE_BURY:
+	case STORE_RETURN:
 		return check_leased(store, a, now_ns, text, r);
 	case STORE_CANCEL:
-		return job_check_cancel(m, a->job, now_ns, r);
+		error = job_check_cancel(m, a->job, now_ns, r);
+		return error == 0 && a->cancel.waiting_only && r->type != JOB_FINISH ? -JOB_ESTATE : error;
 	case STORE_KICK:
 		return job_check_kick(m, a->job, r);
 	case STORE_DELETE:
@@ -299,7 +303,7 @@ int store_queue_make(struct store *store, struct store_slice name)
 
 	if (store->options.queues_declared)
 		return -JOB_EUNKNOWN_QUEUE;
-	error = job_check_queue_put(store->jobs, name, &config, store_now_ns(store), &r);
+	error = job_check_queue_put(store->jobs, name, &config, true, store_now_ns(store), &r);
 	if (error == 0)
 		error = store_begin(store, store_record_bytes(&r), false);
 	if (error < 0)
@@ -309,62 +313,88 @@ int store_queue_make(struct store *store, struct store_slice name)
 	return 0;
 }
 
-/* The next job that a purge or a kick of a queue concerns; 0: none. */
-static uint64_t next_of_queue(struct store *store, const struct store_action *a, struct job_queue *q,
-                              uint32_t *cursor)
+/* The jobs that a purge or a kick of a queue concerns, one after the other. */
+struct bulk {
+	struct job_queue *queue;
+	bool purge, buried;
+	uint64_t left;
+	uint32_t cursor;
+	uint64_t *soon; /* delayed ones to be kicked */
+	int64_t soon_count, soon_at;
+};
+
+static int bulk_begin(struct store *store, const struct store_wish *wish, struct bulk *bulk)
+{
+	const struct store_action *a = &wish->actions[0];
+	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
+	uint64_t delayed;
+
+	*bulk = (struct bulk){.queue = q, .purge = a->kind == STORE_QUEUE_PURGE, .left = UINT64_MAX};
+	if (!q)
+		return -JOB_EUNKNOWN_QUEUE;
+	if (bulk->purge)
+		return 0;
+	bulk->left = a->queue.count - wish->done;
+	bulk->buried = q->jobs[JOB_BURIED] > 0 || (wish->done > 0 && !wish->delayed);
+	delayed = q->jobs[JOB_DELAYED] < bulk->left ? q->jobs[JOB_DELAYED] : bulk->left;
+	if (bulk->buried || delayed == 0)
+		return 0;
+	bulk->soon = malloc(delayed * sizeof(bulk->soon[0]));
+	bulk->soon_count = bulk->soon ? job_delayed_soonest(store->jobs, q, bulk->soon, delayed) : -ENOMEM;
+	return bulk->soon_count < 0 ? -ENOMEM : 0;
+}
+
+/* 0: no more. */
+static uint64_t bulk_next(struct store *store, struct bulk *bulk)
 {
 	unsigned waiting = 1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED;
-	uint64_t id;
 
-	if (a->kind == STORE_QUEUE_PURGE)
-		return job_scan(store->jobs, q, waiting, cursor);
-	id = job_buried_first(store->jobs, q);
-	return id != 0 ? id : job_scan(store->jobs, q, 1u << JOB_DELAYED, cursor);
+	if (bulk->left == 0)
+		return 0;
+	if (bulk->purge)
+		return job_scan(store->jobs, bulk->queue, waiting, &bulk->cursor);
+	if (bulk->buried)
+		return job_buried_first(store->jobs, bulk->queue);
+	return bulk->soon_at < bulk->soon_count ? bulk->soon[bulk->soon_at++] : 0;
 }
 
 /* Purge and kick: as many commits as it takes, each of them whole. */
 static int grant_bulk(struct store *store, struct store_wish *wish, struct store_commit *commit)
 {
-	const struct store_action *a = &wish->actions[0];
-	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
-	uint64_t left = a->kind == STORE_QUEUE_KICK ? a->queue.count - wish->done : UINT64_MAX, id;
-	bool only_buried = a->kind == STORE_QUEUE_KICK && q && (q->jobs[JOB_BURIED] > 0 || wish->done > 0);
 	int64_t now_ns = store_now_ns(store);
-	uint32_t cursor = 0;
+	struct bulk bulk;
+	uint64_t id = 1;
+	int error = bulk_begin(store, wish, &bulk);
 
-	if (!q) {
-		refuse(store, wish, commit, 0, -JOB_EUNKNOWN_QUEUE);
-		return 0;
-	}
-	do {
-		int error = store_begin(store, CHUNK * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true);
-
-		if (error == -EAGAIN)
-			return error;
-		if (error < 0) {
-			refuse(store, wish, commit, 0, error);
-			return 0;
-		}
-		id = 1;
-		for (uint32_t i = 0; i < CHUNK && left > 0 && id != 0; i++) {
+	while (error == 0 && id != 0 && bulk.left > 0) {
+		error = store_begin(store, CHUNK * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true);
+		if (error < 0)
+			break;
+		for (uint32_t i = 0; i < CHUNK && (id = bulk_next(store, &bulk)) != 0; i++) {
 			struct job_record r;
+			int refused = bulk.purge ? job_check_cancel(store->jobs, id, now_ns, &r)
+			                         : job_check_kick(store->jobs, id, &r);
 
-			if (only_buried && job_buried_first(store->jobs, q) == 0)
-				id = 0;
-			else
-				id = next_of_queue(store, a, q, &cursor);
-			if (id == 0)
-				break;
-			error = a->kind == STORE_QUEUE_PURGE ? job_check_cancel(store->jobs, id, now_ns, &r)
-			                                     : job_check_kick(store->jobs, id, &r);
-			if (error < 0)
+			if (refused < 0 && bulk.buried)
+				break; /* no memory, and it is still the first */
+			if (refused < 0)
 				continue;
 			store_append(store, &r, 0);
-			left--;
+			bulk.left--;
 			wish->done++;
+			wish->delayed = !bulk.purge && !bulk.buried;
 		}
 		commit->position = store_end(store, STORE_LOCAL);
-	} while (id != 0 && left > 0);
+	}
+	free(bulk.soon);
+	if (error == -EAGAIN)
+		return error;
+	if (error < 0) {
+		refuse(store, wish, commit, 0, error);
+		return 0;
+	}
+	if (commit->position.lsn == 0)
+		commit->position = position_now(store);
 	commit->results[0].count = wish->done;
 	wish->level = STORE_LOCAL;
 	answer_commit(store, wish, commit);
@@ -452,12 +482,12 @@ static void acknowledge(struct store *store, uint64_t job, int64_t now_ns)
 	}
 }
 
-static uint64_t count_submits(const struct store_wish *wish)
+static uint64_t count_kind(const struct store_wish *wish, int kind)
 {
 	uint64_t n = 0;
 
 	for (size_t i = 0; i < wish->count; i++)
-		n += wish->actions[i].kind == STORE_SUBMIT;
+		n += wish->actions[i].kind == kind;
 	return n;
 }
 
@@ -477,6 +507,8 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 		if (error < 0 && !((wish->flags & STORE_EACH) && error != -EAGAIN))
 			return error;
 	}
+	if (wish->count > 1 && job_kick_room(store->jobs, count_kind(wish, STORE_KICK)) < 0)
+		return -ENOMEM;
 	return submits > 0 ? job_room(store->jobs, submits) : 0;
 }
 
@@ -488,7 +520,7 @@ static int level_of(struct store_wish *wish)
 	for (size_t i = 0; i < wish->count; i++) {
 		int kind = wish->actions[i].kind;
 
-		extends = extends && kind == STORE_EXTEND;
+		extends = extends && (kind == STORE_EXTEND || kind == STORE_RETURN);
 		never_async = never_async || kind >= STORE_DELETE;
 	}
 	error = store_level(wish->level, extends ? STORE_ASYNC : STORE_LOCAL, &wish->level);
@@ -569,7 +601,7 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 {
 	struct store_commit *commit = store_commit_new(store, wish->count);
 	int64_t now_ns = store_now_ns(store);
-	uint64_t submits = count_submits(wish);
+	uint64_t submits = count_kind(wish, STORE_SUBMIT);
 	size_t index = 0;
 	bool any = false;
 	int error = commit ? 0 : -ENOMEM;

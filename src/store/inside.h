@@ -87,6 +87,7 @@ struct store_waiter {
 	int level;
 	uint64_t bytes_max;
 	int64_t lease_ms;
+	bool bound;
 	size_t count;
 	struct store_link links[];
 };
@@ -242,6 +243,7 @@ struct store_wish {
 	wh_future future;
 	struct store_ahead *ahead;
 	uint64_t done; /* of a purge or kick that goes on over several commits */
+	bool delayed;  /* a kick that has begun with delayed jobs */
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);

@@ -283,6 +283,39 @@ static int reserve_ids(struct store *store)
 	return (int)res.n;
 }
 
+/* Who held a bound lease went with the process that gave it: the jobs go back. */
+static int return_bound(struct store *store)
+{
+	struct job_totals totals;
+	uint32_t cursor = 0;
+	uint64_t id;
+
+	job_totals(store->jobs, &totals);
+	if (totals.jobs[JOB_RUNNING] == 0)
+		return 0;
+	while ((id = job_scan(store->jobs, NULL, 1u << JOB_RUNNING, &cursor)) != 0) {
+		struct job_record r = {.type = JOB_RETURN, .id = id};
+		struct job_info info;
+		int error;
+
+		if (job_look(store->jobs, id, &info) < 0 || !info.bound)
+			continue;
+		if (info.cancel_requested &&
+		    job_check_acknowledge(store->jobs, id, store_now_ns(store), &r) < 0)
+			continue;
+		while ((error = store_begin(store, store_record_bytes(&r), true)) == -EAGAIN) {
+			wh_res res = wh_await(log_room_wait(store->log));
+			if (res.n < 0)
+				return (int)res.n;
+		}
+		if (error < 0)
+			return error;
+		store_append(store, &r, 0);
+		store_end(store, STORE_ASYNC);
+	}
+	return 0;
+}
+
 static int start(struct store *store, const char *directory, struct store_problem *ret_problem)
 {
 	struct job_limits limits = {.defaults = store->options.defaults,
@@ -302,7 +335,8 @@ static int start(struct store *store, const char *directory, struct store_proble
 	store->span_bytes = log_record_max(store->log) / 2;
 	job_totals(store->jobs, &store->at_open);
 	job_listen(store->jobs, store_notice_ready, store);
-	return reserve_ids(store);
+	error = return_bound(store);
+	return error < 0 ? error : reserve_ids(store);
 }
 
 int store_open(wh_loop *loop, const struct store_options *options, struct store **ret,

@@ -33,7 +33,7 @@ int64_t store_release_lot(struct store *store, const struct store_lot *lot)
 		const struct store_leased *job = &lot->jobs[i];
 		struct job_record r = {0};
 
-		error = job_check_release(store->jobs, job->job, job->lease, now_ms, 0, NULL, &r);
+		error = job_check_return(store->jobs, job->job, job->lease, now_ms, &r);
 		if (error == -JOB_ECANCELLED)
 			error = job_check_acknowledge(store->jobs, job->job, store_now_ns(store), &r);
 		if (error == 0)
@@ -106,16 +106,18 @@ struct grant { /* what is asked for */
 	int level;
 	uint64_t bytes_max;
 	int64_t lease_ms;
+	bool bound;
 	uint64_t job; /* 0: whichever is next */
 };
 
-static int claim(struct store *store, uint64_t id, int64_t now_ms, int64_t lease_ms, struct store_leased *job,
-                 uint64_t *ret_place)
+static int claim(struct store *store, uint64_t id, int64_t now_ms, const struct grant *grant,
+                 struct store_leased *job, uint64_t *ret_place)
 {
 	struct job_record r;
 	struct job_info info;
 	char *name;
-	int error = job_check_claim(store->jobs, id, now_ms, lease_ms, log_epoch(store->log), &r);
+	int error = job_check_claim(store->jobs, id, now_ms, grant->lease_ms, log_epoch(store->log),
+	                            grant->bound, &r);
 
 	if (error < 0)
 		return error;
@@ -164,7 +166,7 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 		struct store_leased *job = &lot->jobs[lot->count];
 		struct job_record r;
 
-		error = claim(store, id, now_ms, grant->lease_ms, job, &places[lot->count]);
+		error = claim(store, id, now_ms, grant, job, &places[lot->count]);
 		if (error < 0)
 			break;
 		bytes += store_recent_find(&store->recent, places[lot->count], &r) ? r.body.len : BYTES_GUESS;
@@ -271,6 +273,7 @@ static int park(struct store *store, const struct grant *grant, wh_future future
 	                           .level = grant->level,
 	                           .bytes_max = grant->bytes_max,
 	                           .lease_ms = grant->lease_ms,
+	                           .bound = grant->bound,
 	                           .count = grant->queues_count};
 	*(store->waiters_last ? &store->waiters_last->next : &store->waiters_first) = w;
 	store->waiters_last = w;
@@ -313,7 +316,8 @@ static bool serve(struct store *store, struct job_queue *q)
 		                      .jobs_max = w->jobs_max,
 		                      .level = w->level,
 		                      .bytes_max = w->bytes_max,
-		                      .lease_ms = w->lease_ms};
+		                      .lease_ms = w->lease_ms,
+		                      .bound = w->bound};
 		bool last = q->waiters_count == 1;
 		int64_t n;
 
@@ -403,6 +407,7 @@ static int check(struct store *store, const struct store_reserve *reserve, struc
 	*grant = (struct grant){.jobs_max = reserve->jobs_max ? reserve->jobs_max : 1,
 	                        .bytes_max = reserve->bytes_max ? reserve->bytes_max : BYTES_DEFAULT,
 	                        .lease_ms = (reserve->lease_ns + STORE_NS_PER_MS - 1) / STORE_NS_PER_MS,
+	                        .bound = reserve->bound,
 	                        .job = reserve->job};
 	if (grant->job != 0)
 		grant->jobs_max = 1;

@@ -95,6 +95,7 @@ enum store_action_kind {
 	STORE_EXTEND,
 	STORE_PROGRESS,
 	STORE_BURY,
+	STORE_RETURN, /* as if it had not been reserved: ready at once, no attempt and no release counted */
 	/* without */
 	STORE_CANCEL, /* waiting or buried: cancelled at once. running: the worker learns at its next call */
 	STORE_KICK,   /* buried or delayed -> ready */
@@ -103,8 +104,8 @@ enum store_action_kind {
 	STORE_QUEUE_PUT,   /* create, or configure: the whole configuration is replaced */
 	STORE_QUEUE_PAUSE, /* nothing is reserved until resumed */
 	STORE_QUEUE_RESUME,
-	STORE_QUEUE_PURGE,  /* cancel every waiting job (delayed, ready, buried); result.count = how many */
-	STORE_QUEUE_KICK,   /* kick up to .count buried jobs, or if none is, delayed ones; result.count */
+	STORE_QUEUE_PURGE, /* cancel every waiting job (delayed, ready, buried); result.count = how many */
+	STORE_QUEUE_KICK, /* kick up to .count buried jobs, or if none is, delayed ones, soonest first; result.count */
 	STORE_QUEUE_DELETE, /* refused with JOB_ENOT_EMPTY while it holds unfinished jobs */
 	/* settings: small named values of the server (services of the gateway); local at least */
 	STORE_SETTING_PUT,
@@ -117,7 +118,7 @@ struct store_submit {
 	struct store_slice content_type;
 	struct store_slice headers; /* opaque bytes kept with the payload and given back with it */
 	uint32_t priority;          /* 0 first; JOB_PRIORITY_DEFAULT is what clients get that say nothing */
-	uint32_t attempts_max;      /* 0: the queue's */
+	uint32_t attempts_max;      /* 0: the queue's; or JOB_ATTEMPTS_UNLIMITED */
 	int64_t delay_ns;           /* not before this long from now */
 	int64_t run_at;             /* not before this wall-clock instant (ns since 1970); 0: none */
 	int64_t time_to_run_ns;     /* 0: the queue's */
@@ -157,6 +158,9 @@ struct store_action {
 			bool priority_set;
 			uint32_t priority;
 		} bury;
+		struct {
+			bool waiting_only; /* a running job is refused with JOB_ESTATE */
+		} cancel;
 		struct {
 			struct store_slice name;
 			struct job_queue_config config; /* PUT */
@@ -251,6 +255,7 @@ struct store_reserve {
 	int level;          /* STORE_DEFAULT: async */
 	int64_t lease_ns;   /* 0: each job's time to run */
 	uint64_t job;       /* not 0: this job whatever its queue (ready, delayed or buried); never waits */
+	bool bound;         /* the leases end with this run of the server: a start returns the jobs */
 };
 
 /* store_reserve() - lease jobs. n = how many and ptr = struct store_lot *; n = 0 and ptr = NULL: nothing there.
@@ -277,7 +282,9 @@ struct store_view {
 	uint32_t priority;
 	uint32_t attempts; /* begun so far */
 	uint32_t attempts_max;
-	uint32_t timeouts;      /* leases that passed */
+	uint32_t timeouts;                          /* leases that passed */
+	uint32_t reserves, releases, buries, kicks; /* unfinished: how often */
+	int64_t delay_ns;       /* unfinished: asked for at its last release, or else when it was submitted */
 	int64_t time_to_run_ns; /* the queue's or its own */
 	int64_t retention_ns;
 	int64_t created_at;     /* wall clock, ns; so are all that follow; 0: not so */
@@ -301,6 +308,12 @@ struct store_view *store_view_free(struct store_view *view);
 /* store_get() - n = state, ptr = struct store_view *. -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 wh_future store_get(struct store *store, uint64_t job, int level);
 
+/* store_state() - enum job_state at once, durable or not; JOB_NONE: not here. */
+int store_state(const struct store *store, uint64_t job);
+
+/* store_segment() - the number of the log segment that holds an unfinished job's SUBMIT; 0: no such job. */
+uint64_t store_segment(const struct store *store, uint64_t job);
+
 enum store_wait_for {
 	STORE_WAIT_FINISHED, /* done, failed, cancelled, or gone */
 	STORE_WAIT_CHANGE,   /* or its version is no longer what was seen */
@@ -322,8 +335,12 @@ wh_future store_leases(struct store *store, struct store_slice name);
 struct store_queue_view {
 	struct store_slice name;
 	bool paused;
-	uint64_t jobs[JOB_STATES]; /* how many are in each state now */
-	uint64_t waiting;          /* reservations that wait on it */
+	uint64_t jobs[JOB_STATES];       /* how many are in each state now */
+	uint64_t urgent;                 /* ready ones with a priority below JOB_PRIORITY_DEFAULT */
+	uint64_t waiting;                /* reservations that wait on it */
+	bool implicit;                   /* made because something named it, never configured */
+	int64_t pause_ns, pause_left_ns; /* of store_pause(); 0: none */
+	uint64_t pauses;                 /* store_pause() in this run */
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries; /* since it was made */
 	struct job_queue_config config; /* with the defaults filled in */
 };
@@ -336,6 +353,18 @@ struct store_queues *store_queues_free(struct store_queues *queues);
  * store_queue() - one of them, likewise; -JOB_EUNKNOWN_QUEUE. */
 wh_future store_queues(struct store *store);
 wh_future store_queue(struct store *store, struct store_slice name);
+
+/* store_queue_now() - what store_queue() shows, at once; ret->name is the argument. 0, or -JOB_EUNKNOWN_QUEUE. */
+int store_queue_now(struct store *store, struct store_slice name, struct store_queue_view *ret);
+
+/* store_pause() - reserve nothing from a queue for a time; 0: go on at once. Not in the log: a restart ends it, and it stands
+ * beside the pause that STORE_QUEUE_PAUSE begins. The queue is made if it is not there. 0, -JOB_EUNKNOWN_QUEUE,
+ * -JOB_EBUSY (try again soon) or what making it says. */
+int store_pause(struct store *store, struct store_slice name, int64_t for_ns);
+
+/* store_first() - the job of a queue that is next in a state: ready, whatever pauses the queue; delayed: due first; buried:
+ * buried first. 0: none. Cost: as of job_delayed_first() for delayed ones. */
+uint64_t store_first(struct store *store, struct store_slice name, int state);
 
 struct store_setting {
 	struct store_slice key, value;
@@ -375,6 +404,7 @@ enum { STORE_FLUSH_BUCKETS = 20 };
 
 struct store_stats {                                          /* since opening, but for what says now */
 	uint64_t jobs[JOB_STATES];                            /* now, over all queues */
+	uint64_t urgent;                                      /* now */
 	uint64_t queues, reservations_waiting, waits_waiting; /* now */
 	uint64_t submitted, reserved, completed, failed_attempts, failed, cancelled, timeouts, retries,
 		expired;
@@ -385,8 +415,10 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_bytes;                    /* on disk, now */
 	uint64_t job_memory_bytes;             /* of the job machine, now */
 	uint64_t payload_reads_memory, payload_reads_disk;
-	uint64_t log_written_bytes;                  /* to the log */
-	uint64_t log_unflushed_bytes;                /* appended and not flushed yet, now */
+	uint64_t log_written_bytes;   /* to the log */
+	uint64_t log_unflushed_bytes; /* appended and not flushed yet, now */
+	uint64_t segment_oldest, segment_newest,
+		segment_bytes;                       /* of the log: numbers, and size of one, now */
 	bool disk_full;                              /* now: only what finishes or removes jobs is accepted */
 	uint64_t flush_ns;                           /* all flushes together */
 	uint64_t flush_buckets[STORE_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do

@@ -39,11 +39,20 @@ static int by_name(const void *a, const void *b)
 	return order ? order : x->name.len < y->name.len ? -1 : 1;
 }
 
-static void show_queue(const struct job_queue *q, char *name, struct store_queue_view *ret)
+static void show_queue(struct store *store, const struct job_queue *q, const char *name,
+                       struct store_queue_view *ret)
 {
-	memcpy(name, q->name, q->name_len);
+	int64_t left_ms = q->pause_until_ms - store_now_ns(store) / STORE_NS_PER_MS;
+
 	*ret = (struct store_queue_view){.name = {name, q->name_len},
 	                                 .paused = q->paused,
+	                                 .urgent = q->urgent,
+	                                 .implicit = q->implicit,
+	                                 .pause_ns = q->pause_ms * STORE_NS_PER_MS,
+	                                 .pause_left_ns = q->pause_until_ms == 0 ? 0
+	                                                  : left_ms > 0          ? left_ms * STORE_NS_PER_MS
+	                                                                         : 0,
+	                                 .pauses = q->pauses,
 	                                 .waiting = q->waiters_count,
 	                                 .submitted = q->submitted,
 	                                 .attempts = q->attempts,
@@ -80,7 +89,8 @@ static wh_future show_queues(struct store *store, const struct job_queue *only)
 		const struct job_queue *q = job_queue_at(store->jobs, i);
 
 		if (q && !q->gone && (!only || q == only)) {
-			show_queue(q, name, &all->queues[all->count++]);
+			memcpy(name, q->name, q->name_len);
+			show_queue(store, q, name, &all->queues[all->count++]);
 			name += q->name_len;
 		}
 	}
@@ -98,6 +108,69 @@ wh_future store_queue(struct store *store, struct store_slice name)
 	struct job_queue *q = job_queue_find(store->jobs, name);
 
 	return q ? show_queues(store, q) : wh_failed(store->loop, -JOB_EUNKNOWN_QUEUE);
+}
+
+int store_queue_now(struct store *store, struct store_slice name, struct store_queue_view *ret)
+{
+	struct job_queue *q = job_queue_find(store->jobs, name);
+
+	if (!q)
+		return -JOB_EUNKNOWN_QUEUE;
+	show_queue(store, q, name.data, ret);
+	return 0;
+}
+
+int store_pause(struct store *store, struct store_slice name, int64_t for_ns)
+{
+	int64_t for_ms = for_ns / STORE_NS_PER_MS, now_ms = store_now_ns(store) / STORE_NS_PER_MS;
+	int error = 0;
+
+	if (for_ns < 0)
+		return -JOB_EVALUE;
+	if (!job_queue_find(store->jobs, name))
+		error = job_name_valid(name) ? store_queue_make(store, name) : -JOB_EVALUE;
+	if (error == -EAGAIN) {
+		store_wait_for_room(store);
+		error = -JOB_EBUSY;
+	}
+	if (error < 0)
+		return error;
+	job_queue_pause(store->jobs, job_queue_find(store->jobs, name), for_ms > 0 ? now_ms + for_ms : 0,
+	                for_ms);
+	store_later(store);
+	return 0;
+}
+
+uint64_t store_first(struct store *store, struct store_slice name, int state)
+{
+	struct job_queue *q = job_queue_find(store->jobs, name);
+
+	if (!q)
+		return 0;
+	switch (state) {
+	case JOB_READY:
+		return job_ready_id(store->jobs, q);
+	case JOB_DELAYED:
+		return job_delayed_first(store->jobs, q);
+	case JOB_BURIED:
+		return job_buried_first(store->jobs, q);
+	default:
+		return 0;
+	}
+}
+
+int store_state(const struct store *store, uint64_t job)
+{
+	struct job_info info;
+
+	return job_look(store->jobs, job, &info) < 0 ? JOB_NONE : info.state;
+}
+
+uint64_t store_segment(const struct store *store, uint64_t job)
+{
+	struct job_info info;
+
+	return job_look(store->jobs, job, &info) < 0 ? 0 : log_segment_number(store->log, info.place);
 }
 
 wh_future store_leases(struct store *store, struct store_slice name)
@@ -197,6 +270,7 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	log_stats(store->log, &log);
 	*ret = store->stats;
 	memcpy(ret->jobs, totals.jobs, sizeof(ret->jobs));
+	ret->urgent = totals.urgent;
 	ret->queues = totals.queues;
 	ret->reservations_waiting = store->waiters_count;
 	ret->waits_waiting = store->waits_count;
@@ -213,6 +287,9 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->groups = log.groups;
 	ret->flushes = log.flushes;
 	ret->log_bytes = log.disk_bytes;
+	ret->segment_oldest = log.segment_oldest;
+	ret->segment_newest = log.segment_newest;
+	ret->segment_bytes = log.segment_bytes;
 	ret->log_written_bytes = log.group_bytes;
 	ret->log_unflushed_bytes =
 		wh_mark_read(log_appended(store->log)) - wh_mark_read(log_flushed(store->log));

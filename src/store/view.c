@@ -155,6 +155,10 @@ static bool take_submit(struct look *look, const struct job_record *r)
 
 	v->created_at = r->at_ns;
 	v->payload_bytes = job_body_bytes(r);
+	if (v->releases > 0)
+		v->delay_ns = look->info.delay_s * (1000 * STORE_NS_PER_MS);
+	else if (r->when_ms > 0)
+		v->delay_ns = (r->when_ms - r->at_ns / STORE_NS_PER_MS) * STORE_NS_PER_MS;
 	if (job_state_finished(v->state)) { /* its own values left memory when it finished */
 		if (r->time_to_run_ms != 0)
 			v->time_to_run_ns = r->time_to_run_ms * STORE_NS_PER_MS;
@@ -238,6 +242,10 @@ static struct store_view *view_of(const struct job_info *info)
 	                         .attempts = info->attempts,
 	                         .attempts_max = info->attempts_max,
 	                         .timeouts = info->timeouts,
+	                         .reserves = info->reserves,
+	                         .releases = info->releases,
+	                         .buries = info->buries,
+	                         .kicks = info->kicks,
 	                         .time_to_run_ns = info->time_to_run_ms * STORE_NS_PER_MS,
 	                         .retention_ns = info->retention_ms * STORE_NS_PER_MS,
 	                         .run_at = info->state == JOB_DELAYED ? when : 0,

@@ -36,7 +36,7 @@ static void test_waiting_jobs(void **state)
 
 	(void)state;
 	assert_int_equal(job_open(&m, &limits, 1), 0);
-	assert_int_equal(job_check_queue_put(m, (struct job_slice){"q", 1}, &config, 1, &r), 0);
+	assert_int_equal(job_check_queue_put(m, (struct job_slice){"q", 1}, &config, false, 1, &r), 0);
 	carry_out(m, &r, 1);
 	q = job_queue_find(m, (struct job_slice){"q", 1});
 	assert_int_equal(job_check_ids(m, 2 * JOBS, false, &r), 0);

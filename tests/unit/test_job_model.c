@@ -27,7 +27,8 @@ struct model_job {
 	int64_t when_ms, time_to_run_ms, retention_ms;
 	struct job_lease lease;
 	uint64_t place, error_place;
-	uint32_t timeouts;
+	uint32_t timeouts, reserves, releases, buries, kicks, delay_s;
+	bool bound;
 	uint64_t version;
 };
 
@@ -46,6 +47,7 @@ struct world {
 	struct model_job jobs[MODEL_JOBS];
 	size_t count;
 	bool paused[QUEUES + 1];
+	int64_t pause_until[QUEUES + 1];
 	struct job_queue *queues[QUEUES + 1];
 	struct stored *log;
 	size_t log_count, log_cap;
@@ -109,6 +111,8 @@ static void model_finish(struct world *w, struct model_job *j, int state, int64_
 	j->state = state;
 	j->cancel = j->hidden = false;
 	j->lease = (struct job_lease){0};
+	j->reserves = j->releases = j->buries = j->kicks = j->delay_s =
+		0; /* what is finished does not tell */
 	j->when_ms = now_ms + j->retention_ms;
 	j->place = w->place;
 	if (j->retention_ms <= 0)
@@ -166,6 +170,9 @@ static void pass_time(struct world *w)
 		w->jobs[i].hidden = false;
 	while (job_advance(w->m, w->now_ms * NS_PER_MS, 7, on_emit, w) == 1)
 		;
+	for (uint32_t q = 1; q <= QUEUES; q++)
+		if (w->pause_until[q] <= w->now_ms)
+			w->pause_until[q] = 0;
 	for (size_t i = 0; i < w->count; i++) {
 		struct model_job *j = &w->jobs[i];
 
@@ -187,7 +194,7 @@ static void submit(struct world *w)
 {
 	uint32_t queue = 1 + below(w, QUEUES);
 	struct job_record r = {.queue = queue,
-	                       .priority = below(w, 3) ? below(w, 4) : below(w, 100),
+	                       .priority = below(w, 3) ? below(w, 4) : below(w, 2000),
 	                       .at_ns = w->now_ms * NS_PER_MS,
 	                       .body = {"payload", 7}};
 	struct model_job *j;
@@ -200,10 +207,14 @@ static void submit(struct world *w)
 	r.when_ms = delay ? w->now_ms + delay : 0;
 	if (below(w, 3) == 0)
 		r.attempts_max = 1 + below(w, 4);
+	else if (below(w, 8) == 0)
+		r.attempts_max = JOB_ATTEMPTS_UNLIMITED;
 	if (below(w, 4) == 0)
 		r.retention_ms = (int64_t)below(w, 4000) - 1000;
 	if (below(w, 4) == 0)
 		r.time_to_run_ms = 1 + below(w, 3000);
+	else if (below(w, 40) == 0)
+		r.time_to_run_ms = JOB_TIME_TO_RUN_MAX_MS - 1000 * (int64_t)below(w, 100);
 	if (job_ids_left(w->m) == 0) {
 		struct job_record ids;
 		assert_int_equal(job_check_ids(w->m, 100, false, &ids), 0);
@@ -257,6 +268,7 @@ static void reserve(struct world *w)
 	struct model_job *j;
 	size_t count = 0;
 	uint64_t id;
+	bool bound = below(w, 3) == 0;
 
 	for (uint32_t q = 1; q <= QUEUES; q++)
 		if (below(w, 2))
@@ -266,7 +278,8 @@ static void reserve(struct world *w)
 
 		j = &w->jobs[i];
 		for (size_t k = 0; k < count; k++)
-			watched |= queues[k]->number == j->queue && !w->paused[j->queue];
+			watched |= queues[k]->number == j->queue && !w->paused[j->queue] &&
+			           w->pause_until[j->queue] == 0;
 		if (watched && j->state == JOB_READY && !j->hidden &&
 		    (!best || j->priority < best->priority ||
 		     (j->priority == best->priority && j->id < best->id)))
@@ -276,10 +289,12 @@ static void reserve(struct world *w)
 	assert_int_equal(id, best ? best->id : 0);
 	if (!best)
 		return;
-	assert_int_equal(job_check_claim(w->m, id, w->now_ms, 0, 7, &r), 0);
+	assert_int_equal(job_check_claim(w->m, id, w->now_ms, 0, 7, bound, &r), 0);
 	carry_out(w, &r, 0);
 	j = find(w, id);
 	j->state = JOB_RUNNING;
+	j->bound = bound;
+	j->reserves++;
 	j->attempts++;
 	assert_true(r.claim > j->lease.claim);
 	j->lease = (struct job_lease){7, r.claim};
@@ -303,7 +318,7 @@ static void with_lease(struct world *w)
 	struct job_lease lease = j->lease;
 	struct job_record r = {0};
 	int64_t now_ns = w->now_ms * NS_PER_MS, delay = below(w, 2) ? below(w, 3000) : 0;
-	uint32_t priority = below(w, 5), kind = below(w, 6);
+	uint32_t priority = below(w, 5), kind = below(w, 7);
 	bool retry = below(w, 4) != 0;
 	int expected, got = 0;
 
@@ -334,6 +349,9 @@ static void with_lease(struct world *w)
 	case 5:
 		got = job_check_bury(w->m, j->id, lease, now_ns, &priority, &r);
 		break;
+	case 6:
+		got = job_check_return(w->m, j->id, lease, w->now_ms, &r);
+		break;
 	}
 	assert_int_equal(got, expected);
 	if (got == -JOB_ECANCELLED) {
@@ -357,6 +375,9 @@ static void with_lease(struct world *w)
 		j->when_ms = delay ? w->now_ms + delay : 0;
 		j->priority = kind == 2 ? priority : j->priority;
 		j->attempts -= kind == 2;
+		j->releases += kind == 2;
+		if (kind == 2)
+			j->delay_s = (uint32_t)((delay + 999) / 1000);
 	} else if (kind == 4) {
 		struct job_info info;
 
@@ -369,6 +390,11 @@ static void with_lease(struct world *w)
 	} else if (kind == 5) {
 		j->state = JOB_BURIED;
 		j->priority = priority;
+		j->buries++;
+	} else if (kind == 6) {
+		j->state = JOB_READY;
+		j->when_ms = 0;
+		j->attempts--;
 	}
 }
 
@@ -408,9 +434,62 @@ static void without_lease(struct world *w)
 	else if (kind == 0)
 		model_finish(w, j, JOB_CANCELLED, w->now_ms);
 	else if (kind == 1)
-		j->state = JOB_READY;
+		j->state = JOB_READY, j->kicks++;
 	else
 		j->state = JOB_NONE;
+}
+
+/* Who is next in each state, whatever pauses the queue. */
+static void look_ahead(struct world *w)
+{
+	uint32_t number = 1 + below(w, QUEUES);
+	struct job_queue *q = w->queues[number];
+	const struct model_job *ready = NULL, *delayed = NULL;
+	uint64_t urgent = 0, soonest[8], all = 0;
+	int64_t n;
+
+	for (size_t i = 0; i < w->count; i++) {
+		const struct model_job *j = &w->jobs[i];
+
+		if (j->queue != number)
+			continue;
+		if (j->state == JOB_READY && !j->hidden) {
+			urgent += j->priority < JOB_PRIORITY_DEFAULT;
+			if (!ready || j->priority < ready->priority ||
+			    (j->priority == ready->priority && j->id < ready->id))
+				ready = j;
+		}
+		if (j->state == JOB_DELAYED) {
+			all++;
+			if (!delayed || j->when_ms < delayed->when_ms ||
+			    (j->when_ms == delayed->when_ms && j->id < delayed->id))
+				delayed = j;
+		}
+	}
+	assert_int_equal(job_ready_id(w->m, q), ready ? ready->id : 0);
+	assert_int_equal(job_delayed_first(w->m, q), delayed ? delayed->id : 0);
+	assert_int_equal(q->urgent, urgent);
+	n = job_delayed_soonest(w->m, q, soonest, 8);
+	assert_int_equal(n, all < 8 ? all : 8);
+	if (delayed)
+		assert_int_equal(soonest[0], delayed->id);
+	for (int64_t i = 1; i < n; i++) {
+		const struct model_job *a = find(w, soonest[i - 1]), *b = find(w, soonest[i]);
+
+		assert_true(a->when_ms < b->when_ms || (a->when_ms == b->when_ms && a->id < b->id));
+	}
+}
+
+/* A pause for a time ends by itself. */
+static void pause_for_a_time(struct world *w)
+{
+	uint32_t number = 1 + below(w, QUEUES);
+	int64_t until = w->now_ms + 1 + below(w, 3000);
+
+	if (below(w, 3) == 0)
+		until = 0;
+	job_queue_pause(w->m, w->queues[number], until, until ? until - w->now_ms : 0);
+	w->pause_until[number] = until;
 }
 
 static void pause_queue(struct world *w)
@@ -448,6 +527,13 @@ static void compare(struct world *w)
 		if (!job_state_finished(j->state)) {
 			assert_int_equal(info.error_place, j->error_place);
 			assert_int_equal(info.timeouts, j->timeouts);
+			assert_int_equal(info.reserves, j->reserves);
+			assert_int_equal(info.releases, j->releases);
+			assert_int_equal(info.buries, j->buries);
+			assert_int_equal(info.kicks, j->kicks);
+			assert_int_equal(info.delay_s, j->delay_s);
+			assert_int_equal(info.bound, j->bound && j->state == JOB_RUNNING);
+			assert_int_equal(info.time_to_run_ms, j->time_to_run_ms);
 		}
 		if (j->state == JOB_RUNNING || j->state == JOB_DELAYED || job_state_finished(j->state))
 			assert_int_equal(info.when_ms, j->when_ms);
@@ -489,7 +575,8 @@ static void live_through(uint64_t seed, int steps)
 		struct job_slice name = {&"abc"[q - 1], 1};
 		struct job_queue_config config = {0};
 
-		assert_int_equal(job_check_queue_put(w.m, name, &config, w.now_ms * NS_PER_MS, &r), 0);
+		assert_int_equal(job_check_queue_put(w.m, name, &config, q == 2, w.now_ms * NS_PER_MS, &r),
+		                 0);
 		carry_out(&w, &r, 0);
 		w.queues[q] = job_queue_find(w.m, name);
 		assert_int_equal(w.queues[q]->number, q);
@@ -527,6 +614,10 @@ static void live_through(uint64_t seed, int steps)
 		case 15:
 			if (below(&w, 20) == 0)
 				pause_queue(&w);
+			else if (below(&w, 20) == 0)
+				pause_for_a_time(&w);
+			else
+				look_ahead(&w);
 			break;
 		}
 		if (i % 512 == 511) {

@@ -162,7 +162,8 @@ static void test_small_ones(void **state)
 		size_t fixed;
 	} sizes[] = {{JOB_IDS, 16},     {JOB_QUEUE_GONE, 8}, {JOB_CLAIM, 32}, {JOB_EXTEND, 16},
 	             {JOB_RELEASE, 24}, {JOB_RETRY, 40},     {JOB_CANCEL, 8}, {JOB_KICK, 8},
-	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_PART, 0}};
+	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_PART, 0},
+	             {JOB_RETURN, 8}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
