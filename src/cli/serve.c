@@ -18,6 +18,7 @@
 #include "cli/serve.h"
 #include "cli/serve_settings.h"
 #include "deliver/service.h"
+#include "front/beanstalk.h"
 #include "front/front.h"
 #include "front/target.h"
 #include "store/store.h"
@@ -35,9 +36,13 @@ struct server {
 	wh_loop *loop;
 	struct store *store;
 	struct api *front;
+	struct beanstalk *beanstalk;
 	struct serve_settings settings;
 	int fds[SERVE_VALUES_MAX];
 	unsigned fds_count;
+	int beanstalk_fds[SERVE_VALUES_MAX];
+	unsigned beanstalk_fds_count;
+	unsigned draining; /* fronts */
 	struct wh__text addresses;
 	bool stopping, closing;
 	char early[256]; /* a notice from before there was a clock to stamp it with */
@@ -186,24 +191,28 @@ static bool parse_address(const char *text, union address *ret, socklen_t *ret_l
 }
 
 /* What a client is told to connect to, with the port that was chosen. */
-static void put_address(struct server *server, const union address *address)
+static void put_address(struct server *server, const union address *address, const char *scheme)
 {
 	char ip[INET6_ADDRSTRLEN] = "";
 
 	if (server->addresses.len > 0)
 		wh__text_put(&server->addresses, ", ", 2);
 	if (address->any.sa_family == AF_UNIX) {
-		wh__text_format(&server->addresses, "unix:%s", address->local.sun_path);
+		wh__text_format(&server->addresses, "%s%sunix:%s", scheme, *scheme ? ":" : "",
+		                address->local.sun_path);
 	} else if (address->any.sa_family == AF_INET6) {
 		inet_ntop(AF_INET6, &address->v6.sin6_addr, ip, sizeof(ip));
-		wh__text_format(&server->addresses, "http://[%s]:%u", ip, ntohs(address->v6.sin6_port));
+		wh__text_format(&server->addresses, "%s://[%s]:%u", *scheme ? scheme : "http", ip,
+		                ntohs(address->v6.sin6_port));
 	} else {
 		inet_ntop(AF_INET, &address->v4.sin_addr, ip, sizeof(ip));
-		wh__text_format(&server->addresses, "http://%s:%u", ip, ntohs(address->v4.sin_port));
+		wh__text_format(&server->addresses, "%s://%s:%u", *scheme ? scheme : "http", ip,
+		                ntohs(address->v4.sin_port));
 	}
 }
 
-static int listen_on(struct server *server, const char *text)
+/* scheme: of the front, "" for HTTP. */
+static int listen_on(struct server *server, const char *text, const char *scheme)
 {
 	union address address;
 	socklen_t len;
@@ -211,18 +220,21 @@ static int listen_on(struct server *server, const char *text)
 
 	if (!parse_address(text, &address, &len))
 		return fail(server, SERVE_USAGE, "usage",
-		            "--listen %s: wanted is ADDR:PORT with a numeric address, such as "
-		            "127.0.0.1:4480, or unix:PATH",
-		            text);
+		            "--%s %s: wanted is ADDR:PORT with a numeric address, such as "
+		            "127.0.0.1:%s, or unix:PATH",
+		            *scheme ? scheme : "listen", text, *scheme ? "11300" : "4480");
 	fd = wh_listen(server->loop, &address.any, len, NULL);
 	if (fd < 0)
 		return fail(server, fd == -EADDRINUSE ? SERVE_ADDRESS_IN_USE : SERVE_FAILED, "cannot-listen",
 		            "%s: %s%s", text, wh_strerror(fd),
 		            fd == -EADDRINUSE ? "; is another server running there?" : "");
-	server->fds[server->fds_count++] = fd;
+	if (*scheme)
+		server->beanstalk_fds[server->beanstalk_fds_count++] = fd;
+	else
+		server->fds[server->fds_count++] = fd;
 	if (address.any.sa_family != AF_UNIX && wh_local_address(server->loop, fd, &address.room, &len) != 0)
 		return fail(server, SERVE_FAILED, "cannot-listen", "%s: no address", text);
-	put_address(server, &address);
+	put_address(server, &address, scheme);
 	return 0;
 }
 
@@ -251,7 +263,9 @@ static int open_store(struct server *server)
 	struct store_options options = {
 		.directory = data,
 		.queues_declared = server->settings.queues_declared,
-		.payload_bytes_max = server->settings.max_payload_bytes,
+		.payload_bytes_max = server->settings.max_payload_bytes > server->settings.max_job_size_bytes
+	                                     ? server->settings.max_payload_bytes
+	                                     : server->settings.max_job_size_bytes,
 		.on_failure = on_failure,
 		.failure_arg = server,
 		.on_progress = on_progress,
@@ -305,6 +319,33 @@ static int open_front(struct server *server)
 	return 0;
 }
 
+static int open_beanstalk(struct server *server)
+{
+	const struct serve_settings *settings = &server->settings;
+	struct beanstalk_options options = {
+		.level = settings->beanstalk_commit == 1 ? STORE_ASYNC : STORE_LOCAL,
+		.job_bytes_max = (uint32_t)settings->max_job_size_bytes,
+		.retention_ns = settings->beanstalk_retention_ns,
+		.connections_max = (uint32_t)settings->max_connections,
+		.event = on_event,
+		.event_arg = server,
+	};
+	int error;
+
+	if (server->beanstalk_fds_count == 0)
+		return 0;
+	error = beanstalk_open(server->loop, server->store, &options, &server->beanstalk);
+	if (error != 0)
+		return fail(server, SERVE_FAILED, "cannot-start", "%s", wh_strerror(error));
+	while (server->beanstalk_fds_count > 0) {
+		error = beanstalk_listen(server->beanstalk,
+		                         server->beanstalk_fds[--server->beanstalk_fds_count]);
+		if (error != 0)
+			return fail(server, SERVE_FAILED, "cannot-listen", "%s", wh_strerror(error));
+	}
+	return 0;
+}
+
 static void say_ready(struct server *server)
 {
 	wh__text_put(&server->addresses, "", 1);
@@ -330,7 +371,7 @@ static void on_drained(wh_loop *loop, wh_res res, void *arg)
 	struct server *server = arg;
 
 	/* a second signal may have ended the run already */
-	if (!server->closing)
+	if (--server->draining == 0 && !server->closing)
 		wh_loop_stop(loop);
 }
 
@@ -350,8 +391,25 @@ static void on_signal(wh_loop *loop, wh_res res, void *arg)
 	snprintf(members, sizeof(members), "signal=%d", (int)res.n);
 	event(server, WH_LOG_INFO, "drain", members);
 	await_signal(server, res.n == SIGTERM);
+	server->draining = server->beanstalk ? 2 : 1;
 	(void)!wh_then(front_drain(server->front, wh_now(loop) + server->settings.drain_timeout_ns),
 	               on_drained, server);
+	if (server->beanstalk)
+		(void)!wh_then(
+			beanstalk_drain(server->beanstalk, wh_now(loop) + server->settings.drain_timeout_ns),
+			on_drained, server);
+}
+
+/* beanstalkd's way into drain mode. */
+static void on_refuse_puts(wh_loop *loop, wh_res res, void *arg)
+{
+	struct server *server = arg;
+
+	if (res.n < 0)
+		return;
+	event(server, WH_LOG_INFO, "beanstalk-refuses-puts", "");
+	beanstalk_refuse_puts(server->beanstalk);
+	(void)!wh_then(wh_signal(loop, SIGUSR1), on_refuse_puts, server);
 }
 
 /* ---- all of it --------------------------------------------------------------------------- */
@@ -361,15 +419,21 @@ static int run(struct server *server)
 	int status = check_services(server);
 
 	for (unsigned i = 0; status == 0 && i < server->settings.listen.count; i++)
-		status = listen_on(server, server->settings.listen.values[i]);
+		status = listen_on(server, server->settings.listen.values[i], "");
+	for (unsigned i = 0; status == 0 && i < server->settings.beanstalk.count; i++)
+		status = listen_on(server, server->settings.beanstalk.values[i], "beanstalk");
 	if (status == 0)
 		status = open_store(server);
 	if (status == 0)
 		status = open_front(server);
+	if (status == 0)
+		status = open_beanstalk(server);
 	if (status != 0)
 		return status;
 	await_signal(server, 0);
 	await_signal(server, 1);
+	if (server->beanstalk)
+		(void)!wh_then(wh_signal(server->loop, SIGUSR1), on_refuse_puts, server);
 	say_ready(server);
 	if (wh_loop_run(server->loop) < 0)
 		status = fail(server, SERVE_FAILED, "loop-failed", "the engine failed");
@@ -383,6 +447,9 @@ static int stop(struct server *server, int status)
 	server->closing = true;
 	while (server->fds_count > 0)
 		wh_await(wh_close(server->loop, server->fds[--server->fds_count]));
+	while (server->beanstalk_fds_count > 0)
+		wh_await(wh_close(server->loop, server->beanstalk_fds[--server->beanstalk_fds_count]));
+	beanstalk_close(server->beanstalk);
 	if (server->front)
 		front_close(server->front);
 	if (server->store)
@@ -434,6 +501,7 @@ int cli_serve(int argc, char **argv)
 		status = stop(&server, run(&server));
 		wh_loop_close(server.loop);
 		front_free(server.front);
+		beanstalk_free(server.beanstalk);
 	}
 	wh__text_done(&server.addresses);
 	serve_settings_done(&server.settings);

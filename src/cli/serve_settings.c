@@ -16,6 +16,7 @@ enum kind { TEXT, TEXTS, BYTES, NUMBER, DURATION, WORD };
 
 static const char *const engine_words[] = {"auto", "sync", "threads", "epoll", "uring", NULL};
 static const char *const queues_words[] = {"open", "declared", NULL};
+static const char *const commit_words[] = {"local", "async", NULL};
 static const char *const log_words[] = {"debug", "info", "warn", "error", NULL};
 
 #define AT(field) offsetof(struct serve_settings, field)
@@ -29,6 +30,9 @@ static const struct setting {
 } table[] = {
 	{"listen", "ADDR:PORT", "address to listen on, or unix:PATH; repeatable (default 127.0.0.1:4480)",
          TEXTS, AT(listen), 0, 0, NULL},
+	{"beanstalk", "ADDR:PORT",
+         "address for beanstalkd's protocol, or unix:PATH; repeatable (default: none)", TEXTS, AT(beanstalk),
+         0, 0, NULL},
 	{"data", "DIR", "folder that holds the data, made if missing (default whilst-data)", TEXT, AT(data),
          0, 0, NULL},
 	{"service", "NAME=URL", "a backend that /call/NAME/ stands in front of; repeatable", TEXTS,
@@ -37,6 +41,12 @@ static const struct setting {
          AT(queues_declared), 0, 0, queues_words},
 	{"max-payload", "BYTES", "largest payload or result, with KiB, MiB or GiB (default 64MiB)", BYTES,
          AT(max_payload_bytes), 1, UINT64_C(1) << 30, NULL},
+	{"beanstalk-commit", "local|async", "when a beanstalkd client is answered (default local: on disk)",
+         WORD, AT(beanstalk_commit), 0, 0, commit_words},
+	{"beanstalk-retention", "DURATION", "how long a job put there is kept once deleted (default 0s)",
+         DURATION, AT(beanstalk_retention_ns), 0, INT64_C(86400000000000) * 366, NULL},
+	{"max-job-size", "BYTES", "largest body that beanstalkd's put takes (default 65535)", BYTES,
+         AT(max_job_size_bytes), 1, UINT64_C(1) << 30, NULL},
 	{"max-wait", "DURATION", "longest Prefer: wait (default 300s)", DURATION, AT(max_wait_ns), 1000000000,
          INT64_C(86400000000000), NULL},
 	{"max-connections", "N", "connections served at once (default 20000)", NUMBER, AT(max_connections), 1,
@@ -58,7 +68,9 @@ enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
 
 void serve_settings_help(void)
 {
-	printf("usage: whilst serve [OPTION...]\n\nRuns the server until SIGINT or SIGTERM.\n\n");
+	printf("usage: whilst serve [OPTION...]\n\nRuns the server until SIGINT or SIGTERM. With "
+	       "--beanstalk, SIGUSR1 makes "
+	       "it refuse beanstalkd's put.\n\n");
 	for (size_t i = 0; i < SETTINGS; i++) {
 		int n = printf("  --%s %s", table[i].name, table[i].value);
 		printf("%*s%s\n", n < 33 ? 33 - n : 1, "", table[i].help);
@@ -324,6 +336,7 @@ static void set_defaults(struct serve_settings *settings)
 {
 	*settings = (struct serve_settings){
 		.max_payload_bytes = UINT64_C(64) << 20,
+		.max_job_size_bytes = 65535,
 		.max_connections = 20000,
 		.max_wait_ns = 300 * WH_NS_PER_S,
 		.request_timeout_ns = 60 * WH_NS_PER_S,
@@ -361,6 +374,7 @@ static void free_values(struct serve_values *values)
 void serve_settings_done(struct serve_settings *settings)
 {
 	free_values(&settings->listen);
+	free_values(&settings->beanstalk);
 	free_values(&settings->service);
 	free_values(&settings->data);
 	free_values(&settings->config);

@@ -19,10 +19,12 @@ struct serve_values {
 };
 
 struct serve_settings {
-	struct serve_values listen, service, data, config;
+	struct serve_values listen, beanstalk, service, data, config;
 	uint64_t max_payload_bytes, max_connections;
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
-	int engine, log_level;
+	uint64_t max_job_size_bytes; /* of the beanstalkd front */
+	int64_t beanstalk_retention_ns;
+	int engine, log_level, beanstalk_commit;
 	bool queues_declared, help;
 };
 
