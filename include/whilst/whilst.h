@@ -48,6 +48,10 @@ enum {
 	WH_EHTTP_CLOSED,        /* the peer closed within a message */
 	WH_ESIM_POWER_CUT,      /* the simulated machine has lost power */
 	WH_EDAMAGED,            /* stored bytes do not match their checksum */
+	WH_ENAME_UNKNOWN,       /* the name does not exist */
+	WH_ENAME_NO_ADDRESS,    /* the name exists and has no address of the kind that is wanted */
+	WH_ENAME_SERVER,        /* no name server gave an answer that can be used */
+	WH_ENAME_SERVICE,       /* the service is not in services(5) */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */
@@ -313,6 +317,7 @@ WH_API int wh_dump_on_signal(int signal_number, int fd) WH_MUST_USE;
 
 /* What operations there are, by subject. */
 #include "file.h"
+#include "name.h"
 #include "process.h"
 #include "socket.h"
 

@@ -20,6 +20,14 @@ const char *wh_strerror(int64_t error)
 		return "the simulated machine has no power";
 	case WH_EDAMAGED:
 		return "stored bytes do not match their checksum";
+	case WH_ENAME_UNKNOWN:
+		return "the name does not exist";
+	case WH_ENAME_NO_ADDRESS:
+		return "the name has no address of that kind";
+	case WH_ENAME_SERVER:
+		return "no usable answer from a name server";
+	case WH_ENAME_SERVICE:
+		return "the service is not known";
 	default:
 		break;
 	}

@@ -72,6 +72,10 @@ struct wh__engine {
 	/* execute a file operation on the calling thread: for the blocking forms. NULL: wh__op_execute(). */
 	int64_t (*execute)(struct wh__op *op, void **ret_ptr);
 	const struct wh__sockets *sockets;
+	/* its table of names: at most max addresses of host, without port, of family (AF_UNSPEC: any). How many there
+	 * are, at least 1, or why none. NULL: names are asked of name servers; where execute is set, there are none. */
+	int64_t (*lookup)(wh_loop *loop, const char *host, int family, struct sockaddr_storage *ret,
+	                  size_t max);
 };
 
 extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,

@@ -501,6 +501,8 @@ static wh_loop *close_here(wh_loop *loop)
 	if (loop->at_close)
 		loop->at_close(loop);
 	wh__watch_close(loop);
+	if (loop->close_names)
+		loop->close_names(loop);
 	loop->engine->fini(loop);
 	loop->last_generation = loop->first_generation;
 	for (uint32_t i = WH__FREE; i <= WH__DONE; i++)

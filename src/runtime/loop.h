@@ -45,7 +45,9 @@ struct wh_loop {
 	bool started_thread; /* from wh_loop_start() */
 	struct started *started;
 	void (*at_close)(wh_loop *loop); /* of io: what it keeps for the loop; NULL: nothing */
-	pthread_t thread;                /* of a started loop, for joining */
+	struct wh__names *names;         /* of io/name_server.c; NULL until first needed */
+	void (*close_names)(wh_loop *loop);
+	pthread_t thread; /* of a started loop, for joining */
 	uint32_t closing_turns;
 	uint64_t batches; /* of callbacks run */
 
