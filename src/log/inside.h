@@ -42,6 +42,7 @@ struct log {
 	struct log_hash cluster;
 	int64_t failed;
 	bool closing; /* nothing new is started */
+	bool looking; /* log_look(): nothing is changed */
 	bool gone;    /* log_close() could not wait: whoever ends the last op frees */
 	uint64_t ops;
 	wh_mark *quiet; /* 1: closing, and ops is 0 */
@@ -64,6 +65,8 @@ struct log {
 
 	/* manifest.c */
 	struct log_manifest manifest;
+	struct log_manifest manifest_other; /* as it was found; of interest for looking only */
+	bool manifests_valid[2];
 	int manifest_fd[2];
 	int manifest_slot; /* where the valid one with the highest sequence is */
 	bool manifest_saving, manifest_wanted;
@@ -114,6 +117,8 @@ void log_notice(struct log *log, int level, const char *format, ...) __attribute
 void log_room_changed(struct log *log);
 int64_t log_await(wh_future f);
 char *log_path(const struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+struct log *log_new(wh_loop *loop, const struct log_options *options);
+void log_release(struct log *log); /* descriptors and memory */
 int log_epoch_add(struct log *log, uint32_t epoch, uint32_t reason, uint64_t start);
 
 static inline struct log_segment *log_current(const struct log *log)
@@ -146,6 +151,8 @@ void log_manifest_save_later(struct log *log);
 /* ---- recover.c --------------------------------------------------------------------------- */
 
 int log_recover(struct log *log, struct log_problem *problem);
+/* log_judge() - of log_recover() only what changes nothing; log->looking is set. *look is filled in as far as it came. */
+int log_judge(struct log *log, struct log_look *look, struct log_problem *problem);
 int log_problem_io(struct log_problem *problem, int64_t error, const char *file, const char *reason);
 
 /* ---- writer.c ---------------------------------------------------------------------------- */

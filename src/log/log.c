@@ -168,7 +168,7 @@ static struct log_options with_defaults(const struct log_options *options)
 }
 
 /* A log with nothing in it but memory; NULL: no memory. */
-static struct log *log_new(wh_loop *loop, const struct log_options *options)
+struct log *log_new(wh_loop *loop, const struct log_options *options)
 {
 	struct log *log = calloc(1, sizeof(*log));
 	if (!log)
@@ -214,7 +214,7 @@ static void remove_unfinished(struct log *log)
 }
 
 /* Everything is over: give back what the system gave. */
-static void release(struct log *log)
+void log_release(struct log *log)
 {
 	log->closing = true;
 	log_timers_stop(log);
@@ -289,6 +289,29 @@ static int begin_epoch(struct log *log, struct log_problem *problem)
 	return status < 0 ? log_problem_io(problem, status, log->path, "cannot begin the new epoch") : 0;
 }
 
+int log_look(wh_loop *loop, const struct log_options *options, struct log_look *ret,
+             struct log_problem *ret_problem)
+{
+	struct log_problem unused;
+	struct log_problem *problem = ret_problem ? ret_problem : &unused;
+	struct log_options o = with_defaults(options);
+	*ret = (struct log_look){0};
+	struct log *log = log_new(loop, &o);
+	if (!log)
+		return log_problem_io(problem, -ENOMEM, o.path, "no memory");
+	log->looking = true;
+	int status = log_judge(log, ret, problem);
+	log_release(log);
+	return status;
+}
+
+void log_look_fini(struct log_look *look)
+{
+	free(look->epochs);
+	free(look->segments);
+	*look = (struct log_look){0};
+}
+
 int log_open(wh_loop *loop, const struct log_options *options, struct log **ret,
              struct log_problem *ret_problem)
 {
@@ -307,7 +330,7 @@ int log_open(wh_loop *loop, const struct log_options *options, struct log **ret,
 	if (status == 0)
 		status = begin_epoch(log, problem);
 	if (status < 0) {
-		release(log);
+		log_release(log);
 		return status;
 	}
 	*ret = log;
@@ -358,7 +381,7 @@ int log_close(struct log *log)
 	if (!log->failed && log->ops == 0)
 		end_cleanly(log);
 	int status = (int)log->failed;
-	release(log);
+	log_release(log);
 	return status;
 }
 

@@ -106,6 +106,43 @@ int log_problem_text(const struct log_problem *problem, char *to, size_t cap);
  * Reads that are outstanding end with -ECANCELED. The marks are closed. */
 int log_close(struct log *log);
 
+/* ---- look only --------------------------------------------------------------------------- */
+
+struct log_look_manifest {
+	bool valid;
+	bool clean;
+	uint32_t epoch;
+	uint64_t sequence, first_segment, last_segment, durable_lsn;
+};
+struct log_look_segment {
+	uint64_t number, file_bytes;
+	bool opened; /* the log has rolled into it; else it was made ahead, and the next four are 0 */
+	uint32_t epoch;
+	uint64_t base_lsn, group_seq;
+	uint64_t used_bytes; /* of groups, as far as the log could be read */
+};
+/* What a folder holds. */
+struct log_look {
+	struct log_look_manifest manifests[2]; /* manifest-a, manifest-b */
+	struct log_epoch *epochs;
+	size_t epochs_count;
+	struct log_look_segment *segments;
+	size_t segments_count;
+	uint64_t end_lsn; /* the end of the log, or where reading it stopped */
+	uint64_t records, bytes;
+	uint64_t
+		torn_bytes; /* from the first to the last byte behind the end that is not zero; the next start cuts them off */
+};
+
+/* log_look() - read the log of a folder as log_open() would, and change nothing: not a byte, nor a file.
+ *
+ * Of options, path, replay, replay_arg, notice and notice_arg count. Synchronous, outside callbacks. Holds the folder's
+ * lock meanwhile: -EBUSY when a server has it. Result as of log_open(); -ENOENT: no log is there. *ret is filled in either
+ * way, with what was found before a failure; free it by log_look_fini(). */
+int log_look(wh_loop *loop, const struct log_options *options, struct log_look *ret,
+             struct log_problem *ret_problem) WH_MUST_USE;
+void log_look_fini(struct log_look *look);
+
 /* ---- append ------------------------------------------------------------------------------ */
 
 enum log_level {

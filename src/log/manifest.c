@@ -43,11 +43,11 @@ static int load_one(struct log *log, int slot, struct loaded *ret, struct log_pr
 	char *path = log_path(log, "%s", names[slot]);
 	if (!path)
 		return log_problem_io(problem, -ENOMEM, log->path, "no memory");
-	int64_t n = log_await(wh_open(log->loop, path, O_RDWR, 0));
+	int64_t n = log_await(wh_open(log->loop, path, log->looking ? O_RDONLY : O_RDWR, 0));
 	ret->verdict = LOG_BLANK;
 	if (n >= 0) {
 		log->manifest_fd[slot] = (int)n;
-		n = wh_fsync_blocking(log->loop, (int)n, false);
+		n = log->looking ? 0 : wh_fsync_blocking(log->loop, (int)n, false);
 		if (n >= 0)
 			n = wh_pread_blocking(log->loop, log->manifest_fd[slot], log->manifest_block,
 			                      LOG_BLOCK_BYTES, 0);
@@ -99,6 +99,9 @@ int log_manifest_load(struct log *log, bool *ret_found, struct log_problem *prob
 		status = refuse_damaged(log, problem, 1, "the two manifests are of different logs");
 	if (status == 0 && (a || b)) {
 		int slot = !a || (b && loaded[1].manifest.sequence > loaded[0].manifest.sequence);
+		log->manifests_valid[0] = a;
+		log->manifests_valid[1] = b;
+		log->manifest_other = loaded[!slot].manifest;
 		uint64_t durable = loaded[!slot].manifest.durable_lsn;
 		log->manifest_slot = slot;
 		log->manifest = loaded[slot].manifest;

@@ -74,6 +74,27 @@ static int refuse_held(struct log *log, struct log_problem *problem)
 	return -EBUSY;
 }
 
+/* The same for looking: the folder must be there, and its lock may be missing (a copy, perhaps). */
+static int look_at_folder(struct log *log, struct log_problem *problem)
+{
+	int64_t n = log_await(wh_open(log->loop, log->path, O_RDONLY | O_DIRECTORY, 0));
+	if (n < 0)
+		return log_problem_io(problem, n, log->path, "cannot open the folder");
+	log->directory_fd = (int)n;
+	char *path = log_path(log, "LOCK");
+	n = path ? log_await(wh_open(log->loop, path, O_RDONLY, 0)) : -ENOMEM;
+	free(path);
+	if (n == -ENOENT)
+		return 0;
+	if (n >= 0) {
+		log->lock_fd = (int)n;
+		n = log_await(wh_lock(log->loop, log->lock_fd));
+	}
+	if (n == -EAGAIN)
+		return refuse_held(log, problem);
+	return n < 0 ? log_problem_io(problem, n, log->path, "cannot lock the folder") : 0;
+}
+
 static int take_folder(struct log *log, struct log_problem *problem)
 {
 	char pid[32];
@@ -287,10 +308,10 @@ static int open_segment(struct recovery *r, size_t index)
 	struct log_identity identity = {0};
 	if (!path)
 		return log_problem_io(r->problem, -ENOMEM, log->path, "no memory");
-	int64_t n = log_await(wh_open(log->loop, path, O_RDWR, 0));
+	int64_t n = log_await(wh_open(log->loop, path, log->looking ? O_RDONLY : O_RDWR, 0));
 	if (n >= 0) {
 		found->segment->fd = (int)n;
-		n = tail ? wh_fsync_blocking(log->loop, found->segment->fd, false) : 0;
+		n = tail && !log->looking ? wh_fsync_blocking(log->loop, found->segment->fd, false) : 0;
 	}
 	if (n >= 0 && tail)
 		found->direct_fd = (int)log_await(wh_open(log->loop, path, O_RDONLY | O_DIRECT, 0));
@@ -567,23 +588,25 @@ static int take_over(struct recovery *r)
 	return 0;
 }
 
-static int recover(struct recovery *r)
+/* Steps 1 to 6: what is there, and what it means. Changes nothing but, unless it only looks, what makes durable. */
+static int judge(struct recovery *r, bool *ret_found)
 {
 	struct log *log = r->log;
-	bool found = false;
-	int status = take_folder(log, r->problem);
+	int status = log->looking ? look_at_folder(log, r->problem) : take_folder(log, r->problem);
 	if (status == 0)
-		status = log_manifest_load(log, &found, r->problem);
+		status = log_manifest_load(log, ret_found, r->problem);
 	if (status == 0)
 		status = list_segments(r);
-	if (status == 0 && !found && r->count > 0)
+	if (status == 0 && !*ret_found && r->count > 0)
 		status = damaged(r, r->found[0].segment->number, 0,
 		                 "there are segments, but both manifests are missing");
-	if (status == 0)
+	if (status == 0 && !*ret_found && log->looking)
+		status = log_problem_io(r->problem, -ENOENT, log->path, "there is no log in this folder");
+	if (status == 0 && !log->looking)
 		status = flush_folder(log, r->problem);
-	if (status == 0 && !found)
+	if (status == 0 && !*ret_found)
 		status = flush_parent(log, r->problem);
-	if (status == 0 && !found)
+	if (status == 0 && !*ret_found)
 		status = log_manifest_create(log, r->problem);
 	if (status == 0)
 		status = check_numbers(r);
@@ -592,6 +615,13 @@ static int recover(struct recovery *r)
 		status = open_segments(r);
 	if (status == 0)
 		status = scan_segments(r);
+	return status;
+}
+
+static int recover(struct recovery *r)
+{
+	bool found = false;
+	int status = judge(r, &found);
 	if (status == 0)
 		status = remove_leftovers(r);
 	if (status == 0)
@@ -601,7 +631,78 @@ static int recover(struct recovery *r)
 	return status;
 }
 
-int log_recover(struct log *log, struct log_problem *problem)
+/* ---- look -------------------------------------------------------------------------------- */
+
+static struct log_look_manifest show_manifest(const struct log_manifest *manifest)
+{
+	return (struct log_look_manifest){.valid = true,
+	                                  .clean = manifest->flags & LOG_MANIFEST_CLEAN,
+	                                  .epoch = manifest->epoch,
+	                                  .sequence = manifest->sequence,
+	                                  .first_segment = manifest->first_segment,
+	                                  .last_segment = manifest->last_segment,
+	                                  .durable_lsn = manifest->durable_lsn};
+}
+
+static void show_segments(const struct recovery *r, struct log_look *look)
+{
+	const struct log_scan *scan = &r->scan;
+	for (size_t i = 0; i < r->count && scan->segments; i++) {
+		const struct log_scan_segment *from = &scan->segments[i];
+		struct log_look_segment *to = &look->segments[look->segments_count++];
+		*to = (struct log_look_segment){.number = r->found[i].segment->number,
+		                                .file_bytes = r->found[i].size,
+		                                .opened = from->opening_state == LOG_GOOD};
+		if (to->opened) {
+			to->epoch = from->opening.epoch;
+			to->base_lsn = from->opening.base_lsn;
+			to->group_seq = from->opening.group_seq;
+		}
+		/* up to the next opening, or to where reading ended */
+		bool rolled = i + 1 < r->count && scan->segments[i + 1].opening_state == LOG_GOOD;
+		uint64_t to_lsn = rolled ? scan->segments[i + 1].opening.base_lsn : scan->end_lsn;
+		if (to->opened && to_lsn > to->base_lsn)
+			to->used_bytes = to_lsn - to->base_lsn;
+		look->torn_bytes += from->dirty_to - from->dirty_from;
+	}
+}
+
+static int show(const struct recovery *r, struct log_look *look)
+{
+	struct log *log = r->log;
+	look->segments = calloc(r->count + 1, sizeof(*look->segments));
+	look->epochs = calloc(log->epochs_count + r->as_found.epoch_count + 1, sizeof(*look->epochs));
+	if (!look->segments || !look->epochs)
+		return log_problem_io(r->problem, -ENOMEM, log->path, "no memory");
+	int slot = log->manifest_slot;
+	if (log->manifests_valid[slot])
+		look->manifests[slot] = show_manifest(&r->as_found);
+	if (log->manifests_valid[!slot])
+		look->manifests[!slot] = show_manifest(&log->manifest_other);
+	show_segments(r, look);
+	for (uint32_t i = 0; i < r->as_found.epoch_count; i++) {
+		const struct log_manifest_epoch *epoch = &r->as_found.epochs[i];
+		if (log_epoch_add(log, epoch->epoch, epoch->reason, epoch->start) < 0)
+			return log_problem_io(r->problem, -ENOMEM, log->path, "no memory");
+	}
+	memcpy(look->epochs, log->epochs, log->epochs_count * sizeof(*look->epochs));
+	look->epochs_count = log->epochs_count;
+	look->end_lsn = r->scan.end_lsn;
+	look->records = r->scan.records;
+	look->bytes = r->scan.bytes;
+	return 0;
+}
+
+static int look_over(struct recovery *r, struct log_look *look)
+{
+	bool found = false;
+	int status = judge(r, &found), shown = found ? show(r, look) : 0;
+	return status < 0 ? status : shown;
+}
+
+/* ---- enter ------------------------------------------------------------------------------- */
+
+static int with_recovery(struct log *log, struct log_look *look, struct log_problem *problem)
 {
 	struct recovery *r = calloc(1, sizeof(*r));
 	int status = -ENOMEM;
@@ -613,8 +714,10 @@ int log_recover(struct log *log, struct log_problem *problem)
 	}
 	if (!r || !r->buffer)
 		log_problem_io(problem, status, log->path, "no memory");
-	else
+	else if (!look)
 		status = recover(r);
+	else
+		status = look_over(r, look);
 	for (size_t i = 0; r && i < r->count; i++) {
 		if (r->found[i].direct_fd >= 0)
 			(void)log_await(wh_close(log->loop, r->found[i].direct_fd));
@@ -630,4 +733,14 @@ int log_recover(struct log *log, struct log_problem *problem)
 	}
 	free(r);
 	return status;
+}
+
+int log_recover(struct log *log, struct log_problem *problem)
+{
+	return with_recovery(log, NULL, problem);
+}
+
+int log_judge(struct log *log, struct log_look *look, struct log_problem *problem)
+{
+	return with_recovery(log, look, problem);
 }

@@ -22,6 +22,11 @@ class Cli(harness.Case):
             self.assertTrue(done.stderr.strip(), f"{args} says nothing about why it ended with {expect}")
         return done.stdout
 
+    def run_cli_error(self, *args, expect):
+        done = subprocess.run([harness.BINARY, *args], capture_output=True, check=False, timeout=harness.DEADLINE)
+        self.assertEqual(done.returncode, expect, (args, done.stderr[-500:]))
+        return done.stderr
+
     def submit(self, *args, stdin=b"x"):
         return int(self.run_cli("submit", self.queue, *args, stdin=stdin))
 
@@ -36,7 +41,7 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test"):
+        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):
@@ -67,6 +72,31 @@ class Cli(harness.Case):
             self.run_cli("fsync-test", os.path.join(folder, "missing"), expect=1)
         self.run_cli("fsync-test", "--duration", "0s", expect=2)
         self.run_cli("fsync-test", ".", ".", expect=2)
+
+    def test_log(self):
+        with tempfile.TemporaryDirectory() as folder:
+            data = os.path.join(folder, "data")
+            self.run_cli("log", "verify", data, expect=4)
+            server = harness.Server(data=data)
+            self.assertIn(b"in use", self.run_cli_error("log", "verify", data, expect=4))
+            for payload in (b"one", b"two"):
+                self.run_cli("submit", "shown", stdin=payload, server=f"http://127.0.0.1:{server.port}")
+            server.stop()
+            self.assertRegex(self.run_cli("log", "verify", data).decode(), r"^sound: \d+ records, up to \d+\n$")
+            shown = json.loads(self.run_cli("log", "inspect", data, "--json"))
+            self.assertEqual((shown["verdict"], shown["records_by_type"]["submit"]), ("sound", 2))
+            self.assertEqual([epoch["epoch"] for epoch in shown["epochs"]], [1])
+            lines = self.run_cli("log", "inspect", data, "--records").decode().splitlines()
+            self.assertEqual(sum(" submit " in line and "body=3" in line for line in lines), 2)
+            self.assertTrue(any("name=shown" in line for line in lines))
+            with open(os.path.join(data, "seg-0000000000000000.log"), "r+b") as segment:
+                segment.seek(8192 + 100)
+                segment.write(b"?")
+            self.assertIn(b"byte 8192", self.run_cli_error("log", "verify", data, expect=3))
+            self.assertEqual(json.loads(self.run_cli("log", "verify", data, "--json", expect=3))["verdict"], "damaged")
+        for args in (("log",), ("log", "verify"), ("log", "verify", "a", "b"), ("log", "nonsense", "a"),
+                     ("log", "verify", "a", "--records")):
+            self.run_cli(*args, expect=2)
 
     # -- jobs
 
