@@ -6,7 +6,8 @@ The headers are written for people; the few conventions that this relies on (CON
 - a comment right above a declaration is about it, and about those that follow without a blank line and without a
   comment of their own; a comment behind a declaration is about that one;
 - a comment may begin with the name: "wh_await() - wait for f ...";
-- in the comment of a function the sentences that begin with Result, Errors, Thread, Cost or Source are about that;
+- in the comment of a function the sentences that begin with Result, Errors, Thread, Cost or Source are about that; so is a
+  paragraph whose lines are "WORD  text", at least two blanks apart, for those and for parameters;
 - a comment with a blank line after it is prose of its group.
 """
 import re
@@ -264,10 +265,28 @@ def sentences(text):
     return out + ([rest] if rest else [])
 
 
+def definitions(paragraph):
+    """[(word, text)] of a paragraph of lines "WORD  text", whose further lines are indented; None for other paragraphs."""
+    out = []
+    for line in paragraph.split("\n"):
+        match = re.match(r"(\w+(?:, \w+)*)\s{2,}(\S.*)", line)
+        if match:
+            out.append(list(match.groups()))
+        elif out and line.startswith("  "):
+            out[-1][1] += " " + line.strip()
+        else:
+            return None
+    return [tuple(pair) for pair in out]
+
+
 def labelled(text):
-    """(prose paragraphs, [(label, sentence)]) of a function's comment."""
+    """(prose paragraphs, [(label or parameter, text)]) of a function's comment."""
     prose, labels = [], []
     for paragraph in re.split(r"\n\s*\n", text):
+        table = definitions(paragraph)
+        if table:
+            labels += table
+            continue
         if re.search(r"^(  |\t|- )", paragraph, re.MULTILINE):
             prose.append(paragraph)
             continue

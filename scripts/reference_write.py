@@ -12,7 +12,7 @@ MEANINGS = {
     "EAGAIN": "a limit is reached, or it would have to wait",
     "EDEADLK": "waiting here would stop the loop",
     "EPERM": "on a thread that may not, or in a forked child",
-    "ENOSYS": "this engine cannot do it",
+    "ENOSYS": "this engine, or this build, cannot do it",
     "ESTALE": "the future has been consumed already",
 }
 # Words of a text that are code, not language. The names of parameters that are no English words are among them.
@@ -202,7 +202,7 @@ class Markdown:
             for words in prose:
                 out += self.prose(stopped(capital(words)), page)
             if labels:
-                out.append("\n".join(f"- **{label}**: {stopped(self.inline(words, page))}" for label, words in labels))
+                out.append("\n".join(f"- {f'**{label}**' if label[0].isupper() else f'`{label}`'}: {stopped(self.inline(words, page))}" for label, words in labels))
             return out
         first = entry.declarations[0]
         names = ", ".join(f"`{d.kind + ' ' if d.kind in ('struct', 'enum', 'union') else ''}{d.name}`"
@@ -219,7 +219,7 @@ class Markdown:
     def page(self, group):
         out = [f"<!-- Written by scripts/reference from include/whilst/{group.header.name}. -->", f"# {title(group)}"]
         out.append(f"```c\n#include <whilst/{group.header.name}>\n```")
-        if not group.title:
+        if not group.title and group.header.summary.rstrip(".") != title(group)[0].lower() + title(group)[1:]:
             out += self.prose(stopped(capital(group.header.summary)), group)
         for text in group.prose:
             out += self.prose(capital(text), group)
@@ -399,7 +399,7 @@ class Mdoc:
             out += self.prose(stopped(capital(words)), page, first)
             first = False
         for label, words in labels:
-            out += ([] if first else [".Pp"]) + [f".Em {label} :", *self.text(stopped(words), page)]
+            out += ([] if first else [".Pp"]) + [f".{'Em' if label[0].isupper() else 'Fa'} {label.replace(', ', ' , ')} :", *self.text(stopped(words), page)]
             first = False
         return out + [".El"]
 
