@@ -125,6 +125,83 @@ class Symbols(unittest.TestCase):
         self.assertIn("build first", output)
 
 
+class Reference(unittest.TestCase):
+    HEADER = '''/* whilst.h -- a library of one call.
+ *
+ * What all of it has in common.
+ */
+/* ---- numbers ---- */
+
+/* wh_add() - a sum.
+ *
+ * Result a + b, or -ERANGE. Thread: any. See also read(2).
+ */
+WH_API int wh_add(int a, int b);
+'''
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        for name in ["scripts/reference", "scripts/reference_headers.py", "scripts/reference_write.py", "man/whilst.1"]:
+            self.write(name, (ROOT / name).read_text())
+        self.write("include/whilst/whilst.h", self.HEADER)
+        self.write("examples/sum.c", "/* Adds. */\nstatic int sum(int a)\n{\n\treturn a;\n}\n\nint main(void)\n{\n}\n")
+        self.write("page.md", "# A page\n\n<!-- code: examples/sum.c sum -->\n```c\n```\n\nThe end.\n")
+        run("git", "-C", self.root, "init", "-q")
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def reference(self, *arguments):
+        return run(sys.executable, self.root / "scripts/reference", *arguments)
+
+    def test_writes_once_and_finds_what_is_stale(self):
+        code, output = self.reference("--check")
+        self.assertEqual(code, 1, output)
+        code, output = self.reference()
+        self.assertEqual(code, 0, output)
+        page = (self.root / "docs/reference/libwhilst/numbers.md").read_text()
+        for words in ["int wh_add(int a, int b);", "A sum.", "- **Result**: a + b, or `-ERANGE`.", "- **Thread**: any.", "man2/read.2"]:
+            self.assertIn(words, page)
+        manual = (self.root / "man/man3/whilst-numbers.3").read_text()
+        for words in [".Nm wh_add", ".Fo wh_add\n.Fa \"int a\"", ".Xr read 2", "Bq Er ERANGE"]:
+            self.assertIn(words, manual)
+        self.assertIn("'wh_add': 'whilst-numbers'", (self.root / "man/man3/meson.build").read_text())
+        self.assertIn("```c\n/* Adds. */\nstatic int sum(int a)\n{\n\treturn a;\n}\n```\n\nThe end.", (self.root / "page.md").read_text())
+        self.assertEqual(self.reference(), (0, ""))
+        self.assertEqual(self.reference("--check"), (0, ""))
+
+        self.write("include/whilst/whilst.h", self.HEADER.replace("a sum", "the sum"))
+        self.write("examples/sum.c", (self.root / "examples/sum.c").read_text().replace("return a", "return a + 1"))
+        code, output = self.reference("--check")
+        self.assertEqual(code, 1, output)
+        for name in ["docs/reference/libwhilst/numbers.md", "man/man3/whilst-numbers.3", "page.md"]:
+            self.assertIn(f"{name}: stale", output)
+
+    def test_a_group_that_went_away_takes_its_pages_along(self):
+        self.reference()
+        self.write("include/whilst/whilst.h", self.HEADER.replace("numbers", "sums"))
+        self.assertIn("numbers.md: no longer written", self.reference("--check")[1])
+        self.reference()
+        self.assertFalse((self.root / "docs/reference/libwhilst/numbers.md").exists())
+
+    def test_nothing_public_without_a_word(self):
+        self.write("include/whilst/whilst.h", self.HEADER + "\nWH_API int wh_secret(void);\n")
+        code, output = self.reference()
+        self.assertEqual(code, 1)
+        self.assertIn("include/whilst/whilst.h:13: nothing is said about wh_secret", output)
+
+    def test_what_it_does_not_understand_it_says(self):
+        self.write("include/whilst/whilst.h", self.HEADER + "\nint wh_strange = 1;\n")
+        self.assertIn("not understood: int wh_strange", self.reference()[1])
+        self.write("include/whilst/whilst.h", self.HEADER)
+        self.write("page.md", "<!-- code: examples/sum.c none -->\n```c\n```\n")
+        self.assertIn("0 definitions of none", self.reference()[1])
+
+
 if __name__ == "__main__":
     if subprocess.run(["which", "nm", "ar", "cc"], capture_output=True, check=False).returncode:
         print("needs nm, ar and cc")
