@@ -22,6 +22,7 @@ struct wh__sockets {
 	int (*name)(wh_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_len);
 	int (*shutdown)(wh_loop *loop, int fd, int how);
 	int (*set_option)(wh_loop *loop, int fd, int level, int name, const void *value, socklen_t len);
+	int (*set_mode)(wh_loop *loop, int fd, mode_t mode); /* of a UNIX socket's file */
 	int (*get_option)(wh_loop *loop, int fd, int level, int name, void *ret_value, socklen_t *ret_len);
 };
 
@@ -76,6 +77,8 @@ struct wh__engine {
 	 * are, at least 1, or why none. NULL: names are asked of name servers; where execute is set, there are none. */
 	int64_t (*lookup)(wh_loop *loop, const char *host, int family, struct sockaddr_storage *ret,
 	                  size_t max);
+	/* signal() - op waits for this signal. NULL: real ones. */
+	void (*signal)(struct wh__op *op, int signal_number);
 };
 
 extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,

@@ -1,289 +1,236 @@
-/* src/engine/sim.c -- the engine of a simulated machine: what is under way, time, and all loops on one thread.
+/* src/engine/sim.c -- the engine of a simulated machine: operations are started, cancelled, and end.
  *
- * An operation ends a while after it was started, which chance decides, and so the order in which several end. Nothing
- * waits: when nothing is due, the clock is set to when something is. A loop that waits turns the other loops of its
- * machine meanwhile, so that they run as if they had threads of their own.
- *
- * Thread: the machine's only one.
+ * What needs no one else ends a while after it was started. What waits for a peer is tried after a while, and parked at
+ * its socket until something has changed there. Thread: the world's only one.
  */
 #include "engine/sim.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LOOK_NS = 25 /* time passes while programs look at the clock, or they might look for ever */ };
 
-static struct wh_sim *machine_of(const wh_loop *loop)
+static bool is_on_socket(const struct wh__op *op)
 {
-	return loop->engine_state;
+	return wh__socket_is_number(op->fd) && wh__opcode_waits(op->opcode);
 }
 
-/* ---- operations under way ----------------------------------------------------------------- */
-
-static bool ends_before(const struct wh__flight *a, const struct wh__flight *b)
+static void end(struct wh__op *op, int64_t n, void *ptr)
 {
-	return a->due != b->due ? a->due < b->due : a->tie < b->tie;
+	wh__socket_leave(op);
+	wh__sim_note(op, n);
+	wh__op_complete(op, n, ptr);
 }
 
-static int take_off(struct wh_sim *sim, struct wh__op *op, int64_t due)
+/* What cannot be done with a number that is no socket's; 0: it can. */
+static int64_t check(const wh_sim *sim, const struct wh__op *op)
 {
-	if (sim->flights_count == sim->flights_max) {
-		size_t max = sim->flights_max ? sim->flights_max * 2 : 64;
-		struct wh__flight *flights = reallocarray(sim->flights, max, sizeof *flights);
-		if (!flights)
-			return -ENOMEM;
-		sim->flights = flights;
-		sim->flights_max = max;
-	}
-	struct wh__flight flight = {.op = op, .due = due, .tie = wh__sim_next(&sim->random)};
-	size_t at = sim->flights_count++;
-	for (; at > 0 && ends_before(&sim->flights[at - 1], &flight); at--)
-		sim->flights[at] = sim->flights[at - 1];
-	sim->flights[at] = flight;
-	return 0;
-}
-
-static void take_out(struct wh_sim *sim, size_t at)
-{
-	sim->flights_count--;
-	memmove(sim->flights + at, sim->flights + at + 1, (sim->flights_count - at) * sizeof *sim->flights);
+	if (!wh__opcode_waits(op->opcode))
+		return 0;
+	if (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE || op->opcode == WH__OP_READY)
+		return 0;
+	return wh__disk_is_open(sim->disk, op->fd) ? -ENOTSOCK : -EBADF;
 }
 
 static void submit(struct wh__op *op)
 {
-	struct wh_sim *sim = machine_of(op->loop);
-	int64_t error = 0;
+	wh_sim *sim = wh__sim_of(op->loop);
+	int64_t error;
 	if (!sim->has_power)
 		error = -WH_ESIM_POWER_CUT;
-	else if (wh__opcode_waits(op->opcode) && op->opcode != WH__OP_READ && op->opcode != WH__OP_WRITE)
-		error = -ENOSYS;
+	else if (is_on_socket(op))
+		error = wh__socket_enter(op);
 	else
-		error = take_off(sim, op, sim->now + wh__sim_latency(sim, op));
+		error = check(sim, op);
+	if (error == 0)
+		error = wh__sim_take_off(op, sim->world->now + wh__sim_start(op));
 	if (error != 0)
-		wh__op_complete(op, error, NULL);
+		end(op, error, NULL);
 	else if (op->opcode == WH__OP_FSYNC)
-		wh__sim_flush_start(sim, op);
+		wh__sim_flush_start(op);
 }
 
 static void cancel(struct wh__op *op)
 {
-	struct wh_sim *sim = machine_of(op->loop);
-	size_t at = 0;
-	while (at < sim->flights_count && sim->flights[at].op != op)
-		at++;
-	/* it may be too late for that; a descriptor is not left open */
-	if (at == sim->flights_count || op->opcode == WH__OP_CLOSE || wh__sim_chance(&sim->random, 50))
+	wh_sim *sim = wh__sim_of(op->loop);
+	if (op->engine_state & WH__SIM_PARKED) {
+		wh__socket_unpark(op);
+		end(op, -ECANCELED, NULL);
 		return;
-	take_out(sim, at);
+	}
+	op->flags |= WH__CANCELLED;
+	/* it may be too late for that; a descriptor is not left open */
+	if (op->opcode == WH__OP_CLOSE || wh__sim_chance(&sim->world->random, 50) || !wh__sim_take_out(op))
+		return;
 	if (op->opcode == WH__OP_FSYNC)
-		wh__sim_flush_forget(sim, op);
-	wh__op_complete(op, -ECANCELED, NULL);
+		wh__sim_flush_forget(op);
+	end(op, -ECANCELED, NULL);
+}
+
+/* Cancel what is on the descriptor; when the last of it ends. */
+static int64_t end_all_on(struct wh_sim_world *world, const struct wh__op *closing)
+{
+	int64_t due = world->now;
+	for (size_t i = world->flights_count; i-- > 0;) {
+		struct wh__op *op = world->flights[i].op;
+		if (op->fd == closing->fd && wh__sim_of(op->loop) == wh__sim_of(closing->loop))
+			cancel(op);
+		if (i > world->flights_count)
+			i = world->flights_count;
+	}
+	for (size_t i = 0; i < world->flights_count; i++) {
+		const struct wh__flight *flight = &world->flights[i];
+		if (flight->op->fd == closing->fd &&
+		    wh__sim_of(flight->op->loop) == wh__sim_of(closing->loop) && flight->due > due)
+			due = flight->due;
+	}
+	return due;
 }
 
 static void close_fd(struct wh__op *op)
 {
-	struct wh_sim *sim = machine_of(op->loop);
-	int64_t due = sim->now;
-	int error = sim->has_power ? 0 : -WH_ESIM_POWER_CUT;
-	if (error == 0) {
-		for (size_t i = sim->flights_count; i-- > 0;)
-			if (sim->flights[i].op->fd == op->fd)
-				cancel(sim->flights[i].op);
-		for (size_t i = 0; i < sim->flights_count; i++)
-			if (sim->flights[i].op->fd == op->fd && sim->flights[i].due > due)
-				due = sim->flights[i].due;
-		error = take_off(sim, op, due + wh__sim_latency(sim, op));
-	}
+	wh_sim *sim = wh__sim_of(op->loop);
+	int64_t error = sim->has_power ? 0 : -WH_ESIM_POWER_CUT;
+	if (error == 0 && wh__socket_is_number(op->fd))
+		error = wh__socket_begin_close(sim, op->fd);
+	if (error == 0)
+		error = wh__sim_take_off(op, end_all_on(sim->world, op) + wh__sim_start(op));
 	if (error != 0)
 		wh__op_complete(op, error, NULL);
 }
 
-/* What of loop's is due ends. */
-static bool complete_due(struct wh_sim *sim, wh_loop *loop)
+static void land_on_socket(struct wh__op *op)
 {
-	bool any = false;
-	for (size_t at = sim->flights_count;
-	     sim->has_power && at-- > 0 && sim->flights[at].due <= sim->now;) {
-		struct wh__op *op = sim->flights[at].op;
-		void *ptr;
-		if (op->loop != loop)
-			continue;
-		take_out(sim, at);
-		int64_t n = wh__sim_execute(sim, op, &ptr);
-		wh__op_complete(op, n, ptr);
-		any = true;
-		at = sim->flights_count; /* work may have started or cancelled others */
+	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
+	void *ptr = NULL;
+	int64_t n = -(int64_t)(op->engine_state & WH__SIM_ERROR);
+	if (n == 0)
+		n = wh__socket_attempt(op, &ptr);
+	if (n == -EAGAIN && s && !s->closing && !(op->flags & WH__CANCELLED)) {
+		wh__socket_park(op);
+		return;
 	}
-	return any;
+	end(op, n == -EAGAIN ? -ECANCELED : n, ptr);
 }
 
-static int end_without_power(struct wh_sim *sim, wh_loop *loop)
+void wh__sim_land(struct wh__op *op)
 {
-	for (size_t at = sim->flights_count; at-- > 0;) {
-		struct wh__op *op = sim->flights[at].op;
-		if (op->loop != loop)
-			continue;
-		take_out(sim, at);
+	if (is_on_socket(op)) {
+		land_on_socket(op);
+		return;
+	}
+	void *ptr;
+	int64_t n = wh__sim_execute(op, &ptr);
+	wh__op_complete(op, n, ptr);
+}
+
+/* ---- signals ------------------------------------------------------------------------------ */
+
+static void unlink_wait(wh_sim *sim, struct wh__op *op)
+{
+	*(op->prev ? &op->prev->next : &sim->signal_waits) = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	op->next = op->prev = NULL;
+}
+
+static void cancel_signal(struct wh__op *op)
+{
+	unlink_wait(wh__sim_of(op->loop), op);
+	wh__op_complete(op, -ECANCELED, NULL);
+}
+
+static void wait_for_signal(struct wh__op *op, int signal_number)
+{
+	wh_sim *sim = wh__sim_of(op->loop);
+	uint64_t bit = UINT64_C(1) << (signal_number - 1);
+	if (!sim->has_power) {
 		wh__op_complete(op, -WH_ESIM_POWER_CUT, NULL);
-		at = sim->flights_count;
+		return;
 	}
-	return -WH_ESIM_POWER_CUT;
-}
-
-/* ---- loops and time ----------------------------------------------------------------------- */
-
-static bool has_due(struct wh_sim *sim, wh_loop *loop)
-{
-	if (loop->ready.first || loop->deferred || !wh__inbox_is_empty(loop) ||
-	    wh__wheel_wait(&loop->wheel, sim->now) == 0)
-		return true;
-	for (size_t at = sim->flights_count; at-- > 0 && sim->flights[at].due <= sim->now;)
-		if (sim->flights[at].op->loop == loop)
-			return true;
-	return false;
-}
-
-static bool may_turn(const wh_loop *loop)
-{
-	return !loop->running && !loop->in_callback && !loop->closing &&
-	       !atomic_load_explicit(&loop->stop, memory_order_relaxed);
-}
-
-static bool is_open(const struct wh_sim *sim, const wh_loop *loop)
-{
-	for (size_t i = 0; i < sim->loops_count; i++)
-		if (sim->loops[i] == loop)
-			return true;
-	return false;
-}
-
-static bool turn_others(struct wh_sim *sim, size_t first)
-{
-	/* callbacks may open and close loops */
-	wh_loop *others[64];
-	size_t count = sim->loops_count < 64 ? sim->loops_count : 64;
-	bool any = false;
-	for (size_t i = 0; i < count; i++)
-		others[i] = sim->loops[(i + first) % sim->loops_count];
-	sim->turns_others = true;
-	for (size_t i = 0; i < count && sim->has_power; i++) {
-		if (is_open(sim, others[i]) && may_turn(others[i]) && has_due(sim, others[i])) {
-			(void)wh_loop_turn(others[i], 0);
-			any = true;
-		}
+	sim->signals_watched |= bit;
+	if (sim->signals_pending & bit) {
+		sim->signals_pending &= ~bit;
+		wh__op_complete(op, signal_number, NULL);
+		return;
 	}
-	sim->turns_others = false;
-	return any;
+	op->len = (uint64_t)signal_number;
+	op->cancel_inner = cancel_signal;
+	op->next = sim->signal_waits;
+	if (op->next)
+		op->next->prev = op;
+	sim->signal_waits = op;
 }
 
-/* When something is due next on this machine. */
-static int64_t next_event(const struct wh_sim *sim, int64_t until)
+int wh_sim_signal(wh_sim *sim, int signal_number)
 {
-	if (sim->flights_count > 0 && sim->flights[sim->flights_count - 1].due < until)
-		until = sim->flights[sim->flights_count - 1].due;
-	for (size_t i = 0; i < sim->loops_count; i++) {
-		if (!may_turn(sim->loops[i]))
+	if (signal_number <= 0 || signal_number >= NSIG || signal_number > 64)
+		return -EINVAL;
+	uint64_t bit = UINT64_C(1) << (signal_number - 1);
+	if (!(sim->signals_watched & bit))
+		return -ENOENT;
+	bool told = false;
+	struct wh__op *next;
+	for (struct wh__op *op = sim->signal_waits; op; op = next) {
+		next = op->next;
+		if (op->len != (uint64_t)signal_number)
 			continue;
-		int64_t ns = wh__wheel_wait(&sim->loops[i]->wheel, sim->now);
-		if (ns >= 0 && sim->now + ns < until)
-			until = sim->now + ns;
+		unlink_wait(sim, op);
+		wh__op_complete(op, signal_number, NULL);
+		told = true;
 	}
-	return until;
+	if (!told)
+		sim->signals_pending |= bit;
+	wh__sim_trace(sim->world, bit);
+	return 0;
 }
 
-static int wait(wh_loop *loop, int64_t timeout_ns)
-{
-	struct wh_sim *sim = machine_of(loop);
-	int64_t until = INT64_MAX;
-	if (timeout_ns >= 0 && timeout_ns < INT64_MAX - sim->now)
-		until = sim->now + timeout_ns;
-	if (sim->turns_others) {
-		(void)complete_due(sim, loop);
-		return sim->has_power ? 0 : -WH_ESIM_POWER_CUT;
-	}
-	sim->now += (int64_t)(100 + wh__sim_below(&sim->random, 1000));
-	for (;;) {
-		bool any = sim->has_power && complete_due(sim, loop);
-		if (sim->loops_count > 1 && sim->has_power)
-			any |= turn_others(sim, wh__sim_below(&sim->random, sim->loops_count));
-		if (!sim->has_power)
-			return end_without_power(sim, loop);
-		if (any || sim->now >= until || !wh__inbox_is_empty(loop) ||
-		    atomic_load_explicit(&loop->stop, memory_order_relaxed))
-			return 0;
-		int64_t next = next_event(sim, until);
-		if (next == INT64_MAX)
-			return -EDEADLK; /* for ever: nothing will ever happen again */
-		if (next > sim->now)
-			sim->now = next;
-	}
-}
+/* ---- the rest of an engine ---------------------------------------------------------------- */
 
 static void wake(wh_loop *loop)
 {
-	/* wait() looks at the inboxes of all loops by itself */
+	/* wh__sim_wait() looks at the inboxes of all loops by itself */
 }
 
 static int init(wh_loop *loop, const struct wh_loop_options *options)
 {
-	struct wh_sim *sim = options->sim;
+	wh_sim *sim = options->sim;
 	if (!sim)
 		return -EINVAL;
 	if (!sim->has_power)
 		return -WH_ESIM_POWER_CUT;
-	wh_loop **loops = reallocarray(sim->loops, sim->loops_count + 1, sizeof *loops);
-	if (!loops)
-		return -ENOMEM;
-	sim->loops = loops;
-	sim->loops[sim->loops_count++] = loop;
 	loop->engine_state = sim;
-	return 0;
-}
-
-static void fini(wh_loop *loop)
-{
-	struct wh_sim *sim = machine_of(loop);
-	size_t at = 0;
-	while (sim->loops[at] != loop)
-		at++;
-	sim->loops_count--;
-	memmove(sim->loops + at, sim->loops + at + 1, (sim->loops_count - at) * sizeof(wh_loop *));
+	return wh__sim_add_loop(loop);
 }
 
 static int64_t now(const wh_loop *loop)
 {
-	struct wh_sim *sim = machine_of(loop);
-	sim->now += LOOK_NS;
-	return sim->now;
+	wh_sim *sim = wh__sim_of(loop);
+	sim->world->now += LOOK_NS;
+	return wh__sim_clock(sim);
 }
 
 static int64_t wall_now(const wh_loop *loop)
 {
-	return now(loop) + machine_of(loop)->wall_offset;
+	(void)now(loop);
+	return wh__sim_of(loop)->world->now + WH__SIM_FIRST_DAY;
 }
 
 static void random_bytes(wh_loop *loop, void *bytes, size_t len)
 {
-	struct wh_sim *sim = machine_of(loop);
+	struct wh_sim_world *world = wh__sim_of(loop)->world;
 	for (size_t i = 0; i < len; i++)
-		((uint8_t *)bytes)[i] = (uint8_t)wh__sim_next(&sim->random);
+		((uint8_t *)bytes)[i] = (uint8_t)wh__sim_next(&world->random);
 }
 
 /* The caller's thread does it: time passes, and nothing else happens meanwhile. */
 static int64_t execute(struct wh__op *op, void **ret_ptr)
 {
-	struct wh_sim *sim = machine_of(op->loop);
-	sim->now += wh__sim_latency(sim, op);
-	return wh__sim_execute(sim, op, ret_ptr);
+	wh__sim_of(op->loop)->world->now += wh__sim_start(op);
+	return wh__sim_execute(op, ret_ptr);
 }
-
-static int no_socket(wh_loop *loop, int family, int type, int protocol)
-{
-	return -ENOSYS; /* a simulated machine has no network */
-}
-
-static const struct wh__sockets sockets = {.socket = no_socket};
 
 const struct wh__engine wh__engine_sim = {
 	.name = "sim",
@@ -291,12 +238,13 @@ const struct wh__engine wh__engine_sim = {
 	.submit = submit,
 	.cancel = cancel,
 	.close_fd = close_fd,
-	.wait = wait,
+	.wait = wh__sim_wait,
 	.wake = wake,
-	.fini = fini,
+	.fini = wh__sim_remove_loop,
 	.now = now,
 	.wall_now = wall_now,
 	.random = random_bytes,
 	.execute = execute,
-	.sockets = &sockets,
+	.sockets = &wh__sim_sockets,
+	.signal = wait_for_signal,
 };

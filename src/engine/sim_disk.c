@@ -210,6 +210,16 @@ static int64_t find(const struct wh__disk *disk, const char *path, struct node *
 	return *ret ? 0 : -ENOENT;
 }
 
+int wh__disk_can_make(const struct wh__disk *disk, const char *path)
+{
+	struct node *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = resolve(disk, path, &directory, name);
+	if (error != 0)
+		return (int)error;
+	return name[0] == 0 || child(directory, name) ? -EADDRINUSE : 0;
+}
+
 /* ---- changes of names --------------------------------------------------------------------- */
 
 static void change_fini(struct change *change)

@@ -43,6 +43,8 @@ int64_t wh__disk_lock(struct wh__disk *disk, int fd);
 int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to);
 int64_t wh__disk_unlink(struct wh__disk *disk, const char *path);
 int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path);
+/* May a name be made here? 0, -ENOENT, -ENOTDIR, -EADDRINUSE (there is one). */
+int wh__disk_can_make(const struct wh__disk *disk, const char *path);
 int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names); /* one allocation: free() */
 int64_t wh__disk_disk_free(struct wh__disk *disk, int fd);
 

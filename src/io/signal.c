@@ -160,11 +160,14 @@ wh_future wh_signal(wh_loop *loop, int signal_number)
 	struct wh__op *op = wh__begin(loop, WH__OP_SIGNAL, &f);
 	if (!op)
 		return f;
-	if (loop->engine->execute)
-		return wh__end(op, -ENOSYS); /* a simulated machine has no signals */
 	if (signal_number <= 0 || signal_number == SIGKILL || signal_number == SIGSTOP ||
 	    signal_number >= NSIG)
 		return wh__end(op, -EINVAL);
+	if (loop->engine->signal) {
+		f = wh__op_future(op);
+		loop->engine->signal(op, signal_number);
+		return f;
+	}
 	struct watch *watch = take_watch(loop, signal_number);
 	if (!watch)
 		return wh__end(op, -ENOMEM);

@@ -264,9 +264,10 @@ int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret, sockle
 /* Before anybody can connect: bind(2) gives the file the mode of the socket. */
 static int set_modes(wh_loop *loop, int fd, const struct wh_listen_options *options)
 {
+	mode_t mode = options->unix_mode ? options->unix_mode : 0600;
 	if (loop->engine->sockets)
-		return 0; /* a simulated machine has one user */
-	return fchmod(fd, options->unix_mode ? options->unix_mode : 0600) < 0 ? -errno : 0;
+		return loop->engine->sockets->set_mode(loop, fd, mode);
+	return fchmod(fd, mode) < 0 ? -errno : 0;
 }
 
 /* The umask may have taken something away. */

@@ -25,18 +25,23 @@
 
 #include <cmocka.h>
 
+#include "engine/sim.h"
 #include "whilst/whilst.h"
 
 __attribute__((unused)) static wh_loop *loop;
 
+#include "on_sim.h"
+
 __attribute__((unused)) static int open_loop(void **state)
 {
-	return wh_loop_open(&loop, NULL);
+	int error = on_sim_open();
+	return error != 0 ? error : on_sim_loop_open(&loop, NULL);
 }
 
 __attribute__((unused)) static int close_loop(void **state)
 {
 	loop = wh_loop_close(loop);
+	on_sim_close();
 	return 0;
 }
 
@@ -47,12 +52,15 @@ __attribute__((unused)) static void need_engine(void)
 {
 	wh_loop *probe = NULL;
 	const char *name = getenv("WHILST_ENGINE");
-	int error = wh_loop_open(&probe, NULL);
+	int error = on_sim_open();
+	if (error == 0)
+		error = on_sim_loop_open(&probe, NULL);
 	if (error != 0) {
 		printf("skipped: engine %s: %s\n", name, wh_strerror(error));
 		exit(77);
 	}
 	wh_loop_close(probe);
+	on_sim_close();
 }
 
 struct seen {
@@ -122,6 +130,8 @@ __attribute__((unused)) static int open_fd_count(void)
 {
 	struct stat st;
 	int count = 0;
+	if (machine)
+		return on_sim_count();
 	for (int fd = 0; fd < 4096; fd++)
 		count += fstat(fd, &st) == 0 &&
 		         (S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode));

@@ -1,4 +1,5 @@
 /* tests/conformance/test_socket.c -- sockets and readiness: results, errors, cancelling and closing. */
+#define WH_TESTS_CALLS_ON_SIM
 #include "conformance.h"
 
 #include <netinet/tcp.h>

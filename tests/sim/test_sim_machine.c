@@ -103,7 +103,7 @@ static uint64_t run_once(uint64_t seed, uint64_t *ret_disk)
 		assert_int_equal(writers[i].left, -1);
 	wh_random(loop, &number, sizeof number);
 	*ret_disk = wh__disk_digest(sim->disk);
-	number ^= wh__sim_trace(sim) ^ (uint64_t)wh_now(loop);
+	number ^= wh_sim_world_trace(wh_sim_world_of(sim)) ^ (uint64_t)wh_now(loop);
 	wh_loop_close(other);
 	end();
 	return number;

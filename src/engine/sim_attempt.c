@@ -1,0 +1,421 @@
+/* src/engine/sim_attempt.c -- one try of an operation on a socket of a simulated machine, and waiting until the next makes
+ * sense: an operation that cannot go on is parked at its socket; whatever changes the socket wakes those that can.
+ *
+ * Results and errors are Linux's. Thread: the world's only one.
+ */
+#include "engine/sim.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DATAGRAM_BYTES_MAX = 65507 };
+
+/* ---- readiness ---------------------------------------------------------------------------- */
+
+static int ready_stream(const struct wh__socket *s)
+{
+	int events = 0;
+	bool dead = s->state == WH__DEAD;
+	if (s->state == WH__IDLE)
+		return POLLOUT | POLLHUP;
+	if (s->state == WH__CONNECTING)
+		return 0;
+	if (s->in.len > 0 || s->peer_ended || s->deaf || dead)
+		events |= POLLIN;
+	if (wh__stream_room(s) > 0 || s->ends || s->peer_gone || dead)
+		events |= POLLOUT;
+	if (dead || s->peer_gone || (s->ends && s->peer_ended))
+		events |= POLLHUP;
+	return events;
+}
+
+/* As poll(2): what is ready. */
+static int ready(const struct wh__socket *s)
+{
+	int events = s->error ? POLLERR | POLLIN | POLLOUT : 0;
+	if (s->type == SOCK_DGRAM)
+		return events | (s->first ? POLLIN : 0) | POLLOUT;
+	if (s->state == WH__LISTENING)
+		return s->queue ? POLLIN : 0;
+	return events | ready_stream(s);
+}
+
+static bool receives(const struct wh__op *op)
+{
+	return wh__sim_kind(op) == WH_SIM_RECEIVES || op->opcode == WH__OP_READ;
+}
+
+static bool sends(const struct wh__op *op)
+{
+	return wh__sim_kind(op) == WH_SIM_SENDS || op->opcode == WH__OP_WRITE;
+}
+
+int wh__socket_enter(struct wh__op *op)
+{
+	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
+	if (!s || s->closing)
+		return -EBADF;
+	bool *flag = receives(op) ? &s->receiving : sends(op) ? &s->sending : NULL;
+	if (flag && *flag)
+		return -EBUSY;
+	if (flag)
+		*flag = true;
+	op->engine_state |= WH__SIM_ENTERED;
+	return 0;
+}
+
+void wh__socket_leave(struct wh__op *op)
+{
+	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
+	if (!s || !(op->engine_state & WH__SIM_ENTERED))
+		return;
+	op->engine_state &= ~(uint32_t)WH__SIM_ENTERED;
+	if (receives(op))
+		s->receiving = false;
+	else if (sends(op))
+		s->sending = false;
+}
+
+void wh__socket_park(struct wh__op *op)
+{
+	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
+	struct wh__op *last = s->parked;
+	while (last && last->next)
+		last = last->next;
+	op->engine_state |= WH__SIM_PARKED;
+	op->next = NULL;
+	op->prev = last;
+	*(last ? &last->next : &s->parked) = op;
+}
+
+void wh__socket_unpark(struct wh__op *op)
+{
+	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
+	op->engine_state &= ~(uint32_t)WH__SIM_PARKED;
+	*(op->prev ? &op->prev->next : &s->parked) = op->next;
+	if (op->next)
+		op->next->prev = op->prev;
+	op->next = op->prev = NULL;
+}
+
+void wh__socket_wake(struct wh__socket *s)
+{
+	int events = ready(s);
+	struct wh__op *next;
+	for (struct wh__op *op = s->parked; op; op = next) {
+		next = op->next;
+		if (!(events & (wh__op_events(op) | POLLERR | POLLHUP)))
+			continue;
+		wh__socket_unpark(op);
+		if (wh__sim_take_off(op, s->machine->world->now + wh__sim_latency(op)) != 0)
+			wh__socket_park(op); /* no memory: the next change will do */
+	}
+}
+
+void wh__socket_end_parked(wh_sim *sim, wh_loop *loop, int64_t error)
+{
+	for (struct wh__socket *s = sim->host.first; s; s = s->next) {
+		struct wh__op *next;
+		for (struct wh__op *op = s->parked; op; op = next) {
+			next = op->next;
+			if (op->loop != loop)
+				continue;
+			wh__socket_unpark(op);
+			wh__socket_leave(op);
+			wh__op_complete(op, error, NULL);
+		}
+	}
+}
+
+/* ---- one try ------------------------------------------------------------------------------ */
+
+static int64_t take_error(struct wh__socket *s)
+{
+	int error = s->error;
+	s->error = 0;
+	return -error;
+}
+
+static size_t shorten(const struct wh__socket *s, const struct wh__op *op, size_t len)
+{
+	struct wh_sim_world *world = s->machine->world;
+	return wh__sim_is_short(world, op) && len > 1 ? 1 + wh__sim_below(&world->random, len) : len;
+}
+
+static int64_t receive_datagram(struct wh__socket *s, void *buf, size_t len, struct wh__address *ret_source)
+{
+	struct wh__datagram *datagram = s->first;
+	if (s->error)
+		return take_error(s);
+	if (!datagram)
+		return s->deaf ? 0 : -EAGAIN;
+	s->first = datagram->next;
+	if (!s->first)
+		s->last = NULL;
+	s->datagram_bytes -= datagram->len;
+	if (len > datagram->len)
+		len = datagram->len;
+	memcpy(buf, datagram->bytes, len);
+	*ret_source = datagram->source;
+	free(datagram);
+	return (int64_t)len;
+}
+
+static int64_t receive(struct wh__socket *s, const struct wh__op *op, void *buf, size_t len)
+{
+	struct wh__address source;
+	if (s->type == SOCK_DGRAM)
+		return receive_datagram(s, buf, len, &source);
+	if (s->state == WH__IDLE || s->state == WH__LISTENING)
+		return s->family == AF_UNIX ? -EINVAL : -ENOTCONN;
+	if (s->in.len > 0 && !s->deaf)
+		return wh__stream_receive(s, buf, shorten(s, op, len < s->in.len ? len : s->in.len));
+	if (s->error)
+		return take_error(s);
+	return s->peer_ended || s->peer_gone || s->deaf || s->state == WH__DEAD ? 0 : -EAGAIN;
+}
+
+static int64_t receive_pooled(struct wh__socket *s, struct wh__op *op, void **ret_ptr)
+{
+	struct wh_buf *buf = wh_buf_get(op->loop);
+	if (!buf)
+		return -ENOBUFS;
+	int64_t n = receive(s, op, buf->data, buf->cap);
+	if (n <= 0) {
+		wh_buf_put(buf);
+		return n;
+	}
+	buf->len = (uint32_t)n;
+	*ret_ptr = buf;
+	return n;
+}
+
+static int64_t send_datagram(struct wh__socket *s, const void *buf, size_t len,
+                             const struct wh__address *destination)
+{
+	if (s->error)
+		return take_error(s);
+	if (destination->family == 0)
+		return -EDESTADDRREQ;
+	if (len > DATAGRAM_BYTES_MAX)
+		return -EMSGSIZE;
+	if (!s->is_bound) {
+		s->local.family = (sa_family_t)s->family;
+		if (wh__socket_choose_port(s) != 0)
+			return -EAGAIN;
+		s->is_bound = true;
+	}
+	struct wh__packet *packet = wh__packet_new(WH__PACKET_DATAGRAM, buf, len);
+	if (!packet)
+		return -ENOBUFS;
+	packet->from = s->machine;
+	packet->to = wh__net_route(s->machine, destination);
+	packet->source = s->local;
+	if (wh__address_is_any(&packet->source)) {
+		const struct wh__host *host = &s->machine->host;
+		packet->source = s->family == AF_INET ? host->ipv4 : host->ipv6;
+		if (packet->to == s->machine)
+			packet->source = *destination; /* from where it was sent to, as of loopback */
+		packet->source.port = s->local.port;
+	}
+	packet->destination = *destination;
+	packet->source_id = s->id;
+	if (!packet->to)
+		free(packet);
+	else
+		wh__net_send(s->machine->world, packet, NULL);
+	return (int64_t)len;
+}
+
+static int64_t send_bytes(struct wh__socket *s, const struct wh__op *op, const void *buf, size_t len)
+{
+	if (s->type == SOCK_DGRAM)
+		return send_datagram(s, buf, len, &s->peer);
+	if (s->error)
+		return take_error(s);
+	if (s->ends || s->peer_gone || s->state == WH__DEAD)
+		return -EPIPE;
+	if (s->state == WH__CONNECTING)
+		return -EAGAIN;
+	if (s->state != WH__CONNECTED)
+		return s->family == AF_UNIX ? -ENOTCONN : -EPIPE;
+	return wh__stream_send(s, buf, shorten(s, op, len));
+}
+
+static int64_t send_some(struct wh__socket *s, struct wh__op *op)
+{
+	for (;;) {
+		int64_t n = send_bytes(s, op, (const char *)op->buf + op->done, op->len - op->done);
+		if (n < 0)
+			return n;
+		op->done += (uint64_t)n;
+		if (op->done == op->len || !(op->flags & WH__ALL))
+			return (int64_t)op->done;
+	}
+}
+
+/* op->buf: a copy of the vector, whose entries shrink as bytes leave. */
+static int64_t send_vector(struct wh__socket *s, struct wh__op *op)
+{
+	struct iovec *iov = op->buf;
+	for (size_t i = 0; i < op->len; i++) {
+		while (iov[i].iov_len > 0) {
+			int64_t n = send_bytes(s, op, iov[i].iov_base, iov[i].iov_len);
+			if (n < 0)
+				return n;
+			iov[i].iov_base = (char *)iov[i].iov_base + n;
+			iov[i].iov_len -= (size_t)n;
+			op->done += (uint64_t)n;
+		}
+	}
+	return (int64_t)op->done;
+}
+
+static int64_t accept_one(struct wh__socket *s)
+{
+	struct wh__socket *waiting = s->queue;
+	if (s->type != SOCK_STREAM)
+		return -EOPNOTSUPP;
+	if (s->state != WH__LISTENING)
+		return -EINVAL;
+	if (!waiting)
+		return -EAGAIN;
+	int fd = wh__socket_give_fd(waiting);
+	if (fd < 0)
+		return -ENFILE;
+	if (s->family != AF_UNIX)
+		wh__socket_set_nodelay(waiting);
+	if (s->path && !waiting->path)
+		waiting->path = strdup(s->path);
+	s->queue = waiting->queue_next;
+	waiting->queue_next = NULL;
+	s->queue_count--;
+	return fd;
+}
+
+static int64_t connect_unix(struct wh__socket *s, const struct wh__op *op)
+{
+	char path[WH__UNIX_PATH_MAX + 1];
+	if (!wh__socket_read_path(path, op->buf, (socklen_t)op->len))
+		return -EINVAL;
+	struct wh__socket *listener = wh__socket_unix_listener(s->machine, path);
+	if (!listener)
+		return wh__socket_has_name(s->machine, path, NULL) || path[0] == '@' ? -ECONNREFUSED
+		                                                                     : -ENOENT;
+	int error = wh__stream_join(s, listener);
+	return error == 0 ? s->fd : error == -EAGAIN ? -EXFULL : error; /* see wh_connect() */
+}
+
+static int64_t connect_one(struct wh__socket *s, const struct wh__op *op)
+{
+	struct wh__address peer;
+	if (s->state == WH__CONNECTING)
+		return -EAGAIN;
+	if (s->error)
+		return take_error(s);
+	if (s->type == SOCK_STREAM && s->state == WH__CONNECTED)
+		return s->peer.port != 0 && op->done ? s->fd : -EISCONN;
+	if (s->family == AF_UNIX)
+		return s->state == WH__IDLE ? connect_unix(s, op) : -EINVAL;
+	if (!wh__address_read(&peer, op->buf, (socklen_t)op->len))
+		return -EINVAL;
+	if (peer.family != s->family)
+		return -EAFNOSUPPORT;
+	if (wh__address_is_any(&peer))
+		peer.ip[s->family == AF_INET ? 0 : 15] = s->family == AF_INET ? 127 : 1;
+	wh_sim *to = wh__net_route(s->machine, &peer);
+	if (!s->is_bound && wh__socket_choose_port(s) != 0)
+		return -EADDRNOTAVAIL;
+	if (wh__address_is_any(&s->local)) {
+		uint16_t port = s->local.port;
+		s->local = to == s->machine       ? peer
+		           : s->family == AF_INET ? s->machine->host.ipv4
+		                                  : s->machine->host.ipv6;
+		s->local.port = port;
+	}
+	s->peer = peer;
+	if (s->type == SOCK_STREAM) {
+		wh__stream_connect(s);
+		return -EAGAIN;
+	}
+	s->is_bound = true;
+	s->state = WH__CONNECTED;
+	return s->fd;
+}
+
+int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
+{
+	wh_sim *sim = wh__sim_of(op->loop);
+	struct wh__socket *s = wh__socket_of(sim, op->fd);
+	int64_t n;
+	if (!s)
+		return -EBADF;
+	switch (op->opcode) {
+	case WH__OP_READ:
+	case WH__OP_RECV:
+		return receive(s, op, op->buf, op->len);
+	case WH__OP_RECV_BUF:
+		return receive_pooled(s, op, ret_ptr);
+	case WH__OP_WRITE:
+	case WH__OP_SEND:
+		return send_some(s, op);
+	case WH__OP_SENDV:
+		return send_vector(s, op);
+	case WH__OP_ACCEPT:
+		return accept_one(s);
+	case WH__OP_CONNECT:
+		n = connect_one(s, op);
+		op->done = 1; /* from now on, being connected is the result */
+		return n;
+	case WH__OP_READY:
+		n = ready(s) & ((int)op->len | POLLERR | POLLHUP);
+		return n ? n : -EAGAIN;
+	default:
+		return -ESPIPE;
+	}
+}
+
+/* ---- datagrams that arrive ---------------------------------------------------------------- */
+
+void wh__socket_datagram(struct wh_sim_world *world, struct wh__packet *packet)
+{
+	struct wh__socket *s;
+	for (s = packet->to->host.first; s; s = s->next)
+		if (s->type == SOCK_DGRAM && s->fd >= 0 && wh__socket_hears(s, &packet->destination) &&
+		    (s->state != WH__CONNECTED ||
+		     (wh__address_equal(&s->peer, &packet->source) && s->peer.port == packet->source.port)))
+			break;
+	if (!s) {
+		struct wh__packet *answer = wh__packet_new(WH__PACKET_UNREACHABLE, NULL, 0);
+		if (!answer)
+			return;
+		answer->from = packet->to;
+		answer->to = packet->from;
+		answer->destination_id = packet->source_id;
+		wh__net_send(world, answer, NULL);
+		return;
+	}
+	struct wh__datagram *datagram = malloc(sizeof *datagram + packet->len);
+	if (!datagram || s->datagram_bytes + packet->len > world->options.socket_bytes) {
+		free(datagram); /* no room: lost */
+		return;
+	}
+	*datagram = (struct wh__datagram){.source = packet->source, .len = packet->len};
+	memcpy(datagram->bytes, packet->bytes, packet->len);
+	*(s->last ? &s->last->next : &s->first) = datagram;
+	s->last = datagram;
+	s->datagram_bytes += packet->len;
+	wh__socket_wake(s);
+}
+
+/* Only a connected socket learns of it: udp(7). */
+void wh__socket_unreachable(struct wh_sim_world *world, const struct wh__packet *packet)
+{
+	struct wh__socket *s = wh__net_socket(world, packet->destination_id);
+	if (!s || s->state != WH__CONNECTED || s->machine != packet->to)
+		return;
+	s->error = ECONNREFUSED;
+	wh__socket_wake(s);
+}
