@@ -23,6 +23,7 @@ extern "C" {
 
 /* ---- worlds ------------------------------------------------------------------------------ */
 
+/* Machines that share a clock, a seed and a network. */
 typedef struct wh_sim_world wh_sim_world;
 
 /* Which of the operations that could end comes next. */
@@ -100,6 +101,7 @@ WH_API int wh_sim_restart(wh_sim *sim, const struct wh_sim_options *options, int
 
 WH_API uint64_t wh_sim_io_count(const wh_sim *sim);   /* disk calls since start: bounds for crash_at_io */
 WH_API const char *wh_sim_address(const wh_sim *sim); /* "10.0.0.1"; lives as long as the machine */
+/* The world that the machine is in. */
 WH_API wh_sim_world *wh_sim_world_of(wh_sim *sim);
 WH_API wh_sim *wh_sim_close(wh_sim *sim); /* its loops are closed first; returns NULL, accepts NULL */
 

@@ -98,6 +98,10 @@ static void emit(struct wh__socket *s, struct wh__packet *packet)
 		return;
 	}
 	packet->to = wh__net_route(s->machine, &s->peer);
+	if (!packet->to) {
+		free(packet); /* nobody has the address */
+		return;
+	}
 	wh__net_send(s->machine->world, packet, s);
 }
 

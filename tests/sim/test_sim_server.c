@@ -1,0 +1,461 @@
+/* tests/sim/test_sim_server.c -- the whole server on a simulated machine, its clients on others, while paths between them
+ * are cut and machines lose power; then every promise is checked.
+ *
+ * Front, store and log run as they do in `whilst serve`, and are spoken to over HTTP only. Clients submit, reserve,
+ * complete and wait, and know of nothing but answers. What must hold (durability.md 6.3, as far as clients can see it):
+ *
+ * I1  a submission that was answered at `local` is there after any crash, and so is a completion;
+ * I4  what an answer shows stays: a job seen done is never given out again;
+ * I6  an id is never given twice; lease tokens of a job rise, and an older one is refused once a newer is known;
+ * at least once: every job that was answered and not completed is given out again, until it is completed.
+ *
+ * One seed is one run: the traces of two runs are compared.
+ */
+#include "plan.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "front/front.h"
+#include "store/store.h"
+#include "whilst/http.h"
+
+enum { CLIENTS = 3, JOBS_MAX = 4096, PORT = 4480, LIVES_MAX = 20, STEPS = 1500 };
+
+#define ORIGIN "10.0.0.1:4480"
+
+struct token {
+	uint64_t epoch, claim;
+};
+
+struct job {
+	uint64_t number;      /* what its payload says */
+	uint64_t id;          /* 0: not answered */
+	bool done;            /* a completion was answered, or an answer showed it */
+	bool maybe_done;      /* a completion was sent */
+	struct token highest; /* that anybody was given */
+};
+
+struct client {
+	wh_sim *machine;
+	wh_loop *loop;
+	wh_http_client *http;
+	struct job *job; /* of the request under way; NULL: not known yet */
+	struct token token;
+	bool has_lease, stale; /* stale: token is known not to be the newest, or the job to be done */
+	bool idle;
+	char body[32], path[96];
+};
+
+static wh_sim_world *world;
+static wh_sim *machine;
+static wh_loop *loop; /* the server's */
+static struct store *store;
+static struct api *front;
+static bool has_failed, drains;
+static uint64_t life;
+static struct client clients[CLIENTS];
+static struct job jobs[JOBS_MAX];
+static uint64_t jobs_count, answered_count, given_count, lost_leases, unknown_count;
+
+static uint64_t draw(uint64_t below)
+{
+	return chance(below);
+}
+
+/* ---- the server --------------------------------------------------------------------------- */
+
+static void on_failure(int64_t error, const char *message, void *arg)
+{
+	has_failed = true; /* serve ends the process here */
+}
+
+static void stop_server(void)
+{
+	if (front)
+		front_close(front);
+	if (store)
+		(void)store_close(store);
+	loop = wh_loop_close(loop);
+	if (front)
+		front_free(front);
+	front = NULL;
+	store = NULL;
+}
+
+static bool start_server(void)
+{
+	struct store_options options = {
+		.directory = "/data", .segment_bytes = 1 << 16, .on_failure = on_failure};
+	struct front_options front_options = {.payload_bytes_max = 1 << 20,
+	                                      .wait_ns_max = 60 * WH_NS_PER_S,
+	                                      .request_timeout_ns = 30 * WH_NS_PER_S,
+	                                      .idle_timeout_ns = 60 * WH_NS_PER_S,
+	                                      .connections_max = 100};
+	struct store_problem problem = {0};
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+	has_failed = false;
+	loop = plan_loop(machine);
+	int error = store_open(loop, &options, &store, &problem);
+	must(error != -WH_EDAMAGED, "a crash was taken for damage: %s", problem.text);
+	if (error == 0)
+		error = front_open(loop, store, &front_options, &front);
+	if (error == 0) {
+		int fd = wh_listen(loop, (struct sockaddr *)&any, sizeof any, NULL);
+		error = fd < 0 ? fd : front_listen(front, fd);
+	}
+	must(error == 0 || !wh_sim_has_power(machine), "%s %s", wh_strerror(error), problem.text);
+	return error == 0;
+}
+
+/* Power goes, or only the process; it comes back after a while, in which clients go on, and may go again at any disk
+ * call, of recovery, too. */
+static void restart_server(void)
+{
+	static const int damages[] = {WH_SIM_RANDOM, WH_SIM_RANDOM,  WH_SIM_KEEP_NEW, WH_SIM_KEEP_OLD,
+	                              WH_SIM_ZERO,   WH_SIM_GARBAGE, WH_SIM_KILLED};
+	int crashes = 0;
+	do {
+		wh_sim_power_cut(machine);
+		stop_server();
+		tally.crashes++;
+		must(wh_sim_world_run(world, (int64_t)draw(8000) * WH_NS_PER_MS) == 0, "run");
+		struct wh_sim_options options = {.seed = plan.seed * 1000 + ++life};
+		if (!drains && life < LIVES_MAX && draw(2))
+			options.crash_at_io = 1 + draw(draw(2) ? 40 : 400);
+		int damage = damages[draw(sizeof damages / sizeof *damages)];
+		must(wh_sim_restart(machine, &options, damage) == 0, "restart");
+		tally.crashes_in_recovery += crashes++ > 0;
+		tally.recoveries++;
+	} while (!start_server());
+}
+
+/* ---- clients ------------------------------------------------------------------------------ */
+
+static void begin(struct client *client);
+
+static bool is_newer(struct token a, struct token b)
+{
+	return a.epoch != b.epoch ? a.epoch > b.epoch : a.claim > b.claim;
+}
+
+static struct job *job_of_id(uint64_t id)
+{
+	for (uint64_t i = 0; i < jobs_count; i++)
+		if (jobs[i].id == id)
+			return &jobs[i];
+	return NULL;
+}
+
+static uint64_t number_of(struct wh_slice text, const char *prefix)
+{
+	size_t skip = strlen(prefix);
+	uint64_t number = 0;
+	must(text.data && text.len > skip && !memcmp(text.data, prefix, skip), "'%.*s'", (int)text.len,
+	     text.data);
+	for (size_t i = skip; i < text.len && text.data[i] >= '0' && text.data[i] <= '9'; i++)
+		number = number * 10 + (uint64_t)(text.data[i] - '0');
+	return number;
+}
+
+static void ask(struct client *client, const char *method, const char *path, const char *body, int wait_s,
+                wh_callback *callback)
+{
+	struct wh_http_field fields[2];
+	char lease[64], prefer[32];
+	size_t count = 0;
+	if (client->has_lease) {
+		int len = snprintf(lease, sizeof lease, "%" PRIu64 ".%" PRIu64, client->token.epoch,
+		                   client->token.claim);
+		fields[count++] = (struct wh_http_field){{"Whilst-Lease", 12}, {lease, (size_t)len}};
+	}
+	if (wait_s > 0) {
+		int len = snprintf(prefer, sizeof prefer, "wait=%d", wait_s);
+		fields[count++] = (struct wh_http_field){{"Prefer", 6}, {prefer, (size_t)len}};
+	}
+	struct wh_http_request request = {.origin = ORIGIN,
+	                                  .method = method,
+	                                  .target = path,
+	                                  .fields = fields,
+	                                  .field_count = count,
+	                                  .body = body,
+	                                  .body_len = body ? strlen(body) : 0};
+	client->idle = false;
+	must(wh_then(wh_http_request(client->http, &request), callback, client) == 0, "then");
+}
+
+/* Whatever was asked, the answer is there or will never be. */
+static void rest(struct client *client, wh_res res)
+{
+	wh_http_response_free(res.ptr);
+	client->has_lease = false;
+	client->job = NULL;
+	client->idle = true;
+}
+
+static void on_submitted(wh_loop *l, wh_res res, void *arg)
+{
+	struct client *client = arg;
+	struct job *job = client->job;
+	must(res.n < 0 || res.n == 202 || res.n == 503, "a submission was answered with %d", (int)res.n);
+	if (res.n == 202) {
+		uint64_t id = number_of(wh_http_response_header(res.ptr, "Location"), "/v1/jobs/");
+		must(!job_of_id(id) || job_of_id(id) == job, "I6: id %" PRIu64 " was given twice", id);
+		must(job->id == 0 || job->id == id, "one submission, two ids");
+		job->id = id;
+		answered_count++;
+	} else {
+		unknown_count++;
+	}
+	rest(client, res);
+}
+
+static void on_completed(wh_loop *l, wh_res res, void *arg)
+{
+	struct client *client = arg;
+	struct job *job = client->job;
+	must(res.n < 0 || res.n == 200 || res.n == 409 || res.n == 503,
+	     "I1: a completion of job %" PRIu64 " was answered with %d", job->id, (int)res.n);
+	if (res.n == 200) {
+		must(!client->stale, "I6: an old lease of job %" PRIu64 " was taken", job->id);
+		job->done = true;
+	} else if (res.n == 409) {
+		lost_leases++;
+	}
+	rest(client, res);
+}
+
+static void complete(struct client *client, struct token token)
+{
+	client->token = token;
+	client->has_lease = true;
+	client->stale = is_newer(client->job->highest, token) || client->job->done;
+	client->job->maybe_done |= !client->stale;
+	snprintf(client->path, sizeof client->path, "/v1/jobs/%" PRIu64 "/complete", client->job->id);
+	ask(client, "POST", client->path, "result", 0, on_completed);
+}
+
+static void on_reserved(wh_loop *l, wh_res res, void *arg)
+{
+	struct client *client = arg;
+	must(res.n < 0 || res.n == 200 || res.n == 204 || res.n == 503 || res.n == 404,
+	     "a reservation was answered with %d", (int)res.n);
+	if (res.n != 200) {
+		rest(client, res);
+		return;
+	}
+	const struct wh_http_response *response = res.ptr;
+	struct wh_slice lease = wh_http_response_header(response, "Whilst-Lease");
+	uint64_t id = number_of(wh_http_response_header(response, "Whilst-Job"), "");
+	struct token token = {.epoch = number_of(lease, "")};
+	const char *dot = memchr(lease.data, '.', lease.len);
+	must(dot, "a lease without claim");
+	token.claim = number_of((struct wh_slice){dot, (size_t)(lease.data + lease.len - dot)}, ".");
+	uint64_t number = number_of(response->body, "job-");
+	must(number < jobs_count, "a payload that nobody sent");
+	struct job *job = &jobs[number];
+	must(job->id == 0 || job->id == id, "I1: job %" PRIu64 " has become %" PRIu64, job->id, id);
+	must(!job_of_id(id) || job_of_id(id) == job, "I6: two jobs have id %" PRIu64, id);
+	must(!job->done, "I4: job %" PRIu64 " is done, and was given out again", id);
+	must(is_newer(token, job->highest), "I6: the lease of job %" PRIu64 " did not rise", id);
+	job->id = id;
+	struct token before = job->highest;
+	job->highest = token;
+	given_count++;
+	rest(client, res);
+	client->job = job;
+	if (before.claim != 0 && draw(4) == 0)
+		complete(client, before); /* must be refused */
+	else if (drains || draw(5) > 0)
+		complete(client, token);
+	else
+		rest(client, (wh_res){0, NULL}); /* a worker that died */
+}
+
+static void on_seen(wh_loop *l, wh_res res, void *arg)
+{
+	struct client *client = arg;
+	struct job *job = client->job;
+	must(res.n < 0 || res.n == 200 || res.n == 503, "I1: job %" PRIu64 " is answered with %d", job->id,
+	     (int)res.n);
+	if (res.n == 200) {
+		const struct wh_http_response *response = res.ptr;
+		bool shows_done =
+			memmem(response->body.data, response->body.len, "\"state\":\"done\"", 14) != NULL;
+		must(shows_done || !job->done || client->stale, "I4: job %" PRIu64 " was done: %.*s", job->id,
+		     (int)response->body.len, response->body.data);
+		must(!shows_done || job->maybe_done, "nobody completed job %" PRIu64, job->id);
+		job->done |= shows_done;
+	}
+	rest(client, res);
+}
+
+static void begin(struct client *client)
+{
+	uint64_t what = draw(10);
+	if (!drains && what < 4 && jobs_count < JOBS_MAX) {
+		client->job = &jobs[jobs_count];
+		client->job->number = jobs_count++;
+		snprintf(client->body, sizeof client->body, "job-%" PRIu64, client->job->number);
+		ask(client, "POST", "/v1/queues/work/jobs?attempts=1000&time-to-run=20s", client->body, 0,
+		    on_submitted);
+		return;
+	}
+	if (what >= 8 && jobs_count > 0) {
+		client->job = &jobs[draw(jobs_count)];
+		if (client->job->id != 0) {
+			client->stale = !client->job->done; /* it may be completed while this is on its way */
+			snprintf(client->path, sizeof client->path, "/v1/jobs/%" PRIu64, client->job->id);
+			ask(client, "GET", client->path, NULL, (int)draw(3), on_seen);
+			return;
+		}
+	}
+	ask(client, "POST", "/v1/queues/work/reserve", NULL, (int)draw(3), on_reserved);
+}
+
+/* ---- the world ---------------------------------------------------------------------------- */
+
+static void start_world(void)
+{
+	must(wh_sim_world_open(&world, &(struct wh_sim_world_options){.seed = plan.seed}) == 0, "world");
+	must(wh_sim_open(&machine, &(struct wh_sim_options){.seed = plan.seed, .world = world}) == 0,
+	     "machine");
+	must(start_server(), "first start");
+	for (int i = 0; i < CLIENTS; i++) {
+		struct client *client = &clients[i];
+		const struct wh_http_client_options options = {.connect_timeout_ns = 2 * WH_NS_PER_S,
+		                                               .first_byte_timeout_ns = 5 * WH_NS_PER_S,
+		                                               .read_timeout_ns = 2 * WH_NS_PER_S};
+		*client = (struct client){.idle = true};
+		must(wh_sim_open(&client->machine, &(struct wh_sim_options){.world = world}) == 0, "machine");
+		client->loop = plan_loop(client->machine);
+		must(wh_http_client_open(client->loop, &options, &client->http) == 0, "client");
+	}
+}
+
+static void end_world(void)
+{
+	for (int i = 0; i < CLIENTS; i++) {
+		wh_http_client_close(clients[i].http);
+		clients[i].loop = wh_loop_close(clients[i].loop);
+		clients[i].machine = wh_sim_close(clients[i].machine);
+	}
+	stop_server();
+	machine = wh_sim_close(machine);
+	world = wh_sim_world_close(world);
+}
+
+static void trouble(void)
+{
+	struct client *client = &clients[draw(CLIENTS)];
+	struct wh_sim_link bad = {.delay_min_ns = WH_NS_PER_US * 100,
+	                          .delay_max_ns = (int64_t)(1 + draw(50)) * WH_NS_PER_MS,
+	                          .lose_percent = (uint32_t)draw(20)};
+	switch (draw(9)) {
+	case 0:
+		wh_sim_cut(world, client->machine, machine);
+		break;
+	case 1:
+		wh_sim_cut(world, machine, client->machine);
+		break;
+	case 2:
+		wh_sim_isolate(client->machine);
+		break;
+	case 3:
+		wh_sim_reset(world, client->machine, machine);
+		break;
+	case 4:
+		must(wh_sim_link(world, client->machine, machine, &bad) == 0, "link");
+		break;
+	case 5:
+		wh_sim_pause(machine, (int64_t)draw(3000) * WH_NS_PER_MS);
+		break;
+	case 6:
+		if (life < LIVES_MAX)
+			wh_sim_power_cut(machine);
+		break;
+	default:
+		wh_sim_heal(world, NULL, NULL);
+		must(wh_sim_link(world, NULL, NULL, NULL) == 0, "link");
+		break;
+	}
+}
+
+static void step(void)
+{
+	for (int i = 0; i < CLIENTS; i++)
+		if (clients[i].idle)
+			begin(&clients[i]);
+	must(wh_sim_world_run(world, (int64_t)(1 + draw(40)) * WH_NS_PER_MS) == 0, "run");
+	if (!wh_sim_has_power(machine) || has_failed)
+		restart_server();
+}
+
+static bool all_done(void)
+{
+	for (uint64_t i = 0; i < jobs_count; i++)
+		if (jobs[i].id != 0 && !jobs[i].done)
+			return false;
+	return true;
+}
+
+/* Peace: what was promised is given out until it is done. */
+static void drain(void)
+{
+	drains = true;
+	wh_sim_heal(world, NULL, NULL);
+	must(wh_sim_link(world, NULL, NULL, NULL) == 0, "link");
+	wh_sim_power_cut(machine);
+	restart_server();
+	int64_t until = wh_sim_world_now(world) + 1800 * WH_NS_PER_S;
+	while (!all_done()) {
+		must(wh_sim_world_now(world) < until,
+		     "at least once: jobs that were promised are not given out");
+		step();
+	}
+	for (uint64_t i = 0; i < jobs_count; i++) {
+		tally.checked += jobs[i].id != 0;
+		tally.kept += jobs[i].done;
+	}
+}
+
+static uint64_t run_once(void)
+{
+	memset(jobs, 0, sizeof jobs);
+	jobs_count = life = 0;
+	drains = false;
+	chance_state = plan.seed * 77;
+	start_world();
+	for (int i = 0; i < STEPS; i++) {
+		if (draw(8) == 0)
+			trouble();
+		step();
+	}
+	drain();
+	uint64_t trace = wh_sim_world_trace(world);
+	end_world();
+	tally.runs++;
+	return trace;
+}
+
+int main(void)
+{
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
+	double from = seconds();
+	if (plan_from_environment()) {
+		printf("trace %016" PRIx64 "\n", run_once());
+		return 0;
+	}
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
+		plan = (struct plan){.seed = seed};
+		uint64_t trace = run_once();
+		if (seed == first)
+			must(run_once() == trace, "the same seed gave another run");
+	}
+	printf("%" PRIu64 " submissions answered, %" PRIu64 " not; %" PRIu64 " jobs given out, %" PRIu64
+	       " leases lost\n",
+	       answered_count, unknown_count, given_count, lost_leases);
+	must(answered_count > 0 && given_count > 0 && lost_leases > 0, "nothing was tried");
+	tally_print("server", first, seeds, from);
+	return 0;
+}
