@@ -246,5 +246,6 @@ const struct wh__engine wh__engine_sim = {
 	.random = random_bytes,
 	.execute = execute,
 	.sockets = &wh__sim_sockets,
+	.lookup = wh__sim_lookup,
 	.signal = wait_for_signal,
 };

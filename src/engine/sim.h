@@ -107,6 +107,11 @@ bool wh__sim_take_out(struct wh__op *op);
 /* wait() of the engine: end what is due for loop; let time pass. */
 int wh__sim_wait(wh_loop *loop, int64_t timeout_ns);
 
+/* ---- sim_machine.c ---- */
+
+/* lookup() of the engine: in the world's table. */
+int64_t wh__sim_lookup(wh_loop *loop, const char *host, int family, struct sockaddr_storage *ret, size_t max);
+
 /* ---- sim.c ---- */
 
 /* op is due. */

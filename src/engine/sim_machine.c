@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define UPTIME (3 * WH_NS_PER_S) /* of a machine when its first program runs */
 
@@ -178,4 +179,26 @@ int wh_sim_add_name(wh_sim *sim, const char *name, const char *address)
 		return -ENOMEM;
 	names[world->names_count++] = added;
 	return 0;
+}
+
+int64_t wh__sim_lookup(wh_loop *loop, const char *host, int family, struct sockaddr_storage *ret, size_t max)
+{
+	const struct wh_sim_world *world = wh__sim_of(loop)->world;
+	int64_t count = 0;
+	bool exists = false;
+	for (size_t i = 0; i < world->names_count; i++) {
+		const struct wh__sim_name *name = &world->names[i];
+		socklen_t len;
+		if (strcasecmp(name->name, host) != 0)
+			continue;
+		exists = true;
+		if (family != AF_UNSPEC && family != name->address.family)
+			continue;
+		if ((size_t)count < max)
+			wh__address_write(&name->address, &ret[count], &len);
+		count++;
+	}
+	if (count > 0)
+		return count;
+	return exists ? -WH_ENAME_NO_ADDRESS : -WH_ENAME_UNKNOWN;
 }

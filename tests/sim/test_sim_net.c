@@ -411,6 +411,25 @@ static void signals_reach_who_waits(void **state)
 	assert_int_equal(wh_await(wh_signal(loops[0], 9)).n, -EINVAL);
 }
 
+static void names_are_resolved_from_a_table(void **state)
+{
+	int listener = listen_on(1);
+	assert_int_equal(wh_sim_add_name(machines[0], "db.example", "10.0.0.9"), 0); /* nobody there */
+	assert_int_equal(wh_sim_add_name(machines[0], "db.example", "10.0.0.2"), 0);
+	assert_int_equal(wh_sim_add_name(machines[2], "v6.example", "fd00::2"), 0);
+	wh_res res = wh_await(wh_lookup(loops[2], "DB.example", "7000", NULL));
+	assert_int_equal(res.n, 2);
+	wh_addresses_free(res.ptr);
+	const struct wh_lookup_options v4 = {.family = AF_INET};
+	assert_int_equal(wh_await(wh_lookup(loops[0], "v6.example", NULL, &v4)).n, -WH_ENAME_NO_ADDRESS);
+	assert_int_equal(wh_await(wh_lookup(loops[0], "nobody.example", NULL, NULL)).n, -WH_ENAME_UNKNOWN);
+	/* the first address is silent, the second answers */
+	wh_future accepted = wh_accept(loops[1], listener);
+	int fd = (int)wh_await(wh_dial(loops[0], "db.example", "7000", NULL)).n;
+	assert_true(fd >= 0);
+	assert_true(wh_await(accepted).n >= 0);
+}
+
 /* ---- one seed, one run -------------------------------------------------------------------- */
 
 struct talk {
@@ -558,6 +577,7 @@ int main(void)
 		IN_WORLD(faults_by_kind),
 		IN_WORLD(a_paused_machine_is_late),
 		IN_WORLD(signals_reach_who_waits),
+		IN_WORLD(names_are_resolved_from_a_table),
 		cmocka_unit_test(one_seed_is_one_run),
 		cmocka_unit_test(the_seed_decides_the_order_of_ends),
 		IN_WORLD(options_are_checked),

@@ -303,6 +303,10 @@ static void begin(struct client *client)
 	}
 	if (what >= 8 && jobs_count > 0) {
 		client->job = &jobs[draw(jobs_count)];
+		/* at the end, those whose completion was never answered */
+		for (uint64_t i = 0; drains && i < jobs_count; i++)
+			if (jobs[i].maybe_done && !jobs[i].done)
+				client->job = &jobs[i];
 		if (client->job->id != 0) {
 			client->stale = !client->job->done; /* it may be completed while this is on its way */
 			snprintf(client->path, sizeof client->path, "/v1/jobs/%" PRIu64, client->job->id);
