@@ -108,6 +108,32 @@ static inline wh_loop *plan_loop(wh_sim *sim)
 	return loop;
 }
 
+/* A machine that the plan spoils. */
+static inline wh_sim *plan_machine(void)
+{
+	wh_sim *sim = NULL;
+	struct wh_sim_options options = {.seed = plan.seed,
+	                                 .crash_at_io = plan.crash_at,
+	                                 .fail_at_io = plan.fail_at,
+	                                 .fail_error = plan.error,
+	                                 .fail_from_then_on = plan.from_then_on};
+	int error = wh_sim_open(&sim, &options);
+	must(error == 0, "%s", wh_strerror(error));
+	chance_state = plan.seed;
+	tally.runs++;
+	return sim;
+}
+
+/* How a life has ended, and what it was to end by. Returns the disk calls that it has made. */
+static inline uint64_t plan_first_life(wh_sim *sim, int64_t error)
+{
+	must(error == 0 || plan.crash_at > 0 || plan.fail_at > 0, "the first life: %s", wh_strerror(error));
+	uint64_t calls = wh_sim_io_count(sim);
+	tally.faults += plan.fail_at > 0 && plan.fail_at <= calls;
+	chance_state = plan.seed + plan.crash_at * 77 + (uint64_t)plan.damage;
+	return calls;
+}
+
 static inline double seconds(void)
 {
 	struct timespec ts;
@@ -124,6 +150,56 @@ static inline void tally_print(const char *name, uint64_t first, uint64_t seeds,
 	       name, first, first + seeds - 1, tally.runs, tally.crashes, tally.crashes_in_recovery,
 	       tally.faults, tally.recoveries, tally.checked, tally.kept, tally.lost, seconds() - from);
 	fflush(stdout);
+}
+
+/* run() follows a plan and returns the disk calls of its first life. */
+typedef uint64_t plan_run(void);
+
+/* Power is cut at every disk call of each seed's life, with each damage. */
+static inline void plan_cut_everywhere(plan_run *run, uint64_t seeds)
+{
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1);
+	double from = seconds();
+	seeds = env_number("WHILST_SIM_SEEDS", seeds);
+	tally = (struct tally){0};
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
+		plan = (struct plan){.seed = seed};
+		uint64_t calls = run();
+		for (uint64_t at = 1; at <= calls; at++) {
+			for (int damage = 0; damage <= WH_SIM_KILLED; damage++) {
+				plan = (struct plan){.seed = seed, .crash_at = at, .damage = damage};
+				(void)run();
+			}
+		}
+	}
+	tally_print("power cuts", first, seeds, from);
+	assert_true(tally.kept > tally.lost);
+	assert_true(tally.lost > 0);
+}
+
+/* Every disk call of each seed's life fails, once or from then on. */
+static inline void plan_fail_everywhere(plan_run *run, uint64_t seeds)
+{
+	static const int errors[] = {EIO, ENOSPC};
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1);
+	double from = seconds();
+	seeds = env_number("WHILST_SIM_SEEDS", seeds);
+	tally = (struct tally){0};
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
+		plan = (struct plan){.seed = seed};
+		uint64_t calls = run();
+		for (uint64_t at = 1; at <= calls; at++) {
+			for (int kind = 0; kind < 4; kind++) {
+				plan = (struct plan){.seed = seed,
+				                     .fail_at = at,
+				                     .error = errors[kind / 2],
+				                     .from_then_on = kind % 2,
+				                     .damage = at % 3 ? WH_SIM_KILLED : WH_SIM_RANDOM};
+				(void)run();
+			}
+		}
+	}
+	tally_print("faults", first, seeds, from);
 }
 
 #endif

@@ -292,17 +292,9 @@ static void recover(int damage, bool faulty, bool last)
 
 static void begin_run(void)
 {
-	struct wh_sim_options options = {.seed = plan.seed,
-	                                 .crash_at_io = plan.crash_at,
-	                                 .fail_at_io = plan.fail_at,
-	                                 .fail_error = plan.error,
-	                                 .fail_from_then_on = plan.from_then_on};
-	int error = wh_sim_open(&sim, &options);
-	must(error == 0, "%s", wh_strerror(error));
-	chance_state = plan.seed;
+	sim = plan_machine();
 	commits_count = records_count = epoch_last = 0;
 	loop = plan_loop(sim);
-	tally.runs++;
 }
 
 /* A log that was closed in order has no torn tail, whatever happens to the machine afterwards. */
@@ -340,10 +332,7 @@ static uint64_t run(void)
 		epoch_last = log_epoch(opened);
 		error = live(STEPS);
 	}
-	must(error == 0 || plan.crash_at > 0 || plan.fail_at > 0, "the first life: %s", wh_strerror(error));
-	uint64_t calls = wh_sim_io_count(sim);
-	tally.faults += plan.fail_at > 0 && plan.fail_at <= calls;
-	chance_state = plan.seed + plan.crash_at * 77 + (uint64_t)plan.damage;
+	uint64_t calls = plan_first_life(sim, error);
 	int damage = plan.damage;
 	for (int life = 1; life < LIVES; life++) {
 		recover(damage, life == 1 && plan.fail_at > 0, false);
@@ -360,45 +349,12 @@ static uint64_t run(void)
 
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
-	double from = seconds();
-	tally = (struct tally){0};
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t calls = run();
-		for (uint64_t at = 1; at <= calls; at++) {
-			for (int damage = 0; damage <= WH_SIM_KILLED; damage++) {
-				plan = (struct plan){.seed = seed, .crash_at = at, .damage = damage};
-				(void)run();
-			}
-		}
-	}
-	tally_print("power cuts", first, seeds, from);
-	assert_true(tally.kept > tally.lost);
-	assert_true(tally.lost > 0);
+	plan_cut_everywhere(run, 4);
 }
 
 static void test_every_disk_call_fails(void **state)
 {
-	static const int errors[] = {EIO, ENOSPC};
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
-	double from = seconds();
-	tally = (struct tally){0};
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t calls = run();
-		for (uint64_t at = 1; at <= calls; at++) {
-			for (int kind = 0; kind < 4; kind++) {
-				plan = (struct plan){.seed = seed,
-				                     .fail_at = at,
-				                     .error = errors[kind / 2],
-				                     .from_then_on = kind % 2,
-				                     .damage = at % 3 ? WH_SIM_KILLED : WH_SIM_RANDOM};
-				(void)run();
-			}
-		}
-	}
-	tally_print("faults", first, seeds, from);
+	plan_fail_everywhere(run, 4);
 }
 
 int main(void)
