@@ -229,7 +229,8 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		start_step(log, IDENTITY); /* then the space counts when the zeros are there */
 		return;
 	}
-	if (res.n == -ENOSPC || res.n == -EDQUOT) {
+	/* once its space was allocated, groups have their places in it: then it is too late to do without */
+	if ((res.n == -ENOSPC || res.n == -EDQUOT) && log->append_segment != log->next) {
 		give_up(log);
 		return;
 	}
