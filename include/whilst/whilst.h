@@ -96,9 +96,10 @@ struct wh_loop_options {
 	uint32_t socket_threads_max; /* WH_THREADS: blocked socket operations, default 1,024 */
 	uint32_t buffer_bytes;       /* size of a pooled buffer, default 16,384 */
 	uint32_t buffers_max;        /* pooled buffers, default 65,536; beyond: -ENOBUFS */
-	uint32_t ring_entries;       /* WH_URING: submission entries, default 1,024 (shrinks to fit) */
-	const char *name;            /* borrowed for the call; for messages and thread names */
-	wh_sim *sim;                 /* WH_SIM: the machine this loop runs on; borrowed */
+	uint32_t
+		ring_entries; /* WH_URING: submission entries, 32 to 32,768, default 1,024 (shrinks to fit) */
+	const char *name;     /* borrowed for the call; for messages and thread names */
+	wh_sim *sim;          /* WH_SIM: the machine this loop runs on; borrowed */
 	/* notices: engine fall-back, slow callbacks; NULL: silent. With stuck_ns also called from another thread. */
 	wh_log_function *log;
 	void *log_arg;
@@ -186,7 +187,8 @@ WH_API void wh_cancel(wh_future f);
 /* ---- futures: combine --------------------------------------------------------------------
  * Combinators consume their inputs and complete only when every input has. fs is copied. ret, n
  * results in the order of fs, is borrowed until completion; NULL disposes of the results. A stale input
- * counts as -ESTALE. */
+ * counts as -ESTALE. One that cannot be made (-EAGAIN, -ENOMEM, -EPERM, -EINVAL) consumes none; but wh_deadline() then cancels f
+ * and gives it back, since without its timer it could last for ever. */
 
 /* n = 0, or the first error (the rest is cancelled) */
 WH_API wh_future wh_all(wh_loop *loop, const wh_future *fs, size_t n, wh_res *ret);
@@ -210,6 +212,13 @@ WH_API wh_future wh_failed(wh_loop *loop, int64_t error);
 /* wh_work() - run fn(arg) on a worker thread (bounded, started on demand, apart from those for files);
  * n = its result. Cancelled only while queued. arg is borrowed. */
 WH_API wh_future wh_work(wh_loop *loop, wh_work_function *fn, void *arg);
+
+/* wh_ask() - run fn(arg) on the thread of another loop, as a posted call; n = its result. The future is of loop.
+ *
+ * Asks and posts from one thread to one loop run in order. arg is borrowed. Cancelled only while it has not begun. to must stay
+ * open until then; closing it still runs what it has been asked. fn may do all that a callback on to may.
+ * Thread: of loop. Cost: one allocation, and waking the other thread if it sleeps. */
+WH_API wh_future wh_ask(wh_loop *loop, wh_loop *to, wh_work_function *fn, void *arg);
 
 /* wh_sleep() - n = 0 after ns nanoseconds, never early. wh_sleep_until(): at an instant of wh_now(). */
 WH_API wh_future wh_sleep(wh_loop *loop, int64_t ns);
@@ -245,8 +254,8 @@ enum wh_class {
 	WH_CLASS_MARK,       /* waits for marks */
 	WH_CLASS_COMBINATOR, /* wh_all(), wh_all_settled(), wh_any(), wh_deadline() */
 	WH_CLASS_FILE,       /* paths included; wh_fsync() and wh_close() too */
-	WH_CLASS_WORK,
-	WH_CLASS_SOCKET, /* pipes and other streams included; wh_ready() too */
+	WH_CLASS_WORK,       /* wh_ask() too */
+	WH_CLASS_SOCKET,     /* pipes and other streams included; wh_ready() too */
 	WH_CLASS_NAME,
 	WH_CLASS_PROCESS, /* children and signals */
 	WH_CLASS_HTTP,

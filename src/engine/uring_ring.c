@@ -14,7 +14,13 @@
 
 #include "engine/uring.h"
 
-enum { ENTRIES_MIN = 32, COMPLETIONS_PER_ENTRY = 8, COMPLETIONS_MIN = 64, COMPLETIONS_MAX = 8192 };
+enum {
+	ENTRIES_MIN = 32,
+	ENTRIES_MAX = 32768,
+	COMPLETIONS_PER_ENTRY = 8,
+	COMPLETIONS_MIN = 64,
+	COMPLETIONS_MAX = 8192
+};
 
 static const unsigned int ladder[] = {
 	/* 6.1. One thread submits: a forked child or a stray thread gets an error instead of our completions. */
@@ -52,6 +58,11 @@ const char *wh__uring_explain(int error)
 /* One rung: the largest ring there is locked memory for. */
 static int open_sized(struct wh__uring *u, uint32_t entries, unsigned int flags)
 {
+	/* Fewer would not do for trying it out; more than the kernel's own limit it takes as that. */
+	if (entries < ENTRIES_MIN)
+		entries = ENTRIES_MIN;
+	if (entries > ENTRIES_MAX)
+		entries = ENTRIES_MAX;
 	for (;;) {
 		uint32_t completions = entries * COMPLETIONS_PER_ENTRY;
 		if (completions > COMPLETIONS_MAX)
@@ -138,10 +149,15 @@ static int try_operations(struct wh__uring *u, bool strict)
 		IORING_OP_ACCEPT,       IORING_OP_CONNECT,   IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
 		IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE,
 	};
-	struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
+	/* Not io_uring_get_probe_ring(), which does not say why it fails. */
+	struct io_uring_probe *probe = calloc(1, sizeof *probe + 256 * sizeof probe->ops[0]);
 	if (!probe)
-		return -EINVAL;
-	int error = 0;
+		return -ENOMEM;
+	int error = io_uring_register_probe(&u->ring, probe, 256);
+	if (error) {
+		free(probe);
+		return error;
+	}
 	for (size_t i = 0; i < sizeof needed; i++)
 		if (!io_uring_opcode_supported(probe, needed[i]))
 			error = -EOPNOTSUPP;
@@ -150,7 +166,7 @@ static int try_operations(struct wh__uring *u, bool strict)
 	u->has.mkdir = io_uring_opcode_supported(probe, IORING_OP_MKDIRAT);
 	/* No probe tells of poll first; it came in the same release (5.19) as this opcode. */
 	u->has.poll_first = io_uring_opcode_supported(probe, IORING_OP_SOCKET);
-	io_uring_free_probe(probe);
+	free(probe);
 	if (strict && !(u->has.rename && u->has.unlink && u->has.mkdir && u->has.poll_first))
 		error = -EOPNOTSUPP;
 	return error;

@@ -38,6 +38,7 @@ enum wh__opcode {
 	WH__OP_DEADLINE,
 	/* composed operations, completed by the code that made them; wh__opcode_is_inner() */
 	WH__OP_INNER,
+	WH__OP_ASK,        /* a call on another loop's thread */
 	WH__OP_CONNECTION, /* wh_connect(), over WH__OP_CONNECT */
 	WH__OP_SIGNAL,
 	WH__OP_CHILD,

@@ -19,6 +19,7 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_ANY] = "any",
 	[WH__OP_DEADLINE] = "deadline",
 	[WH__OP_INNER] = "composed",
+	[WH__OP_ASK] = "ask",
 	[WH__OP_CONNECTION] = "connection",
 	[WH__OP_SIGNAL] = "signal",
 	[WH__OP_CHILD] = "child",
@@ -70,6 +71,7 @@ enum wh_class wh__opcode_class(unsigned opcode)
 		return WH_CLASS_PROCESS;
 	case WH__OP_HTTP:
 		return WH_CLASS_HTTP;
+	case WH__OP_ASK:
 	case WH__OP_WORK:
 		return WH_CLASS_WORK;
 	default:

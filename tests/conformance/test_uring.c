@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -182,6 +183,39 @@ static void more_file_operations_than_room(void **state)
 	assert_int_equal(wh_await(closed).n, 0);
 }
 
+/* Ten thousand at once on the smallest ring, cancelled, ended and begun anew in between: what the completion queue has
+ * room for is never exceeded. */
+static void ten_thousand_on_the_smallest_ring(void **state)
+{
+	enum { MANY = 10000 };
+	static wh_future ready[MANY];
+	struct wh_stats stats;
+	int ended = 0, cancelled = 0;
+	for (int i = 0; i < MANY; i++)
+		ready[i] = wh_ready(loop, pairs[i % PAIRS][0], POLLIN);
+	assert_true(wh_loop_turn(loop, 0) >= 0);
+	wh_stats(loop, &stats);
+	assert_int_equal(stats.classes[WH_CLASS_SOCKET].in_flight, MANY);
+	assert_true(stats.engine.spilled > MANY - 64);
+	for (int i = 0; i < MANY; i += 2) /* all on the descriptors of even number */
+		wh_cancel(ready[i]);
+	for (int i = 1; i < PAIRS; i += 2)
+		assert_int_equal(write(pairs[i][1], "x", 1), 1);
+	for (int i = 0; i < MANY; i++) {
+		int64_t n = wh_await(ready[i]).n;
+		assert_true(n == POLLIN || n == -ECANCELED);
+		ended += n == POLLIN;
+		cancelled += n == -ECANCELED;
+		if (i % 100 == 1) /* and others begin meanwhile */
+			assert_int_equal(wh_await(wh_ready(loop, pairs[1][0], POLLIN)).n, POLLIN);
+	}
+	assert_int_equal(ended, MANY / 2);
+	assert_int_equal(cancelled, MANY / 2);
+	wh_stats(loop, &stats);
+	assert_int_equal(stats.engine.overflows, 0);
+	assert_true(stats.engine.submissions > 0 && stats.engine.events > 0);
+}
+
 /* Waiting operations leave room for files. */
 static void files_go_on_while_all_wait(void **state)
 {
@@ -242,6 +276,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(cancel_on_and_beside_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(close_on_and_beside_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(more_file_operations_than_room, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(ten_thousand_on_the_smallest_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(files_go_on_while_all_wait, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(forked_child_does_no_harm, set_up, tear_down),
 	};
