@@ -434,6 +434,7 @@ static int run(struct server *server)
 	await_signal(server, 1);
 	if (server->beanstalk)
 		(void)!wh_then(wh_signal(server->loop, SIGUSR1), on_refuse_puts, server);
+	(void)!wh_dump_on_signal(SIGUSR2, STDERR_FILENO);
 	say_ready(server);
 	if (wh_loop_run(server->loop) < 0)
 		status = fail(server, SERVE_FAILED, "loop-failed", "the engine failed");
@@ -479,7 +480,8 @@ static int read_settings(struct server *server, int argc, char **argv)
 int cli_serve(int argc, char **argv)
 {
 	struct server server = {0};
-	struct wh_loop_options options = {.name = "whilst", .log = on_notice, .log_arg = &server};
+	struct wh_loop_options options = {
+		.name = "whilst", .log = on_notice, .log_arg = &server, .slow_ns = 100 * WH_NS_PER_MS};
 	int status = read_settings(&server, argc, argv);
 	int error;
 

@@ -137,12 +137,69 @@ static void put_store(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_job_memory_bytes", "gauge", "Memory of the job machine.", stats->job_memory_bytes);
 }
 
+/* A family with a series for each class of operations. */
+static void by_class(struct wh__text *text, const struct wh_stats *stats, const char *name, const char *type,
+                     const char *help, uint64_t (*value)(const struct wh_class_stats *class))
+{
+	family(text, name, type, help);
+	for (int i = 0; i < WH_CLASS_COUNT; i++)
+		wh__text_format(text, "%s{class=\"%s\"} %llu\n", name, stats->classes[i].name,
+		                (unsigned long long)value(&stats->classes[i]));
+}
+
+static uint64_t started(const struct wh_class_stats *class)
+{
+	return class->started;
+}
+
+static uint64_t failed(const struct wh_class_stats *class)
+{
+	return class->failed;
+}
+
+static uint64_t in_flight(const struct wh_class_stats *class)
+{
+	return class->in_flight;
+}
+
+static void put_workers(struct wh__text *text, const struct wh_stats *stats)
+{
+	size_t count = sizeof stats->workers / sizeof stats->workers[0];
+	family(text, "whilst_worker_threads", "gauge", "Worker threads now, by class.");
+	for (size_t i = 0; i < count && stats->workers[i].name; i++)
+		wh__text_format(text, "whilst_worker_threads{class=\"%s\"} %llu\n", stats->workers[i].name,
+		                (unsigned long long)stats->workers[i].threads);
+	family(text, "whilst_worker_queued", "gauge", "Operations that wait for a worker thread.");
+	for (size_t i = 0; i < count && stats->workers[i].name; i++)
+		wh__text_format(text, "whilst_worker_queued{class=\"%s\"} %llu\n", stats->workers[i].name,
+		                (unsigned long long)stats->workers[i].queued);
+}
+
+static void put_loop(struct wh__text *text, const wh_loop *loop)
+{
+	struct wh_stats stats;
+
+	wh_stats(loop, &stats);
+	by_class(text, &stats, "whilst_operations_total", "counter",
+	         "Operations of the loop started, by class.", started);
+	by_class(text, &stats, "whilst_operations_failed_total", "counter", "Operations that failed.",
+	         failed);
+	by_class(text, &stats, "whilst_operations_in_flight", "gauge", "Operations under way.", in_flight);
+	put_workers(text, &stats);
+	one(text, "whilst_loop_turns_total", "counter", "Turns of the loop.", stats.turns);
+	one(text, "whilst_loop_wakes_total", "counter", "Times another thread woke the loop.", stats.wakes);
+	one(text, "whilst_loop_slow_callbacks_total", "counter", "Callbacks that the log names as slow.",
+	    stats.slow_callbacks);
+	family(text, "whilst_loop_turn_max_seconds", "gauge",
+	       "The longest turn of the loop since the start.");
+	wh__text_format(text, "whilst_loop_turn_max_seconds %.9f\n", (double)stats.turn_ns_max / 1e9);
+}
+
 static void got_queues(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	struct store_queues *queues = res.ptr;
 	struct store_stats stats;
-	struct wh_stats turns;
 	struct wh__text text;
 
 	if (res.n < 0) {
@@ -151,7 +208,6 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	store_stats(call->api->store, &stats);
-	wh_stats(loop, &turns);
 	wh__text_init(&text, NULL, 0);
 	family(&text, "whilst_build_info", "gauge", "What this is.");
 	wh__text_format(&text, "whilst_build_info{version=\"" WH_VERSION "\",engine=\"%s\"} 1\n",
@@ -161,9 +217,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 	put_store(&text, &stats);
 	put_log(&text, &stats);
 	put_http(&text, call->api);
-	family(&text, "whilst_loop_turn_max_seconds", "gauge",
-	       "The longest turn of the loop since the start.");
-	wh__text_format(&text, "whilst_loop_turn_max_seconds %.9f\n", (double)turns.turn_ns_max / 1e9);
+	put_loop(&text, loop);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(queues);
 	call_end(call);

@@ -352,7 +352,7 @@ wh_future wh_dial(wh_loop *loop, const char *host, const char *service, const st
 		options = &defaults;
 	if (is_unix && !service && wh__loop_is_mine(loop))
 		return dial_unix(loop, host + sizeof unix_prefix - 1, options->timeout_ns);
-	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *outer = wh__begin(loop, WH__OP_CONNECTION, &f);
 	if (!outer)
 		return f;
 	bool good_family =

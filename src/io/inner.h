@@ -1,6 +1,6 @@
 /* src/io/inner.h -- operations that are made of others.
  *
- * The caller sees one slot (WH__OP_INNER); what it consists of are futures of their own, whose ends are told to a function
+ * The caller sees one slot (WH__OP_INNER and its kin); what it consists of are futures of their own, whose ends are told to a function
  * of ours, inline, without a turn of the loop in between. Thread: loop.
  */
 #ifndef WH_IO_INNER_H

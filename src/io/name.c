@@ -316,7 +316,7 @@ wh_future wh_lookup(wh_loop *loop, const char *host, const char *service,
 	socklen_t len = 0;
 	wh_future f;
 	void *ptr = NULL;
-	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *outer = wh__begin(loop, WH__OP_LOOKUP, &f);
 	if (!outer)
 		return f;
 	if (!options)
@@ -349,7 +349,7 @@ wh_future wh_lookup_name(wh_loop *loop, const struct sockaddr *address, socklen_
 {
 	static const struct wh_lookup_options defaults;
 	wh_future f;
-	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	struct wh__op *outer = wh__begin(loop, WH__OP_LOOKUP, &f);
 	if (!outer)
 		return f;
 	if (!options)

@@ -39,7 +39,8 @@ enum wh__opcode {
 	/* composed operations, completed by the code that made them; wh__opcode_is_inner() */
 	WH__OP_INNER,
 	WH__OP_ASK,        /* a call on another loop's thread */
-	WH__OP_CONNECTION, /* wh_connect(), over WH__OP_CONNECT */
+	WH__OP_CONNECTION, /* wh_connect(), wh_dial() */
+	WH__OP_LOOKUP,
 	WH__OP_SIGNAL,
 	WH__OP_CHILD,
 	WH__OP_HTTP,

@@ -21,6 +21,7 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_INNER] = "composed",
 	[WH__OP_ASK] = "ask",
 	[WH__OP_CONNECTION] = "connection",
+	[WH__OP_LOOKUP] = "lookup",
 	[WH__OP_SIGNAL] = "signal",
 	[WH__OP_CHILD] = "child",
 	[WH__OP_HTTP] = "http",
@@ -66,6 +67,8 @@ enum wh_class wh__opcode_class(unsigned opcode)
 		return WH_CLASS_COMBINATOR;
 	case WH__OP_INNER:
 		return WH_CLASS_OTHER;
+	case WH__OP_LOOKUP:
+		return WH_CLASS_NAME;
 	case WH__OP_SIGNAL:
 	case WH__OP_CHILD:
 		return WH_CLASS_PROCESS;

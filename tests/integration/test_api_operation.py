@@ -70,6 +70,9 @@ class Metrics(harness.Case):
         self.assertGreaterEqual(after["whilst_http_connections"], 1)
         self.assertIn("whilst_log_unsynced_bytes", after)
         self.assertIn("whilst_loop_turn_max_seconds", after)
+        self.assertGreater(after['whilst_operations_total{class="file"}'], 0)
+        self.assertGreater(after['whilst_operations_in_flight{class="socket"}'], 0)  # it listens
+        self.assertEqual(after['whilst_worker_queued{class="work"}'], 0)
         self.assertTrue(any(key.startswith("whilst_build_info{") for key in after))
 
     def test_buckets_rise(self):
@@ -153,6 +156,12 @@ class Signals(unittest.TestCase):
             self.assertEqual(server.wait(), 0)
             self.assertEqual(server.rest, "")
             server.remove()
+
+    def test_dump(self):
+        with harness.Server() as server:
+            server.process.send_signal(signal.SIGUSR2)
+            harness.eventually(lambda: re.search(r'^loop \d+ "whilst", engine .*\n(  .*\n)*  (accept|http) ', server.log(), re.M),
+                               "the dump")
 
     def test_drain_answers_who_waits(self):
         server = harness.Server()
