@@ -26,14 +26,32 @@ struct sync_state {
 	int wake_fd;
 };
 
+static bool have_polls(struct sync_state *state, uint32_t count)
+{
+	if (count <= state->polls_max)
+		return true;
+	uint32_t max = state->polls_max ? state->polls_max * 2 : 64;
+	struct pollfd *polls = reallocarray(state->polls, max, sizeof *polls);
+	if (!polls)
+		return false;
+	state->polls = polls;
+	state->polls_max = max;
+	return true;
+}
+
 static int init(wh_loop *loop, const struct wh_loop_options *options)
 {
 	struct sync_state *state = calloc(1, sizeof *state);
 	if (!state)
 		return -ENOMEM;
 	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (state->wake_fd < 0) {
-		int error = -errno;
+	int error = state->wake_fd < 0 ? -errno : 0;
+	/* Now, and whenever something is added that waits: so a wait cannot fail for want of memory. */
+	if (error == 0 && !have_polls(state, 1)) {
+		close(state->wake_fd);
+		error = -ENOMEM;
+	}
+	if (error != 0) {
 		free(state);
 		return error;
 	}
@@ -71,19 +89,6 @@ static void take_out(struct wh__op **first, struct wh__op **last, struct wh__op 
 	*(op->prev ? &op->prev->next : first) = op->next;
 	*(op->next ? &op->next->prev : last) = op->prev;
 	op->next = op->prev = NULL;
-}
-
-static bool have_polls(struct sync_state *state, uint32_t count)
-{
-	if (count <= state->polls_max)
-		return true;
-	uint32_t max = state->polls_max ? state->polls_max * 2 : 64;
-	struct pollfd *polls = reallocarray(state->polls, max, sizeof *polls);
-	if (!polls)
-		return false;
-	state->polls = polls;
-	state->polls_max = max;
-	return true;
 }
 
 static void submit(struct wh__op *op)
@@ -233,8 +238,6 @@ static int wait(wh_loop *loop, int64_t timeout_ns)
 	worked |= begin_connections(state);
 	if (worked && state->waiting_count == 0)
 		return 0;
-	if (!have_polls(state, 1))
-		return -ENOMEM;
 	uint32_t count = 1;
 	state->polls[0] = (struct pollfd){.fd = state->wake_fd, .events = POLLIN};
 	for (struct wh__op *op = state->waiting_first; op; op = op->next)

@@ -68,6 +68,10 @@ FAULT(eventfd, int, -1, (unsigned value, int flags), (value, flags), EMFILE, ENO
 FAULT(pipe2, int, -1, (int fds[2], int flags), (fds, flags), EMFILE)
 FAULT(getrandom, ssize_t, -1, (void *buf, size_t len, unsigned flags), (buf, len, flags), -EINTR)
 FAULT(waitpid, pid_t, -1, (pid_t pid, int *status, int options), (pid, status, options), ECHILD)
+/* It returns its error. */
+FAULT(pthread_create, int, EAGAIN,
+      (pthread_t * thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg),
+      (thread, attributes, run, arg), EAGAIN)
 FAULT(close, int, close_anyway(fd), (int fd), (fd), -EINTR)
 
 #undef ALLOCATION

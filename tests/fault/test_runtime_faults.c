@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -325,6 +326,31 @@ static void use_signals(void)
 	must_give(f, SIGWINCH);
 }
 
+static int64_t give_seven(void *arg)
+{
+	return 7;
+}
+
+static void note_line(const char *line, void *arg)
+{
+	++*(int *)arg;
+}
+
+/* Another loop, which is measured and watched. */
+static void use_another_loop(void)
+{
+	struct wh_loop_options options = {
+		.name = "another", .measure = true, .slow_ns = WH_NS_PER_S, .stuck_ns = 10 * WH_NS_PER_S};
+	wh_loop *another = NULL;
+	int error = wh_loop_start(&another, &options), lines = 0;
+	if (!expect_at_least("loop_start", error, 0))
+		return;
+	must_give(wh_ask(loop, another, give_seven, NULL), 7);
+	wh_loop_close(another);
+	if (wh_dump(loop, note_line, &lines) + 1 != lines)
+		problem("dump", lines);
+}
+
 static void script(void)
 {
 	int error = wh_loop_open(&loop, NULL);
@@ -336,6 +362,7 @@ static void script(void)
 	use_sockets();
 	use_processes();
 	use_signals();
+	use_another_loop();
 	/* what is left open is ended by the close */
 	wh_future left = wh_sleep(loop, 3600 * WH_NS_PER_S);
 	(void)wh_then(left, count_result, &problems);
