@@ -1,0 +1,530 @@
+/* src/engine/sim_tree.c -- names of a simulated disk, and what a power cut makes of them; see sim_disk.h, sim_tree.h. */
+#include "engine/sim_tree.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "whilst/sim.h"
+
+/* ---- nodes -------------------------------------------------------------------------------- */
+
+static struct wh__node *node_new(struct wh__disk *disk, bool is_directory)
+{
+	struct wh__node *node = calloc(1, sizeof *node);
+	if (!node)
+		return NULL;
+	node->is_directory = is_directory;
+	node->file.write_number = &disk->write_number;
+	node->all_next = disk->all;
+	disk->all = node;
+	return node;
+}
+
+static void node_free(struct wh__node *node)
+{
+	for (size_t i = 0; i < node->entries_count; i++)
+		free(node->entries[i].name);
+	free(node->entries);
+	wh__sim_file_fini(&node->file);
+	free(node);
+}
+
+static struct wh__entry *entry_find(const struct wh__node *directory, const char *name)
+{
+	for (size_t i = 0; i < directory->entries_count; i++)
+		if (!strcmp(directory->entries[i].name, name))
+			return &directory->entries[i];
+	return NULL;
+}
+
+struct wh__node *wh__tree_child(const struct wh__node *directory, const char *name)
+{
+	struct wh__entry *entry = entry_find(directory, name);
+	return entry ? entry->now : NULL;
+}
+
+static struct wh__entry *entry_make(struct wh__node *directory, const char *name)
+{
+	struct wh__entry *entry = entry_find(directory, name);
+	if (entry)
+		return entry;
+	if (directory->entries_count == directory->entries_max) {
+		size_t max = directory->entries_max ? directory->entries_max * 2 : 8;
+		struct wh__entry *entries = reallocarray(directory->entries, max, sizeof *entries);
+		if (!entries)
+			return NULL;
+		directory->entries = entries;
+		directory->entries_max = max;
+	}
+	char *copy = strdup(name);
+	if (!copy)
+		return NULL;
+	entry = &directory->entries[directory->entries_count++];
+	*entry = (struct wh__entry){.name = copy};
+	return entry;
+}
+
+static bool directory_is_empty(const struct wh__node *directory)
+{
+	for (size_t i = 0; i < directory->entries_count; i++)
+		if (directory->entries[i].now)
+			return false;
+	return true;
+}
+
+/* ---- paths -------------------------------------------------------------------------------- */
+
+/* The directory that path ends in, and the last name (NULL: path names a directory as such, "/" or "a/.."). */
+int64_t wh__tree_resolve(const struct wh__disk *disk, const char *path, struct wh__node **ret_directory,
+                         char ret_name[static NAME_BYTES_MAX + 1])
+{
+	struct wh__node *at = disk->root;
+	ret_name[0] = 0;
+	if (!*path)
+		return -ENOENT;
+	if (strlen(path) > PATH_BYTES_MAX)
+		return -ENAMETOOLONG;
+	for (;;) {
+		path += strspn(path, "/");
+		size_t len = strcspn(path, "/");
+		if (len == 0)
+			break;
+		if (len > NAME_BYTES_MAX)
+			return -ENAMETOOLONG;
+		if (ret_name[0]) {
+			at = wh__tree_child(at, ret_name);
+			if (!at)
+				return -ENOENT;
+			if (!at->is_directory)
+				return -ENOTDIR;
+		}
+		memcpy(ret_name, path, len);
+		ret_name[len] = 0;
+		path += len;
+		if (!strcmp(ret_name, ".") || !strcmp(ret_name, "..")) {
+			if (ret_name[1])
+				at = at->parent;
+			ret_name[0] = 0;
+		}
+	}
+	*ret_directory = at;
+	return 0;
+}
+
+static int64_t find(const struct wh__disk *disk, const char *path, struct wh__node **ret)
+{
+	struct wh__node *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	if (error != 0)
+		return error;
+	*ret = name[0] ? wh__tree_child(directory, name) : directory;
+	if (*ret && !(*ret)->is_directory && path[strlen(path) - 1] == '/')
+		return -ENOTDIR;
+	return *ret ? 0 : -ENOENT;
+}
+
+int wh__disk_can_make(const struct wh__disk *disk, const char *path)
+{
+	struct wh__node *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	if (error != 0)
+		return (int)error;
+	return name[0] == 0 || wh__tree_child(directory, name) ? -EADDRINUSE : 0;
+}
+
+/* ---- changes of names --------------------------------------------------------------------- */
+
+void wh__tree_change_fini(struct wh__change *change)
+{
+	for (int i = 0; i < change->count; i++)
+		free(change->set[i].name);
+}
+
+static int change_add(struct wh__change *change, struct wh__node *directory, const char *name,
+                      struct wh__node *to)
+{
+	char *copy = strdup(name);
+	if (!copy || !entry_make(directory, name)) {
+		free(copy);
+		return -ENOMEM;
+	}
+	change->set[change->count].directory = directory;
+	change->set[change->count].name = copy;
+	change->set[change->count].to = to;
+	change->count++;
+	return 0;
+}
+
+/* Make the change visible, and remember that it is not safe. Takes change. */
+static int change_do(struct wh__disk *disk, struct wh__change *change)
+{
+	if (disk->changes_count == disk->changes_max) {
+		size_t max = disk->changes_max ? disk->changes_max * 2 : 16;
+		struct wh__change *changes = reallocarray(disk->changes, max, sizeof *changes);
+		if (!changes) {
+			wh__tree_change_fini(change);
+			return -ENOMEM;
+		}
+		disk->changes = changes;
+		disk->changes_max = max;
+	}
+	for (int i = 0; i < change->count; i++) {
+		struct wh__entry *entry = entry_find(change->set[i].directory, change->set[i].name);
+		if (entry->now)
+			entry->now->links--;
+		entry->now = change->set[i].to;
+		if (entry->now)
+			entry->now->links++;
+	}
+	change->number = ++disk->change_number;
+	disk->changes[disk->changes_count++] = *change;
+	return 0;
+}
+
+static bool related(const struct wh__change *a, const struct wh__change *b)
+{
+	for (int i = 0; i < 2; i++)
+		for (int j = 0; j < 2; j++)
+			if (a->touched[i] && a->touched[i] == b->touched[j])
+				return true;
+	for (int i = 0; i < a->count; i++)
+		for (int j = 0; j < b->count; j++)
+			if (a->set[i].directory == b->set[j].directory &&
+			    !strcmp(a->set[i].name, b->set[j].name))
+				return true;
+	return false;
+}
+
+void wh__tree_make_safe(const struct wh__change *change)
+{
+	for (int i = 0; i < change->count; i++)
+		entry_find(change->set[i].directory, change->set[i].name)->disk = change->set[i].to;
+}
+
+static bool change_is_in(const struct wh__change *change, const struct wh__node *directory)
+{
+	for (int i = 0; i < change->count; i++)
+		if (change->set[i].directory == directory)
+			return true;
+	return false;
+}
+
+/* Those of the oldest count changes that are in directory, and the earlier ones that they build on. */
+void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh__node *directory,
+                     bool *chosen)
+{
+	for (size_t i = count; i-- > 0;) {
+		const struct wh__change *change = &disk->changes[i];
+		chosen[i] = chosen[i] || change_is_in(change, directory);
+		for (size_t j = 0; chosen[i] && j < i; j++)
+			chosen[j] = chosen[j] || related(&disk->changes[j], change);
+	}
+}
+
+/* ---- names -------------------------------------------------------------------------------- */
+
+int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
+                        bool is_directory, struct wh__node **ret)
+{
+	struct wh__change change = {0};
+	struct wh__node *node = node_new(disk, is_directory);
+	if (!node || change_add(&change, directory, name, node) != 0)
+		return -ENOMEM; /* an unreachable node goes with the next power cut */
+	node->parent = directory;
+	change.touched[0] = node;
+	*ret = node;
+	return change_do(disk, &change);
+}
+
+static bool is_within(const struct wh__node *node, const struct wh__node *directory)
+{
+	for (; node->parent != node; node = node->parent)
+		if (node == directory)
+			return true;
+	return node == directory;
+}
+
+/* May moved be put in the place of target? */
+static int64_t check_target(const struct wh__node *moved, const struct wh__node *target)
+{
+	if (!target)
+		return 0;
+	if (moved->is_directory && !target->is_directory)
+		return -ENOTDIR;
+	if (!moved->is_directory && target->is_directory)
+		return -EISDIR;
+	return target->is_directory && !directory_is_empty(target) ? -ENOTEMPTY : 0;
+}
+
+int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to)
+{
+	struct wh__node *from_directory, *to_directory;
+	char from_name[NAME_BYTES_MAX + 1], to_name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, from, &from_directory, from_name);
+	if (error == 0)
+		error = wh__tree_resolve(disk, to, &to_directory, to_name);
+	if (error != 0)
+		return error;
+	if (!from_name[0] || !to_name[0])
+		return -EBUSY;
+	struct wh__node *moved = wh__tree_child(from_directory, from_name),
+			*target = wh__tree_child(to_directory, to_name);
+	if (!moved)
+		return -ENOENT;
+	if (moved == target)
+		return 0;
+	if (moved->is_directory && is_within(to_directory, moved))
+		return -EINVAL;
+	error = check_target(moved, target);
+	if (error != 0)
+		return error;
+	struct wh__change change = {.touched = {moved, target}};
+	if (change_add(&change, to_directory, to_name, moved) != 0 ||
+	    change_add(&change, from_directory, from_name, NULL) != 0) {
+		wh__tree_change_fini(&change);
+		return -ENOMEM;
+	}
+	if (moved->is_directory)
+		moved->parent = to_directory;
+	return change_do(disk, &change);
+}
+
+int64_t wh__disk_unlink(struct wh__disk *disk, const char *path)
+{
+	struct wh__node *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	if (error != 0)
+		return error;
+	struct wh__node *node = name[0] ? wh__tree_child(directory, name) : directory;
+	if (!node)
+		return -ENOENT;
+	if (node->is_directory)
+		return -EISDIR;
+	struct wh__change change = {.touched = {node}};
+	if (change_add(&change, directory, name, NULL) != 0)
+		return -ENOMEM;
+	return change_do(disk, &change);
+}
+
+int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path)
+{
+	struct wh__node *directory, *made;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	if (error != 0)
+		return error;
+	if (!name[0] || wh__tree_child(directory, name))
+		return -EEXIST;
+	return wh__tree_create(disk, directory, name, true, &made);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names)
+{
+	struct wh__node *directory;
+	int64_t error = find(disk, path, &directory);
+	if (error != 0)
+		return error;
+	if (!directory->is_directory)
+		return -ENOTDIR;
+	size_t bytes = sizeof(struct wh_names), count = 0;
+	for (size_t i = 0; i < directory->entries_count; i++) {
+		if (directory->entries[i].now) {
+			bytes += sizeof(char *) + strlen(directory->entries[i].name) + 1;
+			count++;
+		}
+	}
+	struct wh_names *names = malloc(bytes);
+	if (!names)
+		return -ENOMEM;
+	names->count = 0;
+	names->names = (const char **)(names + 1);
+	char *to = (char *)(names->names + count);
+	for (size_t i = 0; i < directory->entries_count; i++) {
+		if (directory->entries[i].now) {
+			names->names[names->count++] = to;
+			to = stpcpy(to, directory->entries[i].name) + 1;
+		}
+	}
+	if (count > 0)
+		qsort(names->names, count, sizeof *names->names, compare_names);
+	*ret_names = names;
+	return (int64_t)count;
+}
+
+/* ---- power cut ---------------------------------------------------------------------------- */
+
+/* Some cuts tear everything apart, some leave most of it: both find mistakes that the other does not. */
+static struct wh__sim_damage draw_damage(const struct wh__disk *disk, int kind)
+{
+	struct wh__sim_random *random = disk->random;
+	struct wh__sim_damage damage = {.kind = kind,
+	                                .keep_metadata = kind == WH_SIM_KEEP_NEW,
+	                                .metadata_random =
+	                                        kind != WH_SIM_KEEP_NEW && kind != WH_SIM_KEEP_OLD};
+	switch (wh__sim_below(random, 5)) {
+	case 0:
+		damage.keep_new = 90, damage.keep_old = 6;
+		break;
+	case 1:
+		damage.keep_new = 6, damage.keep_old = 90;
+		break;
+	case 2:
+		damage.keep_new = 50, damage.keep_old = 50;
+		break;
+	default:
+		damage.keep_new = 30, damage.keep_old = 30;
+		break;
+	}
+	if (disk->write_number > 0 && wh__sim_chance(random, 40)) {
+		/* near the end, where the unsafe writes are */
+		uint64_t back = wh__sim_below(random, disk->write_number < 24 ? disk->write_number : 24);
+		damage.turning = disk->write_number - back;
+		damage.later_survive = wh__sim_chance(random, 25);
+	}
+	return damage;
+}
+
+/* Which changes of names have got through. */
+static void decide_names(struct wh__disk *disk, const struct wh__sim_damage *damage)
+{
+	bool ordered = wh__sim_chance(disk->random, 50);
+	size_t prefix = wh__sim_below(disk->random, disk->changes_count + 1);
+	if (!damage->metadata_random) {
+		ordered = true;
+		prefix = damage->keep_metadata ? disk->changes_count : 0;
+	}
+	bool *fails = calloc(disk->changes_count + 1, sizeof *fails);
+	assert(fails);
+	for (size_t i = 0; i < disk->changes_count; i++) {
+		fails[i] = ordered ? i >= prefix : wh__sim_chance(disk->random, 50);
+		for (size_t j = 0; j < i && !fails[i]; j++)
+			fails[i] = fails[j] && related(&disk->changes[j], &disk->changes[i]);
+		if (!fails[i])
+			wh__tree_make_safe(&disk->changes[i]);
+	}
+	/* not before: later ones are compared with earlier ones */
+	for (size_t i = 0; i < disk->changes_count; i++)
+		wh__tree_change_fini(&disk->changes[i]);
+	disk->changes_count = 0;
+	free(fails);
+}
+
+/* What is safe is what there is. */
+static void load_directory(struct wh__node *directory, struct wh__node *parent)
+{
+	size_t kept = 0;
+	directory->parent = parent;
+	directory->reached = true;
+	for (size_t i = 0; i < directory->entries_count; i++) {
+		struct wh__entry *entry = &directory->entries[i];
+		entry->now = entry->disk;
+		if (!entry->now) {
+			free(entry->name);
+			continue;
+		}
+		entry->now->links++;
+		if (entry->now->is_directory)
+			load_directory(entry->now, directory);
+		else
+			entry->now->reached = true;
+		directory->entries[kept++] = *entry;
+	}
+	directory->entries_count = kept;
+}
+
+void wh__disk_power_cut(struct wh__disk *disk, int kind)
+{
+	struct wh__sim_damage damage = draw_damage(disk, kind);
+	wh__disk_close_all(disk);
+	decide_names(disk, &damage);
+	for (struct wh__node *node = disk->all; node; node = node->all_next) {
+		node->reached = false;
+		node->links = 0;
+		node->failures = 0;
+		node->failure_told = false;
+	}
+	load_directory(disk->root, disk->root);
+	for (struct wh__node **at = &disk->all, *node; (node = *at);) {
+		if (!node->reached) {
+			*at = node->all_next;
+			node_free(node);
+			continue;
+		}
+		wh__sim_file_power_cut(&node->file, &damage, disk->random);
+		at = &node->all_next;
+	}
+}
+
+/* ---- the whole ---------------------------------------------------------------------------- */
+
+struct wh__disk *wh__disk_new(struct wh__sim_random *random)
+{
+	struct wh__disk *disk = calloc(1, sizeof *disk);
+	if (!disk)
+		return NULL;
+	disk->random = random;
+	disk->root = node_new(disk, true);
+	if (!disk->root) {
+		free(disk);
+		return NULL;
+	}
+	disk->root->parent = disk->root;
+	return disk;
+}
+
+struct wh__disk *wh__disk_free(struct wh__disk *disk)
+{
+	if (!disk)
+		return NULL;
+	wh__disk_close_all(disk);
+	for (size_t i = 0; i < disk->changes_count; i++)
+		wh__tree_change_fini(&disk->changes[i]);
+	for (struct wh__node *node = disk->all, *next; node; node = next) {
+		next = node->all_next;
+		node_free(node);
+	}
+	free(disk->changes);
+	free(disk->handles);
+	free(disk);
+	return NULL;
+}
+
+static uint64_t digest_bytes(uint64_t digest, const void *bytes, size_t len)
+{
+	const uint8_t *at = bytes;
+	for (size_t i = 0; i < len; i++)
+		digest = (digest ^ at[i]) * UINT64_C(0x100000001b3);
+	return wh__sim_mix(digest);
+}
+
+static uint64_t digest_node(const struct wh__node *node)
+{
+	uint64_t digest = node->file.size;
+	uint8_t bytes[WH__SECTOR_BYTES];
+	for (uint64_t off = 0; off < node->file.size; off += sizeof bytes)
+		digest = digest_bytes(digest, bytes,
+		                      wh__sim_file_read(&node->file, bytes, sizeof bytes, off, false));
+	for (size_t i = 0; i < node->entries_count; i++) {
+		const struct wh__entry *entry = &node->entries[i];
+		/* a sum: the order of entries says nothing */
+		if (entry->now)
+			digest += digest_bytes(digest_node(entry->now), entry->name, strlen(entry->name));
+	}
+	return wh__sim_mix(digest);
+}
+
+uint64_t wh__disk_digest(const struct wh__disk *disk)
+{
+	return digest_node(disk->root);
+}

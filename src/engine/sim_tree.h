@@ -1,0 +1,77 @@
+/* src/engine/sim_tree.h -- the inside of a simulated disk: names, what they stand for, and which changes of them are safe.
+ *
+ * Used by: sim_tree.c (names, power cuts), sim_disk.c (descriptors, content, flushes). Interface: sim_disk.h.
+ */
+#ifndef WH_ENGINE_SIM_TREE_H
+#define WH_ENGINE_SIM_TREE_H
+
+#include "engine/sim_disk.h"
+
+enum { NAME_BYTES_MAX = 255, PATH_BYTES_MAX = 4095, DIRECT_ALIGNMENT = 512 };
+
+struct wh__node;
+
+struct wh__entry {
+	char *name;
+	struct wh__node *now, *disk; /* NULL: no such name */
+};
+
+struct wh__node {
+	struct wh__node *all_next; /* every node of the disk */
+	struct wh__node *parent;   /* of a directory; the root's is itself */
+	bool is_directory, reached;
+	uint32_t links, opened;
+	struct wh__handle *lock;
+	uint64_t failures; /* of flushes: each descriptor is told of it once */
+	bool failure_told;
+	struct wh__sim_file file;
+	struct wh__entry *entries;
+	size_t entries_count, entries_max;
+};
+
+/* What one system call changes in directories; survives as a whole or not at all. */
+struct wh__change {
+	struct {
+		struct wh__node *directory;
+		char *name;
+		struct wh__node *to; /* NULL: taken away */
+	} set[2];
+	int count;
+	struct wh__node *touched[2]; /* files moved, made, unlinked, replaced */
+	uint64_t number;             /* rising */
+};
+
+struct wh__handle {
+	struct wh__node *node; /* NULL: free */
+	int flags;
+	uint64_t offset;
+	uint64_t failures_seen;
+};
+
+struct wh__disk {
+	struct wh__sim_random *random;
+	uint64_t capacity;
+	uint64_t write_number, change_number;
+	struct wh__node *root, *all;
+	struct wh__change *changes; /* that are not safe, oldest first */
+	size_t changes_count, changes_max;
+	struct wh__handle **handles;
+	size_t handles_count;
+};
+
+/* What is called name now; NULL: nothing. */
+struct wh__node *wh__tree_child(const struct wh__node *directory, const char *name);
+/* The directory that path ends in, and the last name (empty: path names a directory as such, "/" or "a/.."). */
+int64_t wh__tree_resolve(const struct wh__disk *disk, const char *path, struct wh__node **ret_directory,
+                         char ret_name[static NAME_BYTES_MAX + 1]);
+void wh__tree_change_fini(struct wh__change *change);
+/* A power cut undoes it no more. */
+void wh__tree_make_safe(const struct wh__change *change);
+/* Which of the changes up to count go with those in directory (NULL: those chosen already), as they must keep their order. */
+void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh__node *directory,
+                     bool *chosen);
+/* A new file or directory. */
+int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
+                        bool is_directory, struct wh__node **ret);
+
+#endif
