@@ -6,6 +6,7 @@
  * gate one bit of some of the bytes is flipped; LOG_DAMAGE_ALL=1 flips every bit.
  */
 #include "../unit/log_help.h"
+#include "log/format.h"
 
 enum { FILES_MAX = 16, BLOCK = 4096 };
 
@@ -368,10 +369,56 @@ static void a_torn_tail_is_kept_and_cleared(void **state)
 	free_image(&image);
 }
 
+/* Groups that are right in themselves, chain included, and do not belong where they are: as a faulty writer, or one of an
+ * earlier life, would leave them. None is believed. */
+static void a_group_that_does_not_follow_is_not_taken(void **state)
+{
+	for (int what = 0; what < 4; what++) {
+		struct image image;
+		make_image(&image, UNFLUSHED);
+		struct help_model *model = &image.model;
+		struct log_options options = help_options("data", model);
+		struct log_identity identity;
+		struct log_group before, group;
+		struct log *log = NULL;
+		struct file *file = NULL;
+		for (size_t i = 2; i < image.count; i++)
+			if (image.files[i].used > 2 * BLOCK)
+				file = &image.files[i];
+		assert_non_null(file);
+		uint8_t *at =
+			file->bytes + (file->used - 1) / BLOCK * BLOCK; /* the last group, of one block */
+		snprintf(context, sizeof(context), "a group that does not follow, %d", what);
+		CHECK(log_identity_get(file->bytes, &identity) == LOG_GOOD);
+		CHECK(log_group_get(at, identity.salt, &group) == LOG_GOOD && group.group_len == BLOCK);
+		CHECK(log_group_get(at - BLOCK, identity.salt, &before) == LOG_GOOD &&
+		      before.group_len == BLOCK);
+		if (what == 0)
+			group.lsn += BLOCK;
+		if (what == 1)
+			group.seq++;
+		if (what == 2)
+			group.epoch--;
+		if (what == 3)
+			group.durable_lsn = group.lsn + 1;
+		log_group_put(at, &group, before.chain, identity.salt);
+
+		wh_sim *sim = new_machine();
+		write_image(&image);
+		int status = log_open(loop, &options, &log, NULL);
+		CHECK(status == 0 || status == -WH_EDAMAGED);
+		CHECK(status < 0 || (!model->wrong && model->replayed == model->count - 2));
+		CHECK(log_close(log) == 0);
+		end_machine(sim);
+		free_image(&image);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_torn_tail_is_kept_and_cleared),
+		cmocka_unit_test(a_group_that_does_not_follow_is_not_taken),
 		cmocka_unit_test(of_a_closed_log),
 		cmocka_unit_test(of_a_sealed_log),
 		cmocka_unit_test(of_a_log_with_an_unflushed_end),
