@@ -226,6 +226,22 @@ WH_API void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg);
 WH_API void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg);
 WH_API bool wh_http_is_closed(const wh_http_exchange *x);
 
+/* ---- URLs -------------------------------------------------------------------------------- */
+
+/* The parts of "http://userinfo@host:port/path?query#fragment" (RFC 3986, RFC 9110 section 4.2), as written: nothing is decoded. They
+ * refer to the text that was parsed. Absent parts have data == NULL. */
+struct wh_http_url {
+	bool https;
+	bool is_ipv6;  /* host is an IPv6 address; the brackets are not part of it */
+	uint16_t port; /* 80 or 443 where the URL has none */
+	struct wh_slice userinfo, host, path /* "" or from '/' on */, query, fragment;
+};
+
+/* wh_http_url_parse() - take an absolute URL apart. Result 0, or with *ret untouched: -EINVAL (malformed, over 64 KiB; bytes in path or
+ * query that no request target may have), -EPROTONOSUPPORT (a scheme other than http and https), -EILSEQ (a host, path or query
+ * with bytes beyond ASCII: names are to be given as DNS knows them, "xn--...", paths percent-encoded). Thread: any. */
+WH_API int wh_http_url_parse(struct wh_slice text, struct wh_http_url *ret) WH_MUST_USE;
+
 /* ---- client ------------------------------------------------------------------------------ */
 
 /* All-zero means defaults. Fields may be added at the end. */
@@ -237,15 +253,31 @@ struct wh_http_client_options {
 	uint32_t head_bytes_max;  /* of a response, default 64 KiB: -WH_EHTTP_TOO_LARGE */
 	uint32_t fields_max;      /* default and maximum 200 */
 	uint64_t body_bytes_max;  /* of a collected response, default 64 MiB */
-	/* time-outs, ns; negative: none */
-	int64_t connect_timeout_ns; /* default 10 s; waiting in line counts */
+	/* time-outs of each stage, ns; negative: none. What ran out: struct wh_http_failure. They are looked at about sixteen times
+	 * within the shortest of them (and at least each 625 ms), and never early. */
+	int64_t connect_timeout_ns; /* name and connection, default 10 s */
 	int64_t send_timeout_ns;    /* the server takes nothing, default 30 s */
 	int64_t first_byte_timeout_ns; /* from the end of the request to the head of the response, default 60 s */
 	int64_t read_timeout_ns;       /* between pieces of a response, default 30 s */
 	int64_t idle_timeout_ns; /* an unused connection is closed after, default 4 s (below common servers') */
+	int64_t waiting_timeout_ns; /* in line for a connection, default 10 s */
+	int64_t tls_timeout_ns;     /* TLS handshake, default 10 s */
+	int64_t proxy_timeout_ns;   /* a proxy's answer to CONNECT, default 10 s */
+	int64_t continue_timeout_ns; /* expect_continue: the body is sent without being asked for after, default 1 s */
+	int64_t total_timeout_ns; /* from the start of a request to the end of its response, default none */
+	/* proxies; all copied, and read once, by wh_http_client_open() */
+	const char *
+		proxy; /* "http://[user:password@]host:port", NULL: none; for http as absolute-form, for https by CONNECT. Other
+			      schemes: -EPROTONOSUPPORT. Requests to UNIX sockets never go through a proxy */
+	const char *
+		no_proxy; /* what does not go through it: names (and all below), addresses, networks "10.0.0.0/8", "*", each with
+				 ":port" if for that only; between commas or blanks */
+	bool proxy_from_environment; /* where proxy, no_proxy are NULL: $http_proxy (never $HTTP_PROXY), $https_proxy, $HTTPS_PROXY,
+					$all_proxy, $ALL_PROXY, $no_proxy, $NO_PROXY */
 };
 
-/* wh_http_client_open() - a client without connections yet; options may be NULL, and are copied. Result 0 or -errno. */
+/* wh_http_client_open() - a client without connections yet; options may be NULL, and are copied. Result 0, or -EINVAL, -EILSEQ,
+ * -EPROTONOSUPPORT (of a proxy), -ENOMEM. */
 WH_API int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options,
                                wh_http_client **ret) WH_MUST_USE;
 /* wh_http_client_close() - ends what is under way with -ECANCELED; open calls are still to be closed. Returns NULL. */
@@ -254,17 +286,38 @@ WH_API wh_http_client *wh_http_client_close(wh_http_client *client);
 struct wh_http_client_stats {
 	uint64_t connections;                                               /* now; idle ones included */
 	uint64_t connections_opened, connections_reused, requests, retries; /* since it was opened */
+	uint64_t redirects;                                                 /* that were followed */
 };
 /* Counters, at once. */
 WH_API void wh_http_client_stats(const wh_http_client *client, struct wh_http_client_stats *ret);
 
-/* Everything here is borrowed for the call only (copied), but for a body with release. */
+/* Where a request was when it failed. */
+enum wh_http_stage {
+	WH_HTTP_STAGE_NONE = 0,
+	WH_HTTP_STAGE_LINE,     /* in line for a connection */
+	WH_HTTP_STAGE_CONNECT,  /* name and connection */
+	WH_HTTP_STAGE_PROXY,    /* CONNECT at the proxy */
+	WH_HTTP_STAGE_TLS,      /* handshake */
+	WH_HTTP_STAGE_SEND,     /* of the request */
+	WH_HTTP_STAGE_RESPONSE, /* waiting for the head of the response */
+	WH_HTTP_STAGE_BODY,     /* of the response */
+};
+struct wh_http_failure {
+	int64_t error;    /* as the future has it */
+	int stage;        /* enum wh_http_stage */
+	int proxy_status; /* -WH_EHTTP_PROXY: what the proxy answered */
+	bool total;       /* -ETIMEDOUT: total_timeout_ns ran out, in that stage */
+	const char *text; /* "timed out in line for a connection"; static */
+};
+
+/* Everything here is borrowed for the call only (copied), but for a body with release, and failure. */
 struct wh_http_request {
-	const char *origin; /* "127.0.0.1:80", "[::1]:80", "localhost:80" (port 80 if left out), "unix:/path".
-				   Other names: -EADDRNOTAVAIL */
+	const char *
+		origin; /* "host:port" (port 80 if left out), "[::1]:80", "http://host", "https://host:port", "unix:/path"; or
+				   NULL, and url */
 	const char *method; /* NULL: "GET" */
-	const char *target; /* NULL: "/"; origin form or "*" */
-	const char *host;   /* Host field; NULL: origin ("localhost" for unix) */
+	const char *target; /* NULL: "/"; origin form or "*"; not with url */
+	const char *host;   /* Host field; NULL: the origin's ("localhost" for unix) */
 	const struct wh_http_field
 		*fields; /* without Host, Content-Length, Transfer-Encoding, Connection: -EINVAL */
 	size_t field_count;
@@ -277,6 +330,25 @@ struct wh_http_request {
 	int64_t first_byte_timeout_ns; /* 0: the client's */
 	uint64_t response_body_max;    /* 0: the client's */
 	bool no_retry;                 /* never try a second time, whatever the method */
+	const char *
+		url; /* absolute, instead of origin and target; a fragment is left out; user information becomes Authorization:
+			    Basic, unless fields have one. Errors as wh_http_url_parse() */
+	uint32_t
+		redirects_max; /* 301, 302, 303, 307 and 308 are followed that often (RFC 9110 section 15.4); 0: handed over as
+				   they are. So is one without Location, and one whose request has a body in pieces to be sent
+				   again. 303, and 301 and 302 for POST, go on as GET without body. To another origin,
+				   Authorization, Cookie and Proxy-Authorization stay behind. One too many, a URL that is
+				   malformed, of another scheme or with user information, and https to http:
+				   -WH_EHTTP_REDIRECT */
+	bool redirect_insecure; /* https to http is allowed */
+	bool expect_continue; /* "Expect: 100-continue": a body waits for the server's word, or for continue_timeout_ns; a 417 has
+				     the request sent again without (RFC 9110 section 10.1.1) */
+	const char *
+		upgrade; /* "websocket": asks for another protocol; wh_http_call_open() with body_length 0 only: see there */
+	int64_t total_timeout_ns; /* 0: the client's */
+	struct wh_http_failure
+		*failure; /* filled if the request fails; NULL: not. Borrowed until the future is complete or
+					    dropped, or the call is closed */
 };
 
 /* A response. Everything in it lives as long as it does. */
@@ -288,6 +360,9 @@ struct wh_http_response {
 	const struct wh_http_field *fields; /* in the order sent; framing fields included */
 	struct wh_slice body;               /* collected; empty (data != NULL) if none */
 	int64_t body_length;                /* as announced; WH_HTTP_CHUNKED: chunked, or until close */
+	struct wh_slice
+		url; /* that answered, redirects followed; absent unless the request had a url or redirects_max */
+	uint32_t redirects; /* that were followed */
 };
 /* The value of the first field of that name, compared without case; absent without one. */
 WH_API struct wh_slice wh_http_response_header(const struct wh_http_response *response, const char *name);
@@ -295,11 +370,20 @@ WH_API struct wh_slice wh_http_response_header(const struct wh_http_response *re
 WH_API struct wh_http_response *wh_http_response_free(struct wh_http_response *response);
 
 /* wh_http_request() - send a request, collect its response: n = status, ptr = struct wh_http_response *, given:
- * wh_http_response_free(). Interim (1xx) responses are passed over; redirects are not followed. A request on a kept
+ * wh_http_response_free(). Interim (1xx) responses are passed over; content is handed over as it came, also if it is
+ * compressed (say "Accept-Encoding: identity" to be safe). There is no pipelining. A request on a kept
  * connection that turns out to have been closed, with nothing of a response received, is sent once more on a new
  * connection if its method is idempotent or nothing of it was sent. Errors: those of wh_connect(), wh_send(),
- * wh_recv(), and -ETIMEDOUT, -WH_EHTTP_*. wh_cancel(): the connection is closed if the request was begun. */
+ * wh_recv(), and -ETIMEDOUT, -WH_EHTTP_*; -EAGAIN (waiting_max). wh_cancel(): the connection is closed if the request was
+ * begun. */
 WH_API wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *request);
+
+/* wh_http_get() - the plain case of it: GET a URL, follow up to 10 redirects, take at most body_max bytes of content (0: the client's
+ * limit). */
+WH_API wh_future wh_http_get(wh_http_client *client, const char *url, uint64_t body_max);
+
+/* wh_http_stage_name() - "in line for a connection"; static text. */
+WH_API const char *wh_http_stage_name(int stage);
 
 /* -- in pieces: wh_http_call_open(), then in any order the request's body and the response; each half at its own pace. */
 
@@ -318,6 +402,12 @@ WH_API void wh_http_call_end(wh_http_call *call);
 WH_API wh_future wh_http_call_response(wh_http_call *call);
 /* wh_http_call_read() - as wh_http_read(), after the head. No limit on the whole. */
 WH_API wh_future wh_http_call_read(wh_http_call *call);
+/* A request with upgrade that is answered by 101 turns the call into a stream both ways: wh_http_call_write() sends bytes as they
+ * are, wh_http_call_end() ends the sending side, wh_http_call_read() gives what the server sends, until its end (n = 0). Time-outs
+ * are those of sending only. With any other answer the call goes on as usual. */
+WH_API bool wh_http_call_upgraded(const wh_http_call *call);
+/* wh_http_call_failure() - stage and text of a call that has failed; false: it has not. */
+WH_API bool wh_http_call_failure(const wh_http_call *call, struct wh_http_failure *ret);
 /* wh_http_call_close() - the connection is kept for others if both halves are complete, else closed. Futures of the call that
  * are still pending end with -ECANCELED. Returns NULL; accepts NULL. */
 WH_API wh_http_call *wh_http_call_close(wh_http_call *call);

@@ -52,6 +52,8 @@ enum {
 	WH_ENAME_NO_ADDRESS,    /* the name exists and has no address of the kind that is wanted */
 	WH_ENAME_SERVER,        /* no name server gave an answer that can be used */
 	WH_ENAME_SERVICE,       /* the service is not in services(5) */
+	WH_EHTTP_REDIRECT,      /* one redirect too many, or one that may not be followed */
+	WH_EHTTP_PROXY,         /* the proxy refuses to connect */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

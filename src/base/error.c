@@ -28,6 +28,10 @@ const char *wh_strerror(int64_t error)
 		return "no usable answer from a name server";
 	case WH_ENAME_SERVICE:
 		return "the service is not known";
+	case WH_EHTTP_REDIRECT:
+		return "one HTTP redirect too many, or one that may not be followed";
+	case WH_EHTTP_PROXY:
+		return "the HTTP proxy refuses to connect";
 	default:
 		break;
 	}

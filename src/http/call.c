@@ -13,7 +13,7 @@
 #include "http/message.h"
 #include "http/writes.h"
 
-enum { COPY_MAX = 4096 };
+enum { COPY_MAX = 4096, REDIRECTS_OF_GET = 10 };
 
 /* ---- life --------------------------------------------------------------------------------- */
 
@@ -32,6 +32,9 @@ void wh__http_call_unref(wh_http_call *call)
 	wh_http_response_free(call->response);
 	if (call->release)
 		call->release(call->release_arg);
+	call->origin->call_count--;
+	free(call->url);
+	free(call->location);
 	free(call->head);
 	free(call);
 	wh__http_client_release(client);
@@ -93,14 +96,13 @@ void wh__http_call_fail(wh_http_call *call, int64_t error)
 	if (call->ended || call->stage == WH__HTTP_CALL_FAILED)
 		return;
 	if (may_retry(call, error)) {
+		wh__http_call_again(call, false);
 		call->retried = true;
-		call->sent_any = false;
-		call->stage = WH__HTTP_CALL_WAITING;
 		call->client->stats.retries++;
-		wh__http_link_done(call->link, false);
 		wh__http_call_begin(call);
 		return;
 	}
+	wh__http_failure_note(call, error);
 	if (call->stage == WH__HTTP_CALL_WAITING)
 		unqueue(call);
 	if (call->stage != WH__HTTP_CALL_COMPLETE) {
@@ -122,14 +124,24 @@ void wh__http_call_answered(wh_http_call *call)
 	}
 }
 
-static void maybe_finish(wh_http_call *call)
+void wh__http_call_maybe_finish(wh_http_call *call)
 {
-	if (call->stage == WH__HTTP_CALL_COMPLETE && call->request_done)
-		finish(call, call->keep_alive);
+	const struct wh__http_link *link = call->link;
+
+	if (call->stage != WH__HTTP_CALL_COMPLETE || !call->request_done)
+		return;
+	/* the last bytes of a stream are as good as the first */
+	if (call->upgraded && link && (link->is_sending || link->output.first || link->sending.first))
+		return;
+	finish(call, call->keep_alive && !call->withheld);
 }
 
 void wh__http_call_complete(wh_http_call *call)
 {
+	if (call->location) {
+		wh__http_redirect_follow(call, call->keep_alive && call->request_done && !call->withheld);
+		return;
+	}
 	call->stage = WH__HTTP_CALL_COMPLETE;
 	complete_op(&call->read, 0, NULL);
 	if (call->whole) {
@@ -141,10 +153,33 @@ void wh__http_call_complete(wh_http_call *call)
 		else
 			wh_http_response_free(response);
 	}
-	maybe_finish(call);
+	wh__http_call_maybe_finish(call);
 }
 
 /* ---- connection and time ------------------------------------------------------------------ */
+
+void wh__http_call_stage(wh_http_call *call, enum wh__http_call_stage stage)
+{
+	call->stage = (uint8_t)stage;
+	call->begun_at = wh_now(call->client->loop);
+	wh__http_deadlines_move(&call->client->deadlines, &call->node.hang, wh__http_call_deadline(call));
+}
+
+void wh__http_call_again(wh_http_call *call, bool reusable)
+{
+	if (call->link)
+		wh__http_link_done(call->link, reusable);
+	wh__http_call_stage(call, WH__HTTP_CALL_WAITING);
+	call->sent_any = call->received_any = call->retried = call->withheld = false;
+	call->chunked = (struct wh__http_chunked){0};
+	call->body_left = 0;
+	call->skipped_bytes = 0;
+	if (call->body_length == 0) {
+		call->request_left = 0;
+		call->chunked_request = false;
+		call->request_done = true;
+	}
+}
 
 void wh__http_call_begin(wh_http_call *call)
 {
@@ -159,7 +194,7 @@ void wh__http_call_begin(wh_http_call *call)
 	} else if (origin->waiting_count >= client->options.waiting_max) {
 		wh__http_call_fail(call, -EAGAIN);
 	} else {
-		call->stage = WH__HTTP_CALL_WAITING;
+		wh__http_call_stage(call, WH__HTTP_CALL_WAITING);
 		if (origin->waiting_last)
 			origin->waiting_last->next_waiting = call;
 		else
@@ -182,23 +217,47 @@ static bool put_bytes(wh_http_call *call, const void *bytes, size_t len)
 	return true;
 }
 
+/* The body, or as much of it as has been written so far. */
+static void send_body(wh_http_call *call)
+{
+	struct wh__http_link *link = call->link;
+
+	if (!put_bytes(call, call->body, call->body_len)) {
+		wh__http_call_fail(call, -ENOMEM);
+		return;
+	}
+	wh__http_chain_append(&link->output, &call->early);
+	link->output_bytes += call->early_bytes;
+	wh__http_link_mark(link);
+	if (link->output_bytes < WH__HTTP_CLIENT_OUTPUT_MAX)
+		wh__http_call_writable(call, 0);
+}
+
 void wh__http_call_send(wh_http_call *call)
 {
 	struct wh__http_link *link = call->link;
 
 	call->stage = WH__HTTP_CALL_HEAD;
 	call->sent_at = wh_now(call->client->loop);
-	if (!put_bytes(call, call->head, call->head_len) || !put_bytes(call, call->body, call->body_len)) {
+	link->output_bytes += call->head_len;
+	if (!wh__http_chain_copy(&link->output, call->client->loop, call->head, call->head_len)) {
 		wh__http_call_fail(call, -ENOMEM);
 		return;
 	}
-	wh__http_chain_append(&link->output, &call->early);
-	link->output_bytes += call->early_bytes;
+	call->withheld = call->expects;
 	wh__http_deadlines_move(&call->client->deadlines, &call->node.hang, wh__http_call_deadline(call));
 	wh__http_link_mark(link);
 	wh__http_link_receive(link);
-	if (link->output_bytes < WH__HTTP_CLIENT_OUTPUT_MAX)
-		wh__http_call_writable(call, 0);
+	if (!call->withheld)
+		send_body(call);
+}
+
+void wh__http_call_proceed(wh_http_call *call)
+{
+	call->withheld = false;
+	call->sent_at = wh_now(call->client->loop);
+	wh__http_deadlines_move(&call->client->deadlines, &call->node.hang, wh__http_call_deadline(call));
+	send_body(call);
 }
 
 static int64_t after(int64_t at, int64_t timeout_ns)
@@ -206,132 +265,104 @@ static int64_t after(int64_t at, int64_t timeout_ns)
 	return timeout_ns < 0 ? INT64_MAX : at + timeout_ns;
 }
 
-int64_t wh__http_call_deadline(const wh_http_call *call)
+static int64_t sooner(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t stage_deadline(const wh_http_call *call)
 {
 	const struct wh_http_client_options *o = &call->client->options;
 	int64_t at = INT64_MAX;
 
 	switch ((enum wh__http_call_stage)call->stage) {
 	case WH__HTTP_CALL_WAITING:
+		return after(call->begun_at, o->waiting_timeout_ns);
 	case WH__HTTP_CALL_CONNECTING:
 		return after(call->begun_at, o->connect_timeout_ns);
+	case WH__HTTP_CALL_PROXY:
+		return after(call->begun_at, o->proxy_timeout_ns);
+	case WH__HTTP_CALL_TLS:
+		return after(call->begun_at, o->tls_timeout_ns);
 	case WH__HTTP_CALL_HEAD:
 		if (call->link->is_sending)
 			return after(call->sent_at, o->send_timeout_ns);
+		if (call->withheld)
+			return after(call->sent_at, o->continue_timeout_ns);
 		return call->request_done ? after(call->sent_at, call->first_byte_ns) : INT64_MAX;
 	case WH__HTTP_CALL_BODY:
 		if (call->link->is_sending)
 			at = after(call->sent_at, o->send_timeout_ns);
-		if ((call->whole || call->read) && after(call->active_at, o->read_timeout_ns) < at)
-			at = after(call->active_at, o->read_timeout_ns);
+		if ((call->whole || call->read || call->location) && !call->upgraded)
+			at = sooner(at, after(call->active_at, o->read_timeout_ns));
 		return at;
 	default:
 		return INT64_MAX;
 	}
 }
 
+int64_t wh__http_call_deadline(const wh_http_call *call)
+{
+	int64_t at = stage_deadline(call);
+
+	/* the total is over once the answer is; a stream has no end to wait for */
+	if (call->total_ns <= 0 || call->stage >= WH__HTTP_CALL_COMPLETE || call->upgraded)
+		return at;
+	return sooner(at, call->started_at + call->total_ns);
+}
+
 /* ---- the request -------------------------------------------------------------------------- */
 
-static bool is_framing(struct wh_slice name)
+/* What the request says, but for its head. */
+static void take_settings(wh_http_call *call, const struct wh_http_request *r, int64_t body_length)
 {
-	return wh_slice_equal_caseless(name, "host") || wh_slice_equal_caseless(name, "content-length") ||
-	       wh_slice_equal_caseless(name, "transfer-encoding") ||
-	       wh_slice_equal_caseless(name, "connection");
+	const struct wh_http_client_options *o = &call->client->options;
+
+	call->body_length = call->request_left = body_length;
+	call->chunked_request = body_length < 0;
+	call->request_done = body_length == 0;
+	call->expects = r->expect_continue && body_length != 0;
+	call->upgrade = r->upgrade;
+	call->no_retry = r->no_retry;
+	call->redirects_max = r->redirects_max;
+	call->redirect_insecure = r->redirect_insecure;
+	call->first_byte_ns = r->first_byte_timeout_ns ? r->first_byte_timeout_ns : o->first_byte_timeout_ns;
+	call->total_ns = r->total_timeout_ns ? r->total_timeout_ns : o->total_timeout_ns;
+	call->body_max = r->response_body_max ? r->response_body_max : o->body_bytes_max;
+	call->started_at = call->begun_at = wh_now(call->client->loop);
+	call->ret_failure = r->failure;
 }
 
-static int check_request(const struct wh_http_request *r, const char *method, const char *target,
-                         const char *host)
+/* The URL that is asked, if the answer is to tell it or to be followed. */
+static int take_url(wh_http_call *call, const struct wh_http_request *r, const struct wh__http_place *place)
 {
-	size_t method_len = strlen(method), target_len = strlen(target);
+	const char *target = r->target ? r->target : "/";
+	char origin[WH__HTTP_ORIGIN_BYTES_MAX];
 
-	if (method_len == 0 || !wh__http_all(method, method_len, WH__HTTP_TOKEN) ||
-	    strcmp(method, "CONNECT") == 0)
-		return -EINVAL;
-	if ((target[0] != '/' && strcmp(target, "*") != 0) ||
-	    !wh__http_all(target, target_len, WH__HTTP_TARGET))
-		return -EINVAL;
-	if (!wh__http_host_valid(host, strlen(host)))
-		return -EINVAL;
-	for (size_t i = 0; i < r->field_count; i++) {
-		struct wh_slice name = r->fields[i].name, value = r->fields[i].value;
+	if (r->url) {
+		size_t fragment = place->url.fragment.data ? place->url.fragment.len + 1 : 0;
 
-		if (name.len == 0 || !wh__http_all(name.data, name.len, WH__HTTP_TOKEN) ||
-		    !wh__http_all(value.data, value.len, WH__HTTP_VALUE) || is_framing(name))
-			return -EINVAL;
+		call->url = strndup(r->url, strlen(r->url) - fragment);
+	} else if (place->has_url && r->redirects_max > 0) {
+		size_t n = wh__http_url_origin(&place->url, origin);
+
+		call->url = malloc(n + strlen(target) + 1);
+		if (call->url)
+			strcpy(stpcpy(call->url, origin), strcmp(target, "*") == 0 ? "" : target);
+	} else {
+		return 0;
 	}
-	return 0;
-}
-
-static char *put(char *at, const char *text, size_t len)
-{
-	if (len > 0)
-		memcpy(at, text, len);
-	return at + len;
-}
-
-static char *put_text(char *at, const char *text)
-{
-	return put(at, text, strlen(text));
-}
-
-static bool has_field(const struct wh_http_request *r, const char *name)
-{
-	for (size_t i = 0; i < r->field_count; i++)
-		if (wh_slice_equal_caseless(r->fields[i].name, name))
-			return true;
-	return false;
-}
-
-static int write_head(wh_http_call *call, const struct wh_http_request *r, int64_t body_length)
-{
-	const char *method = r->method ? r->method : "GET", *target = r->target ? r->target : "/",
-		   *host = r->host;
-	const char *agent = has_field(r, "user-agent") ? NULL : call->client->user_agent;
-	size_t room = 128;
-	char *at;
-	int error;
-
-	if (!host)
-		host = strncmp(r->origin, "unix:", 5) == 0 ? "localhost" : r->origin;
-	error = check_request(r, method, target, host);
-	if (error != 0)
-		return error;
-	room += strlen(method) + strlen(target) + strlen(host) + (agent ? strlen(agent) : 0);
-	for (size_t i = 0; i < r->field_count; i++)
-		room += r->fields[i].name.len + r->fields[i].value.len + 4;
-	call->head = at = malloc(room);
-	if (!at)
-		return -ENOMEM;
-	at = put_text(put_text(put_text(put_text(at, method), " "), target), " HTTP/1.1\r\nHost: ");
-	at = put_text(put_text(at, host), "\r\n");
-	if (agent)
-		at = put_text(put_text(put_text(at, "User-Agent: "), agent), "\r\n");
-	for (size_t i = 0; i < r->field_count; i++) {
-		at = put_text(put(at, r->fields[i].name.data, r->fields[i].name.len), ": ");
-		at = put_text(put(at, r->fields[i].value.data, r->fields[i].value.len), "\r\n");
-	}
-	if (body_length < 0) {
-		at = put_text(at, "Transfer-Encoding: chunked\r\n");
-	} else if (body_length > 0 || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
-	           strcmp(method, "PATCH") == 0) {
-		at = put_text(at, "Content-Length: ");
-		at += wh__http_decimal((uint64_t)body_length, at);
-		at = put_text(at, "\r\n");
-	}
-	at = put_text(at, "\r\n");
-	call->head_len = (size_t)(at - call->head);
-	call->head_request = strcmp(method, "HEAD") == 0;
-	call->idempotent = wh__http_is_idempotent(wh__http_method_of(method, strlen(method)));
-	return 0;
+	return call->url ? 0 : -ENOMEM;
 }
 
 static int call_new(wh_http_client *client, const struct wh_http_request *r, int64_t body_length,
                     wh_http_call **ret)
 {
+	struct wh__http_place place;
 	wh_http_call *call;
 	int error;
 
-	if (!r || !r->origin || body_length < WH_HTTP_CHUNKED)
+	if (!r || body_length < WH_HTTP_CHUNKED || (r->upgrade && body_length != 0))
 		return -EINVAL;
 	if (client->closed)
 		return -ECANCELED;
@@ -339,22 +370,20 @@ static int call_new(wh_http_client *client, const struct wh_http_request *r, int
 	if (!call)
 		return -ENOMEM;
 	call->client = client;
-	error = wh__http_origin_find(client, r->origin, &call->origin);
+	take_settings(call, r, body_length);
+	error = wh__http_place_find(client, r, &place);
 	if (error == 0)
-		error = write_head(call, r, body_length);
+		error = wh__http_head_write(call, r, &place);
+	if (error == 0)
+		error = take_url(call, r, &place);
 	if (error != 0) {
+		free(call->url);
 		free(call->head);
 		free(call);
 		return error;
 	}
-	call->request_left = body_length;
-	call->chunked_request = body_length < 0;
-	call->request_done = body_length == 0;
-	call->no_retry = r->no_retry;
-	call->first_byte_ns =
-		r->first_byte_timeout_ns ? r->first_byte_timeout_ns : client->options.first_byte_timeout_ns;
-	call->body_max = r->response_body_max ? r->response_body_max : client->options.body_bytes_max;
-	call->begun_at = wh_now(client->loop);
+	call->origin = place.origin;
+	call->origin->call_count++;
 	call->node.is_call = true;
 	call->references = 1;
 	call->next = client->calls;
@@ -408,7 +437,9 @@ wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *
 	struct wh__op *op;
 	wh_http_call *call;
 	wh_future f;
-	int error = call_new(client, request, request ? (int64_t)request->body_len : 0, &call);
+	int error = request && request->upgrade
+	                    ? -EINVAL
+	                    : call_new(client, request, request ? (int64_t)request->body_len : 0, &call);
 
 	if (error != 0) {
 		if (request && request->release)
@@ -432,6 +463,14 @@ wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *
 	wh__http_deadlines_add(&client->deadlines, &call->node.hang);
 	wh__http_call_begin(call);
 	return f;
+}
+
+wh_future wh_http_get(wh_http_client *client, const char *url, uint64_t body_max)
+{
+	struct wh_http_request request = {
+		.url = url, .redirects_max = REDIRECTS_OF_GET, .response_body_max = body_max};
+
+	return wh_http_request(client, &request);
 }
 
 /* ---- in pieces ---------------------------------------------------------------------------- */
@@ -460,7 +499,8 @@ void wh__http_call_writable(wh_http_call *call, int64_t result)
 
 static struct wh__http_chain *output_of(wh_http_call *call)
 {
-	return call->link && call->stage >= WH__HTTP_CALL_HEAD ? &call->link->output : &call->early;
+	return call->link && call->stage >= WH__HTTP_CALL_HEAD && !call->withheld ? &call->link->output
+	                                                                          : &call->early;
 }
 
 static void count_output(wh_http_call *call, size_t len)
@@ -534,7 +574,7 @@ static void request_over(wh_http_call *call)
 		wh__http_deadlines_move(&call->client->deadlines, &call->node.hang,
 		                        wh__http_call_deadline(call));
 	}
-	maybe_finish(call);
+	wh__http_call_maybe_finish(call);
 }
 
 static wh_future write_bytes(wh_http_call *call, const void *bytes, struct wh_buf *buf, size_t len)
@@ -583,6 +623,11 @@ void wh_http_call_end(wh_http_call *call)
 {
 	if (call->request_done || call->ended)
 		return;
+	if (call->upgraded) {
+		call->link->shut = true;
+		request_over(call);
+		return;
+	}
 	if (!call->chunked_request) {
 		wh__http_call_fail(call, -EMSGSIZE);
 		return;
@@ -659,6 +704,18 @@ wh_future wh_http_call_read(wh_http_call *call)
 	call->active_at = wh_now(loop);
 	wh__http_link_mark(call->link);
 	return f;
+}
+
+void wh__http_call_upgrade(wh_http_call *call)
+{
+	call->upgraded = true;
+	call->request_done = false;
+	call->request_left = INT64_MAX;
+}
+
+bool wh_http_call_upgraded(const wh_http_call *call)
+{
+	return call->upgraded;
 }
 
 wh_http_call *wh_http_call_close(wh_http_call *call)

@@ -1,131 +1,13 @@
-/* src/http/client.c -- the HTTP client: options, origins, time-outs, the end.
+/* src/http/client.c -- the HTTP client: options, time-outs, the end.
  *
  * Thread: loop.  Memory: a client goes when it is closed, its connections are closed, and its calls are.
  */
 #include "http/client.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
-
-/* ---- origins ------------------------------------------------------------------------------ */
-
-static bool parse_port(const char *text, uint16_t *ret)
-{
-	unsigned port = 0;
-
-	if (!*text)
-		return false;
-	for (; *text; text++) {
-		if (*text < '0' || *text > '9')
-			return false;
-		port = port * 10 + (unsigned)(*text - '0');
-		if (port > 65535)
-			return false;
-	}
-	*ret = htons((uint16_t)port);
-	return port > 0;
-}
-
-static int unix_address(const char *path, struct sockaddr_storage *ret, socklen_t *ret_len)
-{
-	struct sockaddr_un *address = (struct sockaddr_un *)ret;
-	size_t len = strlen(path);
-
-	if (len == 0 || len >= sizeof(address->sun_path))
-		return -EINVAL;
-	address->sun_family = AF_UNIX;
-	memcpy(address->sun_path, path, len + 1);
-	*ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-	return 0;
-}
-
-static int ip_address(const char *host, const char *port, struct sockaddr_storage *ret, socklen_t *ret_len)
-{
-	struct sockaddr_in *four = (struct sockaddr_in *)ret;
-	struct sockaddr_in6 *six = (struct sockaddr_in6 *)ret;
-	uint16_t number = htons(80);
-
-	if (port && !parse_port(port, &number))
-		return -EINVAL;
-	if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &four->sin_addr) == 1) {
-		four->sin_family = AF_INET;
-		four->sin_port = number;
-		*ret_len = sizeof(*four);
-		return 0;
-	}
-	if (inet_pton(AF_INET6, host, &six->sin6_addr) == 1) {
-		six->sin6_family = AF_INET6;
-		six->sin6_port = number;
-		*ret_len = sizeof(*six);
-		return 0;
-	}
-	return -EADDRNOTAVAIL; /* a name */
-}
-
-static int parse_origin(const char *name, struct sockaddr_storage *ret, socklen_t *ret_len)
-{
-	char host[256];
-	const char *rest;
-	size_t len;
-
-	memset(ret, 0, sizeof(*ret));
-	if (strncmp(name, "unix:", 5) == 0)
-		return unix_address(name + 5, ret, ret_len);
-	if (name[0] == '[') {
-		rest = strchr(name, ']');
-		if (!rest)
-			return -EINVAL;
-		name++;
-		len = (size_t)(rest - name);
-		rest++;
-	} else {
-		len = strcspn(name, ":");
-		rest = name + len;
-	}
-	if (len == 0 || len >= sizeof(host) || (*rest && *rest != ':'))
-		return -EINVAL;
-	memcpy(host, name, len);
-	host[len] = 0;
-	return ip_address(host, *rest ? rest + 1 : NULL, ret, ret_len);
-}
-
-int wh__http_origin_find(wh_http_client *client, const char *name, struct wh__http_origin **ret)
-{
-	struct wh__http_origin *origin, **link;
-	struct sockaddr_storage address;
-	socklen_t address_len;
-	int error;
-
-	for (link = &client->origins; *link; link = &(*link)->next) {
-		if (strcmp((*link)->name, name) != 0)
-			continue;
-		origin = *link; /* to the front: a client usually talks to few */
-		*link = origin->next;
-		origin->next = client->origins;
-		client->origins = origin;
-		*ret = origin;
-		return 0;
-	}
-	error = parse_origin(name, &address, &address_len);
-	if (error != 0)
-		return error;
-	origin = calloc(1, sizeof(*origin) + strlen(name) + 1);
-	if (!origin)
-		return -ENOMEM;
-	memcpy(origin->name, name, strlen(name) + 1);
-	origin->client = client;
-	origin->address = address;
-	origin->address_len = address_len;
-	origin->next = client->origins;
-	client->origins = origin;
-	*ret = origin;
-	return 0;
-}
 
 /* ---- time --------------------------------------------------------------------------------- */
 
@@ -145,8 +27,13 @@ static int64_t look(struct wh__http_deadline *hang, int64_t now)
 		at = wh__http_call_deadline(call);
 		if (call->link)
 			wh__http_link_receive(call->link);
-		if (at <= now)
+		if (at <= now && call->withheld &&
+		    (call->total_ns <= 0 || call->started_at + call->total_ns > now)) {
+			wh__http_call_proceed(call);
+			at = wh__http_call_deadline(call);
+		} else if (at <= now) {
 			wh__http_call_fail(call, -ETIMEDOUT);
+		}
 	} else {
 		struct wh__http_link *link = (struct wh__http_link *)(void *)node;
 		int64_t idle_ns = link->origin->client->options.idle_timeout_ns;
@@ -163,12 +50,8 @@ static int64_t look(struct wh__http_deadline *hang, int64_t now)
 static void free_client(wh_http_client *client)
 {
 	assert(!client->links && !client->calls);
-	while (client->origins) {
-		struct wh__http_origin *origin = client->origins;
-
-		client->origins = origin->next;
-		free(origin);
-	}
+	wh__http_origins_free(client);
+	wh__http_proxies_clear(&client->proxies);
 	free(client->user_agent);
 	free(client);
 }
@@ -205,25 +88,11 @@ static void default_timeout(int64_t *value, int64_t otherwise, int64_t *shortest
 		*shortest = *value;
 }
 
-int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options, wh_http_client **ret)
+/* The shortest time-out is the result. */
+static int64_t set_defaults(struct wh_http_client_options *o)
 {
-	wh_http_client *client = calloc(1, sizeof(*client));
-	struct wh_http_client_options *o;
 	int64_t shortest = 10 * WH_NS_PER_S;
 
-	if (!client)
-		return -ENOMEM;
-	client->loop = loop;
-	o = &client->options;
-	if (options)
-		*o = *options;
-	if (o->user_agent) {
-		client->user_agent = strdup(o->user_agent);
-		if (!client->user_agent) {
-			free(client);
-			return -ENOMEM;
-		}
-	}
 	default_u32(&o->connections_max, 256);
 	default_u32(&o->waiting_max, 16384);
 	default_u32(&o->idle_max, 64);
@@ -236,6 +105,59 @@ int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *opti
 	default_timeout(&o->first_byte_timeout_ns, 60 * WH_NS_PER_S, &shortest);
 	default_timeout(&o->read_timeout_ns, 30 * WH_NS_PER_S, &shortest);
 	default_timeout(&o->idle_timeout_ns, 4 * WH_NS_PER_S, &shortest);
+	default_timeout(&o->waiting_timeout_ns, 10 * WH_NS_PER_S, &shortest);
+	default_timeout(&o->tls_timeout_ns, 10 * WH_NS_PER_S, &shortest);
+	default_timeout(&o->proxy_timeout_ns, 10 * WH_NS_PER_S, &shortest);
+	default_timeout(&o->total_timeout_ns, -1, &shortest);
+	if (o->continue_timeout_ns == 0)
+		o->continue_timeout_ns =
+			WH_NS_PER_S; /* announced when it begins, so the ring need not turn faster */
+	return shortest;
+}
+
+static int set_proxies(struct wh__http_proxies *proxies, const struct wh_http_client_options *o)
+{
+	int error = 0;
+
+	if (o->proxy) {
+		error = wh__http_proxy_set(&proxies->http, o->proxy);
+		if (error == 0)
+			error = wh__http_proxy_set(&proxies->https, o->proxy);
+	}
+	if (error == 0 && o->no_proxy) {
+		proxies->exceptions = strdup(o->no_proxy);
+		if (!proxies->exceptions)
+			error = -ENOMEM;
+	}
+	if (error == 0 && o->proxy_from_environment)
+		error = wh__http_proxies_from_environment(proxies);
+	return error;
+}
+
+int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options, wh_http_client **ret)
+{
+	wh_http_client *client = calloc(1, sizeof(*client));
+	struct wh_http_client_options *o;
+	int64_t shortest;
+	int error;
+
+	if (!client)
+		return -ENOMEM;
+	client->loop = loop;
+	o = &client->options;
+	if (options)
+		*o = *options;
+	if (o->user_agent)
+		client->user_agent = strdup(o->user_agent);
+	error = o->user_agent && !client->user_agent ? -ENOMEM : set_proxies(&client->proxies, o);
+	if (error != 0) {
+		wh__http_proxies_clear(&client->proxies);
+		free(client->user_agent);
+		free(client);
+		return error;
+	}
+	o->user_agent = o->proxy = o->no_proxy = NULL; /* the copies are what counts */
+	shortest = set_defaults(o);
 	client->limits = (struct wh__http_limits){
 		.head_bytes_max = o->head_bytes_max, .target_bytes_max = 8192, .fields_max = o->fields_max};
 	wh__http_deadlines_init(&client->deadlines, loop, shortest, look, timer_ended, client);

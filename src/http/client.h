@@ -12,6 +12,7 @@
 #include "http/deadline.h"
 #include "http/output.h"
 #include "http/parse.h"
+#include "http/proxy.h"
 #include "runtime/loop.h"
 
 enum { WH__HTTP_CLIENT_SEND_MAX = 256 * 1024, WH__HTTP_CLIENT_OUTPUT_MAX = 256 * 1024 };
@@ -22,15 +23,31 @@ struct wh__http_client_node {
 	bool is_call;
 };
 
+/* Where connections of a pool lead. */
 struct wh__http_origin {
 	struct wh__http_origin *next;
 	wh_http_client *client;
-	struct sockaddr_storage address;
+	struct sockaddr_storage address; /* if it needs no name: address_len > 0 */
 	socklen_t address_len;
+	const struct wh__http_proxy *proxy; /* connected to instead; NULL: none */
+	char *alias;                        /* how the first request named it */
+	char *host;                         /* that is connected to */
+	uint16_t port;
+	bool tls;                   /* over TLS; with a proxy: by CONNECT */
+	bool shared;                /* by all origins that a proxy speaks to for us */
 	struct wh__http_link *idle; /* used last, first */
 	uint32_t idle_count, link_count, waiting_count;
+	uint32_t call_count; /* that refer to it */
 	wh_http_call *waiting_first, *waiting_last;
-	char name[];
+	char name[]; /* "http://host:port", "unix:/path", "proxy" */
+};
+
+/* Where a request goes, as it was asked for. */
+struct wh__http_place {
+	struct wh__http_origin *origin;
+	bool has_url;           /* not so for UNIX sockets, and where nobody asks */
+	struct wh_http_url url; /* refers to the request's text */
+	const char *host;       /* for the Host field; NULL: from url */
 };
 
 /* A connection of the client. */
@@ -52,14 +69,18 @@ struct wh__http_link {
 	int fd;
 	uint16_t references; /* operations, the dirty list, until it is down */
 	bool is_connecting : 1, receiving : 1, is_sending : 1, is_dirty : 1, is_idle : 1;
-	bool reused : 1; /* has carried a response in full */
+	bool reused : 1;              /* has carried a response in full */
+	bool shut : 1, shut_done : 1; /* the sending side of a stream is to be ended once all is sent */
 	bool eof : 1, down : 1;
+	bool secure_next : 1; /* the proxy has connected: TLS comes next */
 };
 
 enum wh__http_call_stage {
 	WH__HTTP_CALL_WAITING, /* for a connection */
 	WH__HTTP_CALL_CONNECTING,
-	WH__HTTP_CALL_HEAD, /* of the response is to come */
+	WH__HTTP_CALL_PROXY, /* CONNECT was sent */
+	WH__HTTP_CALL_TLS,   /* handshake */
+	WH__HTTP_CALL_HEAD,  /* of the response is to come */
 	WH__HTTP_CALL_BODY,
 	WH__HTTP_CALL_COMPLETE, /* the response is */
 	WH__HTTP_CALL_FAILED,
@@ -76,7 +97,13 @@ struct wh_http_call {
 	/* the request */
 	char *head;
 	size_t head_len;
-	const void *body; /* whole requests */
+	uint32_t method_len, fields_at, fields_len; /* in head: the user's fields, kept by a redirect */
+	int64_t body_length;                        /* as announced */
+	char *url;                                  /* that is asked; NULL if nobody wants to know */
+	char *location; /* where a redirect leads, while its content is read over */
+	uint32_t redirects, redirects_max;
+	uint32_t skipped_bytes; /* of that content */
+	const void *body;       /* whole requests */
 	size_t body_len;
 	wh_function *release;
 	void *release_arg;
@@ -93,8 +120,11 @@ struct wh_http_call {
 	uint64_t body_left, body_max;
 	size_t body_cap;
 	/* time */
-	int64_t begun_at, sent_at, active_at, first_byte_ns;
+	int64_t started_at; /* of all; begun_at: of the present stage until the request is sent */
+	int64_t begun_at, sent_at, active_at, first_byte_ns, total_ns;
 	int64_t error;
+	struct wh_http_failure failure, *ret_failure;
+	int proxy_status;
 	uint8_t stage;
 	bool whole : 1; /* from wh_http_request() */
 	bool head_request : 1, idempotent : 1, no_retry : 1, retried : 1;
@@ -105,6 +135,10 @@ struct wh_http_call {
 	bool chunked_body : 1, until_close : 1, keep_alive : 1;
 	bool response_taken : 1, ended : 1;
 	bool closed : 1;
+	bool redirect_insecure : 1;
+	bool expects : 1;  /* the head says Expect: 100-continue */
+	bool withheld : 1; /* the body waits for the server's word */
+	bool upgrade : 1, upgraded : 1;
 };
 
 struct wh_http_client {
@@ -112,7 +146,9 @@ struct wh_http_client {
 	struct wh_http_client_options options;
 	struct wh__http_limits limits;
 	struct wh__http_deadlines deadlines;
-	struct wh__http_origin *origins;
+	struct wh__http_proxies proxies;
+	struct wh__http_origin *origins; /* used last, first */
+	uint32_t origin_count;
 	struct wh__http_link *links, *dirty;
 	wh_http_call *calls;
 	uint32_t references; /* the user, links, calls, the deferred call, the timer at the end */
@@ -122,8 +158,28 @@ struct wh_http_client {
 	struct wh__http_head scratch;
 };
 
+/* origin.c */
+int wh__http_place_find(wh_http_client *client, const struct wh_http_request *request,
+                        struct wh__http_place *ret);
+int wh__http_place_of_url(wh_http_client *client, const char *url, struct wh__http_place *ret);
+void wh__http_origins_free(wh_http_client *client);
+
+/* head.c: the request on the wire. Result 0 or -errno. */
+int wh__http_head_write(wh_http_call *call, const struct wh_http_request *request,
+                        const struct wh__http_place *place);
+/* ... once more: for another place (NULL: the same), as GET without content if `get`; foreign: of another origin. */
+int wh__http_head_rewrite(wh_http_call *call, const struct wh__http_place *place, bool get, bool foreign);
+bool wh__http_head_connect(const struct wh__http_origin *origin, struct wh__http_chain *ret_chain,
+                           size_t *ret_len);
+
+/* redirect.c */
+int wh__http_redirect_begin(wh_http_call *call); /* 1: call->location is set; 0: nothing to follow; -errno */
+void wh__http_redirect_follow(wh_http_call *call, bool reusable);
+
+/* failure.c */
+void wh__http_failure_note(wh_http_call *call, int64_t error);
+
 /* client.c */
-int wh__http_origin_find(wh_http_client *client, const char *name, struct wh__http_origin **ret);
 void wh__http_client_release(wh_http_client *client);
 void wh__http_client_node_remove(wh_http_client *client, struct wh__http_client_node *node);
 
@@ -136,6 +192,7 @@ void wh__http_link_done(struct wh__http_link *link, bool reusable); /* its call 
 void wh__http_link_mark(struct wh__http_link *link);                /* there is something to send */
 void wh__http_link_flush(struct wh__http_link *link);
 void wh__http_link_receive(struct wh__http_link *link);
+void wh__http_link_secure(struct wh__http_link *link); /* TLS, then the request */
 void wh__http_link_unref(struct wh__http_link *link);
 void wh__http_link_drop_input(struct wh__http_link *link);
 
@@ -151,6 +208,12 @@ void wh__http_call_answered(wh_http_call *call);            /* the head of the r
 void wh__http_call_complete(wh_http_call *call);            /* the response is whole */
 void wh__http_call_writable(wh_http_call *call, int64_t result);
 void wh__http_call_unref(wh_http_call *call);
+void wh__http_call_maybe_finish(wh_http_call *call);
+void wh__http_call_upgrade(wh_http_call *call); /* 101: a stream from now on */
+void wh__http_call_again(wh_http_call *call,
+                         bool reusable);        /* from the start, its head has been written anew */
+void wh__http_call_proceed(wh_http_call *call); /* the withheld body goes out */
+void wh__http_call_stage(wh_http_call *call, enum wh__http_call_stage stage);
 int64_t wh__http_call_deadline(const wh_http_call *call);
 
 #endif

@@ -106,6 +106,8 @@ static void on_sent(wh_loop *loop, wh_res res, void *arg)
 			wh__http_call_writable(call, res.n);
 		else if (link->output_bytes <= WH__HTTP_CLIENT_OUTPUT_MAX / 2)
 			wh__http_call_writable(call, 0);
+		if (link->call == call && call->upgraded)
+			wh__http_call_maybe_finish(call);
 	}
 	wh__http_link_unref(link);
 }
@@ -120,8 +122,11 @@ void wh__http_link_flush(struct wh__http_link *link)
 		return;
 	if (!link->sending.first)
 		wh__http_chain_append(&link->sending, &link->output);
-	if (!link->sending.first)
+	if (!link->sending.first) {
+		if (link->shut && !link->shut_done)
+			link->shut_done = wh_shutdown(client->loop, link->fd, SHUT_WR) == 0;
 		return;
+	}
 	f = wh__http_chain_send(&link->sending, client->loop, link->fd, WH__HTTP_CLIENT_SEND_MAX, &len);
 	link->sending_bytes = (uint32_t)len;
 	link->is_sending = true;
@@ -218,6 +223,35 @@ void wh__http_link_receive(struct wh__http_link *link)
 
 /* ---- connecting --------------------------------------------------------------------------- */
 
+/* The way to an origin beyond a proxy: RFC 9110 section 9.3.6. */
+static void ask_proxy(struct wh__http_link *link)
+{
+	wh_http_call *call = link->call;
+
+	wh__http_call_stage(call, WH__HTTP_CALL_PROXY);
+	if (!wh__http_head_connect(link->origin, &link->output, &link->output_bytes)) {
+		wh__http_call_fail(call, -ENOMEM);
+		return;
+	}
+	wh__http_link_mark(link);
+	wh__http_link_receive(link);
+}
+
+void wh__http_link_secure(struct wh__http_link *link)
+{
+	wh__http_call_stage(link->call, WH__HTTP_CALL_TLS);
+	wh__http_call_fail(link->call, -EPROTONOSUPPORT);
+}
+
+static wh_future connect_to(const struct wh__http_origin *origin)
+{
+	wh_loop *loop = origin->client->loop;
+
+	if (origin->address_len > 0)
+		return wh_connect(loop, (const struct sockaddr *)&origin->address, origin->address_len);
+	return wh_failed(loop, -EADDRNOTAVAIL);
+}
+
 static void on_connected(wh_loop *loop, wh_res res, void *arg)
 {
 	struct wh__http_link *link = arg;
@@ -233,8 +267,12 @@ static void on_connected(wh_loop *loop, wh_res res, void *arg)
 	} else {
 		link->fd = (int)res.n;
 		link->origin->client->stats.connections_opened++;
-		wh__http_link_receive(link);
-		wh__http_call_send(call);
+		if (!link->origin->tls)
+			wh__http_call_send(call);
+		else if (link->origin->proxy)
+			ask_proxy(link);
+		else
+			wh__http_link_secure(link);
 	}
 	wh__http_link_unref(link);
 }
@@ -249,7 +287,7 @@ struct wh__http_link *wh__http_link_open(struct wh__http_origin *origin, wh_http
 	link->origin = origin;
 	link->fd = -1;
 	link->scan.response = true;
-	link->connecting = wh_connect(client->loop, (struct sockaddr *)&origin->address, origin->address_len);
+	link->connecting = connect_to(origin);
 	if (wh_then(link->connecting, on_connected, link) != 0) {
 		free(link);
 		return NULL;
@@ -266,7 +304,7 @@ struct wh__http_link *wh__http_link_open(struct wh__http_origin *origin, wh_http
 	origin->link_count++;
 	link->call = call;
 	call->link = link;
-	call->stage = WH__HTTP_CALL_CONNECTING;
+	wh__http_call_stage(call, WH__HTTP_CALL_CONNECTING);
 	return link;
 }
 

@@ -9,6 +9,8 @@
 #include "http/body.h"
 #include "http/client.h"
 
+enum { SKIP_BYTES_MAX = 64 * 1024 };
+
 static size_t input_left(const struct wh__http_link *link)
 {
 	return link->input->len - link->input_at;
@@ -21,11 +23,12 @@ static char *input_at(const struct wh__http_link *link)
 
 /* ---- heads -------------------------------------------------------------------------------- */
 
-static struct wh_http_response *make_response(const struct wh__http_head *head, const char *bytes, size_t len)
+static struct wh_http_response *make_response(const wh_http_call *call, const struct wh__http_head *head,
+                                              const char *bytes, size_t len)
 {
-	size_t count = head->field_count;
+	size_t count = head->field_count, url_len = call->url ? strlen(call->url) : 0;
 	struct wh_http_response *response =
-		malloc(sizeof(*response) + count * sizeof(struct wh_http_field) + len);
+		malloc(sizeof(*response) + count * sizeof(struct wh_http_field) + len + url_len);
 	struct wh_http_field *fields;
 	char *copy;
 
@@ -50,7 +53,12 @@ static struct wh_http_response *make_response(const struct wh__http_head *head, 
 		.body_length = head->flags & (WH__HTTP_CHUNKED | WH__HTTP_UNTIL_CLOSE)
 	                               ? WH_HTTP_CHUNKED
 	                               : (int64_t)head->content_length,
+		.redirects = call->redirects,
 	};
+	if (call->url) {
+		memcpy(copy + len, call->url, url_len);
+		response->url = (struct wh_slice){copy + len, url_len};
+	}
 	return response;
 }
 
@@ -75,40 +83,118 @@ static bool has_no_body(const wh_http_call *call, int status)
 	return call->head_request || status == 204 || status == 304;
 }
 
+/* A proxy's answer to CONNECT. */
+static void take_proxy_head(struct wh__http_link *link, int status)
+{
+	wh_http_call *call = link->call;
+
+	if (status < 200)
+		return; /* interim */
+	call->proxy_status = status;
+	if (status > 299)
+		wh__http_call_fail(call, -WH_EHTTP_PROXY);
+	else if (link->input_at < link->input->len)
+		wh__http_call_fail(call, -WH_EHTTP_SYNTAX); /* nobody has been spoken to beyond it yet */
+	else
+		link->secure_next = true; /* once the buffer is let go */
+}
+
+static void take_interim_head(wh_http_call *call, int status)
+{
+	if (status == 100 && call->withheld)
+		wh__http_call_proceed(call);
+}
+
+/* 417: the server does not do that. RFC 9110 section 10.1.1: once more, without. */
+static bool send_unasked(wh_http_call *call)
+{
+	if (call->response->status != 417 || !call->withheld)
+		return false;
+	call->expects = false;
+	if (wh__http_head_rewrite(call, NULL, false, false) != 0) {
+		wh__http_call_fail(call, -ENOMEM);
+		return true;
+	}
+	call->response = wh_http_response_free(call->response);
+	wh__http_call_again(call, false);
+	wh__http_call_begin(call);
+	return true;
+}
+
+static bool is_empty(const wh_http_call *call)
+{
+	return !call->chunked_body && !call->until_close && call->body_left == 0;
+}
+
+/* true: the response is not for the user; the request goes elsewhere, or has failed. */
+static bool redirected(wh_http_call *call)
+{
+	int result = wh__http_redirect_begin(call);
+
+	if (result < 0)
+		wh__http_call_fail(call, result);
+	else if (result > 0 && (call->until_close || call->body_left > SKIP_BYTES_MAX))
+		wh__http_redirect_follow(call, false);
+	else if (result > 0 && is_empty(call))
+		wh__http_call_complete(call);
+	return result != 0;
+}
+
+static void take_framing(wh_http_call *call, const struct wh__http_head *head)
+{
+	call->keep_alive = head->flags & WH__HTTP_KEEP_ALIVE;
+	call->chunked_body = head->flags & WH__HTTP_CHUNKED;
+	call->until_close = head->flags & WH__HTTP_UNTIL_CLOSE;
+	call->body_left = head->content_length;
+	if (head->status == 101) {
+		call->keep_alive = call->chunked_body = false;
+		call->until_close = true;
+		wh__http_call_upgrade(call);
+	} else if (has_no_body(call, head->status)) {
+		call->body_left = 0;
+		call->chunked_body = call->until_close = false;
+	}
+}
+
 static void take_head(struct wh__http_link *link, const char *bytes, size_t len)
 {
 	wh_http_call *call = link->call;
 	wh_http_client *client = call->client;
 	struct wh__http_head *head = &client->scratch;
+	bool asked = call->stage == WH__HTTP_CALL_PROXY;
 	const char *reason;
-	int status = wh__http_parse_response(bytes, len, &client->limits, call->head_request, head, &reason);
+	int status = wh__http_parse_response(bytes, len, &client->limits, call->head_request || asked, head,
+	                                     &reason);
 
-	if (status != 0 || head->status == 101) {
+	if (status != 0 || (head->status == 101 && (asked || !call->upgrade))) {
 		wh__http_call_fail(call, status == 431 ? -WH_EHTTP_TOO_LARGE : -WH_EHTTP_SYNTAX);
 		return;
 	}
-	if (head->status < 200)
-		return; /* interim; the next head follows */
-	call->response = make_response(head, bytes, len);
+	if (asked) {
+		take_proxy_head(link, head->status);
+		return;
+	}
+	if (head->status < 200 && head->status != 101) {
+		take_interim_head(call, head->status);
+		return; /* the next head follows */
+	}
+	call->response = make_response(call, head, bytes, len);
 	if (!call->response) {
 		wh__http_call_fail(call, -ENOMEM);
 		return;
 	}
-	call->keep_alive = head->flags & WH__HTTP_KEEP_ALIVE;
-	call->chunked_body = head->flags & WH__HTTP_CHUNKED;
-	call->until_close = head->flags & WH__HTTP_UNTIL_CLOSE;
-	call->body_left = head->content_length;
+	if (send_unasked(call))
+		return;
+	take_framing(call, head);
 	call->stage = WH__HTTP_CALL_BODY;
-	if (has_no_body(call, head->status)) {
-		call->body_left = 0;
-		call->chunked_body = call->until_close = false;
-	}
+	if (redirected(call))
+		return;
 	if (call->whole && call->body_left > call->body_max) {
 		wh__http_call_fail(call, -WH_EHTTP_TOO_LARGE);
 		return;
 	}
 	wh__http_call_answered(call);
-	if (!call->chunked_body && !call->until_close && call->body_left == 0)
+	if (is_empty(call))
 		wh__http_call_complete(call);
 }
 
@@ -256,6 +342,28 @@ static void stream(struct wh__http_link *link)
 		wh__http_call_complete(call);
 }
 
+/* The content of a redirect is read over, so that the connection can be used again, if there is not too much of it. */
+static void skip(struct wh__http_link *link)
+{
+	wh_http_call *call = link->call;
+	char *data;
+	size_t len;
+	int status = take_content(link, &data, &len);
+
+	call->skipped_bytes += (uint32_t)len;
+	if (status < 0 || call->skipped_bytes > SKIP_BYTES_MAX)
+		wh__http_redirect_follow(call, false);
+	else if (status == 1)
+		wh__http_call_complete(call);
+}
+
+/* Is what has come of use now? */
+static bool is_wanted(const wh_http_call *call)
+{
+	return call->stage == WH__HTTP_CALL_PROXY || call->stage == WH__HTTP_CALL_HEAD ||
+	       (call->stage == WH__HTTP_CALL_BODY && (call->whole || call->read || call->location));
+}
+
 void wh__http_reply_advance(struct wh__http_link *link)
 {
 	while (link->call && !link->down) {
@@ -263,11 +371,18 @@ void wh__http_reply_advance(struct wh__http_link *link)
 
 		if (link->input && link->input_at == link->input->len)
 			link->input = wh_buf_put(link->input);
-		if (!link->input || call->stage > WH__HTTP_CALL_BODY ||
-		    (call->stage == WH__HTTP_CALL_BODY && !call->whole && !call->read))
+		if (link->secure_next && !link->input) {
+			link->secure_next = false;
+			call->received_any = false;
+			wh__http_link_secure(link);
+			return;
+		}
+		if (!link->input || !is_wanted(call))
 			break;
-		if (call->stage == WH__HTTP_CALL_HEAD)
+		if (call->stage != WH__HTTP_CALL_BODY)
 			read_head(link);
+		else if (call->location)
+			skip(link);
 		else if (call->whole)
 			collect(link);
 		else
@@ -283,6 +398,8 @@ void wh__http_reply_eof(struct wh__http_link *link)
 
 	if (call->stage == WH__HTTP_CALL_BODY && call->until_close)
 		wh__http_call_complete(call);
+	else if (call->stage == WH__HTTP_CALL_BODY && call->location)
+		wh__http_redirect_follow(call, false);
 	else if (call->stage <= WH__HTTP_CALL_BODY)
 		wh__http_call_fail(call, -WH_EHTTP_CLOSED);
 }
