@@ -90,6 +90,7 @@ struct wh_http_server_options {
 	wh_http_problem_function
 		*problem; /* bodies (application/problem+json) of the server's own refusals; NULL:
 					      as wh_http_problem() */
+	bool connect; /* requests with CONNECT come to the handlers; else 501. wh_http_target() is "host:port" */
 };
 
 /* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno. */
@@ -216,6 +217,57 @@ WH_API void wh_http_end(wh_http_exchange *x);
  * cannot take what it has for the whole. */
 WH_API void wh_http_abort(wh_http_exchange *x);
 
+/* wh_http_inform() - an interim answer (1xx) before the answer itself: 103 with Link fields, 102. Nothing to clients of
+ * HTTP/1.0. 100 is the server's own (it is sent when a body is wanted), 101 is wh_http_upgrade()'s. Result 0; -EALREADY (the answer has
+ * begun); -EINVAL (status, or characters of a field); -EPIPE (the client has gone); -ENOMEM. */
+WH_API int wh_http_inform(wh_http_exchange *x, int status, const struct wh_http_field *fields, size_t count);
+
+/* -- another protocol: WebSocket and whatever else begins with a request of HTTP (RFC 9110 sections 7.8, 9.3.6) */
+
+/* wh_http_asks_upgrade() - the request names that protocol in Upgrade ("websocket", without case, in whatever version), and may be
+ * answered by wh_http_upgrade(). Nothing of what the client sends after such a request is taken for a request before it is
+ * answered. */
+WH_API bool wh_http_asks_upgrade(const wh_http_exchange *x, const char *protocol);
+/* wh_http_upgrade() - in on_request(), or later: answer 101 with that protocol (fields as set so far) to a request that asks for it; or,
+ * protocol NULL, 200 to CONNECT. From then on the exchange is a stream both ways: wh_http_read() gives bytes as the client sends
+ * them, those that came with the request first, until its end (n = 0); wh_http_write() sends bytes as they are; wh_http_shutdown()
+ * ends the sending side; wh_http_end() and wh_http_abort() end the exchange, and with it the connection, in order or with a
+ * reset. wh_http_on_close() and wh_http_on_drain() tell as before. No time-out but write_timeout_ns: whoever wants one for
+ * reading has wh_deadline(). Result 0; -EINVAL (not asked for, or the request's body is not read to its end);
+ * -EALREADY (answered or begun); -EPIPE (the client has gone: x is still to be ended); -ENOMEM. */
+WH_API int wh_http_upgrade(wh_http_exchange *x, const char *protocol) WH_MUST_USE;
+/* wh_http_shutdown() - of an upgraded exchange: after what has been written, end the sending side; reading goes on. */
+WH_API void wh_http_shutdown(wh_http_exchange *x);
+
+/* wh_http_on_drain() - fn(arg) is called once when the server is drained (also if that was before): for exchanges that would otherwise
+ * last: streams, parked ones. fn NULL: no call. */
+WH_API void wh_http_on_drain(wh_http_exchange *x, wh_function *fn, void *arg);
+
+/* -- files */
+
+/* All-zero means defaults. Fields may be added at the end. Texts are borrowed for the call. */
+struct wh_http_file_options {
+	const char *content_type; /* NULL: by the ending of the name; "application/octet-stream" for others */
+	const char *index; /* the file that stands for a folder ("index.html"); NULL: folders give 404 */
+	const char *cache_control; /* value of Cache-Control, NULL: no such field */
+	bool hidden; /* names that begin with a dot are served as well (".well-known" always is) */
+};
+
+/* wh_http_respond_file() - answer GET and HEAD with a file, and end x: with everything a file server owes (RFC 9110 sections 8.8, 13, 14):
+ * ETag, Last-Modified, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since (304, 412), single ranges and If-Range
+ * (206, 416; several ranges at once give the whole). Constant memory; the loop waits for no disk.
+ *
+ * folder   descriptor of the folder that nothing leads out of (openat2(2) with RESOLVE_BENEATH: symbolic links are followed within; where a
+ *          sandbox refuses openat2, none are); to stay open until x has ended.
+ * path     below it, percent-encoded as wh_http_path() gives it; "..", hidden names and encoded slashes give 404.
+ * options  may be NULL.
+ *
+ * Answers  404 nothing there, or not a regular file; 403 not readable; 405 another method; 503 out of descriptors or memory; 301 a folder
+ *          without its slash. A file that becomes shorter meanwhile cuts the connection off. Fields set before are kept.
+ * In on_request(), or later after wh_http_retain(). Files are those of the machine also on WH_SIM. */
+WH_API void wh_http_respond_file(wh_http_exchange *x, int folder, struct wh_slice path,
+                                 const struct wh_http_file_options *options);
+
 /* wh_http_on_close() - fn(arg) is called once if the client goes away before the answer is complete (reset, time-out, a write that
  * fails, server closed). x is still to be answered, unless its collected body failed before on_request(): then
  * the server ends it once fn has returned. Not called for a client that only ended its sending
@@ -272,6 +324,8 @@ struct wh_http_client_options {
 	const char *
 		no_proxy; /* what does not go through it: names (and all below), addresses, networks "10.0.0.0/8", "*", each with
 				 ":port" if for that only; between commas or blanks */
+	const char *name_servers,
+		*resolv_conf_path; /* as of wh_dial_options; borrowed until the client is closed */
 	bool proxy_from_environment; /* where proxy, no_proxy are NULL: $http_proxy (never $HTTP_PROXY), $https_proxy, $HTTPS_PROXY,
 					$all_proxy, $ALL_PROXY, $no_proxy, $NO_PROXY */
 };

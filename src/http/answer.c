@@ -328,7 +328,7 @@ static int check_write(wh_http_exchange *x, size_t len)
 {
 	if (!x->started || x->answered)
 		return -EINVAL;
-	if (is_gone(x) || x->connection->failed)
+	if (is_gone(x) || x->connection->failed || x->shut)
 		return -EPIPE;
 	if (x->no_body || len == 0)
 		return 1;

@@ -130,9 +130,13 @@ static void take_down(struct wh__http_connection *c)
 
 static void half_closed(struct wh__http_connection *c)
 {
+	wh_http_exchange *x = c->reading;
+
 	c->eof = true;
 	c->no_more = true;
-	if (c->reading && !c->reading->body_done)
+	if (x && x->stream)
+		wh__http_stream_over(x);
+	else if (x && !x->body_done)
 		wh__http_input_body_failed(c, 400, -WH_EHTTP_CLOSED,
 		                           "the connection was closed within the body");
 }
@@ -143,6 +147,18 @@ static void tell_half_closed(struct wh__http_connection *c)
 		if (x->on_half_close) {
 			wh__http_call_once(&x->on_half_close, x->on_half_close_arg);
 			x = c->first; /* anything may have been answered */
+		} else {
+			x = x->next;
+		}
+	}
+}
+
+static void tell_drained(struct wh__http_connection *c)
+{
+	for (wh_http_exchange *x = c->first; x;) {
+		if (x->on_drain) {
+			wh__http_call_once(&x->on_drain, x->on_drain_arg);
+			x = c->first;
 		} else {
 			x = x->next;
 		}
@@ -257,6 +273,15 @@ static void begin_linger(struct wh__http_connection *c)
 	wh__http_input_drop(c);
 }
 
+/* wh_http_shutdown(): all that was written has gone. */
+static void shut_stream(struct wh__http_connection *c)
+{
+	if (!c->first || !c->first->shut || c->shut || c->is_sending || c->sending.first || c->output.first)
+		return;
+	c->shut = true;
+	(void)wh_shutdown(c->server->loop, c->fd, SHUT_WR);
+}
+
 /* true: it is over, all that was to be said has been sent. */
 static bool is_over(const struct wh__http_connection *c)
 {
@@ -283,9 +308,12 @@ void wh__http_connection_settle(struct wh__http_connection *c)
 		wh__http_input_advance(c);
 	if (c->eof)
 		tell_half_closed(c);
+	if (c->server->draining)
+		tell_drained(c);
 	if (!c->failed) {
 		send_more(c);
 		wake_writers(c);
+		shut_stream(c);
 	}
 	if (!c->failed && is_over(c)) {
 		if (c->eof || c->reset || !(c->linger || c->input))

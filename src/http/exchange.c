@@ -99,7 +99,7 @@ void wh__http_exchange_end(wh_http_exchange *x)
 
 	assert(!x->answered);
 	x->answered = true;
-	x->on_close = x->on_half_close = NULL;
+	x->on_close = x->on_half_close = x->on_drain = NULL;
 	wh__http_answer_writable(x, 0);
 	if (x->read) {
 		struct wh__op *read = x->read;
@@ -347,7 +347,7 @@ int wh_http_retain(wh_http_exchange *x)
 
 void wh_http_parallel(wh_http_exchange *x)
 {
-	x->parallel = true;
+	x->parallel = !x->may_upgrade;
 }
 
 void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg)
@@ -363,6 +363,14 @@ void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg)
 	x->on_half_close = x->connection->down ? NULL : fn;
 	x->on_half_close_arg = arg;
 	if (x->connection->eof && fn)
+		wh__http_server_mark(x->connection); /* as above */
+}
+
+void wh_http_on_drain(wh_http_exchange *x, wh_function *fn, void *arg)
+{
+	x->on_drain = fn;
+	x->on_drain_arg = arg;
+	if (x->connection->server->draining && fn)
 		wh__http_server_mark(x->connection); /* as above */
 }
 

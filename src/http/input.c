@@ -17,7 +17,7 @@ bool wh__http_input_wanted(const struct wh__http_connection *c)
 {
 	const wh_http_exchange *x = c->reading;
 
-	return x && (x->answered || x->read || x->stage == WH__HTTP_STAGE_BODY);
+	return x && !x->stream && (x->answered || x->read || x->stage == WH__HTTP_STAGE_BODY);
 }
 
 static size_t input_left(const struct wh__http_connection *c)
@@ -180,7 +180,9 @@ static void fill_exchange(wh_http_exchange *x, struct wh__http_head *head)
 	x->expects = head->flags & WH__HTTP_EXPECT_CONTINUE;
 	x->body_left = x->length = head->content_length;
 	x->body_done = !x->chunked_body && x->body_left == 0;
-	x->parallel = wh__http_is_safe((enum wh_http_method)head->method);
+	x->may_upgrade = head->flags & WH__HTTP_UPGRADE;
+	/* what follows a request for another protocol may be of that protocol */
+	x->parallel = wh__http_is_safe((enum wh_http_method)head->method) && !x->may_upgrade;
 }
 
 static void handle_head(struct wh__http_connection *c, const char *base, size_t len, char *held)

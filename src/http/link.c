@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "http/client.h"
+#include "http/message.h"
 
 static void take_idle(struct wh__http_link *link)
 {
@@ -245,11 +246,18 @@ void wh__http_link_secure(struct wh__http_link *link)
 
 static wh_future connect_to(const struct wh__http_origin *origin)
 {
+	const struct wh_http_client_options *options = &origin->client->options;
 	wh_loop *loop = origin->client->loop;
+	char port[24];
 
 	if (origin->address_len > 0)
 		return wh_connect(loop, (const struct sockaddr *)&origin->address, origin->address_len);
-	return wh_failed(loop, -EADDRNOTAVAIL);
+	port[wh__http_decimal(origin->port, port)] = 0;
+	return wh_dial(
+		loop, origin->host, port,
+		&(struct wh_dial_options){.timeout_ns = INT64_MAX / 2, /* the call's own time-out ends it */
+	                                  .servers = options->name_servers,
+	                                  .resolv_conf_path = options->resolv_conf_path});
 }
 
 static void on_connected(wh_loop *loop, wh_res res, void *arg)

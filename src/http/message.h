@@ -44,6 +44,9 @@ enum { WH__HTTP_DATE_LEN = 29 };
 /* "Sun, 06 Nov 1994 08:49:37 GMT", not terminated. */
 void wh__http_date(int64_t unix_seconds, char *ret);
 
+/* wh__http_date_parse() - in any of the three forms: date.c. Not a date: false. */
+bool wh__http_date_parse(struct wh_slice text, int64_t *ret_unix_seconds);
+
 /* Decimal digits of value, not terminated; how many. ret: 20 bytes. */
 size_t wh__http_decimal(uint64_t value, char *ret);
 

@@ -35,13 +35,11 @@ static void numeric_address(struct wh__http_origin *origin)
 	struct sockaddr_in *four = (struct sockaddr_in *)&origin->address;
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)&origin->address;
 
-	const char *host = strcmp(origin->host, "localhost") == 0 ? "127.0.0.1" : origin->host;
-
-	if (inet_pton(AF_INET, host, &four->sin_addr) == 1) {
+	if (inet_pton(AF_INET, origin->host, &four->sin_addr) == 1) {
 		four->sin_family = AF_INET;
 		four->sin_port = htons(origin->port);
 		origin->address_len = sizeof(*four);
-	} else if (inet_pton(AF_INET6, host, &six->sin6_addr) == 1) {
+	} else if (inet_pton(AF_INET6, origin->host, &six->sin6_addr) == 1) {
 		six->sin6_family = AF_INET6;
 		six->sin6_port = htons(origin->port);
 		origin->address_len = sizeof(*six);

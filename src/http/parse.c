@@ -141,7 +141,7 @@ struct builder {
 	struct wh__http_span name, value, url;
 	struct wh__http_span transfer_encoding; /* the last one */
 	unsigned host_count, length_count, coding_count;
-	bool close, keep_alive, response;
+	bool close, keep_alive, response, connection_upgrade, upgrade;
 	int status; /* of a refusal */
 	const char *reason;
 };
@@ -231,6 +231,8 @@ static int take_connection(struct builder *b, struct wh__http_span value)
 			b->close = true;
 		else if (WH__HTTP_IS(text, element.len, "keep-alive"))
 			b->keep_alive = true;
+		else if (WH__HTTP_IS(text, element.len, "upgrade"))
+			b->connection_upgrade = true;
 	}
 	return 0;
 }
@@ -292,6 +294,9 @@ static int take_field(struct builder *b, struct wh__http_span name, struct wh__h
 		return 0;
 	case 6:
 		return !b->response && WH__HTTP_IS(text, 6, "expect") ? take_expect(b, value) : 0;
+	case 7:
+		b->upgrade |= WH__HTTP_IS(text, 7, "upgrade") && value.len > 0;
+		return 0;
 	case 10:
 		return WH__HTTP_IS(text, 10, "connection") ? take_connection(b, value) : 0;
 	case 14:
@@ -416,7 +421,7 @@ static int request_refusal(llhttp_errno_t error, const char *data, uint32_t line
 }
 
 /* method SP target SP version, with one blank each and nothing else. */
-static int check_request_line(struct builder *b, uint32_t line_end, const char **ret_reason)
+static int check_request_line(struct builder *b, uint32_t line_end, bool connect, const char **ret_reason)
 {
 	struct wh__http_head *head = b->head;
 	const char *data = b->base;
@@ -431,7 +436,7 @@ static int check_request_line(struct builder *b, uint32_t line_end, const char *
 	if (head->version != 10 && head->version != 11)
 		return refuse(ret_reason, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
 	head->method = (uint8_t)wh__http_method_of(data, head->method_token.len);
-	if (WH__HTTP_IS(data, head->method_token.len, "connect"))
+	if (WH__HTTP_IS(data, head->method_token.len, "connect") && !connect)
 		return refuse(ret_reason, 501, "CONNECT is not supported");
 	head->target = b->url;
 	return 0;
@@ -459,6 +464,25 @@ static int split_absolute(struct wh__http_head *head, const char *data, const ch
 	return 0;
 }
 
+static bool is_connect(const struct wh__http_head *head, const char *data)
+{
+	return WH__HTTP_IS(data, head->method_token.len, "connect");
+}
+
+/* host:port and nothing else: RFC 9112 section 3.2.3. */
+static int check_authority(struct wh__http_head *head, const char *data, const char **ret_reason)
+{
+	const char *text = data + head->target.off;
+	const char *colon = memrchr(text, ':', head->target.len);
+
+	if (!colon || colon == text || colon + 1 == text + head->target.len ||
+	    !wh__http_all(colon + 1, head->target.len - (size_t)(colon + 1 - text), WH__HTTP_DIGIT) ||
+	    !wh__http_host_valid(text, head->target.len))
+		return refuse(ret_reason, 400, "malformed authority in the request target");
+	head->host = head->path = head->target;
+	return 0;
+}
+
 static int check_target(struct wh__http_head *head, const char *data, uint32_t target_max,
                         const char **ret_reason)
 {
@@ -469,6 +493,8 @@ static int check_target(struct wh__http_head *head, const char *data, uint32_t t
 		return refuse(ret_reason, 414, "request target too long");
 	if (!wh__http_all(text, target.len, WH__HTTP_TARGET))
 		return refuse(ret_reason, 400, "character not allowed in a request target");
+	if (is_connect(head, data))
+		return check_authority(head, data, ret_reason);
 	if (*text == '/') {
 		head->path = target;
 	} else if (target.len == 1 && *text == '*') {
@@ -516,7 +542,7 @@ int wh__http_parse_request(const char *data, size_t len, const struct wh__http_l
 	if (error != HPE_OK && error != HPE_PAUSED_UPGRADE)
 		return request_refusal(error, data, line_end, ret_reason);
 	ret->token = llhttp_get_method(&parser);
-	status = check_request_line(&b, line_end, ret_reason);
+	status = check_request_line(&b, line_end, limits->connect, ret_reason);
 	if (status)
 		return status;
 	if (b.next_line + 2 != len)
@@ -531,6 +557,13 @@ int wh__http_parse_request(const char *data, size_t len, const struct wh__http_l
 		return refuse(ret_reason, 400, "missing Host");
 	if (b.host_count > 0 && !wh__http_host_valid(data + host.off, host.len))
 		return refuse(ret_reason, 400, "malformed Host");
+	if (is_connect(ret, data)) {
+		if (ret->flags & (WH__HTTP_CHUNKED | WH__HTTP_LENGTH))
+			return refuse(ret_reason, 400, "CONNECT with a body");
+		ret->flags |= WH__HTTP_UPGRADE;
+	} else if (b.upgrade && b.connection_upgrade && ret->version >= 11) {
+		ret->flags |= WH__HTTP_UPGRADE;
+	}
 	set_keep_alive(&b);
 	return 0;
 }

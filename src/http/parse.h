@@ -19,6 +19,7 @@ struct wh__http_limits {
 	uint32_t head_bytes_max;   /* header section: 431 */
 	uint32_t target_bytes_max; /* 414 */
 	uint32_t fields_max;       /* 431 */
+	bool connect;              /* CONNECT is taken: else 501 */
 };
 
 /* Where a scan stands; all-zero before the first byte of a message. */
@@ -43,6 +44,7 @@ enum wh__http_flags {
 	WH__HTTP_LENGTH = 1 << 2, /* Content-Length was there */
 	WH__HTTP_EXPECT_CONTINUE = 1 << 3,
 	WH__HTTP_UNTIL_CLOSE = 1 << 4, /* responses: the body ends with the connection */
+	WH__HTTP_UPGRADE = 1 << 5,     /* Connection: upgrade, and Upgrade, in HTTP/1.1; or CONNECT */
 };
 
 struct wh__http_head {

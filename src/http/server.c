@@ -89,7 +89,8 @@ int wh_http_server_open(wh_loop *loop, const struct wh_http_server_options *opti
 	shortest = set_defaults(&server->options);
 	server->limits = (struct wh__http_limits){.head_bytes_max = server->options.head_bytes_max,
 	                                          .target_bytes_max = server->options.target_bytes_max,
-	                                          .fields_max = server->options.fields_max};
+	                                          .fields_max = server->options.fields_max,
+	                                          .connect = server->options.connect};
 	wh__http_deadlines_init(&server->deadlines, loop, shortest, wh__http_connection_look, deadlines_idle,
 	                        server);
 	server->references = 1; /* the user's, until close */

@@ -85,6 +85,7 @@ struct wh__http_connection {
 	bool reset : 1;     /* ... with RST */
 	bool cut : 1;       /* an answer said close: those behind it are not sent */
 	bool down : 1;      /* descriptor closed or being closed */
+	bool shut : 1;      /* our side is shut down: wh_http_shutdown() */
 };
 
 enum wh__http_mode { WH__HTTP_MODE_COLLECT, WH__HTTP_MODE_STREAM };
@@ -121,8 +122,8 @@ struct wh_http_exchange {
 	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
 	/* the user's */
 	void *arg;
-	wh_function *on_close, *on_half_close;
-	void *on_close_arg, *on_half_close_arg;
+	wh_function *on_close, *on_half_close, *on_drain;
+	void *on_close_arg, *on_half_close_arg, *on_drain_arg;
 	int64_t received_at;
 	uint64_t length; /* as announced */
 	uint8_t method, token, version, mode, stage;
@@ -132,6 +133,9 @@ struct wh_http_exchange {
 	bool started : 1;  /* the head of the answer is out */
 	bool answered : 1; /* the answer is complete */
 	bool listed : 1;   /* in the connection's line */
+	bool may_upgrade : 1;
+	bool stream : 1; /* has been: no HTTP any more */
+	bool shut : 1;   /* what was written is all */
 	bool close_after : 1, no_body : 1, date_set : 1, chunk_reply : 1, until_close : 1;
 };
 
@@ -164,6 +168,9 @@ void wh__http_exchange_reap(wh_http_exchange *x);   /* free it if nobody needs i
 bool wh__http_exchange_keep(wh_http_exchange *x);   /* head and collected body into memory of their own */
 void wh__http_exchange_drop_request(wh_http_exchange *x);
 struct wh__http_chain *wh__http_exchange_output(wh_http_exchange *x);
+
+/* stream.c */
+void wh__http_stream_over(wh_http_exchange *x); /* the client has ended its side */
 
 /* answer.c */
 void wh__http_answer_continue(wh_http_exchange *x);

@@ -298,7 +298,7 @@ int wh__http_url_resolve(const struct wh_http_url *base, struct wh_slice referen
 
 	if (reference.len > WH__HTTP_URL_BYTES_MAX)
 		return -EINVAL;
-	text = at = malloc(room);
+	text = at = calloc(1, room);
 	if (!text)
 		return -ENOMEM;
 	if (has_scheme(reference)) {

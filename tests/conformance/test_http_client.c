@@ -73,8 +73,26 @@ static void unfit_requests(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
 		assert_int_equal(wh_await(wh_http_request(client, &cases[i])).n, -EINVAL);
-	assert_int_equal(ask("name.example:80", NULL, NULL).n, -EADDRNOTAVAIL);
 	assert_int_equal(ask("unix:/nowhere/at/all", NULL, NULL).n, -ENOENT);
+}
+
+/* Names go by wh_dial(), with the name servers of the options; "localhost" needs none. */
+static void names(void **state)
+{
+	static const struct step steps[] = {{.say = OK}, END, END};
+	struct wh_http_client_options options = {.name_servers = "127.0.0.1:1"};
+	struct script *script = script_start(steps);
+	struct wh_http_failure failure;
+	struct wh_http_request request = {.origin = "name.example:80", .failure = &failure};
+	char origin[32];
+
+	stop(NULL);
+	open_with(&options);
+	assert_int_equal(wh_await(wh_http_request(client, &request)).n, -WH_ENAME_SERVER);
+	assert_int_equal(failure.stage, WH_HTTP_STAGE_CONNECT);
+	snprintf(origin, sizeof(origin), "LocalHost:%u", script->port);
+	expect_answer(ask(origin, NULL, NULL), 200, "ok");
+	script_end(script);
 }
 
 static void bad_responses(void **state)
@@ -553,6 +571,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		TEST(whole),
 		TEST(unfit_requests),
+		TEST(names),
 		TEST(bad_responses),
 		TEST(stale_connection),
 		TEST(connections_max),

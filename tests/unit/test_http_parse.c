@@ -241,7 +241,7 @@ static void test_keep_alive(void **state)
 	REQUEST(GET("Connection: keep-alive\r\nConnection: close\r\n"),
 	        "method=1 GET version=11 status=0 flags=0 ");
 	REQUEST(GET("Connection: closed\r\n"), "method=1 GET version=11 status=0 flags=1 ");
-	REQUEST(GET("Connection: Upgrade\r\nUpgrade: h2c\r\n"), "method=1 GET version=11 status=0 flags=1 ");
+	REQUEST(GET("Connection: Upgrade\r\nUpgrade: h2c\r\n"), "method=1 GET version=11 status=0 flags=33 ");
 }
 
 static void test_request_line(void **state)
