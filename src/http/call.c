@@ -348,7 +348,7 @@ static int take_url(wh_http_call *call, const struct wh_http_request *r, const s
 
 		call->url = malloc(n + strlen(target) + 1);
 		if (call->url)
-			strcpy(stpcpy(call->url, origin), strcmp(target, "*") == 0 ? "" : target);
+			(void)stpcpy(stpcpy(call->url, origin), strcmp(target, "*") == 0 ? "" : target);
 	} else {
 		return 0;
 	}

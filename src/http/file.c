@@ -184,9 +184,7 @@ static int64_t open_it(void *arg)
 		job->needs_slash = true;
 	} else if (S_ISDIR(job->st.st_mode) && job->index) {
 		close(job->fd);
-		if (*job->path)
-			strcat(job->path, "/");
-		strcat(job->path, job->index);
+		(void)stpcpy(stpcpy(job->path + strlen(job->path), *job->path ? "/" : ""), job->index);
 		job->index = NULL;
 		return open_it(job);
 	} else if (!S_ISREG(job->st.st_mode))

@@ -153,10 +153,7 @@ int wh__http_proxy_set(struct wh__http_proxy *proxy, const char *text)
 
 	if (!copy)
 		return -ENOMEM;
-	*copy = 0;
-	if (!strstr(text, "://"))
-		memcpy(copy, "http://", sizeof("http://"));
-	strcat(copy, text);
+	(void)stpcpy(stpcpy(copy, strstr(text, "://") ? "" : "http://"), text);
 	error = wh_http_url_parse((struct wh_slice){copy, strlen(copy)}, &proxy->url);
 	if (error == 0 && proxy->url.https)
 		error = -EPROTONOSUPPORT; /* TLS within TLS */

@@ -49,7 +49,7 @@ static void put_file(const char *name, const char *content, size_t len)
 
 static int make_folder(void **state)
 {
-	strcpy(folder, "/tmp/whilst-files-XXXXXX");
+	snprintf(folder, sizeof(folder), "/tmp/whilst-files-XXXXXX");
 	assert_non_null(mkdtemp(folder));
 	folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(folder_fd >= 0);
