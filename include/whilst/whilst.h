@@ -46,14 +46,14 @@ enum {
 	WH_EHTTP_SYNTAX = 4097, /* malformed HTTP message */
 	WH_EHTTP_TOO_LARGE,     /* a header section or body passed its limit */
 	WH_EHTTP_CLOSED,        /* the peer closed within a message */
+	WH_EHTTP_REDIRECT,      /* one redirect too many, or one that may not be followed */
+	WH_EHTTP_PROXY,         /* the proxy refuses to connect */
 	WH_ESIM_POWER_CUT,      /* the simulated machine has lost power */
 	WH_EDAMAGED,            /* stored bytes do not match their checksum */
 	WH_ENAME_UNKNOWN,       /* the name does not exist */
 	WH_ENAME_NO_ADDRESS,    /* the name exists and has no address of the kind that is wanted */
 	WH_ENAME_SERVER,        /* no name server gave an answer that can be used */
 	WH_ENAME_SERVICE,       /* the service is not in services(5) */
-	WH_EHTTP_REDIRECT,      /* one redirect too many, or one that may not be followed */
-	WH_EHTTP_PROXY,         /* the proxy refuses to connect */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

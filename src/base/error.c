@@ -16,6 +16,10 @@ const char *wh_strerror(int64_t error)
 		return "HTTP header section or body over its limit";
 	case WH_EHTTP_CLOSED:
 		return "connection closed within an HTTP message";
+	case WH_EHTTP_REDIRECT:
+		return "one HTTP redirect too many, or one that may not be followed";
+	case WH_EHTTP_PROXY:
+		return "the HTTP proxy refuses to connect";
 	case WH_ESIM_POWER_CUT:
 		return "the simulated machine has no power";
 	case WH_EDAMAGED:
@@ -28,10 +32,6 @@ const char *wh_strerror(int64_t error)
 		return "no usable answer from a name server";
 	case WH_ENAME_SERVICE:
 		return "the service is not known";
-	case WH_EHTTP_REDIRECT:
-		return "one HTTP redirect too many, or one that may not be followed";
-	case WH_EHTTP_PROXY:
-		return "the HTTP proxy refuses to connect";
 	default:
 		break;
 	}
