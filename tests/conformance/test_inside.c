@@ -186,22 +186,31 @@ static void slow_callbacks_are_named(void **state)
 	atomic_store(&notices.count, 0);
 	assert_int_equal(wh_loop_open(&loop, &options), 0);
 	int others = atomic_load(&notices.count); /* which engine */
+	int64_t begin = wh_clock(loop);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(wh_then(wh_sleep(loop, 0), test_inside_slow, NULL), 0);
 		assert_int_equal(wh_loop_run(loop), 0);
 	}
 	/* one line a second, and all are counted */
-	assert_int_equal(atomic_load(&notices.count) - others, 1);
+	int lines = atomic_load(&notices.count) - others;
+	assert_true(lines == 1 || (lines > 1 && wh_clock(loop) - begin >= WH_NS_PER_S));
 	assert_non_null(strstr(notices.last, "slow callback: "));
 	assert_non_null(strstr(notices.last, "test_inside")); /* the program, if not the function */
 	assert_non_null(strstr(notices.last, "loop \"slow one\""));
 	wh_stats(loop, &stats);
 	assert_int_equal(stats.slow_callbacks, 3);
 	assert_true(stats.callback_ns_max >= 3 * WH_NS_PER_MS);
-	assert_int_equal(wh_post(loop, nothing, NULL), 0); /* quick: not named */
+	loop = wh_loop_close(loop);
+
+	options.slow_ns = 100 * WH_NS_PER_S; /* what is quicker is not named, but known */
+	assert_int_equal(wh_loop_open(&loop, &options), 0);
+	lines = atomic_load(&notices.count);
+	assert_int_equal(wh_post(loop, nothing, NULL), 0);
 	assert_int_equal(wh_loop_run(loop), 0);
 	wh_stats(loop, &stats);
-	assert_int_equal(stats.slow_callbacks, 3);
+	assert_int_equal(stats.slow_callbacks, 0);
+	assert_true(stats.callback_ns_max > 0);
+	assert_int_equal(atomic_load(&notices.count), lines);
 	loop = wh_loop_close(loop);
 	options.slow_ns = -1;
 	assert_int_equal(wh_loop_open(&loop, &options), -EINVAL);
