@@ -54,6 +54,11 @@ enum {
 	WH_ENAME_NO_ADDRESS,    /* the name exists and has no address of the kind that is wanted */
 	WH_ENAME_SERVER,        /* no name server gave an answer that can be used */
 	WH_ENAME_SERVICE,       /* the service is not in services(5) */
+	WH_ETLS_CERTIFICATE,    /* the peer's certificate is refused, see struct wh_tls_problem */
+	WH_ETLS_REFUSED,        /* the peer refuses us: it has sent an alert */
+	WH_ETLS_PROTOCOL,       /* what the peer sends is not TLS, or not in order */
+	WH_ETLS_TRUNCATED,      /* the connection ended without the peer's close_notify */
+	WH_ETLS_CONFIG,         /* certificates, keys or authorities cannot be used */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

@@ -32,6 +32,16 @@ const char *wh_strerror(int64_t error)
 		return "no usable answer from a name server";
 	case WH_ENAME_SERVICE:
 		return "the service is not known";
+	case WH_ETLS_CERTIFICATE:
+		return "the peer's certificate is refused";
+	case WH_ETLS_REFUSED:
+		return "the peer refuses the TLS connection";
+	case WH_ETLS_PROTOCOL:
+		return "TLS protocol error";
+	case WH_ETLS_TRUNCATED:
+		return "connection closed within the TLS stream";
+	case WH_ETLS_CONFIG:
+		return "certificates, keys or authorities cannot be used";
 	default:
 		break;
 	}
