@@ -14,6 +14,7 @@
 #ifndef WHILST_HTTP_H
 #define WHILST_HTTP_H
 
+#include "tls.h"
 #include "whilst.h"
 
 #ifdef __cplusplus
@@ -101,6 +102,10 @@ WH_API int wh_http_server_open(wh_loop *loop, const struct wh_http_server_option
  * descriptors, TCP and UNIX. Takes fd: the server closes it. Result 0 or -errno. */
 WH_API int wh_http_server_listen(wh_http_server *server, int fd) WH_MUST_USE;
 
+/* wh_http_server_listen_tls() - the same over TLS. context is the server's own (options.server), with alpn "http/1.1" or none; borrowed until
+ * the server is closed; NULL: in the clear. A failed handshake closes the connection; it is counted. */
+WH_API int wh_http_server_listen_tls(wh_http_server *server, int fd, wh_tls_context *context) WH_MUST_USE;
+
 /* wh_http_server_drain() - stop accepting, close idle connections, answer what is under way with Connection: close.
  * n = 0 once no connection is left. Dropping the future does not undo it; a second drain gives -EALREADY. */
 WH_API wh_future wh_http_server_drain(wh_http_server *server);
@@ -115,7 +120,8 @@ struct wh_http_server_stats {
 	uint64_t requests, requests_refused; /* refused by the server itself: malformed, limits, time-outs */
 	uint64_t exchanges;                  /* not answered yet */
 	uint64_t bytes_received, bytes_sent;
-	uint64_t accept_failures; /* out of descriptors or memory; tried again after 100 ms */
+	uint64_t handshakes_failed; /* TLS */
+	uint64_t accept_failures;   /* out of descriptors or memory; tried again after 100 ms */
 };
 /* Counters, at once. */
 WH_API void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret);
@@ -143,8 +149,9 @@ wh_http_body(const wh_http_exchange *x); /* collected; in on_request() and after
 WH_API int64_t
 wh_http_received_at(const wh_http_exchange *x); /* wh_now() when the header section was whole */
 WH_API int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret,
-                        socklen_t *ret_len);                               /* getpeername(2) */
-WH_API wh_loop *wh_http_loop(const wh_http_exchange *x);                   /* the loop that it belongs to */
+                        socklen_t *ret_len);                 /* getpeername(2) */
+WH_API const wh_tls *wh_http_tls(const wh_http_exchange *x); /* NULL: in the clear, or the client has gone */
+WH_API wh_loop *wh_http_loop(const wh_http_exchange *x);     /* the loop that it belongs to */
 WH_API wh_http_server *wh_http_exchange_server(const wh_http_exchange *x); /* the server that took it */
 WH_API void wh_http_set_arg(wh_http_exchange *x, void *arg); /* a pointer of yours, NULL at first */
 WH_API void *wh_http_arg(const wh_http_exchange *x);         /* that pointer */
@@ -328,10 +335,18 @@ struct wh_http_client_options {
 		*resolv_conf_path; /* as of wh_dial_options; borrowed until the client is closed */
 	bool proxy_from_environment; /* where proxy, no_proxy are NULL: $http_proxy (never $HTTP_PROXY), $https_proxy, $HTTPS_PROXY,
 					$all_proxy, $ALL_PROXY, $no_proxy, $NO_PROXY */
+	/* https: certificates are verified, against what the system trusts or the authorities named here. Files are read by
+	 * wh_http_client_open(), what the system trusts at the first request that needs it, by the loop's thread. */
+	const char *tls_ca_file, *tls_ca_dir;
+	const char *tls_certificate_file, *tls_key_file; /* shown to servers that ask for it */
+	bool tls_insecure; /* not verified: whoever is in between can read and change everything */
+	wh_tls_context *
+		tls; /* instead of all these: a context of a client, with alpn "http/1.1" or none; borrowed until the client
+				is closed */
 };
 
 /* wh_http_client_open() - a client without connections yet; options may be NULL, and are copied. Result 0, or -EINVAL, -EILSEQ,
- * -EPROTONOSUPPORT (of a proxy), -ENOMEM. */
+ * -EPROTONOSUPPORT (of a proxy), those of wh_tls_context_open(), -ENOMEM. */
 WH_API int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *options,
                                wh_http_client **ret) WH_MUST_USE;
 /* wh_http_client_close() - ends what is under way with -ECANCELED; open calls are still to be closed. Returns NULL. */
@@ -362,6 +377,7 @@ struct wh_http_failure {
 	int proxy_status; /* -WH_EHTTP_PROXY: what the proxy answered */
 	bool total;       /* -ETIMEDOUT: total_timeout_ns ran out, in that stage */
 	const char *text; /* "timed out in line for a connection"; static */
+	char detail[160]; /* TLS: what is wrong with the certificate, "certificate has expired"; else "" */
 };
 
 /* Everything here is borrowed for the call only (copied), but for a body with release, and failure. */

@@ -52,6 +52,8 @@ static void free_client(wh_http_client *client)
 	assert(!client->links && !client->calls);
 	wh__http_origins_free(client);
 	wh__http_proxies_clear(&client->proxies);
+	if (client->owns_tls)
+		wh_tls_context_close(client->tls);
 	free(client->user_agent);
 	free(client);
 }
@@ -115,6 +117,46 @@ static int64_t set_defaults(struct wh_http_client_options *o)
 	return shortest;
 }
 
+static int make_tls(wh_http_client *client)
+{
+	const struct wh_http_client_options *o = &client->options;
+	struct wh_tls_certificate own = {.chain_file = o->tls_certificate_file, .key_file = o->tls_key_file};
+	struct wh_tls_options options = {
+		.verify = o->tls_insecure ? WH_TLS_VERIFY_NONE : WH_TLS_VERIFY_REQUIRED,
+		.ca_file = o->tls_ca_file,
+		.ca_dir = o->tls_ca_dir,
+		.certificates = &own,
+		.certificate_count = o->tls_certificate_file != NULL,
+		.alpn = "http/1.1",
+		/* the client's own time-out of the stage ends it */
+		.handshake_timeout_ns = INT64_MAX / 4,
+	};
+	int error = wh_tls_context_open(&options, &client->tls);
+
+	client->owns_tls = error == 0;
+	return error;
+}
+
+/* Files are read when the client is opened, if there are any to be read; what the system trusts at the first need. */
+static int set_tls(wh_http_client *client)
+{
+	const struct wh_http_client_options *o = &client->options;
+
+	client->tls = o->tls;
+	if (o->tls || (!o->tls_ca_file && !o->tls_ca_dir && !o->tls_certificate_file && !o->tls_insecure))
+		return 0;
+	return make_tls(client);
+}
+
+int wh__http_client_tls(wh_http_client *client, wh_tls_context **ret)
+{
+	int error = client->tls ? 0 : make_tls(client);
+
+	if (error == 0)
+		*ret = client->tls;
+	return error;
+}
+
 static int set_proxies(struct wh__http_proxies *proxies, const struct wh_http_client_options *o)
 {
 	int error = 0;
@@ -150,6 +192,8 @@ int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *opti
 	if (o->user_agent)
 		client->user_agent = strdup(o->user_agent);
 	error = o->user_agent && !client->user_agent ? -ENOMEM : set_proxies(&client->proxies, o);
+	if (error == 0)
+		error = set_tls(client);
 	if (error != 0) {
 		wh__http_proxies_clear(&client->proxies);
 		free(client->user_agent);
@@ -157,6 +201,7 @@ int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *opti
 		return error;
 	}
 	o->user_agent = o->proxy = o->no_proxy = NULL; /* the copies are what counts */
+	o->tls_ca_file = o->tls_ca_dir = o->tls_certificate_file = o->tls_key_file = NULL;
 	shortest = set_defaults(o);
 	client->limits = (struct wh__http_limits){
 		.head_bytes_max = o->head_bytes_max, .target_bytes_max = 8192, .fields_max = o->fields_max};

@@ -65,10 +65,11 @@ struct wh__http_link {
 	struct wh__http_scan scan;
 	uint32_t sending_bytes;
 	int64_t idle_since;
-	wh_future connecting;
-	int fd;
-	uint16_t references; /* operations, the dirty list, until it is down */
-	bool is_connecting : 1, receiving : 1, is_sending : 1, is_dirty : 1, is_idle : 1;
+	wh_future connecting; /* or securing */
+	struct wh__stream stream;
+	struct wh_tls_problem *problem; /* of the handshake */
+	uint16_t references;            /* operations, the dirty list, until it is down */
+	bool is_connecting : 1, is_securing : 1, receiving : 1, is_sending : 1, is_dirty : 1, is_idle : 1;
 	bool reused : 1;              /* has carried a response in full */
 	bool shut : 1, shut_done : 1; /* the sending side of a stream is to be ended once all is sent */
 	bool eof : 1, down : 1;
@@ -146,6 +147,8 @@ struct wh_http_client {
 	struct wh_http_client_options options;
 	struct wh__http_limits limits;
 	struct wh__http_deadlines deadlines;
+	wh_tls_context *tls; /* NULL until the first need */
+	bool owns_tls;
 	struct wh__http_proxies proxies;
 	struct wh__http_origin *origins; /* used last, first */
 	uint32_t origin_count;
@@ -180,6 +183,7 @@ void wh__http_redirect_follow(wh_http_call *call, bool reusable);
 void wh__http_failure_note(wh_http_call *call, int64_t error);
 
 /* client.c */
+int wh__http_client_tls(wh_http_client *client, wh_tls_context **ret); /* made if need be */
 void wh__http_client_release(wh_http_client *client);
 void wh__http_client_node_remove(wh_http_client *client, struct wh__http_client_node *node);
 

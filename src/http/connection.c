@@ -24,7 +24,41 @@ void wh__http_connection_unref(struct wh__http_connection *c)
 	wh__http_server_release(server);
 }
 
-void wh__http_connection_open(wh_http_server *server, int fd)
+static void on_secured(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__http_connection *c = arg;
+
+	c->securing = false;
+	if (c->down) {
+		if (res.n >= 0)
+			(void)wh_drop(wh_tls_close(res.ptr));
+	} else if (res.n < 0) {
+		c->stream.fd = -1; /* the handshake has closed it */
+		c->failed = true;
+		c->server->stats.handshakes_failed++;
+		wh__http_connection_settle(c);
+	} else {
+		c->stream = wh__stream_tls(res.ptr);
+		c->active_at = wh_now(loop);
+		wh__http_connection_settle(c);
+	}
+	wh__http_connection_unref(c);
+}
+
+static void secure(struct wh__http_connection *c, wh_tls_context *tls)
+{
+	c->securing = true;
+	c->references++;
+	c->handshake = wh_tls_accept(c->server->loop, c->stream.fd, tls, NULL);
+	if (wh_then(c->handshake, on_secured, c) != 0) {
+		c->references--;
+		c->securing = false;
+		c->stream.fd = -1;
+		wh__http_connection_fail(c, false);
+	}
+}
+
+void wh__http_connection_open(wh_http_server *server, int fd, wh_tls_context *tls)
 {
 	struct wh__http_connection *c = calloc(1, sizeof(*c));
 
@@ -34,7 +68,7 @@ void wh__http_connection_open(wh_http_server *server, int fd)
 		return;
 	}
 	c->server = server;
-	c->fd = fd;
+	c->stream = wh__stream_plain(fd);
 	c->active_at = wh_now(server->loop);
 	c->references = 1; /* until it is down */
 	c->next = server->connections;
@@ -46,7 +80,10 @@ void wh__http_connection_open(wh_http_server *server, int fd)
 	server->stats.connections++;
 	server->stats.connections_accepted++;
 	wh__http_deadlines_add(&server->deadlines, &c->deadline);
-	receive_more(c);
+	if (tls)
+		secure(c, tls);
+	else
+		receive_more(c);
 }
 
 /* ---- going down --------------------------------------------------------------------------- */
@@ -97,6 +134,17 @@ static void end_operations(struct wh__http_connection *c)
 	c->output_bytes = 0;
 }
 
+static void prepare_reset(struct wh__http_connection *c)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	(void)setsockopt(c->stream.fd, SOL_SOCKET, SO_LINGER, &now,
+	                 sizeof(now)); /* without it: a plain end */
+	/* no close_notify, which would say that all has been said */
+	if (c->stream.tls)
+		(void)wh_shutdown(c->server->loop, c->stream.fd, SHUT_WR);
+}
+
 static void take_down(struct wh__http_connection *c)
 {
 	wh_http_server *server = c->server;
@@ -104,20 +152,20 @@ static void take_down(struct wh__http_connection *c)
 
 	c->down = true;
 	c->no_more = true;
-	if (c->reset) {
-		struct linger now = {.l_onoff = 1, .l_linger = 0};
-
-		(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now,
-		                 sizeof(now)); /* without it: a plain end */
-	}
+	if (c->reset && !c->securing && c->stream.fd >= 0)
+		prepare_reset(c);
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
 	wh__http_deadlines_remove(&server->deadlines, &c->deadline);
-	closing = wh_close(server->loop, c->fd);
-	c->references++;
-	if (wh_then(closing, on_closed, c) != 0)
-		c->references--;
+	if (c->securing) {
+		wh_cancel(c->handshake); /* which closes it */
+	} else if (c->stream.fd >= 0) {
+		closing = wh__stream_close(server->loop, c->stream);
+		c->references++;
+		if (wh_then(closing, on_closed, c) != 0)
+			c->references--;
+	}
 	wh__http_input_drop(c);
 	wh__http_chain_clear(&c->output);
 	end_operations(c);
@@ -195,9 +243,9 @@ static void receive_more(struct wh__http_connection *c)
 {
 	wh_future f;
 
-	if (c->receiving || c->input || c->eof || c->down || c->failed)
+	if (c->receiving || c->input || c->eof || c->down || c->failed || c->securing)
 		return;
-	f = wh_recv_buf(c->server->loop, c->fd);
+	f = wh__stream_recv_buf(c->server->loop, c->stream);
 	c->references++;
 	c->receiving = true;
 	if (wh_then(f, on_received, c) != 0) {
@@ -239,7 +287,7 @@ static void send_more(struct wh__http_connection *c)
 		wh__http_chain_append(&c->sending, &c->output);
 	if (!c->sending.first)
 		return;
-	f = wh__http_chain_send(&c->sending, c->server->loop, c->fd, WH__HTTP_SEND_MAX, &len);
+	f = wh__http_chain_send(&c->sending, c->server->loop, c->stream, WH__HTTP_SEND_MAX, &len);
 	c->sending_bytes = (uint32_t)len;
 	c->sent_at = wh_now(c->server->loop);
 	c->is_sending = true;
@@ -268,7 +316,7 @@ static void begin_linger(struct wh__http_connection *c)
 	c->lingering = true;
 	c->linger_left = WH__HTTP_LINGER_MAX;
 	c->active_at = wh_now(c->server->loop);
-	(void)wh_shutdown(c->server->loop, c->fd, SHUT_WR);
+	wh__stream_shutdown(c->server->loop, c->stream);
 	wh__http_deadlines_move(&c->server->deadlines, &c->deadline, c->active_at + WH__HTTP_LINGER_NS);
 	wh__http_input_drop(c);
 }
@@ -279,7 +327,7 @@ static void shut_stream(struct wh__http_connection *c)
 	if (!c->first || !c->first->shut || c->shut || c->is_sending || c->sending.first || c->output.first)
 		return;
 	c->shut = true;
-	(void)wh_shutdown(c->server->loop, c->fd, SHUT_WR);
+	wh__stream_shutdown(c->server->loop, c->stream);
 }
 
 /* true: it is over, all that was to be said has been sent. */

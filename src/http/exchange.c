@@ -310,11 +310,16 @@ int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, sockle
 
 	if (x->connection->down)
 		return -ENOTCONN;
-	if (getpeername(x->connection->fd, (struct sockaddr *)&address, &len) < 0)
+	if (getpeername(x->connection->stream.fd, (struct sockaddr *)&address, &len) < 0)
 		return -errno;
 	*ret = address;
 	*ret_len = len;
 	return 0;
+}
+
+const wh_tls *wh_http_tls(const wh_http_exchange *x)
+{
+	return x->connection->down ? NULL : x->connection->stream.tls;
 }
 
 wh_loop *wh_http_loop(const wh_http_exchange *x)

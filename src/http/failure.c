@@ -1,5 +1,6 @@
 /* src/http/failure.c -- where a request of the client was when it failed, in words. Thread: loop. */
 #include <errno.h>
+#include <stdio.h>
 
 #include "http/client.h"
 
@@ -58,6 +59,8 @@ void wh__http_failure_note(wh_http_call *call, int64_t error)
 	*failure = (struct wh_http_failure){.error = error, .stage = stage_of(call)};
 	failure->total = error == -ETIMEDOUT && total_ns > 0 && spent >= total_ns;
 	failure->proxy_status = error == -WH_EHTTP_PROXY ? call->proxy_status : 0;
+	if (call->link && call->link->problem)
+		snprintf(failure->detail, sizeof(failure->detail), "%s", call->link->problem->text);
 	failure->text = error == -ETIMEDOUT ? time_outs[failure->stage] : wh_strerror(error);
 	if (call->ret_failure)
 		*call->ret_failure = *failure;

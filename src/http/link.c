@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "http/client.h"
 #include "http/message.h"
@@ -34,6 +35,7 @@ void wh__http_link_unref(struct wh__http_link *link)
 	assert(link->down && !link->call);
 	wh__http_chain_clear(&link->output);
 	wh__http_chain_clear(&link->sending);
+	free(link->problem);
 	free(link);
 	wh__http_client_release(client);
 }
@@ -72,9 +74,11 @@ void wh__http_link_close(struct wh__http_link *link)
 	wh__http_chain_clear(&link->output);
 	if (link->is_connecting) {
 		wh_cancel(link->connecting);
-	} else if (link->fd >= 0) {
+	} else if (link->is_securing) {
+		wh_cancel(link->connecting); /* which closes the descriptor */
+	} else if (link->stream.fd >= 0) {
 		link->references++;
-		if (wh_then(wh_close(client->loop, link->fd), on_closed, link) != 0)
+		if (wh_then(wh__stream_close(client->loop, link->stream), on_closed, link) != 0)
 			link->references--;
 	}
 	wh__http_link_unref(link);
@@ -119,16 +123,18 @@ void wh__http_link_flush(struct wh__http_link *link)
 	size_t len;
 	wh_future f;
 
-	if (link->is_sending || link->down || link->is_connecting)
+	if (link->is_sending || link->down || link->is_connecting || link->is_securing)
 		return;
 	if (!link->sending.first)
 		wh__http_chain_append(&link->sending, &link->output);
 	if (!link->sending.first) {
-		if (link->shut && !link->shut_done)
-			link->shut_done = wh_shutdown(client->loop, link->fd, SHUT_WR) == 0;
+		if (link->shut && !link->shut_done) {
+			link->shut_done = true;
+			wh__stream_shutdown(client->loop, link->stream);
+		}
 		return;
 	}
-	f = wh__http_chain_send(&link->sending, client->loop, link->fd, WH__HTTP_CLIENT_SEND_MAX, &len);
+	f = wh__http_chain_send(&link->sending, client->loop, link->stream, WH__HTTP_CLIENT_SEND_MAX, &len);
 	link->sending_bytes = (uint32_t)len;
 	link->is_sending = true;
 	link->references++;
@@ -212,11 +218,12 @@ static void on_received(wh_loop *loop, wh_res res, void *arg)
 
 void wh__http_link_receive(struct wh__http_link *link)
 {
-	if (link->receiving || link->input || link->eof || link->down || link->is_connecting)
+	if (link->receiving || link->input || link->eof || link->down || link->is_connecting ||
+	    link->is_securing)
 		return;
 	link->references++;
 	link->receiving = true;
-	if (wh_then(wh_recv_buf(link->origin->client->loop, link->fd), on_received, link) != 0) {
+	if (wh_then(wh__stream_recv_buf(link->origin->client->loop, link->stream), on_received, link) != 0) {
 		link->receiving = false;
 		link->references--;
 	}
@@ -238,11 +245,68 @@ static void ask_proxy(struct wh__http_link *link)
 	wh__http_link_receive(link);
 }
 
+/* ---- TLS ---------------------------------------------------------------------------------- */
+
+static void on_secured(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__http_link *link = arg;
+
+	link->is_securing = false;
+	if (link->down) {
+		if (res.n >= 0)
+			(void)wh_drop(wh_tls_close(res.ptr));
+	} else if (res.n < 0) {
+		link->stream.fd = -1; /* the handshake has closed it */
+		wh__http_call_fail(link->call, res.n);
+	} else {
+		link->stream = wh__stream_tls(res.ptr);
+		free(link->problem);
+		link->problem = NULL;
+		wh__http_call_send(link->call);
+	}
+	wh__http_link_unref(link);
+}
+
+/* Whose certificate it must be: the host of "https://host:port", brackets taken off. */
+static void name_of(const struct wh__http_origin *origin, char *ret)
+{
+	const char *host = origin->name + sizeof("https://") - 1, *end = strrchr(host, ':');
+
+	if (*host == '[') {
+		host++;
+		end--;
+	}
+	memcpy(ret, host, (size_t)(end - host));
+	ret[end - host] = 0;
+}
+
 void wh__http_link_secure(struct wh__http_link *link)
 {
+	wh_http_client *client = link->origin->client;
+	char name[WH__HTTP_ORIGIN_BYTES_MAX];
+	wh_tls_context *context;
+	int error;
+
 	wh__http_call_stage(link->call, WH__HTTP_CALL_TLS);
-	wh__http_call_fail(link->call, -EPROTONOSUPPORT);
+	error = wh__http_client_tls(client, &context);
+	link->problem = error == 0 ? calloc(1, sizeof(*link->problem)) : NULL;
+	if (!link->problem) {
+		wh__http_call_fail(link->call, error != 0 ? error : -ENOMEM);
+		return;
+	}
+	name_of(link->origin, name);
+	link->is_securing = true;
+	link->references++;
+	link->connecting = wh_tls_connect(client->loop, link->stream.fd, context, name, link->problem);
+	if (wh_then(link->connecting, on_secured, link) != 0) {
+		link->is_securing = false;
+		link->references--;
+		link->stream.fd = -1;
+		wh__http_call_fail(link->call, -ENOMEM);
+	}
 }
+
+/* ---- connecting --------------------------------------------------------------------------- */
 
 static wh_future connect_to(const struct wh__http_origin *origin)
 {
@@ -273,7 +337,7 @@ static void on_connected(wh_loop *loop, wh_res res, void *arg)
 		/* the error may be of this connection only; others of the origin keep waiting */
 		wh__http_call_fail(call, res.n);
 	} else {
-		link->fd = (int)res.n;
+		link->stream = wh__stream_plain((int)res.n);
 		link->origin->client->stats.connections_opened++;
 		if (!link->origin->tls)
 			wh__http_call_send(call);
@@ -293,7 +357,7 @@ struct wh__http_link *wh__http_link_open(struct wh__http_origin *origin, wh_http
 	if (!link)
 		return NULL;
 	link->origin = origin;
-	link->fd = -1;
+	link->stream.fd = -1;
 	link->scan.response = true;
 	link->connecting = connect_to(origin);
 	if (wh_then(link->connecting, on_connected, link) != 0) {

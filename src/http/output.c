@@ -164,8 +164,8 @@ void wh__http_chain_clear(struct wh__http_chain *chain)
 		drop_first(chain);
 }
 
-wh_future wh__http_chain_send(const struct wh__http_chain *chain, wh_loop *loop, int fd, size_t max,
-                              size_t *ret_len)
+wh_future wh__http_chain_send(const struct wh__http_chain *chain, wh_loop *loop, struct wh__stream stream,
+                              size_t max, size_t *ret_len)
 {
 	const struct wh__http_piece *piece = chain->first;
 	struct iovec iov[VECTOR_MAX];
@@ -182,6 +182,6 @@ wh_future wh__http_chain_send(const struct wh__http_chain *chain, wh_loop *loop,
 	}
 	*ret_len = total;
 	if (n == 1)
-		return wh_send_all(loop, fd, iov[0].iov_base, iov[0].iov_len);
-	return wh_sendv_all(loop, fd, iov, n);
+		return wh__stream_send_all(loop, stream, iov[0].iov_base, iov[0].iov_len);
+	return wh__stream_sendv_all(loop, stream, iov, n);
 }

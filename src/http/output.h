@@ -1,13 +1,13 @@
 /* src/http/output.h -- bytes on their way to a socket: a chain of pieces, copied together or taken over.
  *
- * Depends on: whilst.h.  Used by: connection, answer, client.
+ * Depends on: whilst.h, io/stream.h.  Used by: connection, answer, client.
  * Thread: loop.  Memory: what is copied lives in pooled buffers while there are some, else in malloc'ed pieces; a
  * chain that is empty holds nothing.
  */
 #ifndef WH_HTTP_OUTPUT_H
 #define WH_HTTP_OUTPUT_H
 
-#include "whilst/whilst.h"
+#include "io/stream.h"
 
 struct wh__http_piece {
 	struct wh__http_piece *next;
@@ -43,7 +43,7 @@ void wh__http_chain_sent(struct wh__http_chain *chain, size_t n);
 void wh__http_chain_clear(struct wh__http_chain *chain);
 /* wh__http_chain_send() - start to send from the front, at most max bytes; *ret_len says how many. chain is not to be
  * touched, other than by append, room and copy on another chain, until the future completes. */
-wh_future wh__http_chain_send(const struct wh__http_chain *chain, wh_loop *loop, int fd, size_t max,
-                              size_t *ret_len);
+wh_future wh__http_chain_send(const struct wh__http_chain *chain, wh_loop *loop, struct wh__stream stream,
+                              size_t max, size_t *ret_len);
 
 #endif

@@ -204,7 +204,7 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 		if (listener->closed)
 			(void)wh_drop(wh_close(loop, (int)res.n));
 		else
-			wh__http_connection_open(server, (int)res.n);
+			wh__http_connection_open(server, (int)res.n, listener->tls);
 	}
 	if (listener->closed) {
 		listener_release(listener);
@@ -248,6 +248,11 @@ void wh__http_server_connection_gone(wh_http_server *server)
 
 int wh_http_server_listen(wh_http_server *server, int fd)
 {
+	return wh_http_server_listen_tls(server, fd, NULL);
+}
+
+int wh_http_server_listen_tls(wh_http_server *server, int fd, wh_tls_context *context)
+{
 	struct wh__http_listener *listener;
 
 	if (fd < 0)
@@ -259,6 +264,7 @@ int wh_http_server_listen(wh_http_server *server, int fd)
 		return -ENOMEM;
 	listener->server = server;
 	listener->fd = fd;
+	listener->tls = context;
 	listener->next = server->listeners;
 	server->listeners = listener;
 	server->references++;

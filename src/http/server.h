@@ -29,6 +29,7 @@ enum {
 struct wh__http_listener {
 	struct wh__http_listener *next;
 	wh_http_server *server;
+	wh_tls_context *tls; /* NULL: in the clear */
 	int fd;
 	bool accepting, waiting /* after a failure */, closed;
 	wh_future accept;
@@ -65,13 +66,14 @@ struct wh__http_connection {
 	char *held;                     /* of a head that came in more than one piece */
 	struct wh__http_chain output;   /* not handed to the socket yet */
 	struct wh__http_chain sending;
+	wh_future handshake; /* while securing */
 	size_t output_bytes; /* unsent, wherever they wait, those of later exchanges included */
 	int64_t active_at;   /* last step of what a time-out watches, on the receiving side */
 	int64_t sent_at;
 	uint32_t sending_bytes;
 	uint32_t input_at, held_len, held_cap;
 	struct wh__http_scan scan;
-	int fd;
+	struct wh__stream stream;
 	uint32_t linger_left;
 	uint16_t exchange_count;
 	uint16_t references; /* operations, exchanges, the dirty list */
@@ -85,6 +87,7 @@ struct wh__http_connection {
 	bool reset : 1;     /* ... with RST */
 	bool cut : 1;       /* an answer said close: those behind it are not sent */
 	bool down : 1;      /* descriptor closed or being closed */
+	bool securing : 1;  /* TLS handshake under way: its future has the descriptor */
 	bool shut : 1;      /* our side is shut down: wh_http_shutdown() */
 };
 
@@ -146,7 +149,7 @@ void wh__http_server_connection_gone(wh_http_server *server);
 const char *wh__http_server_date(wh_http_server *server); /* "Date: ...\r\n", WH__HTTP_DATE_LINE bytes */
 
 /* connection.c */
-void wh__http_connection_open(wh_http_server *server, int fd);
+void wh__http_connection_open(wh_http_server *server, int fd, wh_tls_context *tls);
 void wh__http_connection_settle(struct wh__http_connection *c);
 void wh__http_connection_fail(struct wh__http_connection *c, bool reset); /* marks; taken down when settled */
 int64_t wh__http_connection_look(struct wh__http_deadline *node, int64_t now);
