@@ -303,6 +303,11 @@ int wh_http_start(wh_http_exchange *x, int status, int64_t length)
 		x->started = true;
 		return 0;
 	}
+	/* whoever begins a good answer before it has read the body still wants that */
+	if (x->expects && status < 300 && x->mode == WH__HTTP_MODE_STREAM) {
+		wh__http_answer_continue(x);
+		x->expects = false;
+	}
 	if (put_head(x, status, length))
 		wh__http_server_mark(x->connection);
 	return 0;

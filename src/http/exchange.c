@@ -438,7 +438,8 @@ wh_future wh_http_read(wh_http_exchange *x)
 	}
 	x->read = op;
 	c->active_at = wh_now(c->server->loop);
-	if (x->expects && (!c->input || c->input_at == c->input->len))
+	/* amid an answer it would be part of it */
+	if (x->expects && !x->started && (!c->input || c->input_at == c->input->len))
 		wh__http_answer_continue(x);
 	x->expects = false;
 	wh__http_server_mark(c);

@@ -194,6 +194,12 @@ static void expect_continue(void **state)
 	assert_string_equal(head, "HTTP/1.1 100 Continue\r\n\r\n");
 	peer_say(fd, "3\r\nabc\r\n0\r\n\r\n");
 	peer_expect(fd, 200, "3");
+	/* an answer that begins before the body is read: the interim one is before it, not amid it */
+	peer_say(fd, "POST /pipe HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+	peer_read_head(fd, head, sizeof(head));
+	assert_string_equal(head, "HTTP/1.1 100 Continue\r\n\r\n");
+	peer_say(fd, "abc");
+	peer_expect(fd, 200, "abc");
 	/* the body came at once: no interim answer is needed */
 	peer_say(fd, "POST /echo HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc");
 	peer_expect(fd, 200, "abc");
