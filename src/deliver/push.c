@@ -213,6 +213,10 @@ static bool never_sent(int64_t error)
 	case EAGAIN:
 	case EMFILE:
 	case ENFILE:
+	case WH_ENAME_UNKNOWN:
+	case WH_ENAME_NO_ADDRESS:
+	case WH_ENAME_SERVER:
+	case WH_ETLS_CERTIFICATE: /* of the server: seen before anything is said */
 		return true;
 	default:
 		return false;
@@ -290,7 +294,7 @@ static void forward(struct delivery *delivery)
 	struct message *message = &delivery->message;
 	struct wh__text text;
 	struct wh_http_request request = {
-		.origin = delivery->service->authority,
+		.origin = delivery->service->address,
 		.host = delivery->service->authority,
 		.fields = message->fields,
 		.first_byte_timeout_ns = delivery->service->timeout_ns,

@@ -74,11 +74,12 @@ static bool good_authority(const char *s, size_t len)
 
 static bool set_url(struct service *service, const char *url, struct service_refusal *refusal)
 {
-	const char *authority = url + 7, *path;
+	bool secure = strncasecmp(url, "https://", 8) == 0;
+	const char *authority = url + (secure ? 8 : 7), *path;
 	size_t path_len;
 
-	if (strncasecmp(url, "http://", 7) != 0) {
-		refuse(refusal, false, "url must begin with http:// (%.200s)", url);
+	if (!secure && strncasecmp(url, "http://", 7) != 0) {
+		refuse(refusal, false, "url must begin with http:// or https:// (%.200s)", url);
 		return false;
 	}
 	for (const char *s = url; *s; s++) {
@@ -101,6 +102,7 @@ static bool set_url(struct service *service, const char *url, struct service_ref
 	service->base = strndup(path, path_len);
 	service->authority = strndup(authority, (size_t)(path - authority));
 	service->origin = strndup(url, (size_t)(path - url));
+	service->address = secure ? service->origin : service->authority;
 	return true;
 }
 

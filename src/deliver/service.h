@@ -32,7 +32,8 @@ struct service {
 	char *url;            /* as configured */
 	char *base;           /* path that calls are appended to: "" or "/base" */
 	char *authority;      /* "host:port" as it goes into Host */
-	char *origin;         /* "http://host:port" */
+	char *origin;         /* "http://host:port", "https://host:port" */
+	const char *address;  /* for the client: authority in the clear, which it finds fastest, else origin */
 	uint32_t concurrency;
 	uint32_t attempts;
 	int64_t timeout_ns;

@@ -72,7 +72,8 @@ static void refuse(struct relay *relay, int64_t error)
 		               "service '%s': no answer from %s within %.*s", name, origin,
 		               (int)wh__put_duration(duration, relay->service->timeout_ns), duration);
 	else if (error == -ECONNREFUSED || error == -EHOSTUNREACH || error == -ENETUNREACH ||
-	         error == -EADDRNOTAVAIL || error == -ENOENT || error == -EMFILE || error == -EAGAIN)
+	         error == -EADDRNOTAVAIL || error == -ENOENT || error == -EMFILE || error == -EAGAIN ||
+	         error == -WH_ENAME_UNKNOWN || error == -WH_ENAME_NO_ADDRESS || error == -WH_ENAME_SERVER)
 		answer_problem(relay->api, x, PROBLEM_BACKEND_UNREACHABLE, NULL, "service '%s': %s: %s", name,
 		               origin, wh_strerror(error));
 	else
@@ -241,7 +242,7 @@ static int open_call(struct relay *relay, int64_t body_length)
 	wh__text_put(&text, "", 1);
 	if (gateway_fields(&fields, x) && !text.failed) {
 		struct wh_http_request request = {
-			.origin = relay->service->authority,
+			.origin = relay->service->address,
 			.host = relay->service->authority,
 			.method = text.data,
 			.target = text.data + method.len + 1,

@@ -86,7 +86,10 @@ static void service_urls(void **state)
 		{"http://h", "h", ""},
 		{"HTTP://h/", "h", ""},
 		{"http://[::1]:8/a/b/", "[::1]:8", "/a/b"},
-		{"https://h", NULL, NULL},
+		{"https://h", "h", ""},
+		{"HTTPS://h:8443/b", "h:8443", "/b"},
+		{"https://", NULL, NULL},
+		{"ftp://h", NULL, NULL},
 		{"http://", NULL, NULL},
 		{"http:///x", NULL, NULL},
 		{"http://h:0", NULL, NULL},
@@ -107,6 +110,9 @@ static void service_urls(void **state)
 		if (service) {
 			assert_string_equal(service->authority, cases[i].authority);
 			assert_string_equal(service->base, cases[i].base);
+			assert_string_equal(service->address, (cases[i].url[4] | 0x20) == 's'
+			                                              ? service->origin
+			                                              : service->authority);
 		} else {
 			assert_false(refusal.json);
 			assert_true(refusal.detail[0] != 0);
