@@ -33,7 +33,7 @@ struct service {
 	char *base;           /* path that calls are appended to: "" or "/base" */
 	char *authority;      /* "host:port" as it goes into Host */
 	char *origin;         /* "http://host:port", "https://host:port" */
-	const char *address;  /* for the client: authority in the clear, which it finds fastest, else origin */
+	const char *address; /* for the client: authority in the clear, which it finds fastest, else origin */
 	uint32_t concurrency;
 	uint32_t attempts;
 	int64_t timeout_ns;

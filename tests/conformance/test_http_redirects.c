@@ -427,7 +427,7 @@ static int full_listener(int *fillers, int max)
 	return fd;
 }
 
-static void stages(void **state)
+static void long_stages(void **state)
 {
 	static const struct step steps[] = {{.say = ""},
 	                                    {.keep = true},
@@ -510,7 +510,7 @@ static void *trickle(void *arg)
 	return NULL;
 }
 
-static void total(void **state)
+static void long_total(void **state)
 {
 	int listener = peer_listen();
 	struct wh_http_failure failure;
@@ -655,16 +655,19 @@ static void upgrade(void **state)
 	script_end(script);
 }
 
-int main(void)
+/* Usage: [quick], which leaves out what is long. */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(urls),          TEST(many_origins),  TEST(methods),
 		TEST(secrets),       TEST(bad_redirects), TEST(endless_content),
 		TEST(in_pieces),     TEST(expectations),  TEST(expectations_in_pieces),
-		TEST(stages),        TEST(stage_in_line), TEST(total),
+		TEST(long_stages),   TEST(stage_in_line), TEST(long_total),
 		TEST(through_proxy), TEST(proxy_refuses), TEST(proxy_options),
 		TEST(upgrade),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "quick") == 0)
+		cmocka_set_skip_filter("long_*");
 	return cmocka_run_group_tests_name("http redirects", tests, NULL, NULL);
 }
