@@ -80,6 +80,14 @@ static size_t payload_of(int made_by, int index, char to[PAYLOAD_MAX + 1])
 	return len;
 }
 
+/* What the completion of a job says. The slice lasts until the next call. */
+static struct store_slice result_of(const struct job *job)
+{
+	static char text[40];
+	int len = snprintf(text, sizeof text, "result of %" PRIu64, job->id);
+	return (struct store_slice){text, (size_t)len};
+}
+
 static void check_payload(const struct job *job, struct store_slice body)
 {
 	char expected[PAYLOAD_MAX + 1];
@@ -236,7 +244,31 @@ static int observe(struct job *job)
 	must(res.n >= 0, "payload of job %" PRIu64 ": %s", job->id, wh_strerror(res.n));
 	check_payload(job, ((struct store_bytes *)res.ptr)->body);
 	store_bytes_unref(res.ptr);
+	if (state == JOB_DONE) {
+		struct store_slice expected = result_of(job);
+		res = wh_await(store_result(store, job->id, STORE_DEFAULT));
+		must(res.n == (int64_t)expected.len, "result of job %" PRIu64 ": %" PRId64, job->id, res.n);
+		must(!memcmp(((struct store_bytes *)res.ptr)->body.data, expected.data, expected.len),
+		     "result of job %" PRIu64, job->id);
+		store_bytes_unref(res.ptr);
+	}
 	return state;
+}
+
+/* Of all that can be seen of all jobs. */
+static uint64_t fingerprint(void)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < jobs_count; i++) {
+		if (jobs[i].id == 0)
+			continue;
+		wh_res res = wh_await(store_get(store, jobs[i].id, STORE_DEFAULT));
+		const struct store_view *view = res.ptr;
+		sum = (sum ^ (uint64_t)res.n ^ (view ? view->version : 0)) * UINT64_C(0x100000001b3);
+		if (res.n >= 0)
+			store_view_free(res.ptr);
+	}
+	return sum;
 }
 
 /* Jobs whose submission was not answered, under ids that nobody was told. */

@@ -110,7 +110,7 @@ static bool start_change(struct started *to)
 	op_moves(op, at, after);
 	switch (kind) {
 	case STORE_COMPLETE:
-		action.complete.bytes = slice("result");
+		action.complete.bytes = result_of(&jobs[at]);
 		break;
 	case STORE_FAIL:
 		action.fail.error = slice("failed");
@@ -149,7 +149,7 @@ static bool start_hand_over(struct started *to)
 		return false;
 	actions[0] =
 		(struct store_action){.kind = STORE_COMPLETE, .job = jobs[at].id, .lease = jobs[at].lease};
-	actions[0].complete.bytes = slice("handed over");
+	actions[0].complete.bytes = result_of(&jobs[at]);
 	op_moves(op, at, JOB_DONE);
 	size_t count = 2 + chance(2);
 	for (size_t i = 1; i < count; i++)
@@ -418,6 +418,15 @@ static void recover(int damage, bool faulty)
 	}
 	(void)start_again(damage, 0);
 	check_recovered(killed);
+	if (chance(4) > 0)
+		return;
+	/* recovered once more, it is the same (I7) */
+	uint64_t before = fingerprint();
+	wh_sim_power_cut(sim);
+	store = (store_close(store), NULL);
+	(void)start_again(WH_SIM_RANDOM, 0);
+	must(fingerprint() == before, "another recovery shows something else");
+	check_counts();
 }
 
 /* Another life, which may end by a power cut. Returns the damage that it leaves. */
