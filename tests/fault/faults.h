@@ -15,6 +15,10 @@ FAULT(strdup, char *, NULL, (const char *text), (text), ALLOCATION)
 FAULT(mmap64, void *, MAP_FAILED, (void *at, size_t len, int protection, int flags, int fd, off_t off),
       (at, len, protection, flags, fd, off), ENOMEM)
 
+/* no guard, and at worst a canary; memory that is not given back */
+FAULT(madvise, int, -1, (void *at, size_t len, int advice), (at, len, advice), -EINVAL)
+FAULT(mprotect, int, -1, (void *at, size_t len, int protection), (at, len, protection), -ENOMEM)
+
 FAULT(pread64, ssize_t, -1, (int fd, void *buf, size_t len, off_t off), (fd, buf, len, off), EIO, -EINTR)
 FAULT(preadv64v2, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off, int flags),
       (fd, iov, count, off, flags), EIO, -EINTR, -EAGAIN, -EOPNOTSUPP)
