@@ -59,6 +59,7 @@ enum {
 	WH_ETLS_PROTOCOL,       /* what the peer sends is not TLS, or not in order */
 	WH_ETLS_TRUNCATED,      /* the connection ended without the peer's close_notify */
 	WH_ETLS_CONFIG,         /* certificates, keys or authorities cannot be used */
+	WH_EUNFINISHED,         /* a task has returned before the members of a group that it opened */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */
@@ -76,7 +77,7 @@ typedef struct {
 
 typedef void wh_callback(wh_loop *loop, wh_res res, void *arg); /* of wh_then(); what res holds is yours */
 typedef void wh_function(void *arg);                            /* posted and deferred calls */
-typedef int64_t wh_work_function(void *arg);                    /* blocking work, on a worker thread */
+typedef int64_t wh_work_function(void *arg);                    /* blocking work; the body of a task */
 typedef void wh_disposer(wh_res res, void *arg);                /* frees a result that nobody consumed */
 enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR }; /* of a notice */
 /* A notice of the library, one line without its end. message is valid during the call. Thread: loop. */
@@ -113,6 +114,9 @@ struct wh_loop_options {
 	int64_t slow_ns;  /* name in the log each callback that runs longer, one line a second; 0: off */
 	int64_t stuck_ns; /* name in the log, while it lasts, a callback or turn that has run longer; 0: off */
 	bool measure; /* take the time of every operation, for wh_stats() and wh_dump(): two looks at the clock */
+	/* of a task, default 65,536, at least 16,384; beyond 1 GiB: -EINVAL at wh_go() */
+	uint32_t stack_bytes;
+	bool stacks_measured; /* know how deep tasks' stacks are used; each then costs its whole size */
 };
 
 /* wh_loop_open() - open a loop on the calling thread, which owns it from now on.
@@ -167,8 +171,9 @@ WH_API const char *wh_version(void);                    /* "0.1.0", of the libra
 /* ---- futures: consume (exactly one of these) --------------------------------------------- */
 
 /* wh_await() - wait for f and take its result.
- * On the loop's thread outside callbacks it turns the loop; on another thread it blocks. In a
- * callback on a pending future: -EDEADLK, and f is not consumed. Stale: -ESTALE. Thread: any. */
+ * In a task it parks the task, whichever loop f is of (that loop must be turned by somebody). On the loop's thread
+ * outside callbacks it turns the loop; on another thread it blocks. In a callback on a pending future, or in a task
+ * on its own future or one that waits for it: -EDEADLK, and f is not consumed. Stale: -ESTALE. Thread: any. */
 WH_API wh_res wh_await(wh_future f);
 
 /* wh_poll() - true: f was complete (or stale: -ESTALE) and is consumed. Never waits; does not turn the
@@ -183,6 +188,10 @@ WH_API int wh_then(wh_future f, wh_callback *callback, void *arg);
 /* wh_drop() - cancel f and forget it; a result that still comes is disposed of. Thread: loop.
  * Result 0; -EBUSY (nothing done) when f is pending and borrows the caller's memory; -ESTALE. */
 WH_API int wh_drop(wh_future f);
+
+/* wh_detach() - forget f, which goes on; its result is disposed of. What f borrows must stay until it has ended. Thread:
+ * loop. Result 0; -ESTALE. */
+WH_API int wh_detach(wh_future f);
 
 /* ---- futures: look and ask --------------------------------------------------------------- */
 
@@ -230,6 +239,10 @@ WH_API wh_future wh_ask(wh_loop *loop, wh_loop *to, wh_work_function *fn, void *
 /* wh_sleep() - n = 0 after ns nanoseconds, never early. wh_sleep_until(): at an instant of wh_now(). */
 WH_API wh_future wh_sleep(wh_loop *loop, int64_t ns);
 WH_API wh_future wh_sleep_until(wh_loop *loop, int64_t at);
+
+/* wh_rearm() - move the instant of a wh_sleep(), wh_sleep_until() or wh_deadline() that is pending, consumed or not.
+ * Thread: loop. Cost: constant, no allocation. Result 0; -EALREADY (it has passed); -EINVAL (no timer); -ESTALE. */
+WH_API int wh_rearm(wh_future f, int64_t at);
 
 /* ---- marks: a rising 64-bit value with any number of waiters ------------------------------ */
 
@@ -306,6 +319,10 @@ struct wh_stats {
 	struct wh_class_stats classes[16]; /* by enum wh_class; those without a name are room for more */
 	struct wh_worker_stats workers[8];
 	struct wh_engine_stats engine;
+	uint64_t tasks, tasks_started, task_switches; /* live now; since the loop was opened */
+	uint64_t stacks_mapped_bytes;                 /* address space; what is touched of it is resident */
+	/* bytes, the deepest of the tasks that have ended; 0 unless .stacks_measured */
+	uint64_t stack_used_max;
 };
 /* wh_stats() - what the loop has done and is doing. Counting costs the hot path nothing measurable, so it is always
  * on. Cost: some hundred instructions. Thread: loop. */
@@ -336,5 +353,6 @@ WH_API int wh_dump_on_signal(int signal_number, int fd) WH_MUST_USE;
 #include "name.h"
 #include "process.h"
 #include "socket.h"
+#include "task.h"
 
 #endif

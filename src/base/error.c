@@ -42,6 +42,8 @@ const char *wh_strerror(int64_t error)
 		return "connection closed within the TLS stream";
 	case WH_ETLS_CONFIG:
 		return "certificates, keys or authorities cannot be used";
+	case WH_EUNFINISHED:
+		return "a task returned before the members of a group that it opened";
 	default:
 		break;
 	}

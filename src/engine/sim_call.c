@@ -265,7 +265,10 @@ int64_t wh__sim_execute(struct wh__op *op, void **ret_ptr)
 		return -WH_ESIM_POWER_CUT;
 	int error = (int)(op->engine_state & WH__SIM_ERROR);
 	if (op->opcode == WH__OP_WORK) {
+		/* user code, which on other engines runs on another thread: nothing of the loop is its own */
+		wh__registry_disown(op->loop);
 		n = error != 0 ? -error : op->work(op->buf);
+		wh__registry_reown(op->loop);
 		wh__sim_note(op, n);
 		return n;
 	}

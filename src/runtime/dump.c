@@ -14,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/loop.h"
+#include "runtime/object.h"
+#include "runtime/task.h"
 
 struct line {
 	char text[400];
@@ -77,6 +78,18 @@ static void put_future(struct line *line, const struct wh__op *op)
 	put_number(line, ":", op->generation, "");
 }
 
+static void put_task(struct line *line, const struct wh__task *task)
+{
+	wh_future awaits = wh__task_awaits(task);
+	put(line, " \"");
+	put(line, wh__task_name(task));
+	put(line, "\"");
+	if (awaits.id == 0)
+		return;
+	put_number(line, ", awaits ", (int64_t)(awaits.id >> 32 & WH__SLOTS_MAX), "");
+	put_number(line, ":", (int64_t)(uint32_t)awaits.id, "");
+}
+
 static void put_consumer(struct line *line, const struct wh__op *op)
 {
 	switch ((enum wh__consumer)op->consumer) {
@@ -84,6 +97,12 @@ static void put_consumer(struct line *line, const struct wh__op *op)
 		put(line, ", nobody waits yet");
 		break;
 	case WH__CONSUMER_THEN:
+		if (op->callback == wh__task_resume) {
+			put(line, ", awaited by task \"");
+			put(line, wh__task_name(op->arg));
+			put(line, "\"");
+			break;
+		}
 		put(line, ", then ");
 		put_address(line, (uintptr_t)op->callback);
 		break;
@@ -94,6 +113,9 @@ static void put_consumer(struct line *line, const struct wh__op *op)
 		put(line, ", part of");
 		put_future(line, op->parent);
 		break;
+	case WH__CONSUMER_GROUP:
+		put(line, ", member of a group");
+		break;
 	case WH__CONSUMER_DROP:
 		put(line, ", dropped");
 		break;
@@ -103,11 +125,26 @@ static void put_consumer(struct line *line, const struct wh__op *op)
 	}
 }
 
+static const char *const object_names[] = {
+	"object",
+	[WH__GROUP] = "group",
+	[WH__TICKER] = "ticker",
+	[WH__CHANNEL] = "channel",
+	[WH__SEMAPHORE] = "semaphore",
+};
+
 static void put_op(struct line *line, const struct wh__op *op, int64_t now)
 {
 	put(line, "  ");
-	put(line, op->opcode < WH__OP__MAX ? wh__opcode_names[op->opcode] : "?");
+	if (op->opcode == WH__OP_OBJECT && op->len < sizeof object_names / sizeof *object_names)
+		put(line, object_names[op->len]);
+	else
+		put(line, op->opcode < WH__OP__MAX ? wh__opcode_names[op->opcode] : "?");
 	put_future(line, op);
+	if (op->opcode == WH__OP_OBJECT)
+		return; /* a group, a channel, ...: nobody waits for it to end */
+	if (op->opcode == WH__OP_TASK && op->state == WH__PENDING && op->engine_data)
+		put_task(line, op->engine_data);
 	if (op->state == WH__DONE) {
 		put_number(line, ", done: ", op->n, op->consumer == WH__CONSUMER_NONE ? ", not taken" : "");
 		if (op->consumer != WH__CONSUMER_NONE)

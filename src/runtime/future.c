@@ -7,8 +7,8 @@
  * completes it. The word holds the generation, so that a late resolver cannot take a slot that is in use again, and
  * is 0 when the slot is no promise.
  */
-#include "runtime/loop.h"
 #include "runtime/probe.h"
+#include "runtime/task.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -33,6 +33,11 @@ static wh_future no_slot(uint32_t number, int64_t error)
 wh_future wh__fail(wh_loop *loop, int64_t error)
 {
 	return no_slot(loop->number, error);
+}
+
+wh_future wh__fail_at(uint64_t id, int64_t error)
+{
+	return no_slot((uint32_t)(id >> 54), error);
 }
 
 wh_future wh_failed(wh_loop *loop, int64_t error)
@@ -128,14 +133,22 @@ static wh_res await_from_other_thread(wh_future f)
 wh_res wh_await(wh_future f)
 {
 	int error = 0;
-	if (number_of(f) == 0)
+	struct wh__task *task = wh__thread.task;
+	if (number_of(f) == 0) {
+		if (task)
+			wh__task_did_not_wait(task);
 		return (wh_res){error_of(f), NULL};
+	}
 	wh_loop *loop = wh__registry_own(number_of(f), &error);
+	if (task && loop != wh__task_loop(task))
+		return wh__task_await_away(task, f);
 	if (!loop)
 		return await_from_other_thread(f);
 	struct wh__op *op = wh__op_find(loop, f);
 	if (!op || op->consumer != WH__CONSUMER_NONE)
-		return (wh_res){-ESTALE, NULL};
+		return (wh_res){task && op == wh__task_op(task) ? -EDEADLK : -ESTALE, NULL};
+	if (task)
+		return wh__task_await(task, op);
 	if (op->state == WH__DONE)
 		return take(op);
 	if (wh__thread.in_callback || loop->running)
@@ -257,6 +270,25 @@ int wh_drop(wh_future f)
 	return 0;
 }
 
+int wh_detach(wh_future f)
+{
+	int error = 0;
+	if (number_of(f) == 0)
+		return f.id ? 0 : -ESTALE;
+	wh_loop *loop = wh__registry_own(number_of(f), &error);
+	if (!loop)
+		return error;
+	struct wh__op *op = wh__op_find(loop, f);
+	if (!op || op->consumer != WH__CONSUMER_NONE)
+		return -ESTALE;
+	op->consumer = WH__CONSUMER_DROP;
+	if (op->state == WH__DONE) {
+		wh__op_dispose(op);
+		wh__op_free(op);
+	}
+	return 0;
+}
+
 bool wh_done(wh_future f)
 {
 	int error = 0;
@@ -294,6 +326,14 @@ void wh__op_cancel(struct wh__op *op)
 	case WH__OP_DEADLINE:
 		wh__combine_cancel(op);
 		break;
+	case WH__OP_TICK:
+		wh__ticker_cancel(op);
+		break;
+	case WH__OP_TASK:
+		wh__task_cancel(op);
+		break;
+	case WH__OP_OBJECT:
+		break; /* closed by who opened it, or with the loop */
 	default:
 		if (wh__opcode_is_inner(op->opcode))
 			op->cancel_inner(op);

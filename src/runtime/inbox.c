@@ -67,7 +67,8 @@ static void complete_ops(wh_loop *loop)
 		void *ptr = oldest->returned_ptr;
 		oldest->next = oldest->prev = NULL;
 		oldest->flags &= (uint8_t)~WH__AT_WORKER;
-		if (loop->engine->returned && oldest->opcode != WH__OP_PROMISE)
+		if (loop->engine->returned && oldest->opcode != WH__OP_PROMISE &&
+		    oldest->opcode != WH__OP_WAIT)
 			loop->engine->returned(oldest, n, ptr);
 		else
 			wh__op_complete(oldest, n, ptr);

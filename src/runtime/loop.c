@@ -3,7 +3,6 @@
  * A turn: due timers, the callbacks that are ready (in bounded rounds, so that a loop kept busy by itself still looks
  * at its engine), deferred calls, one look at the engine, the inbox. Thread: loop, unless said otherwise.
  */
-#include "runtime/loop.h"
 #include "runtime/probe.h"
 
 #include <assert.h>
@@ -14,6 +13,9 @@
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "runtime/object.h"
+#include "runtime/task.h"
 
 enum { ROUNDS_MAX = 16 };
 
@@ -165,6 +167,7 @@ static void free_memory(wh_loop *loop)
 		next = m->next;
 		free(m);
 	}
+	wh__tasks_close(loop);
 	wh__buffers_close(loop->buffers);
 	wh__measure_close(loop);
 	free(loop->descriptors);
@@ -211,6 +214,8 @@ int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options)
 		free_memory(loop);
 		return error;
 	}
+	loop->next_of_thread = wh__thread.loops;
+	wh__thread.loops = loop;
 	*ret = loop;
 	return 0;
 }
@@ -221,6 +226,8 @@ static void fire_timer(struct wh__op *op)
 {
 	if (op->opcode == WH__OP_DEADLINE)
 		wh__combine_timer(op);
+	else if (op->opcode == WH__OP_TICK)
+		wh__ticker_fire(op);
 	else
 		wh__op_complete(op, 0, NULL);
 }
@@ -235,6 +242,14 @@ static void look_at_clock(wh_loop *loop)
 		wh__wheel_advance(&loop->wheel, loop->now, fire_timer);
 }
 
+/* What runs, for who watches: of a task its body. */
+static uintptr_t function_of(const struct wh__op *op)
+{
+	if (op->state == WH__PENDING)
+		return wh__task_body(op->engine_data);
+	return op->callback == wh__task_resume ? wh__task_body(op->arg) : (uintptr_t)op->callback;
+}
+
 /* The callbacks that are ready now; those they make ready wait for the next round. */
 static void run_ready(wh_loop *loop)
 {
@@ -247,13 +262,17 @@ static void run_ready(wh_loop *loop)
 		void *arg = op->arg;
 		wh_res res = {op->n, op->ptr};
 		next = op->next;
-		loop->pending_count--;
-		wh__op_free(op);
 		if (watch)
-			wh__watch_begin(watch, (uintptr_t)callback);
-		WH__PROBE4(callback_begin, loop->number, callback, arg, res.n);
-		callback(loop, res, arg);
-		WH__PROBE2(callback_end, loop->number, callback);
+			wh__watch_begin(watch, function_of(op));
+		if (op->state == WH__PENDING) { /* a task that begins, or has yielded */
+			wh__task_continue(op);
+		} else {
+			loop->pending_count--;
+			wh__op_free(op);
+			WH__PROBE4(callback_begin, loop->number, callback, arg, res.n);
+			callback(loop, res, arg);
+			WH__PROBE2(callback_end, loop->number, callback);
+		}
 		if (watch)
 			wh__watch_end(watch);
 	}
@@ -452,6 +471,13 @@ static void dispose_unconsumed(struct wh__op *op)
 	}
 }
 
+/* Groups, channels, ... that nobody has closed. */
+static void free_object(struct wh__op *op)
+{
+	if (op->opcode == WH__OP_OBJECT)
+		wh__object_free(op->engine_data);
+}
+
 static void note_generation(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
@@ -471,7 +497,7 @@ static uint64_t started_count(const wh_loop *loop)
  * of descriptors. */
 static void finish(wh_loop *loop)
 {
-	uint64_t started = 0;
+	uint64_t started = 0, completed = 0;
 	int errors = 0;
 	do {
 		while (!has_nothing(loop)) {
@@ -482,10 +508,22 @@ static void finish(wh_loop *loop)
 			loop->closing_turns++;
 			if (turn(loop, -1, NULL, true) < 0)
 				errors++;
+			if (completed != loop->completed_count)
+				errors = 0;
+			completed = loop->completed_count;
 			assert(errors < 1000); /* memory of callers would stay in use */
 		}
 		for_each_slot(loop, WH__DONE, dispose_unconsumed); /* may close descriptors */
+		for_each_slot(loop, WH__PENDING, free_object);     /* so may the disposers of a channel */
 	} while (!has_nothing(loop));
+}
+
+static void leave_thread(wh_loop *loop)
+{
+	wh_loop **link = &wh__thread.loops;
+	while (*link != loop)
+		link = &(*link)->next_of_thread;
+	*link = loop->next_of_thread;
 }
 
 static wh_loop *close_here(wh_loop *loop)
@@ -504,6 +542,7 @@ static wh_loop *close_here(wh_loop *loop)
 	if (loop->close_names)
 		loop->close_names(loop);
 	loop->engine->fini(loop);
+	leave_thread(loop);
 	loop->last_generation = loop->first_generation;
 	for (uint32_t i = WH__FREE; i <= WH__DONE; i++)
 		for_each_slot(loop, (enum wh__state)i, note_generation);

@@ -78,6 +78,8 @@ struct wh_loop {
 
 	struct wh__descriptors *descriptors; /* engine/descriptor.h; NULL until first needed */
 	struct wh__buffers *buffers;
+	struct wh__tasks *tasks; /* task.h; NULL until first needed */
+	wh_loop *next_of_thread; /* loops that the thread has opened */
 	struct wh_loop_options options;
 	char name[32];
 
@@ -183,11 +185,13 @@ void wh__watch_symbol(uintptr_t address, char *ret_text, size_t len);
 static inline void wh__callbacks_begin(wh_loop *loop)
 {
 	loop->in_callback = wh__thread.in_callback = true;
+	wh__thread.current = loop;
 	loop->batches++;
 }
 static inline void wh__callbacks_end(wh_loop *loop)
 {
 	loop->in_callback = wh__thread.in_callback = false;
+	wh__thread.current = NULL;
 }
 /* A posted or deferred call, within the two above. */
 static inline void wh__call(wh_loop *loop, wh_function *fn, void *arg)
@@ -213,6 +217,11 @@ void wh__combine_child(struct wh__op *parent, uint64_t index, wh_res res, wh_dis
 void wh__combine_cancel(struct wh__op *parent);
 void wh__combine_timer(struct wh__op *parent);
 void wh__mark_cancel(struct wh__op *op);
+void wh__group_ended(void *of, wh_res res, wh_disposer *disposer, void *dispose_arg); /* of: the member */
+
+/* ticker.c */
+void wh__ticker_fire(struct wh__op *op);
+void wh__ticker_cancel(struct wh__op *op);
 
 /* future.c: the wait of one wh_await() */
 void wh__waiter_wake(struct wh__op *op, wh_res res);
@@ -238,6 +247,8 @@ wh_future wh__start(struct wh__op *op);
 
 /* wh__fail() - the future of an operation that could not even get a slot: loop 0, no slot. */
 wh_future wh__fail(wh_loop *loop, int64_t error);
+/* wh__fail_at() - the same for the loop that a handle or future names, which may be closed. */
+wh_future wh__fail_at(uint64_t id, int64_t error);
 
 /* wh__loop_workers() - the class, opened on first use; NULL: no memory. */
 struct wh__workers *wh__loop_workers(wh_loop *loop, enum wh__worker_class class);

@@ -139,6 +139,14 @@ static __attribute__((noinline)) void tell(struct wh__op *op, int64_t n, void *p
 		wh__combine_child(parent, index, res, dispose, arg);
 		break;
 	}
+	case WH__CONSUMER_GROUP: {
+		void *member = op->arg;
+		wh_disposer *dispose = op->dispose;
+		void *arg = op->dispose_arg;
+		wh__op_free(op);
+		wh__group_ended(member, res, dispose, arg);
+		break;
+	}
 	case WH__CONSUMER_DROP:
 		wh__op_dispose(op);
 		wh__op_free(op);

@@ -24,6 +24,7 @@ enum wh__consumer {
 	WH__CONSUMER_AWAIT,   /* a wh_await() of the loop's thread or of another: arg is its waiter */
 	WH__CONSUMER_PARENT,  /* a combinator: parent, index */
 	WH__CONSUMER_DROP,    /* dispose of the result, free the slot */
+	WH__CONSUMER_GROUP,   /* a task group: arg is its member */
 	WH__CONSUMER_INTERNAL /* callback is called at once, inline: runtime and engines only, no user code */
 };
 
@@ -36,11 +37,15 @@ enum wh__opcode {
 	WH__OP_ALL_SETTLED,
 	WH__OP_ANY,
 	WH__OP_DEADLINE,
+	WH__OP_TICK,
+	WH__OP_TASK,   /* a coroutine; engine_data: its struct wh__task */
+	WH__OP_OBJECT, /* no operation, but a place for a group, channel, ...: see object.h */
 	/* composed operations, completed by the code that made them; wh__opcode_is_inner() */
 	WH__OP_INNER,
 	WH__OP_ASK,        /* a call on another loop's thread */
 	WH__OP_CONNECTION, /* wh_connect(), wh_dial() */
 	WH__OP_LOOKUP,
+	WH__OP_WAIT, /* at a group, a channel, ..., or for a future of another loop */
 	WH__OP_SIGNAL,
 	WH__OP_CHILD,
 	WH__OP_HTTP,

@@ -18,7 +18,10 @@ enum { WH__LOOPS_MAX = 1024 }; /* number 0 stands for failures without a slot */
 
 /* What is known of the calling thread; its address is the thread's identity. */
 struct wh__thread {
-	bool in_callback; /* of any loop */
+	bool in_callback;      /* of any loop */
+	struct wh__task *task; /* that runs; NULL outside tasks */
+	wh_loop *current;      /* whose callback or task runs */
+	wh_loop *loops;        /* opened here, through next_of_thread */
 };
 extern _Thread_local struct wh__thread wh__thread __attribute__((tls_model("initial-exec")));
 

@@ -8,7 +8,7 @@
  */
 #include <stdlib.h>
 
-#include "runtime/loop.h"
+#include "runtime/task.h"
 
 const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_PROMISE] = "promise",
@@ -18,8 +18,12 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_ALL_SETTLED] = "all settled",
 	[WH__OP_ANY] = "any",
 	[WH__OP_DEADLINE] = "deadline",
+	[WH__OP_TICK] = "tick",
+	[WH__OP_TASK] = "task",
+	[WH__OP_OBJECT] = "object",
 	[WH__OP_INNER] = "composed",
 	[WH__OP_ASK] = "ask",
+	[WH__OP_WAIT] = "wait",
 	[WH__OP_CONNECTION] = "connection",
 	[WH__OP_LOOKUP] = "lookup",
 	[WH__OP_SIGNAL] = "signal",
@@ -57,6 +61,7 @@ enum wh_class wh__opcode_class(unsigned opcode)
 	case WH__OP_PROMISE:
 		return WH_CLASS_PROMISE;
 	case WH__OP_TIMER:
+	case WH__OP_TICK:
 		return WH_CLASS_TIMER;
 	case WH__OP_MARK_WAIT:
 		return WH_CLASS_MARK;
@@ -65,7 +70,11 @@ enum wh_class wh__opcode_class(unsigned opcode)
 	case WH__OP_ANY:
 	case WH__OP_DEADLINE:
 		return WH_CLASS_COMBINATOR;
+	case WH__OP_TASK:
+	case WH__OP_WAIT:
+		return WH_CLASS_TASK;
 	case WH__OP_INNER:
+	case WH__OP_OBJECT:
 		return WH_CLASS_OTHER;
 	case WH__OP_LOOKUP:
 		return WH_CLASS_NAME;
@@ -208,6 +217,7 @@ void wh_stats(const wh_loop *loop, struct wh_stats *ret)
 		add_workers(loop, i, &stats);
 	if (loop->watch)
 		wh__watch_stats(loop->watch, &stats);
+	wh__tasks_stats(loop, &stats);
 	stats.engine.waits = loop->wait_count;
 	if (loop->engine->stats)
 		loop->engine->stats(loop, &stats.engine);

@@ -241,6 +241,75 @@ static void use_time_and_threads(void)
 	wh_buf_put(buf);
 }
 
+static int64_t sleep_and_add(void *arg)
+{
+	int64_t n = wh_await(wh_sleep(loop, 1000)).n;
+	if (n == 0)
+		++*(int *)arg;
+	else if (!is_documented(n))
+		abort();
+	return n < 0 ? n : 1;
+}
+
+static int64_t use_group(void *arg)
+{
+	wh_group group;
+	struct wh_group_options options = {.keep_results = true, .keep_going = true};
+	struct wh_group_result result;
+	int error = wh_group_open(loop, &group, &options), members = 0;
+	if (!expect_at_least("group_open", error, 0))
+		return error;
+	for (int i = 0; i < 3; i++) {
+		error = wh_group_go(group, sleep_and_add, arg, NULL);
+		members += expect_at_least("group_go", error, 0);
+	}
+	wh_future added = wh_sleep(loop, 1000);
+	error = wh_group_add(group, added, NULL);
+	if (expect_at_least("group_add", error, 0))
+		members++;
+	else
+		(void)wh_drop(added); /* it is still ours */
+	while (wh_await(wh_group_next(group, &result)).n == 1)
+		members--;
+	if (members != 0)
+		abort();
+	must_give(wh_group_close(group), 0);
+	return 0;
+}
+
+static void use_channel(void)
+{
+	wh_channel channel;
+	int error = wh_channel_open(loop, &channel, 2, NULL, NULL);
+	if (expect_at_least("channel_open", error, 0)) {
+		must_give(wh_channel_send(channel, 4, NULL), 0);
+		must_give(wh_channel_receive(channel), 4);
+		wh_channel_close(channel);
+	}
+}
+
+static void use_tasks(void)
+{
+	int added = 0;
+	wh_ticker ticker;
+	wh_semaphore semaphore;
+	struct wh_task_options large = {.name = "large", .stack_bytes = 1000000};
+	must_give(wh_go(loop, sleep_and_add, &added), 1);
+	must_give(wh_go_with(loop, sleep_and_add, &added, &large), 1);
+	must_give(wh_go(loop, use_group, &added), 0);
+	int error = wh_ticker_open(loop, &ticker, wh_clock(loop) + 1000, 1000);
+	if (expect_at_least("ticker_open", error, 0)) {
+		must_give(wh_ticker_next(ticker), 1);
+		wh_ticker_close(ticker);
+	}
+	use_channel();
+	error = wh_semaphore_open(loop, &semaphore, 1);
+	if (expect_at_least("semaphore_open", error, 0)) {
+		must_give(wh_semaphore_acquire(semaphore, 1), 1);
+		wh_semaphore_close(semaphore);
+	}
+}
+
 static void converse(int a, int b)
 {
 	char bytes[64] = "0123456789";
@@ -359,6 +428,7 @@ static void script(void)
 	use_files();
 	use_names();
 	use_time_and_threads();
+	use_tasks();
 	use_sockets();
 	use_processes();
 	use_signals();

@@ -1,0 +1,76 @@
+/* src/runtime/object.c -- see object.h. */
+#include "runtime/object.h"
+
+#include <stdlib.h>
+
+int wh__object_new(wh_loop *loop, enum wh__object_kind kind, size_t bytes,
+                   void (*fini)(struct wh__object *object), void *ret)
+{
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (loop->closing)
+		return -ECANCELED;
+	struct wh__object *object = calloc(1, bytes);
+	if (!object)
+		return -ENOMEM;
+	struct wh__op *op = wh__op_new(loop, WH__OP_OBJECT);
+	if (!op) {
+		free(object);
+		return loop->live_count >= loop->slots_max ? -EAGAIN : -ENOMEM;
+	}
+	/* it is no operation: nobody consumes it, and the loop does not run for it */
+	op->consumer = WH__CONSUMER_INTERNAL;
+	loop->pending_count--;
+	loop->counts[WH__OP_OBJECT].started--;
+	op->engine_data = object;
+	op->len = kind;
+	object->op = op;
+	object->fini = fini;
+	*(void **)ret = object;
+	return 0;
+}
+
+void wh__object_free(struct wh__object *object)
+{
+	struct wh__op *op = object->op;
+	object->closing = true;
+	object->fini(object);
+	wh__op_free(op);
+	free(object);
+}
+
+void *wh__object_find(uint64_t id, enum wh__object_kind kind, int *ret_error)
+{
+	uint32_t number = (uint32_t)(id >> 54);
+	*ret_error = -ESTALE;
+	wh_loop *loop = number ? wh__registry_own(number, ret_error) : NULL;
+	struct wh__op *op = loop ? wh__op_find(loop, (wh_future){id}) : NULL;
+	if (!op || op->opcode != WH__OP_OBJECT || op->len != kind)
+		return NULL;
+	struct wh__object *object = op->engine_data;
+	if (object->closing)
+		return NULL;
+	*ret_error = 0;
+	return object;
+}
+
+struct wh__op *wh__wait_new(struct wh__object *object, void (*cancel)(struct wh__op *op),
+                            wh_future *ret_failed)
+{
+	struct wh__op *op = wh__begin(object->op->loop, WH__OP_WAIT, ret_failed);
+	if (op) {
+		op->cancel_inner = cancel;
+		op->second = object;
+		*ret_failed = wh__op_future(op);
+	}
+	return op;
+}
+
+void wh__waits_end(struct wh__waits *waits, int64_t n)
+{
+	while (waits->first) {
+		struct wh__op *op = waits->first;
+		wh__waits_remove(waits, op);
+		wh__op_complete(op, n, NULL);
+	}
+}
