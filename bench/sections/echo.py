@@ -9,6 +9,7 @@ from harness import PAYLOAD_BYTES, Server, pick
 
 OURS = [(f"whilst {engine}", ["echo_whilst", engine]) for engine in ("epoll", "uring", "threads", "sync")]
 POOLED = [(f"whilst {engine}, pooled buffers", ["echo_whilst", engine, "pooled"]) for engine in ("epoll", "uring")]
+TASKS = [(f"whilst {engine}, coroutines", ["echo_coroutine", engine]) for engine in ("epoll", "uring")]
 PEERS = [("raw epoll", ["echo_epoll"]), ("raw io_uring", ["echo_uring"]), ("libuv uv_write", ["echo_libuv", "write"]),
          ("libuv uv_try_write", ["echo_libuv", "try"]), ("libevent", ["echo_libevent"])]
 FEW = 50         # connections up to which every engine takes part
@@ -28,13 +29,13 @@ def run(bench):
         if connections > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100:
             print(f"echo, {connections} connections: ulimit -n is too low")
             continue
-        cases = [(name, echo(bench, argv, connections)) for name, argv in programs(bench, OURS + POOLED + PEERS, connections)]
+        cases = [(name, echo(bench, argv, connections)) for name, argv in programs(bench, OURS + POOLED + TASKS + PEERS, connections)]
         bench.interleave(f"echo, {PAYLOAD_BYTES} bytes, {connections} connection(s)", cases,
                          "CPU of the server for each message first: throughput shares two cores with the client")
-    cases = [(name, idle(argv)) for name, argv in programs(bench, OURS + POOLED + PEERS, IDLE)]
+    cases = [(name, idle(argv)) for name, argv in programs(bench, OURS + POOLED + TASKS + PEERS, IDLE)]
     bench.interleave(f"{IDLE:,} idle connections", cases, "resident bytes of the process for each, the echo buffer "
                      "of the program included; the kernel's own are not")
-    cases = [(name, allocations(bench, argv)) for name, argv in programs(bench, OURS + POOLED + PEERS, FEW)]
+    cases = [(name, allocations(bench, argv)) for name, argv in programs(bench, OURS + POOLED + TASKS + PEERS, FEW)]
     bench.interleave("allocations", cases, "calls of malloc and kin for each message, 50 connections")
 
 
