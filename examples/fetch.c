@@ -12,52 +12,37 @@
 #include <unistd.h>
 #include <whilst/http.h>
 
-struct url {
-	char origin[256]; /* "127.0.0.1:80" */
-	const char *target;
-};
-
 struct round {
 	wh_http_client *client;
-	const struct url *urls;
+	char **urls;
+	size_t url_count;            /* taken again from the first when there are more requests */
 	size_t count, next, pending; /* next: the first that was not begun */
 	size_t good;
 	uint64_t bytes;
 };
 
-static bool parse_url(const char *text, struct url *ret)
+static const char *url_of(const struct round *round, size_t i)
 {
-	static const char scheme[] = "http://";
-	if (strncmp(text, scheme, sizeof scheme - 1) != 0)
-		return false;
-	const char *host = text + sizeof scheme - 1;
-	size_t len = strcspn(host, "/");
-	if (len == 0 || len >= sizeof ret->origin)
-		return false;
-	memcpy(ret->origin, host, len);
-	ret->origin[len] = 0;
-	ret->target = host[len] ? host + len : "/";
-	return true;
+	return round->urls[i % round->url_count];
 }
 
-static wh_future request(struct round *round, const struct url *url)
+static wh_future request(struct round *round, size_t i)
 {
-	struct wh_http_request request = {.origin = url->origin, .target = url->target};
+	struct wh_http_request request = {.url = url_of(round, i), .redirects_max = 5};
 	return wh_http_request(round->client, &request);
 }
 
-static void take(struct round *round, const struct url *url, wh_res res, bool tell)
+static void take(struct round *round, const char *url, wh_res res)
 {
 	struct wh_http_response *response = res.ptr;
 	if (res.n >= 0) {
 		round->good += res.n == 200;
 		round->bytes += response->body.len;
 	}
-	if (tell && res.n >= 0)
-		printf("%" PRId64 " %zu bytes http://%s%s\n", res.n, response->body.len, url->origin,
-		       url->target);
-	else if (tell)
-		printf("%s http://%s%s\n", wh_strerror(res.n), url->origin, url->target);
+	if (url && res.n >= 0)
+		printf("%" PRId64 " %zu bytes %s\n", res.n, response->body.len, url);
+	else if (url)
+		printf("%s %s\n", wh_strerror(res.n), url);
 	wh_http_response_free(response);
 }
 
@@ -65,10 +50,8 @@ static void take(struct round *round, const struct url *url, wh_res res, bool te
 
 static void fetch_in_turn(struct round *round)
 {
-	for (; round->next < round->count; round->next++) {
-		const struct url *url = &round->urls[round->next];
-		take(round, url, wh_await(request(round, url)), true);
-	}
+	for (; round->next < round->count; round->next++)
+		take(round, url_of(round, round->next), wh_await(request(round, round->next)));
 }
 
 /* ---- at most so many at once ---- */
@@ -78,7 +61,7 @@ static void begin_next(struct round *round);
 static void on_response(wh_loop *loop, wh_res res, void *arg)
 {
 	struct round *round = arg;
-	take(round, NULL, res, false);
+	take(round, NULL, res);
 	round->pending--;
 	begin_next(round); /* each that ends begins another: the number under way stays the same */
 	if (round->pending == 0)
@@ -90,7 +73,7 @@ static void begin_next(struct round *round)
 	if (round->next == round->count)
 		return;
 	round->pending++;
-	wh_then(request(round, &round->urls[round->next++]), on_response, round);
+	wh_then(request(round, round->next++), on_response, round);
 }
 
 static void fetch_at_once(wh_loop *loop, struct round *round, int limit)
@@ -99,17 +82,6 @@ static void fetch_at_once(wh_loop *loop, struct round *round, int limit)
 		begin_next(round);
 	wh_loop_run(
 		loop); /* until stopped: the connections that the client keeps for more are still pending */
-}
-
-static struct url *read_urls(int argc, char **argv, size_t *count)
-{
-	struct url *urls = *count ? calloc(*count, sizeof *urls) : NULL;
-	for (size_t i = 0; urls && i < *count; i++)
-		if (!parse_url(argv[i % (size_t)argc], &urls[i])) {
-			fprintf(stderr, "fetch: not http://HOST[:PORT][/PATH]: %s\n", argv[i % (size_t)argc]);
-			exit(2);
-		}
-	return urls;
 }
 
 int main(int argc, char **argv)
@@ -125,9 +97,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: fetch [-n AT-ONCE] [-c COUNT] URL...\n");
 		return 2;
 	}
-	if (count == 0)
-		count = (size_t)(argc - optind);
-	struct round in_turn = {.urls = read_urls(argc - optind, argv + optind, &count), .count = count};
+	struct round in_turn = {.urls = argv + optind, .url_count = (size_t)(argc - optind)};
+	in_turn.count = count > 0 ? count : in_turn.url_count;
 
 	wh_loop *loop = NULL;
 	int r = wh_loop_open(&loop, NULL);
@@ -145,12 +116,11 @@ int main(int argc, char **argv)
 	fetch_at_once(loop, &at_once, limit);
 	int64_t end = wh_clock(loop);
 
-	printf("one after another: %zu of %zu, %" PRIu64 " bytes, %" PRId64 " ms\n", in_turn.good, count,
-	       in_turn.bytes, (between - begin) / WH_NS_PER_MS);
-	printf("%d at once: %zu of %zu, %" PRIu64 " bytes, %" PRId64 " ms\n", limit, at_once.good, count,
-	       at_once.bytes, (end - between) / WH_NS_PER_MS);
+	printf("one after another: %zu of %zu, %" PRIu64 " bytes, %" PRId64 " ms\n", in_turn.good,
+	       in_turn.count, in_turn.bytes, (between - begin) / WH_NS_PER_MS);
+	printf("%d at once: %zu of %zu, %" PRIu64 " bytes, %" PRId64 " ms\n", limit, at_once.good,
+	       at_once.count, at_once.bytes, (end - between) / WH_NS_PER_MS);
 	wh_http_client_close(in_turn.client);
 	wh_loop_close(loop);
-	free((void *)in_turn.urls);
-	return in_turn.good == count && at_once.good == count ? 0 : 1;
+	return in_turn.good == in_turn.count && at_once.good == at_once.count ? 0 : 1;
 }

@@ -214,7 +214,9 @@ class Slow(http.server.BaseHTTPRequestHandler):
         with Slow.counts:
             Slow.now -= 1
         body = self.path.encode() * 10
-        self.send_response(404 if self.path == "/none" else 200)
+        self.send_response({"/none": 404, "/moved": 302}.get(self.path, 200))
+        if self.path == "/moved":
+            self.send_header("Location", "/a")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -254,7 +256,8 @@ class Fetch(unittest.TestCase):
             unused.bind(("127.0.0.1", 0))
             said = run("fetch", f"http://127.0.0.1:{unused.getsockname()[1]}/", status=1).stdout
         self.assertIn("Connection refused", said)
-        run("fetch", "ftp://127.0.0.1/", status=2)
+        self.assertIn("ftp://127.0.0.1/", run("fetch", "ftp://127.0.0.1/", status=1).stdout)
+        self.assertEqual(run("fetch", f"{self.url}/moved").stdout.splitlines()[0], f"200 20 bytes {self.url}/moved")
 
 
 class Files(unittest.TestCase):
