@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { CONNECTIONS_MAX = 10000, TIMERS = 10000 };
+enum { CONNECTIONS_MAX = 10000, TIMERS = 10000, BATCH = 250 };
 
 static int fds[CONNECTIONS_MAX];
 static wh_future receives[CONNECTIONS_MAX], timers[TIMERS];
@@ -27,12 +27,15 @@ static bool may_open(rlim_t count)
 
 /* ---- the other ends ----------------------------------------------------------------------- */
 
-/* In a process of its own, because one may not have descriptors enough for both: connects count times, then sends the number
- * of a connection over it for each number that it is told, and ends with the pipe. */
+/* In a process of its own, because one may not have descriptors enough for both. Connects count times, a batch for each
+ * order: what overflows a listen queue is lost with SYN cookies, and nobody would notice on an idle connection. Then
+ * sends the number of a connection over it for each number that it is told, and ends with the pipe. */
 static void be_the_clients(const struct sockaddr_in *address, int count, int orders)
 {
 	int number;
 	for (int i = 0; i < count; i++) {
+		if (i % BATCH == 0 && read(orders, &number, sizeof number) != sizeof number)
+			_exit(3);
 		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
 		if (fds[i] < 0 || connect(fds[i], (const struct sockaddr *)address, sizeof *address) != 0)
 			_exit(1);
@@ -65,6 +68,8 @@ static struct clients connect_clients(int count)
 	close(pipe_fds[0]);
 	clients.orders = pipe_fds[1];
 	for (int i = 0; i < count; i++) {
+		if (i % BATCH == 0)
+			assert_int_equal(write(clients.orders, &i, sizeof i), sizeof i);
 		fds[i] = (int)wh_await(wh_accept(loop, listener)).n;
 		assert_true(fds[i] >= 0);
 	}
