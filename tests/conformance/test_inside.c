@@ -97,12 +97,13 @@ static void times_are_taken_when_asked_for(void **state)
 }
 
 struct gate {
-	atomic_bool open;
+	atomic_bool open, reached;
 };
 
 static int64_t wait_at_gate(void *arg)
 {
 	struct gate *gate = arg;
+	atomic_store(&gate->reached, true);
 	while (!atomic_load(&gate->open))
 		sched_yield();
 	return 0;
@@ -112,7 +113,7 @@ static void workers_are_seen(void **state)
 {
 	struct wh_loop_options options = {.work_workers_max = 2};
 	struct wh_stats stats;
-	struct gate gate = {false};
+	struct gate gate = {false, false};
 	wh_future works[6];
 	assert_int_equal(wh_loop_open(&loop, &options), 0);
 	wh_stats(loop, &stats);
@@ -144,29 +145,35 @@ static void *resolve_when_asleep(void *arg)
 	return NULL;
 }
 
+/* One at most for each, and none where the loop, on its way to sleep, finds that something has come: try until it slept. */
 static void wakes_are_counted(void **state)
 {
 	struct wh_stats before, after;
-	pthread_t thread;
-	wh_future f = wh_promise(loop, NULL, NULL);
-	wh_stats(loop, &before);
-	assert_int_equal(pthread_create(&thread, NULL, resolve_when_asleep, &f), 0);
-	assert_int_equal(wh_await(f).n, 7);
-	pthread_join(thread, NULL);
-	wh_stats(loop, &after);
-	assert_int_equal(after.wakes - before.wakes, 1);
+	do {
+		pthread_t thread;
+		wh_future f = wh_promise(loop, NULL, NULL);
+		wh_stats(loop, &before);
+		assert_int_equal(pthread_create(&thread, NULL, resolve_when_asleep, &f), 0);
+		assert_int_equal(wh_await(f).n, 7);
+		pthread_join(thread, NULL);
+		wh_stats(loop, &after);
+		assert_true(after.wakes - before.wakes <= 1);
+	} while (after.wakes == before.wakes);
 }
 
 /* ---- slow and stuck ----------------------------------------------------------------------- */
 
 static struct {
-	atomic_int count;
+	atomic_int count, stuck_count; /* of them those that name a function of this program as stuck */
 	char last[512];
 } notices;
 
 static void on_notice(int level, const char *message, void *arg)
 {
 	snprintf(notices.last, sizeof notices.last, "%s", message);
+	if (strstr(message, "loop is stuck: ") && strstr(message, "test_inside") &&
+	    strstr(message, "loop \"stuck one\""))
+		atomic_fetch_add(&notices.stuck_count, 1);
 	atomic_fetch_add(&notices.count, 1); /* what was written before it is seen by who reads it */
 }
 
@@ -216,11 +223,11 @@ static void slow_callbacks_are_named(void **state)
 	assert_int_equal(wh_loop_open(&loop, &options), -EINVAL);
 }
 
-/* Blocks until somebody has noticed. */
+/* Blocks until somebody has noticed. On a busy machine a turn without it may be found long as well, and told of before. */
 static void stick(void *arg)
 {
-	int before = atomic_load(&notices.count);
-	while (atomic_load(&notices.count) == before)
+	int before = atomic_load(&notices.stuck_count);
+	while (atomic_load(&notices.stuck_count) == before)
 		sched_yield();
 }
 
@@ -228,6 +235,7 @@ static void a_stuck_loop_is_noticed(void **state)
 {
 	struct wh_loop_options options = {
 		.stuck_ns = 2 * WH_NS_PER_MS, .log = on_notice, .name = "stuck one"};
+	atomic_store(&notices.stuck_count, 0);
 	for (int round = 0; round < 3; round++) { /* the watching thread comes and goes with the loops */
 		wh_loop *other = NULL;
 		assert_int_equal(wh_loop_open(&loop, &options), 0);
@@ -235,10 +243,8 @@ static void a_stuck_loop_is_noticed(void **state)
 		assert_int_equal(wh_post(loop, stick, NULL), 0);
 		assert_int_equal(wh_loop_run(loop), 0);
 		other = wh_loop_close(other);
-		assert_non_null(strstr(notices.last, "loop is stuck: "));
-		assert_non_null(strstr(notices.last, "test_inside"));
-		assert_non_null(strstr(notices.last, "loop \"stuck one\""));
 		loop = wh_loop_close(loop);
+		assert_true(atomic_load(&notices.stuck_count) > round);
 	}
 }
 
@@ -335,7 +341,7 @@ static void a_signal_dumps_every_loop(void **state)
 	                                     "\"asleep\""};
 	struct wh_loop_options own = {.name = "own"}, stuck = {.name = "stuck"}, asleep = {.name = "asleep"};
 	wh_loop *stuck_loop = NULL, *asleep_loop = NULL;
-	struct gate gate = {false};
+	struct gate gate = {false, false};
 	int pipe_fds[2];
 	assert_int_equal(pipe(pipe_fds), 0);
 	assert_int_equal(wh_dump_on_signal(SIGUSR1, -1), -EBADF);
@@ -346,7 +352,7 @@ static void a_signal_dumps_every_loop(void **state)
 	assert_int_equal(wh_loop_start(&asleep_loop, &asleep), 0);
 	wh_future promise = wh_promise(loop, NULL, NULL);
 	assert_int_equal(wh_post(stuck_loop, stick_at_gate, &gate), 0);
-	while (atomic_load(&stuck_loop->inbox)) /* until it is taken */
+	while (!atomic_load(&gate.reached))
 		sched_yield();
 	assert_int_equal(kill(getpid(), SIGUSR1), 0);
 	read_until(pipe_fds[0], wanted, sizeof wanted / sizeof wanted[0]);
