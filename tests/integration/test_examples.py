@@ -165,6 +165,10 @@ class Loops(Echo):
         self.assertEqual(sum(int(c[1]) for c in counts), 21)
 
 
+class EchoTask(Echo):
+    name = "echo_task"
+
+
 class Chat(unittest.TestCase):
     def test_what_one_says_all_others_get(self):
         with Program("chat").listening() as chat:
