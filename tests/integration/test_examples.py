@@ -13,6 +13,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -167,6 +168,64 @@ class Loops(Echo):
 
 class EchoTask(Echo):
     name = "echo_task"
+
+
+class TlsProxy(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.chain, cls.key = f"{cls.folder.name}/chain.pem", f"{cls.folder.name}/key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-keyout", cls.key, "-out", cls.chain, "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+        cls.context = ssl.create_default_context(cafile=cls.chain)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_with_curl(self):
+        backend = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+        backend.daemon_threads = True
+        threading.Thread(target=backend.serve_forever, daemon=True).start()
+        with Program("tls_proxy", self.chain, self.key, "127.0.0.1", backend.server_port).listening() as proxy:
+            said = subprocess.run(["curl", "--silent", "--show-error", "--cacert", self.chain, "--max-time", str(DEADLINE),
+                                   f"https://localhost:{proxy.port}/page"], capture_output=True, check=True).stdout
+            self.assertEqual(said, b"/page" * 10)
+            # Who does not know the certificate is not served, and harms nobody.
+            refused = subprocess.run(["curl", "--silent", f"https://localhost:{proxy.port}/page"], capture_output=True, check=False)
+            self.assertEqual(refused.returncode, 60)
+            with proxy.connect() as peer:
+                peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while peer.recv(1000):
+                    pass
+        backend.shutdown()
+        backend.server_close()
+
+    def test_large_both_ways_and_ends_are_passed_on(self):
+        large, seen = os.urandom(3_000_000), []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            def answer():
+                peer, _ = listener.accept()
+                with peer:
+                    peer.sendall(receive(peer, len(large))[::-1])
+                    seen.append(peer.recv(1))  # until the client has ended its side
+            backend = threading.Thread(target=answer)
+            backend.start()
+            with Program("tls_proxy", self.chain, self.key, "127.0.0.1", listener.getsockname()[1]).listening() as proxy:
+                with self.context.wrap_socket(proxy.connect(), server_hostname="localhost", suppress_ragged_eofs=False) as peer:
+                    peer.sendall(large)
+                    self.assertEqual(hashlib.sha256(receive(peer, len(large))).digest(), hashlib.sha256(large[::-1]).digest())
+                    peer.unwrap().close()  # says close_notify, and waits for the proxy to say it
+            backend.join()
+            self.assertEqual(seen, [b""])
+
+    def test_no_server_behind(self):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            with Program("tls_proxy", self.chain, self.key, "127.0.0.1", unused.getsockname()[1]).listening() as proxy:
+                with self.context.wrap_socket(proxy.connect(), server_hostname="localhost") as peer:
+                    self.assertEqual(peer.recv(1), b"")
 
 
 class Chat(unittest.TestCase):
