@@ -12,7 +12,8 @@
 #include "base/text.h"
 #include "front/beanstalk_inside.h"
 
-#define DEADLINE_MARGIN_NS WH_NS_PER_S
+#define DEADLINE_MARGIN_NS  WH_NS_PER_S
+#define KEPT_FOR_WAITERS_NS (60 * WH_NS_PER_S) /* so that who waits over HTTP can read how it ended */
 
 enum { JOBS_AT_ONCE = 64 };
 
@@ -125,6 +126,7 @@ static void answer_put(struct beanstalk_connection *c, const struct beanstalk_op
 void beanstalk_action(struct beanstalk_connection *c, const struct beanstalk_command *command, uint32_t at)
 {
 	const struct beanstalk_hold *hold = beanstalk_hold_find(c, command->id);
+	int64_t keep_ns = store_waited_for(c->front->store, command->id) ? KEPT_FOR_WAITERS_NS : 0;
 	struct store_action *a = &c->front->actions[at];
 
 	c->front->commands[command->kind]++;
@@ -134,8 +136,12 @@ void beanstalk_action(struct beanstalk_connection *c, const struct beanstalk_com
 	switch (command->kind) {
 	case BEANSTALK_DELETE:
 		a->kind = hold ? STORE_COMPLETE : STORE_CANCEL;
-		if (!hold)
+		if (hold) {
+			a->complete.keep_ns = keep_ns;
+		} else {
 			a->cancel.waiting_only = true;
+			a->cancel.keep_ns = keep_ns;
+		}
 		break;
 	case BEANSTALK_RELEASE:
 		a->kind = STORE_RELEASE;
@@ -472,7 +478,7 @@ static void ignore(struct beanstalk_connection *c, const struct beanstalk_comman
 	}
 	if (i < c->watch_count) {
 		c->watch_count--;
-		memmove(&c->watch[i], &c->watch[i + 1], (c->watch_count - i) * sizeof(c->watch[0]));
+		c->watch[i] = c->watch[c->watch_count]; /* the last takes its place, as in beanstalkd */
 		tube->watching--;
 		beanstalk_tube_release(c->front, tube);
 	}

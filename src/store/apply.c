@@ -147,6 +147,16 @@ static int check_queue(struct store *store, const struct store_action *a, int64_
 	return job_check_queue_pause(store->jobs, q, a->kind == STORE_QUEUE_PAUSE, r);
 }
 
+/* A job that finishes is kept for this long at least. error: of the check that gave the record. */
+static int keep(int error, int64_t keep_ns, int64_t now_ns, struct job_record *r)
+{
+	int64_t until_ms = keep_ns > 0 && keep_ns < INT64_MAX - now_ns ? to_ms(now_ns + keep_ns) : 0;
+
+	if (error == 0 && r->type == JOB_FINISH && r->when_ms < until_ms)
+		r->when_ms = until_ms;
+	return error;
+}
+
 static int check_leased(struct store *store, const struct store_action *a, int64_t now_ns, char *text,
                         struct job_record *r)
 {
@@ -161,7 +171,8 @@ static int check_leased(struct store *store, const struct store_action *a, int64
 		r->content_type = a->complete.content_type;
 		r->headers = a->complete.headers;
 		r->body = a->complete.bytes;
-		return job_check_complete(m, a->job, a->lease, now_ns, r);
+		return keep(job_check_complete(m, a->job, a->lease, now_ns, r), a->complete.keep_ns, now_ns,
+		            r);
 	case STORE_FAIL:
 		r->text = shorten(a->fail.error, text);
 		return job_check_fail(m, a->job, a->lease, now_ns, !a->fail.no_retry,
@@ -207,7 +218,7 @@ static int check(struct store *store, const struct store_action *a, uint64_t nth
 	case STORE_RETURN:
 		return check_leased(store, a, now_ns, text, r);
 	case STORE_CANCEL:
-		error = job_check_cancel(m, a->job, now_ns, r);
+		error = keep(job_check_cancel(m, a->job, now_ns, r), a->cancel.keep_ns, now_ns, r);
 		return error == 0 && a->cancel.waiting_only && r->type != JOB_FINISH ? -JOB_ESTATE : error;
 	case STORE_KICK:
 		return job_check_kick(m, a->job, r);

@@ -134,6 +134,7 @@ struct store_action {
 		struct {
 			uint32_t status; /* 0: 200 */
 			struct store_slice bytes, content_type, headers;
+			int64_t keep_ns; /* kept for this long at least, whatever its retention */
 		} complete;
 		struct {
 			struct store_slice
@@ -160,6 +161,7 @@ struct store_action {
 		} bury;
 		struct {
 			bool waiting_only; /* a running job is refused with JOB_ESTATE */
+			int64_t keep_ns;   /* as above */
 		} cancel;
 		struct {
 			struct store_slice name;
@@ -307,6 +309,9 @@ struct store_view *store_view_free(struct store_view *view);
 
 /* store_get() - n = state, ptr = struct store_view *. -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 wh_future store_get(struct store *store, uint64_t job, int level);
+
+/* store_waited_for() - does a store_wait() wait for the job now? */
+bool store_waited_for(const struct store *store, uint64_t job);
 
 /* store_state() - enum job_state at once, durable or not; JOB_NONE: not here. */
 int store_state(const struct store *store, uint64_t job);

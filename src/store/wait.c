@@ -102,6 +102,15 @@ wh_future store_wait(struct store *store, uint64_t job, int wait_for, uint64_t s
 	return future;
 }
 
+bool store_waited_for(const struct store *store, uint64_t job)
+{
+	const struct store_wait_entry *e = store->waits_count > 0 ? store->waits[bucket(store, job)] : NULL;
+
+	while (e && (e->job != job || wh_done(e->future)))
+		e = e->next;
+	return e != NULL;
+}
+
 /* Take out the waits for a job that are fulfilled (all of them when it is gone: info NULL). */
 static struct store_wait_entry *take(struct store *store, uint64_t job, const struct job_info *info)
 {
