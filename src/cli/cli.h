@@ -32,6 +32,7 @@ int cli_call(int argc, char **argv);
 int cli_work(int argc, char **argv);
 int cli_queues(int argc, char **argv);
 int cli_log(int argc, char **argv);
+int cli_import(int argc, char **argv);
 int cli_fsync_test(int argc, char **argv);
 
 /* One line on standard error: "whilst COMMAND: ..."; returns status, so that a command can return it. */

@@ -132,6 +132,12 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 	}
 	q->submitted++;
 	m->totals.submitted++;
+	if (r->flags & JOB_SUBMIT_BURIED) {
+		set_state(m, s, JOB_BURIED);
+		s->where = JOB_AT_BURIED;
+		job_list_append(m, &q->buried_first, &q->buried_last, slot);
+		return;
+	}
 	if ((flags & JOB_HIDDEN) && r->when_ms == 0) {
 		set_state(m, s, JOB_READY);
 		s->where = JOB_AT_HIDDEN;

@@ -338,7 +338,7 @@ uint64_t job_body_bytes(const struct job_record *r)
 
 static bool good_body(const struct job_record *r)
 {
-	return r->flags == 0 || (r->flags == JOB_BODY_IN_PARTS && r->body.len % 8 == 0 && r->body.len >= 16);
+	return (r->flags & JOB_BODY_IN_PARTS) == 0 || (r->body.len % 8 == 0 && r->body.len >= 16);
 }
 
 static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -351,7 +351,8 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->content_type = take(rest, b[32]);
 	r->headers = take(rest, get16(b + 28));
 	r->body = take(rest, get32(b + 24));
-	return good_body(r) && zeros(b + 34, 6) && get_options(b + SUBMIT_BYTES, get16(b + 30), r) &&
+	return (r->flags & ~(JOB_BODY_IN_PARTS | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
+	       zeros(b + 34, 6) && get_options(b + SUBMIT_BYTES, get16(b + 30), r) &&
 	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
 	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS;
 }
@@ -373,7 +374,8 @@ static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->headers = take(rest, get16(b + 44));
 	r->body = take(rest, get32(b + 40));
 	r->text = take(rest, get16(b + 46));
-	return job_state_finished(r->state) && good_body(r) && zeros(b + 64, 8);
+	return job_state_finished(r->state) && (r->flags & ~JOB_BODY_IN_PARTS) == 0 && good_body(r) &&
+	       zeros(b + 64, 8);
 }
 
 static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)

@@ -48,6 +48,7 @@ enum job_record_flags {
 		2,             /* QUEUE: made because something named it, not because somebody asked for it */
 	JOB_CLAIM_BOUND = 1,   /* CLAIM: the lease ends with the run of the server that gave it */
 	JOB_BODY_IN_PARTS = 2, /* SUBMIT, FINISH: body is its length and the places of its PART records */
+	JOB_SUBMIT_BURIED = 4, /* SUBMIT: buried from the start */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
 };
 

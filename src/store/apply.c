@@ -99,7 +99,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 		return -JOB_ETOO_LARGE;
 	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0)
 		return -JOB_EVALUE;
-	*r = (struct job_record){.queue = q->number,
+	*r = (struct job_record){.flags = s->buried ? JOB_SUBMIT_BURIED : 0,
+	                         .queue = q->number,
 	                         .priority = s->priority,
 	                         .at_ns = now_ns,
 	                         .attempts_max = s->attempts_max,
@@ -728,6 +729,7 @@ static int submit_quickly(struct store *store, struct job_queue *q, struct job_r
 {
 	uint64_t bytes = store_ids_bytes(), limit = store->options.payload_bytes_max;
 	size_t count = commit->count;
+	uint8_t options_flags = r->flags;
 	int error;
 
 	r->body.len = 0;
@@ -749,13 +751,15 @@ static int submit_quickly(struct store *store, struct job_queue *q, struct job_r
 		struct store_result *result = &commit->results[i];
 
 		r->body = payloads[i];
-		r->flags = 0;
+		r->flags = options_flags;
 		error = job_check_submit(store->jobs, q, 0, r);
 		assert(error == 0);
 		store_append(store, r, *level != STORE_ASYNC ? JOB_HIDDEN : 0);
 		result->job = r->id;
 		result->at = r->when_ms * STORE_NS_PER_MS;
-		result->state = r->when_ms ? JOB_DELAYED : JOB_READY;
+		result->state = options_flags & JOB_SUBMIT_BURIED ? JOB_BURIED
+		                : r->when_ms                      ? JOB_DELAYED
+		                                                  : JOB_READY;
 	}
 	commit->position = store_end(store, *level);
 	return 0;

@@ -123,6 +123,7 @@ struct store_submit {
 	int64_t run_at;             /* not before this wall-clock instant (ns since 1970); 0: none */
 	int64_t time_to_run_ns;     /* 0: the queue's */
 	int64_t retention_ns;       /* 0: the queue's; negative: forgotten as soon as it is finished */
+	bool buried;                /* set aside from the start */
 };
 
 struct store_action {

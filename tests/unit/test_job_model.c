@@ -199,12 +199,13 @@ static void submit(struct world *w)
 	                       .body = {"payload", 7}};
 	struct model_job *j;
 	int64_t delay = below(w, 3) == 0 ? below(w, 5000) : 0;
-	bool hidden = below(w, 2);
+	bool hidden = below(w, 2), buried = below(w, 12) == 0;
 	int error;
 
 	if (w->count == MODEL_JOBS)
 		return;
 	r.when_ms = delay ? w->now_ms + delay : 0;
+	r.flags = buried ? JOB_SUBMIT_BURIED : 0;
 	if (below(w, 3) == 0)
 		r.attempts_max = 1 + below(w, 4);
 	else if (below(w, 8) == 0)
@@ -229,8 +230,10 @@ static void submit(struct world *w)
 	                        .queue = queue,
 	                        .priority = r.priority,
 	                        .attempts_max = r.attempts_max ? r.attempts_max : 5,
-	                        .state = delay ? JOB_DELAYED : JOB_READY,
-	                        .hidden = hidden && !delay,
+	                        .state = buried  ? JOB_BURIED
+	                                 : delay ? JOB_DELAYED
+	                                         : JOB_READY,
+	                        .hidden = hidden && !delay && !buried,
 	                        .when_ms = r.when_ms,
 	                        .time_to_run_ms = r.time_to_run_ms ? r.time_to_run_ms : 60000,
 	                        .retention_ms = r.retention_ms ? r.retention_ms : 3600000,
