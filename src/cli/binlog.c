@@ -44,21 +44,25 @@ static uint64_t get(const uint8_t *from, size_t bytes)
 	return value;
 }
 
-static int bad(struct reader *r, const char *format, uint64_t value)
+static int bad(struct reader *r, const char *text)
 {
 	r->problem->torn = false;
 	r->problem->offset = r->at;
-	/* format comes from this file only */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(r->problem->text, sizeof(r->problem->text), format, (unsigned long long)value);
-#pragma GCC diagnostic pop
+	snprintf(r->problem->text, sizeof(r->problem->text), "%s", text);
+	return -EPROTO;
+}
+
+static int bad_number(struct reader *r, const char *before, uint64_t number, const char *after)
+{
+	bad(r, "");
+	snprintf(r->problem->text, sizeof(r->problem->text), "%s %llu%s", before, (unsigned long long)number,
+	         after);
 	return -EPROTO;
 }
 
 static int cut(struct reader *r, const char *what)
 {
-	bad(r, "the file ends within a record", 0);
+	bad(r, "");
 	snprintf(r->problem->text, sizeof(r->problem->text), "the file ends within %s", what);
 	r->problem->torn = true;
 	return -EPROTO;
@@ -118,7 +122,7 @@ static int read_record(struct reader *r, struct record *record)
 		return cut(r, "the length of a tube's name");
 	name_len = get(at, length_bytes);
 	if (name_len > 200)
-		return bad(r, "a tube's name of %llu bytes", name_len);
+		return bad_number(r, "a tube\'s name of", name_len, " bytes");
 	if (left < length_bytes + name_len + fixed)
 		return cut(r, "a job's header");
 	record->name = at + length_bytes;
@@ -130,23 +134,23 @@ static int read_record(struct reader *r, struct record *record)
 	if (record->id == 0) {
 		for (size_t i = 0; i < left; i++)
 			if (at[i] != 0)
-				return bad(r, "a job with the id 0", 0);
+				return bad(r, "a job with the id 0");
 		r->at = r->len;
 		return 0;
 	}
 	if (record->state > BINLOG_DELAYED)
-		return bad(r, "a job in state %llu, which there is not", (uint64_t)record->state);
+		return bad_number(r, "a job in state", (uint64_t)record->state, ", which there is not");
 	left -= length_bytes + name_len + fixed;
 	if (name_len > 0) {
 		if (!beanstalk_tube_valid((const char *)record->name, record->name_len))
-			return bad(r, "a name that no tube can have", 0);
+			return bad(r, "a name that no tube can have");
 		if (record->body_size < 2 || record->body_size > BODY_MAX)
-			return bad(r, "a body of %llu bytes", (uint64_t)(uint32_t)record->body_size);
+			return bad_number(r, "a body of", (uint32_t)record->body_size, " bytes");
 		if (left < (size_t)record->body_size)
 			return cut(r, "a job's body");
 		record->body = record->fixed + fixed;
 		if (memcmp(record->body + record->body_size - 2, "\r\n", 2) != 0)
-			return bad(r, "the body of job %llu does not end where it should", record->id);
+			return bad_number(r, "the body of job", record->id, " does not end where it should");
 	}
 	r->at += length_bytes + name_len + fixed + (name_len > 0 ? (size_t)record->body_size : 0);
 	return 1;
@@ -194,7 +198,7 @@ static int take(struct reader *r, const struct record *record)
 			return error;
 	} else if (record->name_len > 0 && job->state != DELETED &&
 	           job->body_len != (uint32_t)record->body_size - 2) {
-		return bad(r, "the body of job %llu has another size than before", record->id);
+		return bad_number(r, "the body of job", record->id, " has another size than before");
 	}
 	if (record->name_len > 0) {
 		job->tube = (const char *)record->name;
@@ -218,11 +222,11 @@ static int read_version(struct reader *r, bool last)
 	r->version = (int)(int32_t)get(r->bytes, 4);
 	for (size_t i = 0; r->version == 0 && i < r->len; i++)
 		if (r->bytes[i] != 0)
-			return bad(r, "version 0, and something after it", 0);
+			return bad(r, "version 0, and something after it");
 	if (r->version == 0) /* made, and never written to */
-		return last ? 0 : bad(r, "nothing but zeros, and a later file", 0);
+		return last ? 0 : bad(r, "nothing but zeros, and a later file");
 	if (r->version != 7 && r->version != 5)
-		return bad(r, "version %llu; 5 and 7 are known", (uint64_t)(uint32_t)r->version);
+		return bad_number(r, "version", (uint32_t)r->version, "; 5 and 7 are known");
 	r->at = 4;
 	return 1;
 }

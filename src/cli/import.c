@@ -22,18 +22,18 @@ enum { AT_ONCE = 1000, BYTES_AT_ONCE = 4 << 20, FILE_MAX = 1 << 30 };
 static const char usage[] =
 	"usage: whilst import beanstalkd DIR [OPTION...]\n\n"
 	"Takes the jobs of a beanstalkd binlog folder over into a data folder. Neither may be in use: stop "
-        "both servers\n"
+	"both servers\n"
 	"first. Ready, delayed and buried jobs keep tube, body, pri, ttr and the rest of their delay; "
-        "reserved ones become\n"
+	"reserved ones become\n"
 	"ready. They get new ids, in the order of the old ones. Doing it again does nothing.\n\n"
 	"  --data DIR     the data folder of the server, made if missing (default $WHILST_DATA or "
-        "whilst-data)\n"
+	"whilst-data)\n"
 	"  --salvage      take what can be read of a damaged binlog; jobs whose end cannot be read come "
-        "back\n"
+	"back\n"
 	"  --dry-run      read and tell, write nothing\n"
 	"  --help         this text\n\n"
 	"Exit statuses: 0 done, 1 refused (damage, named with its file and byte) or failed, 2 usage, 4 the "
-        "data folder is\n"
+	"data folder is\n"
 	"held by a server.\n";
 
 struct file {
@@ -226,7 +226,7 @@ static int import_some(struct import *im, struct store_action *actions)
 		put_action(job, &actions[count++]);
 		bytes += job->body_len;
 	}
-	snprintf(progress, sizeof(progress), "%llu", (unsigned long long)(im->done + count));
+	snprintf(progress, sizeof(progress), "%llu", (unsigned long long)im->done + count);
 	actions[count] = (struct store_action){
 		.kind = STORE_SETTING_PUT,
 		.setting = {.key = {im->key, strlen(im->key)}, .value = {progress, strlen(progress)}}};

@@ -159,6 +159,7 @@ class World:
     def __init__(self, max_job_size=None, durable=False, unix=False):
         self.connections, self.transcript, self.names, self.ids = [], [], {}, {}
         self.differences = set()
+        self.fixed_port = None  # for a server that comes back where it was
         self.max_job_size, self.durable, self.unix = max_job_size, durable, unix
         self.folder = tempfile.mkdtemp(prefix="whilst-test-")
 
@@ -219,7 +220,7 @@ class Beanstalkd(World):
     binary = None
 
     def start(self):
-        self.port = free_port()
+        self.port = self.fixed_port or free_port()
         command = [self.binary, "-l", "unix:" + self.folder + "/socket"] if self.unix else \
                   [self.binary, "-l", "127.0.0.1", "-p", str(self.port)]
         if self.max_job_size:
@@ -251,7 +252,7 @@ class Whilst(World):
     kind = "whilst"
 
     def start(self):
-        address = "unix:" + self.folder + "/socket" if self.unix else "127.0.0.1:0"
+        address = "unix:" + self.folder + "/socket" if self.unix else f"127.0.0.1:{self.fixed_port or 0}"
         arguments = ["--beanstalk", address]
         if self.max_job_size:
             arguments += ["--max-job-size", str(self.max_job_size)]

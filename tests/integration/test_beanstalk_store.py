@@ -194,6 +194,7 @@ class Options(unittest.TestCase):
         line.ask("reserve\r\n")
         waiter = Line(port_of(server))
         waiter.socket.sendall(b"reserve\r\n")
+        harness.eventually(lambda: b"current-waiting: 1\n" in line.ask("stats\r\n")[1], "one that waits")
         server.stop()
         self.assertEqual(line.answer(), "")
         self.assertEqual(waiter.answer(), "")
