@@ -43,7 +43,7 @@ def case(bench, start, how, mode, size, connections, pipeline):
 
 def compare(figures):
     def median(name, key):
-        return figures[name][key]["median"] if name in figures else float("nan")
+        return figures[name][key]["median"] or float("nan") if name in figures else float("nan")
     print(f"   CPU of whilst local / beanstalkd in memory: "
           f"{median('whilst local', 'cpu_us_per_op') / median('beanstalkd, in memory', 'cpu_us_per_op'):.2f}; "
           f"operations of whilst local / beanstalkd -b -f 0: "
