@@ -352,7 +352,8 @@ static void answer_reserve(struct beanstalk_connection *c, const struct beanstal
 	if (n > 0) {
 		c->reserves_left -= (uint32_t)n < c->reserves_left ? (uint32_t)n : c->reserves_left;
 		answer_lot(c, op->res.ptr);
-	} else if (n == 0 || n == -ETIMEDOUT || (n == -ECANCELED && op->waits && c->half_closed)) {
+	} else if (n == 0 || n == -ETIMEDOUT || (n == -JOB_EBUSY && !op->waits) ||
+	           (n == -ECANCELED && op->waits && c->half_closed)) {
 		answer_nothing(c, op);
 	} else {
 		c->reserves_left--;
@@ -601,9 +602,12 @@ void beanstalk_answer(struct beanstalk_connection *c, struct beanstalk_op *op)
 
 void beanstalk_answer_nobody(struct beanstalk *front, struct beanstalk_op *op)
 {
+	free(op->memory);
 	if (op->res.n < 0)
 		return;
 	switch (op->kind) {
+	case BEANSTALK_STATS:
+		break;
 	case BEANSTALK_RESERVE:
 	case BEANSTALK_RESERVE_TIMEOUT:
 	case BEANSTALK_RESERVE_JOB:
@@ -614,9 +618,6 @@ void beanstalk_answer_nobody(struct beanstalk *front, struct beanstalk_op *op)
 		break;
 	case BEANSTALK_PEEK:
 		store_bytes_unref(op->res.ptr);
-		break;
-	case BEANSTALK_STATS:
-		free(op->memory);
 		break;
 	case BEANSTALK_STATS_JOB:
 		store_view_free(op->res.ptr);
