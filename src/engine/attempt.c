@@ -1,5 +1,6 @@
 /* src/engine/attempt.c -- one try, without blocking, of an operation that may wait for ever. Thread: loop. */
-#include "engine/engine.h"
+#include "engine/execute.h"
+#include "engine/message.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,8 +8,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 enum { CONNECTING = 1 }; /* op->done of WH__OP_CONNECT */
@@ -21,7 +20,9 @@ int wh__op_events(const struct wh__op *op)
 	case WH__OP_CONNECT:
 	case WH__OP_SEND:
 	case WH__OP_SENDV:
+	case WH__OP_SEND_MESSAGE:
 	case WH__OP_WRITE:
+	case WH__OP_WRITEV:
 		return POLLOUT;
 	default:
 		return POLLIN;
@@ -45,50 +46,66 @@ static int64_t read_some(struct wh__op *op)
 	int64_t n = ready(op->fd, POLLIN);
 	if (n < 0)
 		return n;
-	n = read(op->fd, op->buf, op->len);
-	return n < 0 ? -errno : n;
+	return wh__result(op->opcode == WH__OP_READV ? readv(op->fd, op->buf, (int)op->len)
+	                                             : read(op->fd, op->buf, op->len));
+}
+
+static int64_t write_vector(const struct wh__op *op, size_t most)
+{
+	const struct iovec *iov = op->buf;
+	size_t sum = iov[0].iov_len;
+	int count = 1;
+	if (sum > most)
+		return wh__result(write(op->fd, iov[0].iov_base, most));
+	while ((uint64_t)count < op->len && iov[count].iov_len <= most - sum)
+		sum += iov[count++].iov_len;
+	return wh__result(writev(op->fd, iov, count));
+}
+
+static int64_t write_some(const struct wh__op *op, size_t most)
+{
+	size_t left = op->len - op->done;
+	if (op->opcode == WH__OP_WRITEV)
+		return write_vector(op, most);
+	return wh__result(write(op->fd, (const char *)op->buf + op->done, left < most ? left : most));
 }
 
 static int64_t write_until_full(struct wh__op *op)
 {
 	/* a blocking pipe takes PIPE_BUF bytes at once when poll(2) says so, more might block */
-	uint64_t most = fcntl(op->fd, F_GETFL) & O_NONBLOCK ? UINT64_MAX : PIPE_BUF;
+	size_t most = fcntl(op->fd, F_GETFL) & O_NONBLOCK ? SSIZE_MAX : PIPE_BUF;
 	for (;;) {
 		int64_t n = ready(op->fd, POLLOUT);
+		if (n >= 0)
+			n = write_some(op, most);
 		if (n < 0)
 			return n;
-		uint64_t left = op->len - op->done;
-		n = write(op->fd, (const char *)op->buf + op->done, left < most ? left : most);
-		if (n < 0)
-			return -errno;
-		op->done += (uint64_t)n;
-		if (op->done == op->len || !(op->flags & WH__ALL))
+		if (wh__op_advance(op, (uint64_t)n) == 0 || !(op->flags & WH__ALL))
 			return (int64_t)op->done;
 	}
 }
 
-/* write(2) has no MSG_NOSIGNAL. A pipe that nobody reads is -EPIPE and no SIGPIPE: the signal goes to the calling
- * thread, which holds it off meanwhile and takes it back. */
 static int64_t write_without_signal(struct wh__op *op)
 {
-	static const struct timespec at_once;
-	sigset_t broken_pipe, before;
-	sigemptyset(&broken_pipe);
-	sigaddset(&broken_pipe, SIGPIPE);
-	pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+	sigset_t before;
+	wh__sigpipe_hold(&before);
 	int64_t n = write_until_full(op);
-	if (!sigismember(&before, SIGPIPE)) {
-		if (n == -EPIPE)
-			(void)sigtimedwait(&broken_pipe, NULL, &at_once);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-	}
+	wh__sigpipe_release(&before, n);
 	return n;
 }
 
+/* What is asked for whole is read until the socket is empty, ends, or has given it. op->off: flags. */
 static int64_t receive(struct wh__op *op)
 {
-	ssize_t n = recv(op->fd, op->buf, op->len, MSG_DONTWAIT);
-	return n < 0 ? -errno : n;
+	for (;;) {
+		char *at = (char *)op->buf + op->done;
+		int64_t n = wh__result(recv(op->fd, at, op->len - op->done, MSG_DONTWAIT | (int)op->off));
+		if (n < 0)
+			return n;
+		op->done += (uint64_t)n;
+		if (n == 0 || op->done == op->len || !(op->flags & WH__ALL))
+			return (int64_t)op->done;
+	}
 }
 
 static int64_t receive_pooled(struct wh__op *op, void **ret_ptr)
@@ -125,18 +142,7 @@ static int64_t send_vector(struct wh__op *op)
 	ssize_t n = sendmsg(op->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
 		return -errno;
-	op->done += (uint64_t)n;
-	struct iovec *iov = op->buf;
-	size_t first = 0, left = (size_t)n;
-	while (first < op->len && left >= iov[first].iov_len)
-		left -= iov[first++].iov_len;
-	if (first == op->len)
-		return (int64_t)op->done;
-	iov[first].iov_base = (char *)iov[first].iov_base + left;
-	iov[first].iov_len -= left;
-	op->len -= first;
-	memmove(iov, iov + first, op->len * sizeof *iov);
-	return -EAGAIN;
+	return wh__op_advance(op, (uint64_t)n) == 0 ? (int64_t)op->done : -EAGAIN;
 }
 
 int64_t wh__op_accepted(int64_t n)
@@ -169,38 +175,48 @@ static int64_t accept_one(struct wh__op *op)
 		if (n < 0)
 			return n;
 	}
-	int fd = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept4(op->fd, op->buf, op->second, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	return wh__op_accepted(fd < 0 ? -errno : fd);
 }
 
+/* The second call, when the first has been answered, tells how it went, and makes the socket a connected one in the eyes of
+ * later calls, too. */
 static int64_t connect_now(struct wh__op *op)
 {
-	int error = 0;
-	socklen_t len = sizeof error;
-	if (op->done != CONNECTING) {
-		if (connect(op->fd, op->buf, (socklen_t)op->len) == 0)
-			return op->fd;
-		if (errno != EINPROGRESS)
-			/* EAGAIN: the backlog of a UNIX socket is full, and nothing would tell when it is not; see
-			 * wh_connect() */
-			return errno == EAGAIN ? -EXFULL : -errno;
+	bool again = op->done == CONNECTING;
+	if (again) {
+		int64_t n = ready(op->fd, POLLOUT);
+		if (n < 0)
+			return n;
+	}
+	if (connect(op->fd, op->buf, (socklen_t)op->len) == 0)
+		return op->fd;
+	switch (errno) {
+	case EISCONN:
+		return again ? op->fd : -EISCONN;
+	case EALREADY:
+		if (!again)
+			return -EALREADY;
+		__attribute__((fallthrough));
+	case EINPROGRESS:
 		op->done = CONNECTING;
 		return -EAGAIN;
-	}
-	int64_t n = ready(op->fd, POLLOUT);
-	if (n < 0)
-		return n;
-	if (getsockopt(op->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+	case EAGAIN:
+		/* the backlog of a UNIX socket is full, and nothing would tell when it is not; see wh_connect() */
+		return -EXFULL;
+	default:
 		return -errno;
-	return error ? -error : op->fd;
+	}
 }
 
 static int64_t attempt(struct wh__op *op, void **ret_ptr)
 {
 	switch (op->opcode) {
 	case WH__OP_READ:
+	case WH__OP_READV:
 		return read_some(op);
 	case WH__OP_WRITE:
+	case WH__OP_WRITEV:
 		return write_without_signal(op);
 	case WH__OP_ACCEPT:
 		return accept_one(op);
@@ -214,6 +230,11 @@ static int64_t attempt(struct wh__op *op, void **ret_ptr)
 		return send_some(op);
 	case WH__OP_SENDV:
 		return send_vector(op);
+	case WH__OP_RECV_MESSAGE:
+	case WH__OP_RECV_FROM:
+		return wh__message_receive(op);
+	case WH__OP_SEND_MESSAGE:
+		return wh__message_send(op);
 	case WH__OP_READY:
 		return ready(op->fd, (int)op->len);
 	default:

@@ -15,17 +15,11 @@ struct wh__descriptors {
 bool wh__descriptor_used(const struct wh__op *op)
 {
 	switch (op->opcode) {
-	case WH__OP_PREAD:
-	case WH__OP_PWRITE:
-	case WH__OP_FSYNC:
-	case WH__OP_TRUNCATE:
-	case WH__OP_ALLOCATE:
-	case WH__OP_SIZE:
-	case WH__OP_LOCK:
-	case WH__OP_DISK_FREE:
-		return true;
+	case WH__OP_CLOSE:
+	case WH__OP_WORK:
+		return false;
 	default:
-		return wh__opcode_waits(op->opcode);
+		return op->fd >= 0; /* an operation on a name: the directory that it starts from */
 	}
 }
 
@@ -98,6 +92,8 @@ static bool *flag_of(struct wh__descriptor *descriptor, const struct wh__op *op)
 	case WH__OP_RECV:
 	case WH__OP_RECV_BUF:
 		return &descriptor->receiving;
+	case WH__OP_RECV_MESSAGE: /* of datagrams any number may wait: none is ever a part of another */
+		return op->second ? NULL : &descriptor->receiving;
 	case WH__OP_SEND:
 	case WH__OP_SENDV:
 		return &descriptor->sending;

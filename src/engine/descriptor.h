@@ -19,8 +19,8 @@ struct wh__descriptor {
 	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
 
-/* Is op tied to its descriptor: must a close wait for it? Not those with a path, nor WH__OP_CLOSE itself, whose
- * number may name another file before its completion is seen. */
+/* Is op tied to its descriptor: must a close wait for it? Not WH__OP_CLOSE itself, whose number may name another file
+ * before its completion is seen. */
 bool wh__descriptor_used(const struct wh__op *op);
 
 /* 0, -EBADF when fd is not open, -ENOMEM. The pointer is good until the next call. */

@@ -81,6 +81,16 @@ struct wh__engine {
 	void (*signal)(struct wh__op *op, int signal_number);
 };
 
+/* engine/execute_name.c: op->buf of WH__OP_STAT and WH__OP_TIMES, with a copy of path; malloc'ed, NULL: no memory.
+ * times_ns: of the last access and of the last change, as wh_set_times() takes them. */
+void *wh__stat_arguments(const char *path);
+void *wh__times_arguments(const char *path, const int64_t times_ns[2]);
+
+/* engine/execute.c. Has op a vector in op->buf, of op->len entries? */
+bool wh__op_has_vector(const struct wh__op *op);
+/* n more bytes of a transfer are done: how many are left. */
+uint64_t wh__op_advance(struct wh__op *op, uint64_t n);
+
 extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,
 	wh__engine_sim;
 

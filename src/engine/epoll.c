@@ -120,7 +120,7 @@ static bool short_transfer(const struct wh__op *op, int64_t n, void *ptr)
 {
 	switch (op->opcode) {
 	case WH__OP_RECV:
-		return n > 0 && (uint64_t)n < op->len;
+		return n > 0 && (uint64_t)n < op->len && op->off == 0; /* a peek takes nothing */
 	case WH__OP_RECV_BUF:
 		return n > 0 && (uint32_t)n < ((struct wh_buf *)ptr)->cap;
 	case WH__OP_SEND:
@@ -151,7 +151,7 @@ static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool li
 /* epoll refuses it: a plain file, a device that is always ready. */
 static void submit_unwatched(struct wh__op *op, struct wh__descriptor *descriptor)
 {
-	if (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) {
+	if (wh__opcode_streams(op->opcode)) {
 		wh__offload(op);
 		return;
 	}

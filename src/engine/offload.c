@@ -20,6 +20,7 @@ static enum wh__worker_class class_of(const struct wh__op *op)
 	case WH__OP_WORK:
 		return WH__WORKERS_WORK;
 	case WH__OP_FSYNC:
+	case WH__OP_APPEND:
 		return WH__WORKERS_SYNC;
 	default:
 		return WH__WORKERS_FILES;
@@ -35,7 +36,7 @@ static bool is_file(int fd)
 
 bool wh__offload_is_plain_file(const struct wh__op *op)
 {
-	return (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE) && is_file(op->fd);
+	return wh__opcode_streams(op->opcode) && is_file(op->fd);
 }
 
 static void run(struct wh__op *op)
@@ -48,7 +49,7 @@ static void run(struct wh__op *op)
 /* With O_DIRECT, RWF_NOWAIT still waits for the disk. Only aligned requests can be direct. */
 static bool may_be_direct(const struct wh__op *op)
 {
-	if (((uintptr_t)op->buf | op->len | op->off) % DIRECT_ALIGNMENT != 0)
+	if (op->opcode == WH__OP_PREAD && ((uintptr_t)op->buf | op->len | op->off) % DIRECT_ALIGNMENT != 0)
 		return false;
 	int flags = fcntl(op->fd, F_GETFL);
 	return flags >= 0 && (flags & O_DIRECT);
@@ -56,11 +57,14 @@ static bool may_be_direct(const struct wh__op *op)
 
 int64_t wh__offload_read_cached(struct wh__op *op)
 {
-	if (op->len > INLINE_BYTES_MAX || may_be_direct(op))
+	bool vector = op->opcode == WH__OP_PREADV;
+	uint64_t bytes = vector ? wh__vector_bytes(op->buf, op->len) : op->len;
+	if (bytes > INLINE_BYTES_MAX || op->off > INT64_MAX || may_be_direct(op))
 		return -EAGAIN;
 	for (;;) {
-		struct iovec iov = {.iov_base = (char *)op->buf + op->done, .iov_len = op->len - op->done};
-		ssize_t n = preadv2(op->fd, &iov, 1, (off_t)(op->off + op->done), RWF_NOWAIT);
+		struct iovec rest = {.iov_base = (char *)op->buf + op->done, .iov_len = op->len - op->done};
+		ssize_t n = preadv2(op->fd, vector ? op->buf : &rest, vector ? (int)op->len : 1,
+		                    (off_t)(op->off + op->done), RWF_NOWAIT);
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -68,8 +72,7 @@ int64_t wh__offload_read_cached(struct wh__op *op)
 				return -EAGAIN;
 			return -errno;
 		}
-		op->done += (uint64_t)n;
-		if (n == 0 || op->done == op->len || !(op->flags & WH__ALL))
+		if (wh__op_advance(op, (uint64_t)n) == 0 || n == 0 || !(op->flags & WH__ALL))
 			return (int64_t)op->done;
 	}
 }
@@ -77,7 +80,7 @@ int64_t wh__offload_read_cached(struct wh__op *op)
 void wh__offload(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
-	if (op->opcode == WH__OP_PREAD) {
+	if (op->opcode == WH__OP_PREAD || op->opcode == WH__OP_PREADV) {
 		int64_t n = wh__offload_read_cached(op);
 		if (n != -EAGAIN) {
 			wh__op_complete(op, n, NULL);
@@ -113,6 +116,8 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 			descriptor->closing = NULL;
 		}
 	}
+	if (close && op->opcode == WH__OP_SEND_FILE)
+		n = -ECANCELED; /* a part of something that would go on with the next */
 	wh__op_complete(op, n, ptr);
 	if (close)
 		loop->engine->close_fd(close);

@@ -2,9 +2,11 @@
 #include "engine/sim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 /* ---- faults that were asked for ----------------------------------------------------------- */
 
@@ -15,9 +17,13 @@ uint32_t wh__sim_kind(const struct wh__op *op)
 		return WH_SIM_OPENS;
 	case WH__OP_PREAD:
 	case WH__OP_READ:
+	case WH__OP_PREADV:
+	case WH__OP_READV:
 		return WH_SIM_READS;
 	case WH__OP_PWRITE:
 	case WH__OP_WRITE:
+	case WH__OP_PWRITEV:
+	case WH__OP_WRITEV:
 	case WH__OP_TRUNCATE:
 	case WH__OP_ALLOCATE:
 		return WH_SIM_WRITES;
@@ -86,6 +92,8 @@ bool wh__sim_changes_the_disk(const struct wh__op *op)
 	case WH__OP_OPEN:
 	case WH__OP_PWRITE:
 	case WH__OP_WRITE:
+	case WH__OP_PWRITEV:
+	case WH__OP_WRITEV:
 	case WH__OP_TRUNCATE:
 	case WH__OP_ALLOCATE:
 	case WH__OP_RENAME:
@@ -126,12 +134,67 @@ void wh__sim_flush_forget(struct wh__op *op)
 		wh__disk_flush_abandon(wh__sim_of(op->loop)->disk, flush);
 }
 
+/* What a simulated disk cannot do: names relative to a directory, flags of renaming and unlinking, other locks and
+ * modes of allocation. */
+static bool is_beyond(const struct wh__op *op)
+{
+	switch (op->opcode) {
+	case WH__OP_RENAME:
+		return op->fd != AT_FDCWD || op->len != (uint64_t)(uint32_t)AT_FDCWD << 32;
+	case WH__OP_UNLINK:
+		return op->fd != AT_FDCWD || op->len != 0;
+	case WH__OP_OPEN:
+	case WH__OP_MKDIR:
+		return op->fd != AT_FDCWD;
+	case WH__OP_LOCK:
+		return op->len != LOCK_EX;
+	case WH__OP_ALLOCATE:
+		return op->done != 0;
+	default:
+		return false;
+	}
+}
+
+/* Each part as if it were the only one; a short one ends it. */
+static int64_t call_vector(struct wh__disk *disk, struct wh__op *op, uint64_t len)
+{
+	const struct iovec *iov = op->buf;
+	bool all = op->flags & WH__ALL;
+	int64_t n = 0, total = 0;
+	for (uint64_t i = 0; i < op->len && len > 0; i++) {
+		uint64_t part = iov[i].iov_len < len ? iov[i].iov_len : len;
+		uint64_t off = op->off + (uint64_t)total;
+		if (op->opcode == WH__OP_PREADV)
+			n = wh__disk_pread(disk, op->fd, iov[i].iov_base, part, off);
+		else if (op->opcode == WH__OP_PWRITEV)
+			n = wh__disk_pwrite(disk, op->fd, iov[i].iov_base, part, off, all);
+		else if (op->opcode == WH__OP_READV)
+			n = wh__disk_read(disk, op->fd, iov[i].iov_base, part);
+		else
+			n = wh__disk_write(disk, op->fd, iov[i].iov_base, part, all);
+		if (n < 0)
+			return total > 0 && !all ? total : n;
+		total += n;
+		len -= part;
+		if ((uint64_t)n < part)
+			break;
+	}
+	return total;
+}
+
 int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 {
 	wh_sim *sim = wh__sim_of(op->loop);
 	struct wh__disk *disk = sim->disk;
 	bool all = op->flags & WH__ALL;
+	if (is_beyond(op))
+		return -ENOSYS;
 	switch (op->opcode) {
+	case WH__OP_PREADV:
+	case WH__OP_PWRITEV:
+	case WH__OP_READV:
+	case WH__OP_WRITEV:
+		return call_vector(disk, op, len);
 	case WH__OP_OPEN:
 		return wh__socket_has_name(sim, op->buf, NULL) ? -ENXIO
 		                                               : wh__disk_open(disk, op->buf, (int)op->len);
@@ -176,7 +239,18 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 static bool transfers(const struct wh__op *op)
 {
 	return op->opcode == WH__OP_PREAD || op->opcode == WH__OP_PWRITE || op->opcode == WH__OP_READ ||
-	       op->opcode == WH__OP_WRITE;
+	       op->opcode == WH__OP_WRITE || wh__op_has_vector(op);
+}
+
+static bool writes(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_PWRITE || op->opcode == WH__OP_WRITE || op->opcode == WH__OP_PWRITEV ||
+	       op->opcode == WH__OP_WRITEV;
+}
+
+static uint64_t bytes_of(const struct wh__op *op)
+{
+	return wh__op_has_vector(op) ? wh__vector_bytes(op->buf, op->len) : op->len;
 }
 
 /* Some bytes of len, but not all. */
@@ -198,8 +272,8 @@ static int64_t fail(struct wh__op *op, int error)
 		op->engine_data = NULL;
 		return flush ? wh__disk_flush_fail(sim->disk, flush, error) : -ENOMEM;
 	}
-	if ((op->opcode == WH__OP_PWRITE || op->opcode == WH__OP_WRITE) && wh__sim_chance(&sim->random, 50))
-		(void)wh__sim_call(op, some(sim, op, op->len), &ptr);
+	if (writes(op) && wh__sim_chance(&sim->random, 50))
+		(void)wh__sim_call(op, some(sim, op, bytes_of(op)), &ptr);
 	/* Linux frees the number even then: close(2) */
 	if (op->opcode == WH__OP_CLOSE)
 		(void)wh__sim_call(op, 0, &ptr);
@@ -229,7 +303,9 @@ static const char *name_of(const struct wh__op *op)
 		[WH__OP_ACCEPT] = "accept",     [WH__OP_CONNECT] = "connect",
 		[WH__OP_RECV] = "recv",         [WH__OP_RECV_BUF] = "recv_buf",
 		[WH__OP_SEND] = "send",         [WH__OP_SENDV] = "sendv",
-		[WH__OP_READY] = "ready",       [WH__OP_WORK] = "work"};
+		[WH__OP_READY] = "ready",       [WH__OP_WORK] = "work",
+		[WH__OP_PREADV] = "preadv",     [WH__OP_PWRITEV] = "pwritev",
+		[WH__OP_READV] = "readv",       [WH__OP_WRITEV] = "writev"};
 	return names[op->opcode] ? names[op->opcode] : "operation";
 }
 
@@ -288,7 +364,7 @@ int64_t wh__sim_execute(struct wh__op *op, void **ret_ptr)
 	} else if (error != 0) {
 		n = fail(op, error);
 	} else {
-		uint64_t len = op->len;
+		uint64_t len = bytes_of(op);
 		if (transfers(op) && wh__sim_is_short(sim->world, op))
 			len = some(sim, op, len);
 		n = wh__sim_call(op, len, ret_ptr);
@@ -324,9 +400,13 @@ int64_t wh__sim_latency(struct wh__op *op)
 	switch (op->opcode) {
 	case WH__OP_PREAD:
 	case WH__OP_READ:
+	case WH__OP_PREADV:
+	case WH__OP_READV:
 		return between(world, 1000, 400 * WH_NS_PER_US);
 	case WH__OP_PWRITE:
 	case WH__OP_WRITE:
+	case WH__OP_PWRITEV:
+	case WH__OP_WRITEV:
 		return between(world, 2000, 200 * WH_NS_PER_US);
 	case WH__OP_FSYNC:
 		return between(world, 40 * WH_NS_PER_US, 40 * WH_NS_PER_MS);

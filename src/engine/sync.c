@@ -123,8 +123,12 @@ static void end(struct sync_state *state, struct wh__op *op, int64_t n, void *pt
 	} else {
 		take_out(&state->first, &state->last, op);
 	}
-	if (wh__descriptor_used(op))
-		wh__descriptor_leave(wh__descriptor_look(op->loop, op->fd), op);
+	if (wh__descriptor_used(op)) {
+		struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+		wh__descriptor_leave(descriptor, op);
+		if (descriptor->closing && op->opcode == WH__OP_SEND_FILE)
+			n = -ECANCELED; /* a part of something that would go on with the next */
+	}
 	wh__op_complete(op, n, ptr);
 }
 

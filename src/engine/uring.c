@@ -23,6 +23,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "engine/execute.h"
+#include "engine/message.h"
 #include "engine/uring.h"
 
 /* ---- submitting ---- */
@@ -42,9 +44,64 @@ static uint32_t at_most_1g(uint64_t len)
 	return len > 1 << 30 ? 1 << 30 : (uint32_t)len;
 }
 
+/* What is not written yet is written with its own sync; what is, is synced. */
+static void prepare_append(struct wh__op *op, struct io_uring_sqe *sqe)
+{
+	if (op->done < op->len) {
+		io_uring_prep_write(sqe, op->fd, (char *)op->buf + op->done, at_most_1g(op->len - op->done),
+		                    op->off + op->done);
+		sqe->rw_flags = RWF_DSYNC;
+	} else {
+		io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
+	}
+}
+
+/* Operations on names, and those with more arguments than a transfer. */
+static void prepare_file(struct wh__op *op, struct io_uring_sqe *sqe)
+{
+	struct wh__stat_arguments *status = op->buf;
+	switch (op->opcode) {
+	case WH__OP_OPEN:
+		io_uring_prep_openat(sqe, op->fd, op->buf, (int)op->len | O_CLOEXEC, (mode_t)op->off);
+		break;
+	case WH__OP_CLOSE:
+		io_uring_prep_close(sqe, op->fd);
+		break;
+	case WH__OP_ALLOCATE:
+		io_uring_prep_fallocate(sqe, op->fd, (int)op->done, (off_t)op->off, (off_t)op->len);
+		break;
+	case WH__OP_SYNC_RANGE:
+		io_uring_prep_sync_file_range(sqe, op->fd, (uint32_t)op->len, op->off, (int)op->done);
+		break;
+	case WH__OP_STAT:
+		io_uring_prep_statx(sqe, op->fd, status->path, (int)op->len, STATX_BASIC_STATS | STATX_BTIME,
+		                    &status->raw);
+		break;
+	case WH__OP_RENAME:
+		io_uring_prep_renameat(sqe, op->fd, op->buf, (int)(op->len >> 32), op->second,
+		                       (unsigned int)op->len);
+		break;
+	case WH__OP_UNLINK:
+		io_uring_prep_unlinkat(sqe, op->fd, op->buf, (int)op->len);
+		break;
+	case WH__OP_MKDIR:
+		io_uring_prep_mkdirat(sqe, op->fd, op->buf, (mode_t)op->off);
+		break;
+	case WH__OP_LINK:
+		io_uring_prep_linkat(sqe, op->fd, op->buf, (int)(op->len >> 32), op->second, (int)op->len);
+		break;
+	case WH__OP_SYMLINK:
+		io_uring_prep_symlinkat(sqe, op->second, op->fd, op->buf);
+		break;
+	default:
+		assert(!"an operation that the ring does not do");
+	}
+}
+
 /* Fills sqe for the operation itself, going on where it stopped. */
 static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe *sqe)
 {
+	struct wh__arguments *arguments = op->buf;
 	char *bytes = op->buf ? (char *)op->buf + op->done : NULL;
 	uint32_t len = at_most_1g(op->len - op->done);
 	switch (op->opcode) {
@@ -57,26 +114,21 @@ static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe 
 	case WH__OP_FSYNC:
 		io_uring_prep_fsync(sqe, op->fd, op->flags & WH__DATA_ONLY ? IORING_FSYNC_DATASYNC : 0);
 		break;
-	case WH__OP_OPEN:
-		io_uring_prep_openat(sqe, AT_FDCWD, op->buf, (int)op->len | O_CLOEXEC, (mode_t)op->off);
+	case WH__OP_PREADV:
+		io_uring_prep_readv(sqe, op->fd, op->buf, (unsigned int)op->len, op->off + op->done);
 		break;
-	case WH__OP_CLOSE:
-		io_uring_prep_close(sqe, op->fd);
+	case WH__OP_PWRITEV:
+		io_uring_prep_writev(sqe, op->fd, op->buf, (unsigned int)op->len, op->off + op->done);
 		break;
-	case WH__OP_ALLOCATE:
-		io_uring_prep_fallocate(sqe, op->fd, 0, (off_t)op->off, (off_t)op->len);
-		break;
-	case WH__OP_RENAME:
-		io_uring_prep_renameat(sqe, AT_FDCWD, op->buf, AT_FDCWD, op->second, 0);
-		break;
-	case WH__OP_UNLINK:
-		io_uring_prep_unlinkat(sqe, AT_FDCWD, op->buf, 0);
-		break;
-	case WH__OP_MKDIR:
-		io_uring_prep_mkdirat(sqe, AT_FDCWD, op->buf, (mode_t)op->off);
+	case WH__OP_APPEND:
+		prepare_append(op, sqe);
 		break;
 	case WH__OP_ACCEPT:
-		io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		io_uring_prep_accept(sqe, op->fd, op->buf, op->second, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		break;
+	case WH__OP_RECV_MESSAGE:
+	case WH__OP_RECV_FROM:
+		io_uring_prep_recvmsg(sqe, op->fd, &arguments->message, MSG_CMSG_CLOEXEC);
 		break;
 	case WH__OP_SEND:
 		io_uring_prep_send(sqe, op->fd, bytes, len, MSG_NOSIGNAL);
@@ -84,7 +136,7 @@ static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe 
 	case WH__OP_RECV:
 	case WH__OP_RECV_BUF:
 		if (op->opcode == WH__OP_RECV) {
-			io_uring_prep_recv(sqe, op->fd, op->buf, at_most_1g(op->len), 0);
+			io_uring_prep_recv(sqe, op->fd, bytes, len, (int)op->off);
 		} else {
 			io_uring_prep_recv(sqe, op->fd, NULL, 0, 0);
 			sqe->flags |= IOSQE_BUFFER_SELECT;
@@ -94,7 +146,7 @@ static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe 
 			sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 		break;
 	default:
-		assert(!"an operation that the ring does not do");
+		prepare_file(op, sqe);
 	}
 }
 
@@ -168,6 +220,8 @@ static bool ring_does_waiting(const struct wh__uring *u, const struct wh__op *op
 	case WH__OP_ACCEPT:
 	case WH__OP_SEND:
 	case WH__OP_RECV:
+	case WH__OP_RECV_MESSAGE:
+	case WH__OP_RECV_FROM:
 		return true;
 	case WH__OP_RECV_BUF:
 		return u->has.buffers;
@@ -207,9 +261,19 @@ static bool ring_does_file(const struct wh__uring *u, const struct wh__op *op)
 	case WH__OP_CLOSE:
 	case WH__OP_PREAD:
 	case WH__OP_PWRITE:
+	case WH__OP_PREADV:
+	case WH__OP_PWRITEV:
+	case WH__OP_APPEND:
 	case WH__OP_FSYNC:
 	case WH__OP_ALLOCATE:
 		return true;
+	case WH__OP_SYNC_RANGE:
+		return u->has.sync_range && op->len <= UINT32_MAX; /* its field for the length */
+	case WH__OP_STAT:
+		return u->has.stat;
+	case WH__OP_LINK:
+	case WH__OP_SYMLINK:
+		return u->has.link;
 	case WH__OP_RENAME:
 		return u->has.rename;
 	case WH__OP_UNLINK:
@@ -221,6 +285,15 @@ static bool ring_does_file(const struct wh__uring *u, const struct wh__op *op)
 	}
 }
 
+/* The copy into the page cache takes a microsecond, and a ring would hand it to a thread: only the sync is worth one. Not
+ * when it is no copy (O_DIRECT), nor when it is a long one. 0, or -errno. */
+static int write_at_once(struct wh__op *op)
+{
+	if (op->len - op->done > WH__URING_WRITE_BYTES_MAX || fcntl(op->fd, F_GETFL) & O_DIRECT)
+		return 0;
+	return (int)wh__op_write_all(op);
+}
+
 /* File operations end by themselves and soon, so those that find no room wait in a queue. */
 static void start_file(struct wh__uring *u, struct wh__op *op)
 {
@@ -229,6 +302,8 @@ static void start_file(struct wh__uring *u, struct wh__op *op)
 	if (!error && descriptor && descriptor->closing)
 		error = -EBADF;
 	if (error)
+		wh__op_complete(op, error, NULL);
+	else if (op->opcode == WH__OP_APPEND && (error = write_at_once(op)) != 0)
 		wh__op_complete(op, error, NULL);
 	else if (!to_ring(u, op, WH__URING_IN_KERNEL))
 		to_backlog(u, op);
@@ -315,15 +390,40 @@ static void failed(struct wh__uring *u, struct wh__op *op, int error)
 static void received(struct wh__uring *u, struct wh__op *op, int n, uint32_t cqe_flags)
 {
 	struct wh_buf *buf = cqe_flags & IORING_CQE_F_BUFFER ? wh__uring_buffers_take(u, cqe_flags) : NULL;
-	wh__descriptor_look(u->loop, op->fd)->known_empty = !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY);
+	wh__descriptor_look(u->loop, op->fd)->known_empty =
+		op->off == 0 && !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY); /* a peek has taken nothing */
 	if (buf && n <= 0)
 		buf = wh_buf_put(buf);
 	if (buf)
 		buf->len = (uint32_t)n;
 	if (n < 0)
 		failed(u, op, n);
+	else if (n > 0 && (op->flags & WH__ALL) && wh__op_advance(op, (uint64_t)n) > 0)
+		go_on(u, op);
 	else
-		wh__uring_finish(u, op, n, buf);
+		wh__uring_finish(u, op, op->flags & WH__ALL ? (int64_t)op->done : n, buf);
+}
+
+/* A transfer that goes on until it is whole. */
+static void transferred(struct wh__uring *u, struct wh__op *op, int n)
+{
+	bool was_sync = op->opcode == WH__OP_APPEND && op->done == op->len;
+	uint64_t left = was_sync ? 0 : wh__op_advance(op, (uint64_t)n);
+	if (left > 0 && n > 0)
+		go_on(u, op);
+	else if (left > 0 && op->opcode != WH__OP_PREAD && op->opcode != WH__OP_PREADV)
+		wh__uring_finish(u, op, -EIO, NULL);
+	else
+		wh__uring_finish(u, op, (int64_t)op->done, NULL);
+}
+
+/* What the kernel has written elsewhere goes to the caller. */
+static void hand_on(struct wh__op *op)
+{
+	if (op->opcode == WH__OP_RECV_MESSAGE || op->opcode == WH__OP_RECV_FROM)
+		wh__message_received(op);
+	else if (op->opcode == WH__OP_STAT)
+		wh__stat_from_raw(&((struct wh__stat_arguments *)op->buf)->raw, op->second);
 }
 
 /* The completion entry of op has come: the kernel holds nothing of it any more. */
@@ -348,14 +448,9 @@ static void completed(struct wh__uring *u, struct wh__op *op, int n, uint32_t cq
 	} else if (n < 0) {
 		failed(u, op, n);
 	} else if (op->flags & WH__ALL) {
-		op->done += (uint64_t)n;
-		if (n > 0 && op->done < op->len)
-			go_on(u, op);
-		else if (op->done < op->len && op->opcode != WH__OP_PREAD)
-			wh__uring_finish(u, op, -EIO, NULL);
-		else
-			wh__uring_finish(u, op, (int64_t)op->done, NULL);
+		transferred(u, op, n);
 	} else {
+		hand_on(op);
 		wh__uring_finish(u, op, n, NULL);
 	}
 }

@@ -12,6 +12,9 @@
 /* Buffers that the kernel may choose from for a receive. How many are handed to it rises with need. */
 enum { WH__URING_BUFFERS_MAX = 256, WH__URING_BUFFERS_MIN = 16, WH__URING_BUFFER_GROUP = 1 };
 
+/* An appended piece up to this is written by the loop's thread, see uring.c. */
+enum { WH__URING_WRITE_BYTES_MAX = 256 * 1024 };
+
 /* op->engine_state. From HELD on the operation is linked at its descriptor, if it is of a kind that has one. */
 enum wh__uring_state {
 	WH__URING_NEW,
@@ -37,7 +40,7 @@ struct wh__uring_features {
 	bool multipoll; /* multishot poll */
 	bool poll_first;
 	bool buffers; /* a ring of provided buffers */
-	bool rename, unlink, mkdir;
+	bool rename, unlink, mkdir, link, stat, sync_range;
 };
 
 struct wh__uring {

@@ -147,7 +147,8 @@ static int try_operations(struct wh__uring *u, bool strict)
 		IORING_OP_NOP,          IORING_OP_READ,      IORING_OP_WRITE,   IORING_OP_FSYNC,
 		IORING_OP_OPENAT,       IORING_OP_CLOSE,     IORING_OP_SEND,    IORING_OP_RECV,
 		IORING_OP_ACCEPT,       IORING_OP_CONNECT,   IORING_OP_SENDMSG, IORING_OP_POLL_ADD,
-		IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE,
+		IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE, IORING_OP_READV,   IORING_OP_WRITEV,
+		IORING_OP_RECVMSG,
 	};
 	/* Not io_uring_get_probe_ring(), which does not say why it fails. */
 	struct io_uring_probe *probe = calloc(1, sizeof *probe + 256 * sizeof probe->ops[0]);
@@ -163,6 +164,10 @@ static int try_operations(struct wh__uring *u, bool strict)
 			error = -EOPNOTSUPP;
 	u->has.rename = io_uring_opcode_supported(probe, IORING_OP_RENAMEAT);
 	u->has.unlink = io_uring_opcode_supported(probe, IORING_OP_UNLINKAT);
+	u->has.link = io_uring_opcode_supported(probe, IORING_OP_LINKAT) &&
+	              io_uring_opcode_supported(probe, IORING_OP_SYMLINKAT);
+	u->has.stat = io_uring_opcode_supported(probe, IORING_OP_STATX);
+	u->has.sync_range = io_uring_opcode_supported(probe, IORING_OP_SYNC_FILE_RANGE);
 	u->has.mkdir = io_uring_opcode_supported(probe, IORING_OP_MKDIRAT);
 	/* No probe tells of poll first; it came in the same release (5.19) as this opcode. */
 	u->has.poll_first = io_uring_opcode_supported(probe, IORING_OP_SOCKET);

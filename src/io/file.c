@@ -1,60 +1,37 @@
-/* src/io/file.c -- operations on files: fill a slot in, hand it to the engine. Thread: loop. */
-#include "runtime/loop.h"
+/* src/io/file.c -- operations on open files: fill a slot in, hand it to the engine. Thread: loop. Names: path.c;
+ * copies: copy.c. */
+#include "io/start.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
+#include <sys/file.h>
+#include <unistd.h>
 
-static wh_future start_on_path(wh_loop *loop, enum wh__opcode opcode, const char *path, uint64_t len,
-                               uint64_t off, wh_disposer *dispose, void *arg)
-{
-	wh_future failed;
-	struct wh__op *op = wh__begin(loop, opcode, &failed);
-	if (!op)
-		return failed;
-	if (!path)
-		return wh__end(op, -EINVAL);
-	op->buf = strdup(path);
-	if (!op->buf)
-		return wh__end(op, -ENOMEM);
-	op->flags = WH__OWNS_BUF;
-	op->len = len;
-	op->off = off;
-	op->dispose = dispose;
-	op->dispose_arg = arg;
-	return wh__start(op);
-}
-
+/* extra: of the operation; see op.h, done */
 static wh_future start_on_fd(wh_loop *loop, enum wh__opcode opcode, int fd, uint64_t len, uint64_t off,
-                             uint8_t flags)
+                             uint64_t extra)
 {
-	wh_future failed;
-	struct wh__op *op = wh__begin(loop, opcode, &failed);
+	wh_future f;
+	struct wh__op *op = wh__begin_on(loop, opcode, fd, &f);
 	if (!op)
-		return failed;
-	if (fd < 0)
-		return wh__end(op, -EBADF);
-	op->fd = fd;
+		return f;
 	op->len = len;
 	op->off = off;
-	op->flags = flags;
+	op->done = extra;
 	return wh__start(op);
 }
 
 static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, void *buf, size_t len,
                                 uint64_t off, uint8_t flags)
 {
-	wh_future failed;
-	struct wh__op *op = wh__begin(loop, opcode, &failed);
+	wh_future f;
+	struct wh__op *op = wh__begin_on(loop, opcode, fd, &f);
 	if (!op)
-		return failed;
-	if (fd < 0)
-		return wh__end(op, -EBADF);
+		return f;
 	if ((!buf && len > 0) || off > INT64_MAX)
 		return wh__end(op, -EINVAL);
-	op->fd = fd;
 	op->buf = buf;
 	op->len = len;
 	op->off = off;
@@ -62,21 +39,48 @@ static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, v
 	return wh__start(op);
 }
 
-static void close_dropped(wh_res res, void *arg)
+int wh__copy_vector(struct wh__op *op, const struct iovec *iov, int count, int count_max)
 {
-	/* nobody learned the number, so nothing of ours is on it */
-	(void)wh_drop(wh_close(arg, (int)res.n));
+	if (!iov || count <= 0 || count > count_max)
+		return -EINVAL;
+	if (count <= WH__VECTOR_MAX) {
+		op->buf = wh__arguments_get(op->loop);
+		op->flags |= op->buf ? WH__POOLED : 0;
+	} else {
+		op->buf = malloc((size_t)count * sizeof *iov);
+		op->flags |= op->buf ? WH__OWNS_BUF : 0;
+	}
+	if (!op->buf)
+		return -ENOMEM;
+	memcpy(op->buf, iov, (size_t)count * sizeof *iov);
+	op->len = (uint64_t)count;
+	op->flags |= WH__BORROWS;
+	return 0;
 }
 
-wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode)
+static wh_future start_vector(wh_loop *loop, enum wh__opcode opcode, int fd, const struct iovec *iov,
+                              int count, uint64_t off, uint8_t flags)
 {
-	return start_on_path(loop, WH__OP_OPEN, path, (uint32_t)flags, mode, close_dropped, loop);
+	wh_future f;
+	struct wh__op *op = wh__begin_on(loop, opcode, fd, &f);
+	if (!op)
+		return f;
+	if (off > INT64_MAX)
+		return wh__end(op, -EINVAL);
+	int error = wh__copy_vector(op, iov, count, wh__opcode_waits(opcode) ? WH__VECTOR_MAX : IOV_MAX);
+	if (error != 0)
+		return wh__end(op, error);
+	op->off = off;
+	op->flags |= flags;
+	return wh__start(op);
 }
 
 wh_future wh_close(wh_loop *loop, int fd)
 {
 	return start_on_fd(loop, WH__OP_CLOSE, fd, 0, 0, 0);
 }
+
+/* ---- at an offset --------------------------------------------------------------------------- */
 
 wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off)
 {
@@ -98,9 +102,105 @@ wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint
 	return start_transfer(loop, WH__OP_PWRITE, fd, (void *)(uintptr_t)buf, len, off, WH__ALL);
 }
 
+wh_future wh_preadv(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off)
+{
+	return start_vector(loop, WH__OP_PREADV, fd, iov, count, off, 0);
+}
+
+wh_future wh_pwritev(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off)
+{
+	return start_vector(loop, WH__OP_PWRITEV, fd, iov, count, off, 0);
+}
+
+wh_future wh_preadv_all(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off)
+{
+	return start_vector(loop, WH__OP_PREADV, fd, iov, count, off, WH__ALL);
+}
+
+wh_future wh_pwritev_all(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off)
+{
+	return start_vector(loop, WH__OP_PWRITEV, fd, iov, count, off, WH__ALL);
+}
+
+/* ---- durable -------------------------------------------------------------------------------
+ *
+ * A real engine does both steps as one operation. A simulated machine has two calls of its disk, between which power may
+ * be cut: outer is what the caller sees, its len names the step that is under way. */
+
+static void on_synced(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *outer = arg;
+	wh__op_complete(outer, res.n < 0 ? res.n : (int64_t)outer->done, NULL);
+}
+
+static void on_written(wh_loop *loop, wh_res res, void *arg);
+
+static void start_step(struct wh__op *outer, enum wh__opcode opcode, wh_callback *callback)
+{
+	struct wh__op *op = wh__op_new(outer->loop, opcode);
+	if (!op) {
+		wh__op_complete(outer, -EAGAIN, NULL);
+		return;
+	}
+	op->consumer = WH__CONSUMER_INTERNAL;
+	op->callback = callback;
+	op->arg = outer;
+	op->fd = outer->fd;
+	op->flags = opcode == WH__OP_FSYNC ? WH__DATA_ONLY : WH__ALL;
+	op->buf = outer->buf;
+	op->len = outer->done;
+	op->off = outer->off;
+	outer->len = wh__op_future(op).id;
+	(void)wh__start(op);
+}
+
+static void on_written(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *outer = arg;
+	if (res.n < 0)
+		wh__op_complete(outer, res.n, NULL);
+	else
+		start_step(outer, WH__OP_FSYNC, on_synced);
+}
+
+static void cancel_step(struct wh__op *outer)
+{
+	wh_cancel((wh_future){outer->len});
+}
+
+wh_future wh_append_durable(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off)
+{
+	wh_future f;
+	bool mine = wh__loop_is_mine(loop), in_steps = mine && loop->engine->execute;
+	if (mine)
+		loop->file_sync_count++;
+	if (!in_steps)
+		return start_transfer(loop, WH__OP_APPEND, fd, (void *)(uintptr_t)buf, len, off, WH__ALL);
+	struct wh__op *outer = wh__begin_on(loop, WH__OP_INNER, fd, &f);
+	if (!outer)
+		return f;
+	if ((!buf && len > 0) || off > INT64_MAX)
+		return wh__end(outer, -EINVAL);
+	f = wh__op_future(outer);
+	outer->buf = (void *)(uintptr_t)buf;
+	outer->done = len;
+	outer->off = off;
+	outer->flags = WH__BORROWS;
+	outer->cancel_inner = cancel_step;
+	start_step(outer, WH__OP_PWRITE, on_written);
+	return f;
+}
+
+/* ---- in order ------------------------------------------------------------------------------- */
+
 wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len)
 {
 	return start_transfer(loop, WH__OP_READ, fd, buf, len, 0, 0);
+}
+
+wh_future wh_write(wh_loop *loop, int fd, const void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_WRITE, fd, (void *)(uintptr_t)buf, len, 0, 0);
 }
 
 wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len)
@@ -108,11 +208,41 @@ wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len)
 	return start_transfer(loop, WH__OP_WRITE, fd, (void *)(uintptr_t)buf, len, 0, WH__ALL);
 }
 
+wh_future wh_readv(wh_loop *loop, int fd, const struct iovec *iov, int count)
+{
+	return start_vector(loop, WH__OP_READV, fd, iov, count, 0, 0);
+}
+
+wh_future wh_writev_all(wh_loop *loop, int fd, const struct iovec *iov, int count)
+{
+	return start_vector(loop, WH__OP_WRITEV, fd, iov, count, 0, WH__ALL);
+}
+
+int wh_pipe(wh_loop *loop, int ret[2])
+{
+	int ends[2];
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (loop->engine->execute)
+		return -ENOSYS; /* a simulated machine has no pipes */
+	if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) < 0)
+		return -errno;
+	for (int i = 0; i < 2; i++)
+		wh__descriptor_given(loop, ret[i] = ends[i]);
+	return 0;
+}
+
+/* ---- content -------------------------------------------------------------------------------- */
+
 wh_future wh_fsync(wh_loop *loop, int fd, bool data_only)
 {
-	if (wh__loop_is_mine(loop))
-		loop->file_sync_count++;
-	return start_on_fd(loop, WH__OP_FSYNC, fd, 0, 0, data_only ? WH__DATA_ONLY : 0);
+	wh_future f;
+	struct wh__op *op = wh__begin_on(loop, WH__OP_FSYNC, fd, &f);
+	if (!op)
+		return f;
+	loop->file_sync_count++;
+	op->flags = data_only ? WH__DATA_ONLY : 0;
+	return wh__start(op);
 }
 
 wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len)
@@ -125,65 +255,44 @@ wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len)
 	return start_on_fd(loop, WH__OP_ALLOCATE, fd, len, off, 0);
 }
 
+wh_future wh_allocate_mode(wh_loop *loop, int fd, int mode, uint64_t off, uint64_t len)
+{
+	return start_on_fd(loop, WH__OP_ALLOCATE, fd, len, off, (unsigned int)mode);
+}
+
 wh_future wh_size(wh_loop *loop, int fd)
 {
 	return start_on_fd(loop, WH__OP_SIZE, fd, 0, 0, 0);
 }
 
+wh_future wh_advise(wh_loop *loop, int fd, uint64_t off, uint64_t len, int advice)
+{
+	return start_on_fd(loop, WH__OP_ADVISE, fd, len, off, (unsigned int)advice);
+}
+
+wh_future wh_sync_range(wh_loop *loop, int fd, uint64_t off, uint64_t len, int flags)
+{
+	return start_on_fd(loop, WH__OP_SYNC_RANGE, fd, len, off, (unsigned int)flags);
+}
+
 wh_future wh_lock(wh_loop *loop, int fd)
 {
-	return start_on_fd(loop, WH__OP_LOCK, fd, 0, 0, 0);
+	return start_on_fd(loop, WH__OP_LOCK, fd, LOCK_EX, 0, 0);
+}
+
+wh_future wh_lock_shared(wh_loop *loop, int fd)
+{
+	return start_on_fd(loop, WH__OP_LOCK, fd, LOCK_SH, 0, 0);
+}
+
+wh_future wh_unlock(wh_loop *loop, int fd)
+{
+	return start_on_fd(loop, WH__OP_LOCK, fd, LOCK_UN, 0, 0);
 }
 
 wh_future wh_disk_free(wh_loop *loop, int fd)
 {
 	return start_on_fd(loop, WH__OP_DISK_FREE, fd, 0, 0, 0);
-}
-
-wh_future wh_rename(wh_loop *loop, const char *from, const char *to)
-{
-	wh_future failed;
-	struct wh__op *op = wh__begin(loop, WH__OP_RENAME, &failed);
-	if (!op)
-		return failed;
-	if (!from || !to)
-		return wh__end(op, -EINVAL);
-	/* both paths in one allocation */
-	size_t from_len = strlen(from) + 1, to_len = strlen(to) + 1;
-	char *paths = malloc(from_len + to_len);
-	if (!paths)
-		return wh__end(op, -ENOMEM);
-	memcpy(paths, from, from_len);
-	op->second = memcpy(paths + from_len, to, to_len);
-	op->buf = paths;
-	op->flags = WH__OWNS_BUF;
-	return wh__start(op);
-}
-
-wh_future wh_unlink(wh_loop *loop, const char *path)
-{
-	return start_on_path(loop, WH__OP_UNLINK, path, 0, 0, NULL, NULL);
-}
-
-wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode)
-{
-	return start_on_path(loop, WH__OP_MKDIR, path, 0, mode, NULL, NULL);
-}
-
-static void free_names(wh_res res, void *arg)
-{
-	wh_names_free(res.ptr);
-}
-
-wh_future wh_list(wh_loop *loop, const char *path)
-{
-	return start_on_path(loop, WH__OP_LIST, path, 0, 0, free_names, NULL);
-}
-
-struct wh_names *wh_names_free(struct wh_names *names)
-{
-	free(names); /* one allocation: engine/execute.c */
-	return NULL;
 }
 
 /* ---- blocking forms ------------------------------------------------------------------------ */

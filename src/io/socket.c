@@ -1,74 +1,63 @@
-/* src/io/socket.c -- TCP and UNIX sockets, readiness of foreign descriptors. Thread: loop. */
-#include "io/system.h"
+/* src/io/socket.c -- bytes of sockets, messages, readiness. Thread: loop. Connections: connection.c; options: option.c. */
+#include "io/start.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-enum { VECTOR_MAX = 16 };
-
-static struct wh__op *begin(wh_loop *loop, enum wh__opcode opcode, int fd, wh_future *ret_failed)
-{
-	struct wh__op *op = wh__begin(loop, opcode, ret_failed);
-	if (!op)
-		return NULL;
-	op->fd = fd;
-	if (fd >= 0)
-		return op;
-	*ret_failed = wh__end(op, -EBADF);
-	return NULL;
-}
-
+/* recv_flags: MSG_PEEK or 0 */
 static wh_future start_transfer(wh_loop *loop, enum wh__opcode opcode, int fd, void *buf, size_t len,
-                                uint8_t flags)
+                                uint8_t flags, int recv_flags)
 {
 	wh_future f;
-	struct wh__op *op = begin(loop, opcode, fd, &f);
+	struct wh__op *op = wh__begin_on(loop, opcode, fd, &f);
 	if (!op)
 		return f;
 	if (!buf && len > 0)
 		return wh__end(op, -EINVAL);
+	if (loop->engine->sockets && opcode == WH__OP_RECV && (recv_flags != 0 || flags != 0))
+		return wh__end(op, -ENOSYS); /* a simulated stream gives what it has, once */
 	op->buf = buf;
 	op->len = len;
+	op->off = (unsigned int)recv_flags;
 	op->flags = WH__BORROWS | flags;
 	return wh__start(op);
 }
 
 wh_future wh_recv(wh_loop *loop, int fd, void *buf, size_t len)
 {
-	return start_transfer(loop, WH__OP_RECV, fd, buf, len, 0);
+	return start_transfer(loop, WH__OP_RECV, fd, buf, len, 0, 0);
+}
+
+wh_future wh_recv_all(wh_loop *loop, int fd, void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_RECV, fd, buf, len, WH__ALL, 0);
+}
+
+wh_future wh_peek(wh_loop *loop, int fd, void *buf, size_t len)
+{
+	return start_transfer(loop, WH__OP_RECV, fd, buf, len, 0, MSG_PEEK);
 }
 
 wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len)
 {
-	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, 0);
+	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, 0, 0);
 }
 
 wh_future wh_send_all(wh_loop *loop, int fd, const void *buf, size_t len)
 {
-	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, WH__ALL);
+	return start_transfer(loop, WH__OP_SEND, fd, (void *)(uintptr_t)buf, len, WH__ALL, 0);
 }
 
 wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, int count)
 {
 	wh_future f;
-	struct wh__op *op = begin(loop, WH__OP_SENDV, fd, &f);
+	struct wh__op *op = wh__begin_on(loop, WH__OP_SENDV, fd, &f);
 	if (!op)
 		return f;
-	if (!iov || count <= 0 || count > VECTOR_MAX)
-		return wh__end(op, -EINVAL);
-	op->buf = malloc((size_t)count * sizeof *iov);
-	if (!op->buf)
-		return wh__end(op, -ENOMEM);
-	memcpy(op->buf, iov, (size_t)count * sizeof *iov);
-	op->len = (uint64_t)count;
-	op->flags = WH__OWNS_BUF | WH__BORROWS | WH__ALL;
+	int error = wh__copy_vector(op, iov, count, WH__VECTOR_MAX);
+	if (error != 0)
+		return wh__end(op, error);
+	op->flags |= WH__ALL;
 	return wh__start(op);
 }
 
@@ -80,135 +69,17 @@ static void put_dropped(wh_res res, void *arg)
 wh_future wh_recv_buf(wh_loop *loop, int fd)
 {
 	wh_future f;
-	struct wh__op *op = begin(loop, WH__OP_RECV_BUF, fd, &f);
+	struct wh__op *op = wh__begin_on(loop, WH__OP_RECV_BUF, fd, &f);
 	if (!op)
 		return f;
 	op->dispose = put_dropped;
 	return wh__start(op);
 }
 
-static void close_dropped(wh_res res, void *arg)
-{
-	(void)wh_drop(wh_close(arg, (int)res.n)); /* nobody learned the number, so nothing of ours is on it */
-}
-
-wh_future wh_accept(wh_loop *loop, int fd)
-{
-	wh_future f;
-	struct wh__op *op = begin(loop, WH__OP_ACCEPT, fd, &f);
-	if (!op)
-		return f;
-	op->dispose = close_dropped;
-	op->dispose_arg = loop;
-	return wh__start(op);
-}
-
-/* ---- connect -------------------------------------------------------------------------------
- *
- * The caller sees one slot, outer: fd the socket, buf the address, off its length, done the tries so far. The engine has
- * another, named by outer->len, so that a socket that does not connect is closed. A UNIX socket whose listener has a
- * full backlog says so at once, and nothing tells when that has changed: a timer takes the engine's place and it is
- * tried again. */
-
-static void on_connected(wh_loop *loop, wh_res res, void *arg);
-
-/* false: there is no slot. */
-static bool start_inner(struct wh__op *outer, enum wh__opcode opcode, wh_callback *callback,
-                        struct wh__op **ret)
-{
-	struct wh__op *op = wh__op_new(outer->loop, opcode);
-	if (!op)
-		return false;
-	op->consumer = WH__CONSUMER_INTERNAL;
-	op->callback = callback;
-	op->arg = outer;
-	outer->len = wh__op_future(op).id;
-	*ret = op;
-	return true;
-}
-
-static bool try_to_connect(struct wh__op *outer)
-{
-	struct wh__op *op;
-	if (!start_inner(outer, WH__OP_CONNECT, on_connected, &op))
-		return false;
-	op->fd = outer->fd;
-	op->buf = outer->buf;
-	op->len = outer->off;
-	(void)wh__start(op);
-	return true;
-}
-
-static void end_connect(struct wh__op *outer, int64_t error)
-{
-	if (error < 0)
-		(void)wh_drop(wh_close(outer->loop, outer->fd));
-	wh__op_complete(outer, error < 0 ? error : outer->fd, NULL);
-}
-
-static void on_patience(wh_loop *loop, wh_res res, void *arg)
-{
-	struct wh__op *outer = arg;
-	if (res.n < 0)
-		end_connect(outer, res.n);
-	else if (!try_to_connect(outer))
-		end_connect(outer, -EAGAIN);
-}
-
-static void on_connected(wh_loop *loop, wh_res res, void *arg)
-{
-	struct wh__op *outer = arg, *timer;
-	if (outer->flags & WH__CANCELLED && (res.n >= 0 || res.n == -EXFULL))
-		res.n = -ECANCELED;
-	if (res.n != -EXFULL) {
-		end_connect(outer, res.n);
-	} else if (start_inner(outer, WH__OP_TIMER, on_patience, &timer)) {
-		unsigned int doubled = outer->done < 6 ? (unsigned int)outer->done++ : 6; /* to 64 ms */
-		timer->at = wh_clock(loop) + (WH_NS_PER_MS << doubled);
-		wh__wheel_arm(&loop->wheel, timer);
-	} else {
-		end_connect(outer, -EAGAIN);
-	}
-}
-
-static void cancel_connect(struct wh__op *outer)
-{
-	outer->flags |= WH__CANCELLED;
-	wh_cancel((wh_future){outer->len});
-}
-
-wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len)
-{
-	wh_future f;
-	struct wh__op *outer = wh__begin(loop, WH__OP_CONNECTION, &f);
-	if (!outer)
-		return f;
-	if (!address || len < sizeof(sa_family_t) || len > sizeof(struct sockaddr_storage))
-		return wh__end(outer, -EINVAL);
-	outer->buf = malloc(len);
-	if (!outer->buf)
-		return wh__end(outer, -ENOMEM);
-	memcpy(outer->buf, address, len);
-	outer->flags = WH__OWNS_BUF;
-	outer->fd = wh__system_socket(loop, address->sa_family, SOCK_STREAM, 0);
-	if (outer->fd < 0)
-		return wh__end(outer, outer->fd);
-	int one = 1; /* not of UNIX sockets */
-	(void)wh__system_set_option(loop, outer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	outer->off = len;
-	outer->dispose = close_dropped;
-	outer->dispose_arg = loop;
-	outer->cancel_inner = cancel_connect;
-	f = wh__op_future(outer);
-	if (!try_to_connect(outer))
-		end_connect(outer, -EAGAIN);
-	return f;
-}
-
 wh_future wh_ready(wh_loop *loop, int fd, int events)
 {
 	wh_future f;
-	struct wh__op *op = begin(loop, WH__OP_READY, fd, &f);
+	struct wh__op *op = wh__begin_on(loop, WH__OP_READY, fd, &f);
 	if (!op)
 		return f;
 	op->len = (uint64_t)(events & (POLLIN | POLLOUT));
@@ -217,97 +88,125 @@ wh_future wh_ready(wh_loop *loop, int fd, int events)
 	return wh__start(op);
 }
 
-int wh_shutdown(wh_loop *loop, int fd, int how)
-{
-	if (!wh__loop_is_mine(loop))
-		return -EPERM;
-	if (fd < 0)
-		return -EBADF;
-	return wh__system_shutdown(loop, fd, how);
-}
+/* ---- messages ------------------------------------------------------------------------------- */
 
-/* ---- listen ------------------------------------------------------------------------------- */
-
-/* A socket file stays when its server has died. It is taken away only if nobody answers on it. */
-static int replace_stale(const struct sockaddr *address, socklen_t len)
+/* A slot with room for what the kernel is handed, and the vector in it. */
+static struct wh__op *begin_message(wh_loop *loop, enum wh__opcode opcode, int fd, const struct iovec *iov,
+                                    int count, wh_future *ret_failed)
 {
-	const struct sockaddr_un *local = (const struct sockaddr_un *)address;
-	struct stat st;
-	if (local->sun_path[0] == 0 || lstat(local->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return -EADDRINUSE;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	int error = connect(fd, address, len) < 0 ? errno : 0;
-	close(fd);
-	if (error != ECONNREFUSED)
-		return -EADDRINUSE;
-	return unlink(local->sun_path) < 0 ? -errno : 0;
-}
-
-static int bind_socket(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len)
-{
-	int error = wh__system_bind(loop, fd, address, len);
-	if (error != -EADDRINUSE || address->sa_family != AF_UNIX || loop->engine->sockets)
-		return error;
-	error = replace_stale(address, len);
-	return error == 0 ? wh__system_bind(loop, fd, address, len) : error;
-}
-
-int wh_local_address(wh_loop *loop, int fd, struct sockaddr_storage *ret, socklen_t *ret_len)
-{
-	if (!wh__loop_is_mine(loop))
-		return -EPERM;
-	return wh__system_name(loop, fd, false, ret, ret_len);
-}
-
-/* Before anybody can connect: bind(2) gives the file the mode of the socket. */
-static int set_modes(wh_loop *loop, int fd, const struct wh_listen_options *options)
-{
-	mode_t mode = options->unix_mode ? options->unix_mode : 0600;
-	if (loop->engine->sockets)
-		return loop->engine->sockets->set_mode(loop, fd, mode);
-	return fchmod(fd, mode) < 0 ? -errno : 0;
-}
-
-/* The umask may have taken something away. */
-static int widen_modes(wh_loop *loop, const struct sockaddr_un *local,
-                       const struct wh_listen_options *options)
-{
-	if (loop->engine->sockets || local->sun_path[0] == 0 || !options->unix_mode)
-		return 0;
-	return chmod(local->sun_path, options->unix_mode) < 0 ? -errno : 0;
-}
-
-int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
-              const struct wh_listen_options *options)
-{
-	static const struct wh_listen_options defaults;
-	if (!wh__loop_is_mine(loop))
-		return -EPERM;
-	if (!address || len < sizeof(sa_family_t))
-		return -EINVAL;
-	if (!options)
-		options = &defaults;
-	bool is_unix = address->sa_family == AF_UNIX;
-	int fd = wh__system_socket(loop, address->sa_family, SOCK_STREAM, 0), one = 1, error = 0;
-	if (fd < 0)
-		return fd;
-	if (is_unix)
-		error = set_modes(loop, fd, options);
-	else
-		error = wh__system_set_option(loop, fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (error == 0 && options->reuse_port)
-		error = wh__system_set_option(loop, fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-	if (error == 0)
-		error = bind_socket(loop, fd, address, len);
-	if (error == 0 && is_unix)
-		error = widen_modes(loop, (const struct sockaddr_un *)address, options);
-	if (error == 0)
-		error = wh__system_listen(loop, fd, options->backlog > 0 ? options->backlog : 4096);
+	struct wh__op *op = wh__begin_on(loop, opcode, fd, ret_failed);
+	if (!op)
+		return NULL;
+	int error = wh__copy_vector(op, iov, count, WH__VECTOR_MAX);
 	if (error != 0) {
-		wh__system_close(loop, fd);
-		return error;
+		*ret_failed = wh__end(op, error);
+		return NULL;
 	}
-	return fd;
+	struct wh__arguments *arguments = op->buf;
+	arguments->message = (struct msghdr){.msg_iov = arguments->iov, .msg_iovlen = (size_t)count};
+	return op;
+}
+
+static void want_address(struct wh__arguments *arguments)
+{
+	arguments->message.msg_name = &arguments->address;
+	arguments->message.msg_namelen = sizeof arguments->address;
+}
+
+wh_future wh_recvv(wh_loop *loop, int fd, const struct iovec *iov, int count)
+{
+	wh_future f;
+	struct wh__op *op = begin_message(loop, WH__OP_RECV_MESSAGE, fd, iov, count, &f);
+	return op ? wh__start(op) : f;
+}
+
+wh_future wh_recv_message(wh_loop *loop, int fd, struct wh_message *message)
+{
+	static const struct iovec none;
+	wh_future f;
+	struct wh__op *op = begin_message(loop, WH__OP_RECV_MESSAGE, fd, message ? message->iov : &none,
+	                                  message ? message->iov_count : 0, &f);
+	if (!op)
+		return f;
+	struct wh__arguments *arguments = op->buf;
+	int room = message->descriptors ? message->descriptor_count : 0;
+	if (room < 0 || room > WH__DESCRIPTORS_MAX)
+		return wh__end(op, -EINVAL);
+	want_address(arguments);
+	if (room > 0) {
+		arguments->message.msg_control = &arguments->control;
+		arguments->message.msg_controllen = CMSG_LEN((size_t)room * sizeof(int));
+	}
+	op->second = message;
+	return wh__start(op);
+}
+
+wh_future wh_recv_from(wh_loop *loop, int fd, void *buf, size_t len, struct wh_from *ret_from)
+{
+	const struct iovec iov = {.iov_base = buf, .iov_len = len};
+	wh_future f;
+	struct wh__op *op = begin_message(loop, WH__OP_RECV_FROM, fd, &iov, 1, &f);
+	if (!op)
+		return f;
+	if (!ret_from || (!buf && len > 0))
+		return wh__end(op, -EINVAL);
+	want_address(op->buf);
+	op->second = ret_from;
+	return wh__start(op);
+}
+
+static int set_address(struct wh__arguments *arguments, const void *address, socklen_t len)
+{
+	if (len > sizeof arguments->address || (len > 0 && !address))
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	memcpy(&arguments->address, address, len);
+	arguments->message.msg_name = &arguments->address;
+	arguments->message.msg_namelen = len;
+	return 0;
+}
+
+static int set_descriptors(struct wh__arguments *arguments, const int *descriptors, int count)
+{
+	size_t bytes = (size_t)count * sizeof *descriptors;
+	if (count == 0)
+		return 0;
+	if (count < 0 || count > WH__DESCRIPTORS_MAX || !descriptors)
+		return -EINVAL;
+	memset(&arguments->control, 0, sizeof arguments->control);
+	arguments->message.msg_control = &arguments->control;
+	arguments->message.msg_controllen = CMSG_SPACE(bytes);
+	struct cmsghdr *part = CMSG_FIRSTHDR(&arguments->message);
+	part->cmsg_level = SOL_SOCKET;
+	part->cmsg_type = SCM_RIGHTS;
+	part->cmsg_len = CMSG_LEN(bytes);
+	memcpy(CMSG_DATA(part), descriptors, bytes);
+	return 0;
+}
+
+wh_future wh_send_message(wh_loop *loop, int fd, const struct wh_message *message)
+{
+	static const struct iovec none;
+	wh_future f;
+	struct wh__op *op = begin_message(loop, WH__OP_SEND_MESSAGE, fd, message ? message->iov : &none,
+	                                  message ? message->iov_count : 0, &f);
+	if (!op)
+		return f;
+	int error = set_address(op->buf, &message->address, message->address_len);
+	if (error == 0)
+		error = set_descriptors(op->buf, message->descriptors, message->descriptor_count);
+	return error == 0 ? wh__start(op) : wh__end(op, error);
+}
+
+wh_future wh_send_to(wh_loop *loop, int fd, const void *buf, size_t len, const struct sockaddr *address,
+                     socklen_t address_len)
+{
+	const struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = len};
+	wh_future f;
+	struct wh__op *op = begin_message(loop, WH__OP_SEND_MESSAGE, fd, &iov, 1, &f);
+	if (!op)
+		return f;
+	int error = !buf && len > 0 ? -EINVAL : set_address(op->buf, address, address ? address_len : 0);
+	return error == 0 ? wh__start(op) : wh__end(op, error);
 }

@@ -163,6 +163,7 @@ static void free_memory(wh_loop *loop)
 {
 	for (uint32_t i = 0; i < WH__CHUNKS_MAX && loop->chunks[i]; i++)
 		free(loop->chunks[i]);
+	wh__arguments_fini(loop);
 	for (struct wh__message *m = loop->free_messages, *next; m; m = next) {
 		next = m->next;
 		free(m);

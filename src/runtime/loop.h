@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "engine/engine.h"
+#include "runtime/arguments.h"
 #include "runtime/registry.h"
 #include "runtime/wheel.h"
 #include "runtime/worker.h"
@@ -65,7 +66,8 @@ struct wh_loop {
 	struct wh__wheel wheel;
 	int64_t now;
 
-	struct wh__message *free_messages; /* of deferred calls */
+	struct wh__message *free_messages;    /* of deferred calls */
+	struct wh__arguments *free_arguments; /* arguments.h */
 
 	/* shared: any thread */
 	_Atomic(struct wh__message *) inbox; /* calls, newest first */
@@ -149,12 +151,18 @@ static inline bool wh__opcode_is_inner(unsigned opcode)
 }
 static inline bool wh__opcode_waits(unsigned opcode)
 {
-	return opcode >= WH__OP_READ && opcode <= WH__OP_READY;
+	return opcode >= WH__OP__WAITING_FIRST && opcode <= WH__OP_READY;
 }
 static inline bool wh__opcode_sends(unsigned opcode)
 {
-	return opcode == WH__OP_WRITE || opcode == WH__OP_SEND || opcode == WH__OP_SENDV ||
-	       opcode == WH__OP_CONNECT;
+	return opcode == WH__OP_WRITE || opcode == WH__OP_WRITEV || opcode == WH__OP_SEND ||
+	       opcode == WH__OP_SENDV || opcode == WH__OP_SEND_MESSAGE || opcode == WH__OP_CONNECT;
+}
+
+/* Reads and writes at a file's own offset, which wait for pipes and terminals. */
+static inline bool wh__opcode_streams(unsigned opcode)
+{
+	return opcode >= WH__OP_READ && opcode <= WH__OP_WRITEV;
 }
 
 /* stats.c: what the opcode is called, and its class. Times of operations, with the option measure. */

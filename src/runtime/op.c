@@ -179,16 +179,23 @@ static inline void end(struct wh__op *op, int64_t n, void *ptr)
 		tell(op, n, ptr);
 }
 
+static bool gives_descriptor(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY;
+}
+
 static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t n, void *ptr)
 {
 	wh_loop *loop = op->loop;
 	if (op->flags & WH__OWNS_BUF)
 		free(op->buf);
+	else if (op->flags & WH__POOLED)
+		wh__arguments_put(loop, op->buf);
 	if (n == -ECANCELED)
 		loop->counts[op->opcode].cancelled++;
 	else if (n < 0)
 		loop->counts[op->opcode].failed++;
-	if ((op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN) && n >= 0 && loop->descriptors)
+	if (gives_descriptor(op) && n >= 0 && loop->descriptors)
 		wh__descriptor_given(loop, (int)n);
 	if (loop->measure)
 		wh__measure_end(op);
@@ -197,8 +204,8 @@ static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t
 
 static bool is_rare(const struct wh__op *op, int64_t n)
 {
-	return n < 0 || (op->flags & WH__OWNS_BUF) || op->opcode == WH__OP_ACCEPT ||
-	       op->opcode == WH__OP_OPEN || op->loop->measure;
+	return n < 0 || (op->flags & (WH__OWNS_BUF | WH__POOLED)) || op->opcode == WH__OP_ACCEPT ||
+	       op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY || op->loop->measure;
 }
 
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)

@@ -46,34 +46,61 @@ enum wh__opcode {
 	WH__OP_CONNECTION, /* wh_connect(), wh_dial() */
 	WH__OP_LOOKUP,
 	WH__OP_WAIT, /* at a group, a channel, ..., or for a future of another loop */
+	WH__OP_COPY_FILE,
+	WH__OP_FILE_TO_SOCKET, /* wh_send_file(), over WH__OP_SEND_FILE */
 	WH__OP_SIGNAL,
 	WH__OP_CHILD,
 	WH__OP_HTTP,
 	/* files: wh__op_execute() can run each on any thread */
-	WH__OP_OPEN,
+	WH__OP__FILE_FIRST,
+	WH__OP_OPEN = WH__OP__FILE_FIRST,
 	WH__OP_CLOSE,
 	WH__OP_PREAD,
 	WH__OP_PWRITE,
+	WH__OP_PREADV,
+	WH__OP_PWRITEV,
+	WH__OP_APPEND, /* pwrite, then fdatasync */
 	WH__OP_FSYNC,
 	WH__OP_TRUNCATE,
 	WH__OP_ALLOCATE,
+	WH__OP_ADVISE,
+	WH__OP_SYNC_RANGE,
+	WH__OP_COPY_RANGE,
+	WH__OP_SEND_FILE, /* one piece, as much as the socket takes now; -EAGAIN: none */
 	WH__OP_SIZE,
 	WH__OP_LOCK,
+	WH__OP_DISK_FREE,
+	WH__OP_ENTRIES,
+	WH__OP_STAT,
+	WH__OP_ACCESS,
+	WH__OP_CHMOD,
+	WH__OP_CHOWN,
+	WH__OP_TIMES,
 	WH__OP_RENAME,
 	WH__OP_UNLINK,
 	WH__OP_MKDIR,
+	WH__OP_LINK,
+	WH__OP_SYMLINK,
+	WH__OP_READLINK,
+	WH__OP_REALPATH,
+	WH__OP_TEMPORARY,
 	WH__OP_LIST,
-	WH__OP_DISK_FREE,
 	WH__OP_WORK,
 	/* what may wait for ever: tried without blocking, then parked until ready */
-	WH__OP_READ,
+	WH__OP__WAITING_FIRST,
+	WH__OP_READ = WH__OP__WAITING_FIRST,
 	WH__OP_WRITE,
+	WH__OP_READV,
+	WH__OP_WRITEV,
 	WH__OP_ACCEPT,
 	WH__OP_CONNECT,
 	WH__OP_RECV,
 	WH__OP_RECV_BUF,
 	WH__OP_SEND,
 	WH__OP_SENDV,
+	WH__OP_RECV_MESSAGE, /* second: struct wh_message, or NULL for the bytes alone */
+	WH__OP_RECV_FROM,    /* second: struct wh_from */
+	WH__OP_SEND_MESSAGE,
 	WH__OP_READY,
 	WH__OP__MAX
 };
@@ -85,6 +112,7 @@ enum wh__op_flags {
 	WH__DATA_ONLY = 1 << 3, /* WH__OP_FSYNC: fdatasync */
 	WH__OWNS_BUF = 1 << 4,  /* buf (path, iovec copy) was malloc'ed by the runtime; freed at completion */
 	WH__AT_WORKER = 1 << 5, /* queued at or owned by a worker pool */
+	WH__POOLED = 1 << 6,    /* buf is a struct wh__arguments, which goes back to the loop at completion */
 };
 
 struct wh__op {
@@ -94,21 +122,22 @@ struct wh__op {
 	uint8_t opcode;   /* enum wh__opcode */
 	uint8_t flags;    /* enum wh__op_flags */
 	uint32_t slot;    /* own index */
-	int32_t fd;
+	int32_t fd;       /* with a path: the directory it is relative to, or AT_FDCWD */
 	/* arguments; after completion: result */
 	union {
-		void *buf; /* bytes, path, struct sockaddr, struct iovec */
+		void *buf; /* bytes, path (of an operation on a name), struct sockaddr, struct iovec */
 		void *ptr; /* result */
 	};
-	uint64_t len; /* bytes; flags of open */
+	uint64_t len; /* bytes; entries of a vector; flags of an operation on a name */
 	union {
-		uint64_t off; /* file offset; mode of open; WH__OP_RENAME: second path; timer: instant */
-		void *second;
+		uint64_t off; /* file offset; mode of open; timer: instant */
+		void *second; /* second path; where else a result goes; arguments beside buf */
 		int64_t at;
 		void *returned_ptr; /* result on its way from another thread; arguments stay as they are */
 	};
 	union {
-		uint64_t done; /* bytes so far while WH__ALL goes on */
+		uint64_t done; /* bytes so far while WH__ALL goes on; mode of ALLOCATE, advice, flags of
+				  SYNC_RANGE */
 		int64_t n;     /* result */
 	};
 	/* links: of the engine while pending, of the ready queue when done */

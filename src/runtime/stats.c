@@ -26,6 +26,8 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_WAIT] = "wait",
 	[WH__OP_CONNECTION] = "connection",
 	[WH__OP_LOOKUP] = "lookup",
+	[WH__OP_COPY_FILE] = "copy file",
+	[WH__OP_FILE_TO_SOCKET] = "file to socket",
 	[WH__OP_SIGNAL] = "signal",
 	[WH__OP_CHILD] = "child",
 	[WH__OP_HTTP] = "http",
@@ -33,25 +35,48 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_CLOSE] = "close",
 	[WH__OP_PREAD] = "pread",
 	[WH__OP_PWRITE] = "pwrite",
+	[WH__OP_PREADV] = "preadv",
+	[WH__OP_PWRITEV] = "pwritev",
+	[WH__OP_APPEND] = "append",
 	[WH__OP_FSYNC] = "fsync",
 	[WH__OP_TRUNCATE] = "truncate",
 	[WH__OP_ALLOCATE] = "allocate",
+	[WH__OP_ADVISE] = "advise",
+	[WH__OP_SYNC_RANGE] = "sync range",
+	[WH__OP_COPY_RANGE] = "copy range",
+	[WH__OP_SEND_FILE] = "send file",
 	[WH__OP_SIZE] = "size",
 	[WH__OP_LOCK] = "lock",
+	[WH__OP_ENTRIES] = "entries",
+	[WH__OP_STAT] = "stat",
+	[WH__OP_ACCESS] = "access",
+	[WH__OP_CHMOD] = "chmod",
+	[WH__OP_CHOWN] = "chown",
+	[WH__OP_TIMES] = "times",
 	[WH__OP_RENAME] = "rename",
 	[WH__OP_UNLINK] = "unlink",
 	[WH__OP_MKDIR] = "mkdir",
+	[WH__OP_LINK] = "link",
+	[WH__OP_SYMLINK] = "symlink",
+	[WH__OP_READLINK] = "readlink",
+	[WH__OP_REALPATH] = "realpath",
+	[WH__OP_TEMPORARY] = "temporary",
 	[WH__OP_LIST] = "list",
 	[WH__OP_DISK_FREE] = "disk free",
 	[WH__OP_WORK] = "work",
 	[WH__OP_READ] = "read",
 	[WH__OP_WRITE] = "write",
+	[WH__OP_READV] = "readv",
+	[WH__OP_WRITEV] = "writev",
 	[WH__OP_ACCEPT] = "accept",
 	[WH__OP_CONNECT] = "connect",
 	[WH__OP_RECV] = "recv",
 	[WH__OP_RECV_BUF] = "recv buf",
 	[WH__OP_SEND] = "send",
 	[WH__OP_SENDV] = "sendv",
+	[WH__OP_RECV_MESSAGE] = "recv message",
+	[WH__OP_RECV_FROM] = "recv from",
+	[WH__OP_SEND_MESSAGE] = "send message",
 	[WH__OP_READY] = "ready",
 };
 
@@ -73,8 +98,13 @@ enum wh_class wh__opcode_class(unsigned opcode)
 	case WH__OP_TASK:
 	case WH__OP_WAIT:
 		return WH_CLASS_TASK;
+	case WH__OP_CONNECTION:
+	case WH__OP_FILE_TO_SOCKET:
+		return WH_CLASS_SOCKET;
 	case WH__OP_INNER:
 	case WH__OP_OBJECT:
+	case WH__OP_CONNECT: /* parts of those two: that of the caller is the one to count */
+	case WH__OP_SEND_FILE:
 		return WH_CLASS_OTHER;
 	case WH__OP_LOOKUP:
 		return WH_CLASS_NAME;
@@ -87,11 +117,7 @@ enum wh_class wh__opcode_class(unsigned opcode)
 	case WH__OP_WORK:
 		return WH_CLASS_WORK;
 	default:
-		/* wh_connect() makes one of each; that of the caller is the one to count. */
-		if (opcode == WH__OP_CONNECT)
-			return WH_CLASS_OTHER;
-		return opcode == WH__OP_CONNECTION || wh__opcode_waits(opcode) ? WH_CLASS_SOCKET
-		                                                               : WH_CLASS_FILE;
+		return wh__opcode_waits(opcode) ? WH_CLASS_SOCKET : WH_CLASS_FILE;
 	}
 }
 
