@@ -67,6 +67,13 @@ int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret)
 	return 0;
 }
 
+void wh__descriptor_closed(wh_loop *loop, int fd)
+{
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	if (descriptor)
+		descriptor->known_socket = descriptor->known_seekable = descriptor->known_empty = false;
+}
+
 void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op)
 {
 	op->prev = NULL;
@@ -102,11 +109,36 @@ static bool *flag_of(struct wh__descriptor *descriptor, const struct wh__op *op)
 	}
 }
 
+/* The end of a pipe that only writes never gets readable, nor says why. */
+static bool is_open_for(const struct wh__op *op)
+{
+	int mode = fcntl(op->fd, F_GETFL) & O_ACCMODE;
+	return mode == O_RDWR || mode == (wh__opcode_sends(op->opcode) ? O_WRONLY : O_RDONLY);
+}
+
+/* 0, or why op's kind is not for this descriptor. */
+static int check_kind(struct wh__descriptor *descriptor, const struct wh__op *op)
+{
+	int type;
+	socklen_t len = sizeof type;
+	if (wh__opcode_streams(op->opcode))
+		return is_open_for(op) ? 0 : -EBADF;
+	if (descriptor->known_socket || !wh__opcode_waits(op->opcode) || op->opcode == WH__OP_READY)
+		return 0;
+	if (getsockopt(op->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+		return -errno;
+	descriptor->known_socket = true;
+	return 0;
+}
+
 int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op *op)
 {
 	bool *flag = flag_of(descriptor, op);
 	if (descriptor->closing)
 		return -EBADF;
+	int error = check_kind(descriptor, op);
+	if (error != 0)
+		return error;
 	if (flag && *flag)
 		return -EBUSY;
 	if (flag)

@@ -15,6 +15,8 @@ struct wh__descriptor {
 	uint32_t at_worker_count; /* operations on it at workers */
 	bool receiving, sending;  /* there is one of the kind: see wh__descriptor_enter() */
 	bool known_empty;         /* the last receive took all there was */
+	bool known_seekable;      /* of uring.c: has offsets */
+	bool known_socket;        /* what is no socket might never get ready, nor say why */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
 	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
@@ -28,6 +30,9 @@ int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret);
 
 /* The entry if there is one, else NULL. */
 struct wh__descriptor *wh__descriptor_look(wh_loop *loop, int fd);
+
+/* fd is closed now, or about to be with nothing under way: what was known of it no longer holds. */
+void wh__descriptor_closed(wh_loop *loop, int fd);
 
 void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op);
 void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op);

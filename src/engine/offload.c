@@ -126,6 +126,7 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 void wh__offload_close(struct wh__op *op)
 {
 	void *ptr = NULL;
+	wh__descriptor_closed(op->loop, op->fd);
 	/* The last close of a removed file may take long; that of a socket does not wait, unless SO_LINGER asks for it. */
 	if (!op->loop->closing && is_file(op->fd))
 		wh__offload(op);

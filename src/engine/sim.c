@@ -29,7 +29,7 @@ static int64_t check(const wh_sim *sim, const struct wh__op *op)
 {
 	if (!wh__opcode_waits(op->opcode))
 		return 0;
-	if (op->opcode == WH__OP_READ || op->opcode == WH__OP_WRITE || op->opcode == WH__OP_READY)
+	if (wh__opcode_streams(op->opcode) || op->opcode == WH__OP_READY)
 		return 0;
 	return wh__disk_is_open(sim->disk, op->fd) ? -ENOTSOCK : -EBADF;
 }

@@ -164,8 +164,10 @@ static void close_fd(struct wh__op *op)
 static int64_t execute(struct wh__op *op, void **ret_ptr)
 {
 	op->engine_state = EXECUTES;
-	if (op->opcode == WH__OP_CLOSE)
+	if (op->opcode == WH__OP_CLOSE) {
 		wh__descriptor_look(op->loop, op->fd)->closing = NULL;
+		wh__descriptor_closed(op->loop, op->fd);
+	}
 	if (op->opcode != WH__OP_WORK)
 		return wh__op_execute(op, ret_ptr);
 	/* user code, which on other engines runs on another thread: what may not be done there may not be done here */

@@ -285,6 +285,24 @@ static bool ring_does_file(const struct wh__uring *u, const struct wh__op *op)
 	}
 }
 
+/* A ring reads and writes a pipe or socket whatever the offset says, and may wait for it. 0, or -errno. */
+static int check_offsets(const struct wh__op *op, struct wh__descriptor *descriptor)
+{
+	switch (op->opcode) {
+	case WH__OP_PREAD:
+	case WH__OP_PWRITE:
+	case WH__OP_PREADV:
+	case WH__OP_PWRITEV:
+	case WH__OP_APPEND:
+		if (!descriptor->known_seekable && lseek(op->fd, 0, SEEK_CUR) < 0)
+			return -errno;
+		descriptor->known_seekable = true;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
 /* The copy into the page cache takes a microsecond, and a ring would hand it to a thread: only the sync is worth one. Not
  * when it is no copy (O_DIRECT), nor when it is a long one. 0, or -errno. */
 static int write_at_once(struct wh__op *op)
@@ -301,6 +319,8 @@ static void start_file(struct wh__uring *u, struct wh__op *op)
 	int error = wh__descriptor_used(op) ? wh__descriptor_get(u->loop, op->fd, &descriptor) : 0;
 	if (!error && descriptor && descriptor->closing)
 		error = -EBADF;
+	if (!error && descriptor)
+		error = check_offsets(op, descriptor);
 	if (error)
 		wh__op_complete(op, error, NULL);
 	else if (op->opcode == WH__OP_APPEND && (error = write_at_once(op)) != 0)
@@ -562,7 +582,7 @@ static void uring_close_fd(struct wh__op *op)
 		descriptor->closing = NULL;
 		if (wh__offload_holds_close(op))
 			return;
-		descriptor->known_empty = false;
+		wh__descriptor_closed(u->loop, fd);
 		wh__uring_spill_forget(u, fd);
 	}
 	start_file(u, op);
