@@ -34,9 +34,42 @@ FAULT(fallocate64, int, -1, (int fd, int mode, off_t off, off_t len), (fd, mode,
 FAULT(fstat64, int, -1, (int fd, struct stat *st), (fd, st), EIO)
 FAULT(fstatvfs64, int, -1, (int fd, struct statvfs *vfs), (fd, vfs), EIO, -EINTR)
 FAULT(flock, int, -1, (int fd, int how), (fd, how), ENOLCK, EWOULDBLOCK, -EINTR)
-FAULT(rename, int, -1, (const char *from, const char *to), (from, to), EIO, ENOSPC)
 FAULT(unlink, int, -1, (const char *path), (path), EIO)
-FAULT(mkdir, int, -1, (const char *path, mode_t mode), (path, mode), ENOSPC)
+FAULT(preadv64, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off), (fd, iov, count, off),
+      EIO, -EINTR)
+FAULT(readv, ssize_t, -1, (int fd, const struct iovec *iov, int count), (fd, iov, count), EIO, -EINTR)
+FAULT(writev, ssize_t, -1, (int fd, const struct iovec *iov, int count), (fd, iov, count), EIO, -EINTR)
+FAULT(sync_file_range, int, -1, (int fd, off_t off, off_t len, unsigned flags), (fd, off, len, flags), EIO,
+      -EINTR)
+FAULT(copy_file_range, ssize_t, -1,
+      (int from, off_t *from_off, int to, off_t *to_off, size_t len, unsigned flags),
+      (from, from_off, to, to_off, len, flags), EIO, -EINTR, -EXDEV, -ENOSYS)
+FAULT(sendfile64, ssize_t, -1, (int to, int from, off_t *off, size_t len), (to, from, off, len), EIO, -EINTR,
+      -EINVAL, -EAGAIN)
+FAULT(statx, int, -1, (int fd, const char *path, int flags, unsigned mask, struct statx *st),
+      (fd, path, flags, mask, st), EIO)
+FAULT(renameat2, int, -1, (int a, const char *from, int b, const char *to, unsigned flags),
+      (a, from, b, to, flags), EIO, ENOSPC)
+FAULT(unlinkat, int, -1, (int at, const char *path, int flags), (at, path, flags), EIO)
+FAULT(mkdirat, int, -1, (int at, const char *path, mode_t mode), (at, path, mode), ENOSPC)
+FAULT(linkat, int, -1, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags),
+      EIO, ENOSPC)
+FAULT(symlinkat, int, -1, (const char *target, int at, const char *path), (target, at, path), ENOSPC)
+FAULT(readlinkat, ssize_t, -1, (int at, const char *path, char *buf, size_t len), (at, path, buf, len), EIO)
+FAULT(realpath, char *, NULL, (const char *path, char *buf), (path, buf), ENOMEM)
+FAULT(faccessat, int, -1, (int at, const char *path, int mode, int flags), (at, path, mode, flags), EIO)
+FAULT(fchmodat, int, -1, (int at, const char *path, mode_t mode, int flags), (at, path, mode, flags), EIO)
+FAULT(fchmod, int, -1, (int fd, mode_t mode), (fd, mode), EIO)
+FAULT(fchownat, int, -1, (int at, const char *path, uid_t user, gid_t group, int flags),
+      (at, path, user, group, flags), EIO)
+FAULT(fchown, int, -1, (int fd, uid_t user, gid_t group), (fd, user, group), EIO)
+FAULT(utimensat, int, -1, (int at, const char *path, const struct timespec *times, int flags),
+      (at, path, times, flags), EIO)
+FAULT(futimens, int, -1, (int fd, const struct timespec *times), (fd, times), EIO)
+FAULT(mkostemp64, int, -1, (char *path, int flags), (path, flags), EMFILE)
+FAULT(mkdtemp, char *, NULL, (char *path), (path), ENOSPC)
+FAULT(getdents64, ssize_t, -1, (int fd, void *buf, size_t len), (fd, buf, len), EIO, -EINTR)
+FAULT(lseek64, off_t, -1, (int fd, off_t off, int from), (fd, off, from), EIO)
 FAULT(opendir, DIR *, NULL, (const char *path), (path), EMFILE, ENOMEM)
 FAULT(readdir64, struct dirent64 *, NULL, (DIR * dir), (dir), EIO)
 
@@ -55,6 +88,10 @@ FAULT(recv, ssize_t, -1, (int fd, void *buf, size_t len, int flags), (fd, buf, l
 FAULT(send, ssize_t, -1, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags), EPIPE,
       -EINTR)
 FAULT(sendmsg, ssize_t, -1, (int fd, const struct msghdr *m, int flags), (fd, m, flags), EPIPE, -EINTR)
+FAULT(recvmsg, ssize_t, -1, (int fd, struct msghdr *m, int flags), (fd, m, flags), ECONNRESET, -EINTR)
+FAULT(socketpair, int, -1, (int family, int type, int protocol, int fds[2]), (family, type, protocol, fds),
+      EMFILE)
+FAULT(getpeername, int, -1, (int fd, struct sockaddr *a, socklen_t *len), (fd, a, len), ENOBUFS)
 FAULT(shutdown, int, -1, (int fd, int how), (fd, how), ENOTCONN)
 FAULT(poll, int, -1, (struct pollfd * polls, nfds_t count, int ms), (polls, count, ms), ENOMEM, -EINTR)
 FAULT(ppoll, int, -1, (struct pollfd * polls, nfds_t count, const struct timespec *ts, const sigset_t *set),

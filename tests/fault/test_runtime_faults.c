@@ -23,6 +23,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -165,6 +166,67 @@ static void use_files(void)
 	wh_res all = wh_await(wh_all_settled(loop, fs, 3, results));
 	expect_at_least("all_settled", all.n, 1);
 	must_give(wh_close(loop, file), 0);
+}
+
+/* vectors, appends, copies */
+static void use_content(void)
+{
+	char bytes[100] = "whilst";
+	struct iovec iov[2] = {{bytes, 10}, {bytes + 50, 20}};
+	int64_t fd = wh_await(wh_open(loop, in_folder("file"), O_RDWR | O_CREAT | O_TRUNC, 0600)).n;
+	if (!expect_at_least("open", fd, 0))
+		return;
+	int file = (int)fd;
+	must_give(wh_append_durable(loop, file, bytes, 100, 0), 100);
+	must_give(wh_pwritev_all(loop, file, iov, 2, 100), 30);
+	must_give(wh_preadv_all(loop, file, iov, 2, 0), 30);
+	must_give(wh_allocate_mode(loop, file, WH_ALLOCATE_KEEP_SIZE, 0, 8192), 0);
+	must_give(wh_advise(loop, file, 0, 0, POSIX_FADV_NORMAL), 0);
+	must_give(wh_sync_range(loop, file, 0, 10, SYNC_FILE_RANGE_WRITE), 0);
+	must_give(wh_lock_shared(loop, file), 0);
+	must_give(wh_unlock(loop, file), 0);
+	must_give(wh_fchmod(loop, file, 0600), 0);
+	must_give(wh_fchown(loop, file, UINT32_MAX, UINT32_MAX), 0);
+	must_give(wh_fset_times(loop, file, WH_TIME_NOW, WH_TIME_KEEP), 0);
+	must_give(wh_copy_range(loop, file, 1000, file, 0, 50), 50);
+	must_give(wh_writev_all(loop, file, iov, 2), 30);
+	must_give(wh_readv(loop, file, iov, 2), 0);
+	must_give(wh_close(loop, file), 0);
+	must_give(wh_copy_file(loop, in_folder("file"), in_folder("copy"), true), 0);
+	(void)__real_unlink(in_folder("copy"));
+}
+
+static void use_links(void)
+{
+	char text[100], path[100];
+	struct wh_stat status;
+	must_give(wh_stat(loop, folder, &status), 0);
+	must_give(wh_access(loop, folder, R_OK), 0);
+	must_give(wh_chmod(loop, folder, 0700), 0);
+	must_give(wh_chown(loop, folder, UINT32_MAX, UINT32_MAX), 0);
+	must_give(wh_set_times(loop, folder, WH_TIME_NOW, WH_TIME_NOW), 0);
+	must_give(wh_link(loop, in_folder("file"), in_folder("link")), 0);
+	must_give(wh_symlink(loop, "file", in_folder("symbolic")), 0);
+	must_give(wh_readlink(loop, in_folder("symbolic"), text, sizeof text), 4);
+	must_give(wh_realpath(loop, folder, text, sizeof text), 4);
+	snprintf(path, sizeof path, "%s/t-XXXXXX", folder);
+	int64_t fd = wh_await(wh_make_temporary(loop, path, 0)).n;
+	if (expect_at_least("make_temporary", fd, 0)) {
+		must_give(wh_close(loop, (int)fd), 0);
+		(void)__real_unlink(path);
+	}
+	snprintf(path, sizeof path, "%s/t-XXXXXX", folder);
+	if (must_give(wh_make_temporary_directory(loop, path), 0))
+		(void)rmdir(path);
+	fd = wh_await(wh_open(loop, folder, O_RDONLY | O_DIRECTORY, 0)).n;
+	if (expect_at_least("open", fd, 0)) {
+		wh_res res = wh_await(wh_list_next(loop, (int)fd));
+		if (expect_at_least("list_next", res.n, 0))
+			wh_entries_free(res.ptr);
+		must_give(wh_close(loop, (int)fd), 0);
+	}
+	(void)__real_unlink(in_folder("link"));
+	(void)__real_unlink(in_folder("symbolic"));
 }
 
 static void use_names(void)
@@ -371,6 +433,41 @@ static void use_sockets(void)
 	must_give(wh_close(loop, listening), 0);
 }
 
+static void use_datagrams(void)
+{
+	int fds[2], streams[2];
+	char bytes[20] = "datagram";
+	struct wh_from from;
+	int error = wh_socket_pair(loop, SOCK_DGRAM, fds);
+	if (!expect_at_least("socket_pair", error, 0))
+		return;
+	struct iovec iov = {bytes, 5};
+	int passed = fds[1], got = -1;
+	struct wh_message out = {.iov = &iov, .iov_count = 1, .descriptors = &passed, .descriptor_count = 1},
+			  in = {.iov = &iov, .iov_count = 1, .descriptors = &got, .descriptor_count = 1};
+	if (must_give(wh_send_to(loop, fds[0], bytes, 8, NULL, 0), 8)) {
+		/* one that fails has taken nothing, or is tried again */
+		wh_future receiving = wh_recv_from(loop, fds[1], bytes, 20, &from);
+		must_give(receiving, 8);
+	}
+	if (must_give(wh_send_message(loop, fds[1], &out), 5) &&
+	    must_give(wh_recv_message(loop, fds[0], &in), 5) && got >= 0)
+		must_give(wh_close(loop, got), 0);
+	error = wh_socket_pair(loop, SOCK_STREAM, streams);
+	int64_t file = wh_await(wh_open(loop, in_folder("file"), O_RDWR | O_CREAT | O_TRUNC, 0600)).n;
+	if (expect_at_least("socket_pair", error, 0) && expect_at_least("open", file, 0) &&
+	    must_give(wh_pwrite_all(loop, (int)file, "0123456789", 10, 0), 10) &&
+	    must_give(wh_send_file(loop, streams[0], (int)file, 0, 10), 10))
+		must_give(wh_recv_all(loop, streams[1], bytes, 10), 10);
+	for (int i = 0; i < 2; i++) {
+		must_give(wh_close(loop, fds[i]), 0);
+		if (error == 0)
+			must_give(wh_close(loop, streams[i]), 0);
+	}
+	if (file >= 0)
+		must_give(wh_close(loop, (int)file), 0);
+}
+
 static void use_processes(void)
 {
 	const char *argv[] = {"true", NULL};
@@ -426,10 +523,13 @@ static void script(void)
 	if (!expect_at_least("loop_open", error, 0))
 		return;
 	use_files();
+	use_content();
+	use_links();
 	use_names();
 	use_time_and_threads();
 	use_tasks();
 	use_sockets();
+	use_datagrams();
 	use_processes();
 	use_signals();
 	use_another_loop();
