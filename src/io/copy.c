@@ -209,6 +209,8 @@ static void on_sent(wh_loop *loop, wh_res res, void *arg)
 		wh__op_complete(outer, res.n, NULL);
 	else if (res.n == 0 || outer->done == outer->len)
 		wh__op_complete(outer, (int64_t)outer->done, NULL);
+	else if (outer->flags & WH__CANCELLED) /* while a worker was at it, which cannot be cancelled */
+		wh__op_complete(outer, -ECANCELED, NULL);
 	else
 		wh__step(loop, wh_ready(loop, outer->fd, POLLOUT), on_room, outer, &outer->off);
 }
