@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
-.PHONY: all deps run quick test test-long test-kernels lint format bench symbols install uninstall clean help
+.PHONY: all deps run quick test test-long test-kernels coverage lint format bench symbols install uninstall clean help
 
 all:
 	@scripts/deps build
@@ -40,6 +40,10 @@ test-kernels:
 	@scripts/build plain -Dtests=enabled
 	@scripts/test-kernels $(KERNEL)
 
+coverage:
+	@scripts/deps build test long
+	@scripts/coverage $(COVERAGE)
+
 lint:
 	@scripts/deps build test lint
 	@scripts/lint
@@ -70,7 +74,7 @@ uninstall:
 	@if [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:
-	rm -rf build build-asan build-tsan build-clang build-lint
+	rm -rf build build-asan build-tsan build-clang build-lint build-coverage
 
 help:
 	@echo "make             build (build/)"
@@ -79,6 +83,7 @@ help:
 	@echo "make test        what CI runs: all engines, plain and with sanitizers"
 	@echo "make test-long   everything, and valgrind"
 	@echo "make test-kernels  the conformance tests on the kernels of Debian 11 and 12, in virtual machines"
+	@echo "make coverage    which lines of src/{runtime,engine,io} the tests run; COVERAGE='socket file' chooses tests"
 	@echo "make lint        layout, static analysis, layers, exported symbols"
 	@echo "make format      lay out all C files (clang-format 14)"
 	@echo "make bench       measure, beside the peers; BENCH='echo submit' chooses, BENCH=--help lists"
