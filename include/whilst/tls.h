@@ -56,8 +56,8 @@ struct wh_tls_options {
 	bool no_resumption; /* no session is kept by a client, no ticket given by a server */
 	int64_t handshake_timeout_ns; /* default 10 s */
 	/* server: called in the handshake, on the connection's loop, with the name that the client asks for ("" if none);
-	 * the server context whose certificates and alpn count (it must stay open until this one is closed; verify stays as
-	 * here), or NULL to refuse. The function itself NULL: by the certificates above. */
+	 * the server context whose certificates and alpn count (it must stay open until this one is closed; verify and
+	 * authorities stay as here), or NULL to refuse. The function itself NULL: by the certificates above. */
 	wh_tls_context *(*choose)(const char *server_name, void *arg);
 	void *choose_arg;
 };

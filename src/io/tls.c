@@ -24,7 +24,13 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
-enum { RECORD_BYTES = 16384, OUTPUT_ENOUGH = 4 * RECORD_BYTES, VECTOR_MAX = 16 };
+/* More than OUTPUT_MAX is never the caller's: they are answers that a peer asks for (KeyUpdate) and does not take. */
+enum {
+	RECORD_BYTES = 16384,
+	OUTPUT_ENOUGH = 4 * RECORD_BYTES,
+	OUTPUT_MAX = 2 * OUTPUT_ENOUGH,
+	VECTOR_MAX = 16
+};
 
 struct wh_tls {
 	wh_loop *loop;
@@ -434,6 +440,8 @@ static void send_more(wh_tls *tls)
 static void receive_more(wh_tls *tls)
 {
 	bool wanted = tls->handshake || tls->receive;
+	if (wanted && tls->output_len >= OUTPUT_MAX)
+		return; /* goes on when that has been sent */
 	if (wanted && !tls->is_receiving && !tls->input && !tls->eof) {
 		tls->is_receiving = true;
 		tls->references++;

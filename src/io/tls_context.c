@@ -283,6 +283,22 @@ static SSL_CTX *ctx_for_name(const wh_tls_context *context, const char *name)
 	return context->ctxs[0];
 }
 
+/* The certificate is that of ctx. Whom we trust stays: tickets are sealed by the context that the connection began with, and a
+ * client that one name's authorities vouch for must not resume under a name that trusts others. */
+static bool change_ctx(SSL *ssl, SSL_CTX *ctx)
+{
+	SSL_CTX *from = SSL_get_SSL_CTX(ssl);
+	STACK_OF(X509_NAME) *names = SSL_CTX_get_client_CA_list(from);
+	X509_STORE *store = SSL_CTX_get_cert_store(from);
+	if (X509_STORE_up_ref(store) != 1) /* from may go with the change */
+		return false;
+	names = names ? SSL_dup_CA_list(names) : NULL;
+	bool good = SSL_set_SSL_CTX(ssl, ctx) == ctx && SSL_set1_verify_cert_store(ssl, store) == 1;
+	X509_STORE_free(store);
+	SSL_set_client_CA_list(ssl, names); /* takes them */
+	return good;
+}
+
 static int on_server_name(SSL *ssl, int *ret_alert, void *arg)
 {
 	wh_tls_context *context = arg, *chosen = context;
@@ -297,7 +313,7 @@ static int on_server_name(SSL *ssl, int *ret_alert, void *arg)
 	pthread_mutex_lock(&chosen->lock);
 	SSL_CTX *ctx = name ? ctx_for_name(chosen, name) : chosen->ctxs[0];
 	bool changes = ctx != SSL_get_SSL_CTX(ssl) && (name || chosen != context);
-	bool good = !changes || SSL_set_SSL_CTX(ssl, ctx) == ctx;
+	bool good = !changes || change_ctx(ssl, ctx);
 	pthread_mutex_unlock(&chosen->lock);
 	return good ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
@@ -577,8 +593,8 @@ static int copy_name(const char *name, char **ret)
 	size_t len = strlen(name);
 	if (len > 0 && name[len - 1] == '.')
 		len--; /* RFC 6066 3 */
-	if (len == 0 || len > 255)
-		return -EINVAL;
+	if (len == 0 || len > 255 || name[0] == '.')
+		return -EINVAL; /* with a dot at its start OpenSSL takes any name below it */
 	*ret = strndup(name, len);
 	return *ret ? 0 : -ENOMEM;
 }

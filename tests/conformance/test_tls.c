@@ -1,6 +1,8 @@
 /* tests/conformance/test_tls.c -- TLS connections: what they carry, how they end, how they are cancelled. */
 #include "tls_authority.h"
 
+#include <openssl/ssl.h>
+
 static wh_tls_context *client, *server;
 
 static int open_both(void **state)
@@ -252,6 +254,39 @@ static void a_reset_is_told(void **state)
 	close_pair(&pair);
 }
 
+/* A peer that asks for ever more answers and takes none is not read any more, instead of filling memory. */
+static void answers_that_nobody_takes(void **state)
+{
+	enum { WAITS = 50, BYTES_MAX = 1 << 20 };
+	int fds[2], waits = 0, n;
+	struct wh_tls_problem problem;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	SSL *peer = SSL_new(ctx);
+	assert_int_equal(SSL_set_fd(peer, fds[0]), 1);
+	SSL_set_connect_state(peer);
+	wh_future f = wh_tls_accept(loop, fds[1], server, &problem);
+	while ((n = SSL_do_handshake(peer)) != 1)
+		(void)wh_loop_turn(loop, WH_NS_PER_MS);
+	wh_tls *tls = wh_await(f).ptr;
+	assert_non_null(tls);
+	f = wh_tls_recv_buf(tls);
+	while (waits < WAITS && BIO_number_written(SSL_get_wbio(peer)) < BYTES_MAX) {
+		(void)SSL_key_update(peer, SSL_KEY_UPDATE_REQUESTED);
+		n = SSL_do_handshake(peer);
+		waits = n == 1 ? 0 : waits + 1;
+		if (n != 1)
+			(void)wh_loop_turn(loop, WH_NS_PER_MS);
+	}
+	assert_int_equal(waits, WAITS);
+	(void)wh_await(wh_tls_close(tls));
+	assert_int_equal(wh_await(f).n, -ECANCELED);
+	SSL_free(peer);
+	SSL_CTX_free(ctx);
+	close(fds[0]);
+}
+
 /* ---- rules of operations ------------------------------------------------------------------- */
 
 static void one_of_a_kind_at_a_time(void **state)
@@ -450,6 +485,7 @@ int main(void)
 		ON_BOTH(a_truncated_stream_is_an_error),
 		ON_BOTH(garbage_within_a_stream),
 		ON_BOTH(a_reset_is_told),
+		ON_BOTH(answers_that_nobody_takes),
 		ON_BOTH(one_of_a_kind_at_a_time),
 		ON_BOTH(a_cancelled_receive_loses_nothing),
 		ON_BOTH(closing_ends_operations),

@@ -263,6 +263,50 @@ static void a_function_chooses(void **state)
 	wh_tls_context_close(choice);
 }
 
+/* Tickets are of the context that accepts: who may come in does not depend on the name, so neither does a ticket. */
+static wh_tls_context *always(const char *name, void *arg)
+{
+	return arg;
+}
+
+static wh_tls_context *shows(const char *certificate)
+{
+	struct wh_tls_certificate own = certificate_of(certificate);
+	return open_context(&(struct wh_tls_options){
+		.ca_file = tls_path("ca.pem"), .certificates = &own, .certificate_count = 1});
+}
+
+static void a_choice_does_not_change_whom_we_trust(void **state)
+{
+	struct tls_pair pair;
+	for (int i = 0; i < 2; i++) { /* the other one asks nobody, or trusts those whom it should not */
+		struct wh_tls_certificate good = certificate_of("good");
+		wh_tls_context *other = open_context(&(struct wh_tls_options){
+			.server = true,
+			.certificates = &good,
+			.certificate_count = 1,
+			.verify = i == 0 ? WH_TLS_VERIFY_NONE : WH_TLS_VERIFY_REQUIRED,
+			.ca_file = tls_path("foreign_ca.pem")});
+		wh_tls_context *strict =
+			open_context(&(struct wh_tls_options){.server = true,
+		                                              .choose = always,
+		                                              .choose_arg = other,
+		                                              .verify = WH_TLS_VERIFY_REQUIRED,
+		                                              .ca_file = tls_path("ca.pem")});
+		wh_tls_context *somebody = shows("client"), *stranger = shows("foreign");
+		connect_pair(&pair, somebody, strict, "good.test");
+		assert_int_equal(pair.server_error, 0);
+		close_pair(&pair);
+		connect_pair(&pair, stranger, strict, "good.test");
+		assert_int_equal(pair.server_error, -WH_ETLS_CERTIFICATE);
+		close_pair(&pair);
+		wh_tls_context_close(somebody);
+		wh_tls_context_close(stranger);
+		wh_tls_context_close(strict);
+		wh_tls_context_close(other);
+	}
+}
+
 static void versions(void **state)
 {
 	struct tls_pair pair;
@@ -492,6 +536,7 @@ int main(void)
 		ON_LOOP(protocols_are_agreed),
 		ON_LOOP(the_name_asked_for_chooses),
 		ON_LOOP(a_function_chooses),
+		ON_LOOP(a_choice_does_not_change_whom_we_trust),
 		ON_LOOP(versions),
 		ON_LOOP(sessions_are_resumed),
 		ON_LOOP(certificates_are_reloaded),

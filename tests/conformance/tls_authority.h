@@ -101,6 +101,7 @@ __attribute__((unused)) static void make_authority(void)
 	X509 *foreign_ca = make_certificate(key, "foreign authority", NULL, NULL, NULL, -DAY, DAY);
 	EVP_PKEY *foreign_key = EVP_EC_gen("P-256");
 	X509 *foreign = make_certificate(foreign_key, "foreign", "DNS:good.test", foreign_ca, key, -DAY, DAY);
+	write_pem("foreign_ca", foreign_ca, key);
 	write_pem("foreign", foreign, foreign_key);
 	X509_free(foreign);
 	X509_free(foreign_ca);
@@ -111,8 +112,8 @@ __attribute__((unused)) static void make_authority(void)
 
 __attribute__((unused)) static void remove_authority(void)
 {
-	static const char *const names[] = {"ca",     "good", "other",   "expired", "early",
-	                                    "client", "self", "foreign", "changing"};
+	static const char *const names[] = {"ca",     "good", "other",   "expired",    "early",
+	                                    "client", "self", "foreign", "foreign_ca", "changing"};
 	X509_free(tls_ca);
 	EVP_PKEY_free(tls_ca_key);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
