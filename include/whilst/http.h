@@ -305,7 +305,7 @@ WH_API int wh_http_url_parse(struct wh_slice text, struct wh_http_url *ret) WH_M
 
 /* All-zero means defaults. Fields may be added at the end. */
 struct wh_http_client_options {
-	const char *user_agent;   /* NULL: no such field; copied */
+	const char *user_agent;   /* NULL: no such field; copied. As of a field, else -EINVAL */
 	uint32_t connections_max; /* for each origin, default 256; beyond it requests wait in line */
 	uint32_t waiting_max;     /* requests in line for each origin, default 16,384; beyond: -EAGAIN */
 	uint32_t idle_max;        /* idle connections kept for each origin, default 64 */
@@ -431,7 +431,8 @@ struct wh_http_response {
 	struct wh_slice body;               /* collected; empty (data != NULL) if none */
 	int64_t body_length;                /* as announced; WH_HTTP_CHUNKED: chunked, or until close */
 	struct wh_slice
-		url; /* that answered, redirects followed; absent unless the request had a url or redirects_max */
+		url; /* that answered, redirects followed, without user information; absent unless the request had a url or
+			redirects_max */
 	uint32_t redirects; /* that were followed */
 };
 /* The value of the first field of that name, compared without case; absent without one. */

@@ -340,9 +340,17 @@ static int take_url(wh_http_call *call, const struct wh_http_request *r, const s
 	char origin[WH__HTTP_ORIGIN_BYTES_MAX];
 
 	if (r->url) {
-		size_t fragment = place->url.fragment.data ? place->url.fragment.len + 1 : 0;
+		const struct wh_http_url *url = &place->url;
+		size_t fragment = url->fragment.data ? url->fragment.len + 1 : 0;
 
 		call->url = strndup(r->url, strlen(r->url) - fragment);
+		if (call->url &&
+		    url->userinfo.data) { /* a secret: answers tell their URL, and URLs are logged */
+			char *at = call->url + (url->userinfo.data - r->url),
+			     *host = at + url->userinfo.len + 1;
+
+			memmove(at, host, strlen(host) + 1);
+		}
 	} else if (place->has_url && r->redirects_max > 0) {
 		size_t n = wh__http_url_origin(&place->url, origin);
 

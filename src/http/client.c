@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "http/message.h"
+
 /* ---- time --------------------------------------------------------------------------------- */
 
 void wh__http_client_node_remove(wh_http_client *client, struct wh__http_client_node *node)
@@ -29,8 +31,10 @@ static int64_t look(struct wh__http_deadline *hang, int64_t now)
 			wh__http_link_receive(call->link);
 		if (at <= now && call->withheld &&
 		    (call->total_ns <= 0 || call->started_at + call->total_ns > now)) {
+			call->references++; /* without memory it fails, and would be gone */
 			wh__http_call_proceed(call);
-			at = wh__http_call_deadline(call);
+			at = call->ended ? INT64_MAX : wh__http_call_deadline(call);
+			wh__http_call_unref(call);
 		} else if (at <= now) {
 			wh__http_call_fail(call, -ETIMEDOUT);
 		}
@@ -186,6 +190,11 @@ int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *opti
 	if (!client)
 		return -ENOMEM;
 	client->loop = loop;
+	if (options && options->user_agent &&
+	    !wh__http_all(options->user_agent, strlen(options->user_agent), WH__HTTP_VALUE)) {
+		free(client);
+		return -EINVAL;
+	}
 	o = &client->options;
 	if (options)
 		*o = *options;

@@ -38,6 +38,7 @@ struct wh__http_origin {
 	struct wh__http_link *idle; /* used last, first */
 	uint32_t idle_count, link_count, waiting_count;
 	uint32_t call_count; /* that refer to it */
+	uint32_t down_count; /* connections that are down, and still refer to it */
 	wh_http_call *waiting_first, *waiting_last;
 	char name[]; /* "http://host:port", "unix:/path", "proxy" */
 };

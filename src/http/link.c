@@ -33,6 +33,7 @@ void wh__http_link_unref(struct wh__http_link *link)
 	if (--link->references > 0)
 		return;
 	assert(link->down && !link->call);
+	link->origin->down_count--;
 	wh__http_chain_clear(&link->output);
 	wh__http_chain_clear(&link->sending);
 	free(link->problem);
@@ -70,6 +71,7 @@ void wh__http_link_close(struct wh__http_link *link)
 		link->next->list = link->list;
 	client->stats.connections--;
 	origin->link_count--;
+	origin->down_count++;
 	wh__http_link_drop_input(link);
 	wh__http_chain_clear(&link->output);
 	if (link->is_connecting) {

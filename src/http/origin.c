@@ -71,7 +71,7 @@ static void drop_unused(wh_http_client *client)
 	struct wh__http_origin **unused = NULL;
 
 	for (struct wh__http_origin **link = &client->origins; *link; link = &(*link)->next)
-		if ((*link)->link_count == 0 && (*link)->call_count == 0)
+		if ((*link)->link_count == 0 && (*link)->call_count == 0 && (*link)->down_count == 0)
 			unused = link;
 	if (unused) {
 		struct wh__http_origin *origin = *unused;

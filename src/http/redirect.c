@@ -73,8 +73,12 @@ static int go_to(wh_http_call *call, char *location, struct wh__http_origin **re
 		                              !wh__http_url_same_origin(&from, &place.url));
 	if (error != 0)
 		return error;
-	if (get)
+	if (get) {
 		call->body_len = 0;
+		/* pieces that waited for the server's word would be taken for the next request */
+		wh__http_chain_clear(&call->early);
+		call->early_bytes = 0;
+	}
 	*ret_origin = place.origin;
 	return 0;
 }

@@ -45,7 +45,11 @@ static void urls(void **state)
 	/* no path, user information; the same connection */
 	snprintf(text, sizeof(text), "HTTP://u:p@%s?q", script->origin);
 	request.url = text;
-	expect_answer(wh_await(wh_http_request(client, &request)), 200, "ok");
+	res = wh_await(wh_http_request(client, &request));
+	snprintf(wanted, sizeof(wanted), "HTTP://%s?q", script->origin); /* without the secret */
+	assert_int_equal(res.n, 200);
+	assert_true(wh_slice_equal(((struct wh_http_response *)res.ptr)->url, wanted));
+	expect_answer(res, 200, "ok");
 	snprintf(wanted, sizeof(wanted), "GET /?q HTTP/1.1\r\nHost: %s\r\nAuthorization: Basic dTpw\r\n\r\n",
 	         script->origin);
 	assert_string_equal(script->last_head, wanted);
@@ -378,6 +382,72 @@ static void expectations_in_pieces(void **state)
 	script_end(script);
 }
 
+/* What was written and withheld when the redirect came must not follow the GET: it would be a request of its own. */
+static void withheld_pieces_stay_behind(void **state)
+{
+	static const struct step steps[] = {
+		{.say = "HTTP/1.1 303 See Other\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n"},
+		END,
+		{.say = OK},
+		{.say = OK},
+		END,
+		END};
+	struct script *script = script_start(steps);
+	struct wh_http_request request = {
+		.url = url_of(script, "/"), .method = "POST", .expect_continue = true, .redirects_max = 1};
+	char wanted[200];
+	wh_http_call *call;
+	wh_res res;
+
+	assert_int_equal(wh_http_call_open(client, &request, 4, &call), 0);
+	assert_int_equal(wh_await(wh_http_call_write(call, "body", 4)).n, 0);
+	assert_int_equal(wh_await(wh_http_call_response(call)).n, 200);
+	res = wh_await(wh_http_call_read(call));
+	wh_buf_put(res.ptr);
+	assert_int_equal(wh_await(wh_http_call_read(call)).n, 0);
+	wh_http_call_close(call);
+	expect_answer(wh_await(wh_http_get(client, url_of(script, "/c"), 0)), 200, "ok");
+	snprintf(wanted, sizeof(wanted), "GET /c HTTP/1.1\r\nHost: %s\r\n\r\n", script->origin);
+	assert_string_equal(script->last_head, wanted);
+	assert_int_equal(stats().connections_opened, 2);
+	script_end(script);
+}
+
+static void agents(void **state)
+{
+	struct wh_http_client_options options = {.user_agent = "a\r\nX: y"};
+	wh_http_client *other = NULL;
+
+	assert_int_equal(wh_http_client_open(loop, &options, &other), -EINVAL);
+	assert_null(other);
+}
+
+/* A connection that is being closed still knows where it led to, also when its origin is the oldest of too many. */
+static void origins_outlive_their_connections(void **state)
+{
+	enum { ORIGINS_MAX = 1024 };
+	int listener = peer_listen();
+	struct wh_http_request request = {0};
+	char text[64];
+	wh_future f;
+
+	snprintf(text, sizeof(text), "127.0.0.1:%u", peer_port(listener));
+	request.origin = text;
+	f = wh_http_request(client, &request);
+	for (int i = 1; i < ORIGINS_MAX; i++) {
+		char other[32];
+
+		snprintf(other, sizeof(other), "unix:/nowhere/%d", i);
+		request.origin = other;
+		assert_true(wh_await(wh_http_request(client, &request)).n < 0);
+	}
+	wh_cancel(f);
+	request.origin = "unix:/nowhere/at-all";
+	assert_true(wh_await(wh_http_request(client, &request)).n < 0);
+	assert_int_equal(wh_await(f).n, -ECANCELED);
+	close(listener);
+}
+
 /* ---- stages ------------------------------------------------------------------------------------ */
 
 static void expect_stage(struct wh_http_request *request, int64_t error, int stage, bool total)
@@ -662,6 +732,9 @@ int main(int argc, char **argv)
 		TEST(urls),          TEST(many_origins),  TEST(methods),
 		TEST(secrets),       TEST(bad_redirects), TEST(endless_content),
 		TEST(in_pieces),     TEST(expectations),  TEST(expectations_in_pieces),
+		TEST(in_pieces),     TEST(expectations),  TEST(withheld_pieces_stay_behind),
+		TEST(in_pieces),     TEST(expectations),  TEST(agents),
+		TEST(in_pieces),     TEST(expectations),  TEST(origins_outlive_their_connections),
 		TEST(long_stages),   TEST(stage_in_line), TEST(long_total),
 		TEST(through_proxy), TEST(proxy_refuses), TEST(proxy_options),
 		TEST(upgrade),
