@@ -18,6 +18,7 @@
 #include "http/message.h"
 #include "http/server.h"
 
+enum { OPEN_TRIES = 100 };
 #define PAUSE_NS (10 * WH_NS_PER_MS) /* no buffer is free: tried again after */
 
 struct job {
@@ -154,12 +155,13 @@ static int open_step_by_step(int folder, char *path, int flags)
 static int open_beneath(int folder, char *path)
 {
 	/* a FIFO or a device must not hold us up before it is seen to be none of ours */
-	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, fd;
+	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, fd, tries = OPEN_TRIES;
 	struct open_how how = {.flags = (unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 
 	do
 		fd = (int)syscall(SYS_openat2, folder, *path ? path : ".", &how, sizeof(how));
-	while (fd < 0 && errno == EAGAIN); /* a rename nearby: openat2(2) */
+	while (fd < 0 && errno == EAGAIN &&
+	       --tries > 0); /* a rename nearby, openat2(2); or a lease, which stays */
 	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
 		fd = open_step_by_step(folder, path, flags);
 	return fd;
