@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DATAGRAM_BYTES_MAX = 65507 };
-
 /* ---- readiness ---------------------------------------------------------------------------- */
 
 static int ready_stream(const struct wh__socket *s)
@@ -131,7 +129,7 @@ void wh__socket_end_parked(wh_sim *sim, wh_loop *loop, int64_t error)
 
 /* ---- one try ------------------------------------------------------------------------------ */
 
-static int64_t take_error(struct wh__socket *s)
+int64_t wh__socket_take_error(struct wh__socket *s)
 {
 	int error = s->error;
 	s->error = 0;
@@ -144,37 +142,34 @@ static size_t shorten(const struct wh__socket *s, const struct wh__op *op, size_
 	return wh__sim_is_short(world, op) && len > 1 ? 1 + wh__sim_below(&world->random, len) : len;
 }
 
-static int64_t receive_datagram(struct wh__socket *s, void *buf, size_t len, struct wh__address *ret_source)
+int64_t wh__socket_receive(struct wh__socket *s, const struct wh__op *op, void *buf, size_t len)
 {
-	struct wh__datagram *datagram = s->first;
-	if (s->error)
-		return take_error(s);
-	if (!datagram)
-		return s->deaf ? 0 : -EAGAIN;
-	s->first = datagram->next;
-	if (!s->first)
-		s->last = NULL;
-	s->datagram_bytes -= datagram->len;
-	if (len > datagram->len)
-		len = datagram->len;
-	memcpy(buf, datagram->bytes, len);
-	*ret_source = datagram->source;
-	free(datagram);
-	return (int64_t)len;
-}
-
-static int64_t receive(struct wh__socket *s, const struct wh__op *op, void *buf, size_t len)
-{
-	struct wh__address source;
-	if (s->type == SOCK_DGRAM)
-		return receive_datagram(s, buf, len, &source);
+	bool peeks = op->opcode == WH__OP_RECV && op->off & MSG_PEEK;
+	if (s->type == SOCK_DGRAM) {
+		const struct iovec iov = {.iov_base = buf, .iov_len = len};
+		return wh__datagram_receive(s, &iov, 1, peeks, NULL, NULL);
+	}
 	if (s->state == WH__IDLE || s->state == WH__LISTENING)
 		return s->family == AF_UNIX ? -EINVAL : -ENOTCONN;
+	if (s->in.len > 0 && !s->deaf && peeks)
+		return (int64_t)wh__bytes_copy(&s->in, 0, buf, len);
 	if (s->in.len > 0 && !s->deaf)
 		return wh__stream_receive(s, buf, shorten(s, op, len < s->in.len ? len : s->in.len));
 	if (s->error)
-		return take_error(s);
+		return wh__socket_take_error(s);
 	return s->peer_ended || s->peer_gone || s->deaf || s->state == WH__DEAD ? 0 : -EAGAIN;
+}
+
+static int64_t receive_some(struct wh__socket *s, struct wh__op *op)
+{
+	for (;;) {
+		int64_t n = wh__socket_receive(s, op, (char *)op->buf + op->done, op->len - op->done);
+		if (n < 0)
+			return n;
+		op->done += (uint64_t)n;
+		if (n == 0 || op->done == op->len || !(op->flags & WH__ALL))
+			return (int64_t)op->done;
+	}
 }
 
 static int64_t receive_pooled(struct wh__socket *s, struct wh__op *op, void **ret_ptr)
@@ -182,7 +177,7 @@ static int64_t receive_pooled(struct wh__socket *s, struct wh__op *op, void **re
 	struct wh_buf *buf = wh_buf_get(op->loop);
 	if (!buf)
 		return -ENOBUFS;
-	int64_t n = receive(s, op, buf->data, buf->cap);
+	int64_t n = wh__socket_receive(s, op, buf->data, buf->cap);
 	if (n <= 0) {
 		wh_buf_put(buf);
 		return n;
@@ -192,49 +187,12 @@ static int64_t receive_pooled(struct wh__socket *s, struct wh__op *op, void **re
 	return n;
 }
 
-static int64_t send_datagram(struct wh__socket *s, const void *buf, size_t len,
-                             const struct wh__address *destination)
-{
-	if (s->error)
-		return take_error(s);
-	if (destination->family == 0)
-		return -EDESTADDRREQ;
-	if (len > DATAGRAM_BYTES_MAX)
-		return -EMSGSIZE;
-	if (!s->is_bound) {
-		s->local.family = (sa_family_t)s->family;
-		if (wh__socket_choose_port(s) != 0)
-			return -EAGAIN;
-		s->is_bound = true;
-	}
-	struct wh__packet *packet = wh__packet_new(WH__PACKET_DATAGRAM, buf, len);
-	if (!packet)
-		return -ENOBUFS;
-	packet->from = s->machine;
-	packet->to = wh__net_route(s->machine, destination);
-	packet->source = s->local;
-	if (wh__address_is_any(&packet->source)) {
-		const struct wh__host *host = &s->machine->host;
-		packet->source = s->family == AF_INET ? host->ipv4 : host->ipv6;
-		if (packet->to == s->machine)
-			packet->source = *destination; /* from where it was sent to, as of loopback */
-		packet->source.port = s->local.port;
-	}
-	packet->destination = *destination;
-	packet->source_id = s->id;
-	if (!packet->to)
-		free(packet);
-	else
-		wh__net_send(s->machine->world, packet, NULL);
-	return (int64_t)len;
-}
-
-static int64_t send_bytes(struct wh__socket *s, const struct wh__op *op, const void *buf, size_t len)
+int64_t wh__socket_send(struct wh__socket *s, const struct wh__op *op, const void *buf, size_t len)
 {
 	if (s->type == SOCK_DGRAM)
-		return send_datagram(s, buf, len, &s->peer);
+		return wh__datagram_send(s, buf, len, &s->peer);
 	if (s->error)
-		return take_error(s);
+		return wh__socket_take_error(s);
 	if (s->ends || s->peer_gone || s->state == WH__DEAD)
 		return -EPIPE;
 	if (s->state == WH__CONNECTING)
@@ -247,7 +205,7 @@ static int64_t send_bytes(struct wh__socket *s, const struct wh__op *op, const v
 static int64_t send_some(struct wh__socket *s, struct wh__op *op)
 {
 	for (;;) {
-		int64_t n = send_bytes(s, op, (const char *)op->buf + op->done, op->len - op->done);
+		int64_t n = wh__socket_send(s, op, (const char *)op->buf + op->done, op->len - op->done);
 		if (n < 0)
 			return n;
 		op->done += (uint64_t)n;
@@ -262,7 +220,7 @@ static int64_t send_vector(struct wh__socket *s, struct wh__op *op)
 	struct iovec *iov = op->buf;
 	for (size_t i = 0; i < op->len; i++) {
 		while (iov[i].iov_len > 0) {
-			int64_t n = send_bytes(s, op, iov[i].iov_base, iov[i].iov_len);
+			int64_t n = wh__socket_send(s, op, iov[i].iov_base, iov[i].iov_len);
 			if (n < 0)
 				return n;
 			iov[i].iov_base = (char *)iov[i].iov_base + n;
@@ -273,7 +231,7 @@ static int64_t send_vector(struct wh__socket *s, struct wh__op *op)
 	return (int64_t)op->done;
 }
 
-static int64_t accept_one(struct wh__socket *s)
+static int64_t accept_one(struct wh__socket *s, const struct wh__op *op)
 {
 	struct wh__socket *waiting = s->queue;
 	if (s->type != SOCK_STREAM)
@@ -292,6 +250,15 @@ static int64_t accept_one(struct wh__socket *s)
 	s->queue = waiting->queue_next;
 	waiting->queue_next = NULL;
 	s->queue_count--;
+	if (op->buf) {
+		/* wh_accept_from(): a UNIX peer has no name, as of one that did not bind */
+		struct sockaddr_storage *address = op->buf;
+		socklen_t *len = op->second;
+		*address = (struct sockaddr_storage){.ss_family = (sa_family_t)waiting->family};
+		*len = sizeof(sa_family_t);
+		if (waiting->family != AF_UNIX)
+			wh__address_write(&waiting->peer, address, len);
+	}
 	return fd;
 }
 
@@ -314,7 +281,7 @@ static int64_t connect_one(struct wh__socket *s, const struct wh__op *op)
 	if (s->state == WH__CONNECTING)
 		return -EAGAIN;
 	if (s->error)
-		return take_error(s);
+		return wh__socket_take_error(s);
 	if (s->type == SOCK_STREAM && s->state == WH__CONNECTED)
 		return s->peer.port != 0 && op->done ? s->fd : -EISCONN;
 	if (s->family == AF_UNIX)
@@ -354,8 +321,14 @@ int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
 		return -EBADF;
 	switch (op->opcode) {
 	case WH__OP_READ:
+		return wh__socket_receive(s, op, op->buf, op->len);
 	case WH__OP_RECV:
-		return receive(s, op, op->buf, op->len);
+		return receive_some(s, op);
+	case WH__OP_RECV_FROM:
+	case WH__OP_RECV_MESSAGE:
+		return wh__message_take(s, op);
+	case WH__OP_SEND_MESSAGE:
+		return wh__message_give(s, op);
 	case WH__OP_RECV_BUF:
 		return receive_pooled(s, op, ret_ptr);
 	case WH__OP_WRITE:
@@ -364,7 +337,7 @@ int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
 	case WH__OP_SENDV:
 		return send_vector(s, op);
 	case WH__OP_ACCEPT:
-		return accept_one(s);
+		return accept_one(s, op);
 	case WH__OP_CONNECT:
 		n = connect_one(s, op);
 		op->done = 1; /* from now on, being connected is the result */
@@ -375,47 +348,4 @@ int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
 	default:
 		return -ESPIPE;
 	}
-}
-
-/* ---- datagrams that arrive ---------------------------------------------------------------- */
-
-void wh__socket_datagram(struct wh_sim_world *world, struct wh__packet *packet)
-{
-	struct wh__socket *s;
-	for (s = packet->to->host.first; s; s = s->next)
-		if (s->type == SOCK_DGRAM && s->fd >= 0 && wh__socket_hears(s, &packet->destination) &&
-		    (s->state != WH__CONNECTED ||
-		     (wh__address_equal(&s->peer, &packet->source) && s->peer.port == packet->source.port)))
-			break;
-	if (!s) {
-		struct wh__packet *answer = wh__packet_new(WH__PACKET_UNREACHABLE, NULL, 0);
-		if (!answer)
-			return;
-		answer->from = packet->to;
-		answer->to = packet->from;
-		answer->destination_id = packet->source_id;
-		wh__net_send(world, answer, NULL);
-		return;
-	}
-	struct wh__datagram *datagram = malloc(sizeof *datagram + packet->len);
-	if (!datagram || s->datagram_bytes + packet->len > world->options.socket_bytes) {
-		free(datagram); /* no room: lost */
-		return;
-	}
-	*datagram = (struct wh__datagram){.source = packet->source, .len = packet->len};
-	memcpy(datagram->bytes, packet->bytes, packet->len);
-	*(s->last ? &s->last->next : &s->first) = datagram;
-	s->last = datagram;
-	s->datagram_bytes += packet->len;
-	wh__socket_wake(s);
-}
-
-/* Only a connected socket learns of it: udp(7). */
-void wh__socket_unreachable(struct wh_sim_world *world, const struct wh__packet *packet)
-{
-	struct wh__socket *s = wh__net_socket(world, packet->destination_id);
-	if (!s || s->state != WH__CONNECTED || s->machine != packet->to)
-		return;
-	s->error = ECONNREFUSED;
-	wh__socket_wake(s);
 }

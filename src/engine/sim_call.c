@@ -229,6 +229,8 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 		return wh__disk_list(disk, op->buf, ret_ptr);
 	case WH__OP_DISK_FREE:
 		return wh__disk_disk_free(disk, op->fd);
+	case WH__OP_SEND_FILE:
+		return wh__socket_send_file(sim, op);
 	case WH__OP_READY:
 		return wh__disk_is_open(disk, op->fd) ? (int64_t)(op->len & (POLLIN | POLLOUT)) : -EBADF;
 	default:

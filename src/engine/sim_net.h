@@ -225,6 +225,23 @@ void wh__socket_unpark(struct wh__op *op);
 /* The program closes it: everything parked is cancelled. */
 int64_t wh__socket_begin_close(wh_sim *sim, int fd);
 int64_t wh__socket_close(wh_sim *sim, int fd);
+/* recv(2) and send(2) without waiting. */
+int64_t wh__socket_receive(struct wh__socket *s, const struct wh__op *op, void *buf, size_t len);
+int64_t wh__socket_send(struct wh__socket *s, const struct wh__op *op, const void *buf, size_t len);
+int64_t wh__socket_take_error(struct wh__socket *s); /* negative; told once */
+
+/* ---- sim_message.c ---- */
+
+/* peeks: it stays. ret_source, ret_truncated: may be NULL. */
+int64_t wh__datagram_receive(struct wh__socket *s, const struct iovec *iov, size_t count, bool peeks,
+                             struct wh__address *ret_source, bool *ret_truncated);
+int64_t wh__datagram_send(struct wh__socket *s, const void *buf, size_t len,
+                          const struct wh__address *destination);
+/* WH__OP_RECV_FROM and _RECV_MESSAGE; WH__OP_SEND_MESSAGE. */
+int64_t wh__message_take(struct wh__socket *s, struct wh__op *op);
+int64_t wh__message_give(struct wh__socket *s, struct wh__op *op);
+/* WH__OP_SEND_FILE: a piece, as much as the socket takes; -EAGAIN: none. */
+int64_t wh__socket_send_file(wh_sim *sim, struct wh__op *op);
 /* A datagram arrives. */
 void wh__socket_datagram(struct wh_sim_world *world, struct wh__packet *packet);
 void wh__socket_unreachable(struct wh_sim_world *world, const struct wh__packet *packet);

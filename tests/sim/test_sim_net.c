@@ -430,6 +430,85 @@ static void names_are_resolved_from_a_table(void **state)
 	assert_true(wh_await(accepted).n >= 0);
 }
 
+static void a_file_is_sent_whole(void **state)
+{
+	static char out[500000], in[500000];
+	int fds[2];
+	for (size_t i = 0; i < sizeof out; i++)
+		out[i] = (char)(i * 7 + i / 999);
+	connect_both(fds);
+	int file = (int)wh_await(wh_open(loops[0], "/f", O_RDWR | O_CREAT, 0600)).n;
+	assert_int_equal(wh_await(wh_pwrite_all(loops[0], file, out, sizeof out, 0)).n, sizeof out);
+	wh_future sent = wh_send_file(loops[0], fds[0], file, 1000, sizeof out);
+	for (size_t got = 0; got < sizeof in - 1000;) {
+		int64_t n = wh_await(wh_recv(loops[1], fds[1], in + got, sizeof in - got)).n;
+		assert_true(n > 0);
+		got += (size_t)n;
+	}
+	assert_int_equal(wh_await(sent).n, sizeof out - 1000);
+	assert_memory_equal(in, out + 1000, sizeof in - 1000);
+	assert_int_equal(wh_await(wh_send_file(loops[0], fds[0], fds[0], 0, 1)).n, -ESPIPE);
+}
+
+static int bind_datagrams(int machine, int port)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int fd = wh_socket(loops[machine], AF_INET, SOCK_DGRAM, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(wh_bind(loops[machine], fd, (struct sockaddr *)&any, sizeof any), 0);
+	return fd;
+}
+
+static void datagrams_are_lost_doubled_and_late(void **state)
+{
+	int a = bind_datagrams(0, 100), b = bind_datagrams(1, 200);
+	struct sockaddr_in there = address_of(1, 200), here = address_of(0, 100);
+	struct wh_from from;
+	char buf[8];
+	wh_future received = wh_recv_from(loops[1], b, buf, 3, &from);
+	assert_int_equal(
+		wh_await(wh_send_to(loops[0], a, "abcdef", 6, (struct sockaddr *)&there, sizeof there)).n, 6);
+	assert_int_equal(wh_await(received).n, 3);
+	assert_true(from.truncated);
+	assert_int_equal(from.address_len, sizeof here);
+	assert_memory_equal(&from.address, &here, sizeof here);
+	/* 300 of them, on a bad link */
+	const struct wh_sim_link bad = {.delay_max_ns = WH_NS_PER_MS,
+	                                .lose_percent = 20,
+	                                .duplicate_percent = 20,
+	                                .reorder_percent = 20};
+	int lost = 0, doubled = 0, late = 0, seen[300] = {0}, last = -1;
+	assert_int_equal(wh_sim_link(world, NULL, NULL, &bad), 0);
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(wh_await(wh_send_to(loops[0], a, &i, sizeof i, (struct sockaddr *)&there,
+		                                     sizeof there))
+		                         .n,
+		                 sizeof i);
+	run(WH_NS_PER_S);
+	for (int i;;) {
+		wh_future f =
+			wh_deadline(wh_recv(loops[1], b, &i, sizeof i), wh_clock(loops[1]) + WH_NS_PER_MS);
+		if (wh_await(f).n < 0)
+			break;
+		assert_in_range(i, 0, 299);
+		late += i < last;
+		last = i;
+		doubled += seen[i]++ > 0;
+	}
+	for (int i = 0; i < 300; i++)
+		lost += !seen[i];
+	assert_in_range(lost, 20, 120);
+	assert_in_range(doubled, 10, 110);
+	assert_true(late > 10);
+	/* nobody is bound there: who is connected learns of it */
+	assert_int_equal(wh_sim_link(world, NULL, NULL, NULL), 0);
+	there.sin_port = htons(999);
+	assert_int_equal(wh_await(wh_connect_on(loops[0], a, (struct sockaddr *)&there, sizeof there)).n, 0);
+	assert_int_equal(wh_await(wh_send(loops[0], a, "x", 1)).n, 1);
+	assert_int_equal(wh_await(wh_recv(loops[0], a, buf, 1)).n, -ECONNREFUSED);
+	assert_int_equal(wh_await(wh_send_to(loops[0], a, buf, 1, NULL, 0)).n, 1); /* to the peer */
+}
+
 /* ---- one seed, one run -------------------------------------------------------------------- */
 
 struct talk {
@@ -578,6 +657,8 @@ int main(void)
 		IN_WORLD(a_paused_machine_is_late),
 		IN_WORLD(signals_reach_who_waits),
 		IN_WORLD(names_are_resolved_from_a_table),
+		IN_WORLD(a_file_is_sent_whole),
+		IN_WORLD(datagrams_are_lost_doubled_and_late),
 		cmocka_unit_test(one_seed_is_one_run),
 		cmocka_unit_test(the_seed_decides_the_order_of_ends),
 		IN_WORLD(options_are_checked),
