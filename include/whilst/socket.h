@@ -11,8 +11,8 @@
  * -ENETUNREACH, -EHOSTUNREACH, -EACCES. They are not repeated below. A time limit is wh_deadline(), which gives
  * -ETIMEDOUT.
  *
- * A cancelled receive has taken nothing, except of wh_recv_all(). On a simulated machine wh_recv_all(), wh_peek(),
- * wh_recvv(), wh_send_file(), messages and wh_socket_pair() give -ENOSYS.
+ * A cancelled receive has taken nothing, except of wh_recv_all(). On a simulated machine
+ * wh_socket_pair() gives -ENOSYS, multicast and descriptors in messages give -EOPNOTSUPP.
  */
 #ifndef WHILST_SOCKET_H
 #define WHILST_SOCKET_H

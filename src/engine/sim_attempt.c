@@ -40,14 +40,15 @@ static int ready(const struct wh__socket *s)
 	return events | ready_stream(s);
 }
 
+/* Of these one at a time; of messages any number. */
 static bool receives(const struct wh__op *op)
 {
-	return wh__sim_kind(op) == WH_SIM_RECEIVES || op->opcode == WH__OP_READ;
+	return op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF || op->opcode == WH__OP_READ;
 }
 
 static bool sends(const struct wh__op *op)
 {
-	return wh__sim_kind(op) == WH_SIM_SENDS || op->opcode == WH__OP_WRITE;
+	return op->opcode == WH__OP_SEND || op->opcode == WH__OP_SENDV || op->opcode == WH__OP_WRITE;
 }
 
 int wh__socket_enter(struct wh__op *op)

@@ -35,9 +35,13 @@ uint32_t wh__sim_kind(const struct wh__op *op)
 		return WH_SIM_CONNECTS;
 	case WH__OP_RECV:
 	case WH__OP_RECV_BUF:
+	case WH__OP_RECV_MESSAGE:
+	case WH__OP_RECV_FROM:
 		return WH_SIM_RECEIVES;
 	case WH__OP_SEND:
 	case WH__OP_SENDV:
+	case WH__OP_SEND_MESSAGE:
+	case WH__OP_SEND_FILE:
 		return WH_SIM_SENDS;
 	case WH__OP_WORK:
 		return WH_SIM_WORKS;
@@ -351,7 +355,7 @@ int64_t wh__sim_execute(struct wh__op *op, void **ret_ptr)
 		return n;
 	}
 	if (wh__socket_is_number(op->fd)) {
-		n = wh__sim_call(op, op->len, ret_ptr);
+		n = error != 0 ? -error : wh__sim_call(op, op->len, ret_ptr);
 		wh__sim_note(op, n);
 		return n;
 	}

@@ -459,6 +459,28 @@ static int bind_datagrams(int machine, int port)
 	return fd;
 }
 
+static void bytes_are_looked_at_and_received_whole(void **state)
+{
+	static char out[300000], in[sizeof out + 1];
+	int fds[2];
+	for (size_t i = 0; i < sizeof out; i++)
+		out[i] = (char)(i * 3 + i / 777);
+	connect_both(fds);
+	wh_future sent = wh_send_all(loops[0], fds[0], out, sizeof out);
+	assert_in_range(wh_await(wh_peek(loops[1], fds[1], in, 10)).n, 1, 10);
+	assert_int_equal(wh_await(wh_recv_all(loops[1], fds[1], in, 200000)).n, 200000);
+	const struct iovec iov[] = {{in + 200000, 1}, {in + 200001, 9}};
+	int64_t n = wh_await(wh_recvv(loops[1], fds[1], iov, 2)).n;
+	assert_in_range(n, 1, 10);
+	size_t done = 200000 + (size_t)n;
+	/* the end comes early: what there was is the result */
+	wh_future rest = wh_recv_all(loops[1], fds[1], in + done, sizeof in - done + 1);
+	assert_int_equal(wh_await(sent).n, sizeof out);
+	assert_int_equal(wh_shutdown(loops[0], fds[0], SHUT_WR), 0);
+	assert_int_equal(wh_await(rest).n, sizeof out - done);
+	assert_memory_equal(in, out, sizeof out);
+}
+
 static void datagrams_are_lost_doubled_and_late(void **state)
 {
 	int a = bind_datagrams(0, 100), b = bind_datagrams(1, 200);
@@ -658,6 +680,7 @@ int main(void)
 		IN_WORLD(signals_reach_who_waits),
 		IN_WORLD(names_are_resolved_from_a_table),
 		IN_WORLD(a_file_is_sent_whole),
+		IN_WORLD(bytes_are_looked_at_and_received_whole),
 		IN_WORLD(datagrams_are_lost_doubled_and_late),
 		cmocka_unit_test(one_seed_is_one_run),
 		cmocka_unit_test(the_seed_decides_the_order_of_ends),
