@@ -189,7 +189,7 @@ static void rounding_is_preserved(void)
 }
 
 /* Takes doubles through va_arg: compiled code stores them with aligned moves. */
-static int text_of(char *ret, size_t bytes, const char *format, ...)
+static __attribute__((format(printf, 3, 4))) int text_of(char *ret, size_t bytes, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
