@@ -25,18 +25,28 @@ static void close_all(int fds[3])
 			close(fds[i]);
 }
 
-/* Not 0 to 2, which the child sets up one after the other: its end of one pipe could be in the way of another. */
+/* Not 0 to 2, which the child sets up one after the other: what it has for one could be in the way of another. Gives fd or
+ * its successor, or -errno. */
+static int above_standard(int fd)
+{
+	if (fd < 0)
+		return -errno;
+	if (fd > 2)
+		return fd;
+	int above = fcntl(fd, F_DUPFD_CLOEXEC, 3), error = errno;
+	close(fd);
+	return above < 0 ? -error : above;
+}
+
 static int pipe_above_standard(int ends[2])
 {
 	int low[2], error = 0;
 	if (pipe2(low, O_CLOEXEC) < 0)
 		return -errno;
 	for (int i = 0; i < 2; i++) {
-		ends[i] = low[i] > 2 ? low[i] : fcntl(low[i], F_DUPFD_CLOEXEC, 3);
+		ends[i] = above_standard(low[i]);
 		if (ends[i] < 0)
-			error = -errno;
-		if (ends[i] != low[i])
-			close(low[i]);
+			error = ends[i];
 	}
 	for (int i = 0; i < 2 && error != 0; i++)
 		if (ends[i] >= 0)
@@ -67,9 +77,10 @@ static int make_pipes(wh_loop *loop, struct pipes *pipes, const struct wh_spawn_
 			if (error != 0)
 				return error;
 		} else if (null[i]) {
-			pipes->child[i] = open("/dev/null", (i == 0 ? O_RDONLY : O_WRONLY) | O_CLOEXEC);
+			int mode = i == 0 ? O_RDONLY : O_WRONLY;
+			pipes->child[i] = above_standard(open("/dev/null", mode | O_CLOEXEC));
 			if (pipes->child[i] < 0)
-				return -errno;
+				return pipes->child[i];
 		}
 	}
 	return 0;

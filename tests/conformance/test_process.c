@@ -115,6 +115,26 @@ static void standard_descriptors_may_be_closed_here(void **state)
 	close_fd(child.err);
 }
 
+static void nothing_is_in_the_way_of_a_pipe(void **state)
+{
+	/* /dev/null would be opened as our missing 0, where the child sets up its pipe first */
+	const char *const argv[] = {"sh", "-c", "out=$(readlink /proc/$$/fd/1); echo $out >&2", NULL};
+	struct wh_spawn_options options = {.argv = argv, .pipe_in = true, .null_out = true, .pipe_err = true};
+	struct wh_child child;
+	char buf[64] = {0};
+	int saved = fcntl(0, F_DUPFD_CLOEXEC, 10);
+	close(0);
+	int error = wh_spawn(loop, &options, &child);
+	dup2(saved, 0);
+	close(saved);
+	assert_int_equal(error, 0);
+	close_fd(child.in);
+	assert_true(read_to_end(child.err, buf, sizeof buf - 1) > 0);
+	assert_string_equal(buf, "/dev/null\n");
+	assert_int_equal(wh_await(wh_child_wait(loop, child.pid)).n, 0);
+	close_fd(child.err);
+}
+
 static void errors_of_children(void **state)
 {
 	const char *const none[] = {"whilst-there-is-no-such-program", NULL}, *const nothing[] = {NULL},
@@ -239,6 +259,7 @@ int main(void)
 		ON_LOOP(what_a_child_is_given),
 		ON_LOOP(a_child_starts_with_default_signals),
 		ON_LOOP(standard_descriptors_may_be_closed_here),
+		ON_LOOP(nothing_is_in_the_way_of_a_pipe),
 		ON_LOOP(errors_of_children),
 		ON_LOOP(many_children),
 		ON_LOOP(a_signal_completes_its_waits),
