@@ -62,13 +62,21 @@ struct wh__stacks {
 	bool measured;
 };
 
+/* As it is mapped: whole pages, at least the minimum. */
+static size_t whole(const struct wh__stacks *stacks, size_t bytes)
+{
+	if (bytes < WH__STACK_BYTES_MIN)
+		bytes = WH__STACK_BYTES_MIN;
+	return (bytes + stacks->page_bytes - 1) / stacks->page_bytes * stacks->page_bytes;
+}
+
 struct wh__stacks *wh__stacks_open(size_t bytes, bool measured, enum wh__guard guard)
 {
 	struct wh__stacks *stacks = calloc(1, sizeof *stacks);
 	if (!stacks)
 		return NULL;
 	stacks->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-	stacks->bytes = bytes ? bytes : WH__STACK_BYTES_DEFAULT;
+	stacks->bytes = whole(stacks, bytes ? bytes : WH__STACK_BYTES_DEFAULT);
 	stacks->measured = measured;
 	stacks->guard = guard;
 	return stacks;
@@ -223,9 +231,7 @@ int wh__stack_get(struct wh__stacks *stacks, size_t bytes, struct wh__stack *ret
 	bytes = bytes ? bytes : stacks->bytes;
 	if (bytes > WH__STACK_BYTES_MAX)
 		return -EINVAL;
-	if (bytes < WH__STACK_BYTES_MIN)
-		bytes = WH__STACK_BYTES_MIN;
-	bytes = (bytes + stacks->page_bytes - 1) / stacks->page_bytes * stacks->page_bytes;
+	bytes = whole(stacks, bytes);
 	bool is_default = bytes == stacks->bytes;
 	struct wh__slab *slab = NULL;
 	if (is_default && stacks->warm) {

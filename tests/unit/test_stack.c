@@ -113,6 +113,23 @@ static void a_warm_stack_is_used_first(void **state)
 	wh__stacks_close(stacks);
 }
 
+static void a_default_of_any_size_stays_warm(void **state)
+{
+	(void)state;
+	const size_t sizes[] = {1, 20000, 70000};
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct wh__stacks *stacks = wh__stacks_open(sizes[i], false, WH__GUARD_INSTALLED);
+		struct wh__stack stack, again;
+		assert_int_equal(wh__stack_get(stacks, 0, &stack), 0);
+		size_t mapped = wh__stacks_mapped(stacks);
+		wh__stack_put(stacks, &stack);
+		assert_int_equal(wh__stacks_mapped(stacks), mapped);
+		assert_int_equal(wh__stack_get(stacks, 0, &again), 0);
+		assert_ptr_equal(again.low, stack.low);
+		wh__stacks_close(stacks);
+	}
+}
+
 static void memory_of_many_is_given_back(void **state)
 {
 	(void)state;
@@ -242,6 +259,7 @@ int main(void)
 		cmocka_unit_test(the_page_below_a_stack_is_guarded),
 		cmocka_unit_test(a_canary_tells_afterwards),
 		cmocka_unit_test(a_warm_stack_is_used_first),
+		cmocka_unit_test(a_default_of_any_size_stays_warm),
 		cmocka_unit_test(memory_of_many_is_given_back),
 		cmocka_unit_test(other_sizes),
 		cmocka_unit_test(tops_are_staggered),
