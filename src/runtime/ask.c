@@ -37,7 +37,7 @@ static void answer(void *arg)
 	if (watch)
 		wh__watch_end(watch);
 	wh__callbacks_end(ask->to);
-	wh__op_complete_from_worker(ask->op, n, NULL); /* from here on ask is the other loop's to free */
+	wh__op_complete_from_afar(ask->op, n, NULL); /* from here on ask is the other loop's to free */
 }
 
 static void cancel_ask(struct wh__op *op)

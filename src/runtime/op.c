@@ -1,6 +1,6 @@
 /* src/runtime/op.c -- slots: made, found, completed, freed.
  *
- * Thread: loop, except wh__op_complete_from_worker().
+ * Thread: loop, except wh__op_complete_from_worker() and _from_afar().
  */
 #include "runtime/loop.h"
 #include "runtime/probe.h"
@@ -222,4 +222,16 @@ void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr)
 	op->returned_n = n;
 	op->returned_ptr = ptr;
 	wh__inbox_push_op(op->loop, op);
+}
+
+void wh__op_complete_from_afar(struct wh__op *op, int64_t n, void *ptr)
+{
+	uint32_t number = op->loop->number;
+	int error = 0;
+	/* Until op has ended its loop stays; from then on, until the loop is woken, this visit keeps it. */
+	const wh_loop *loop = wh__registry_enter(number, &error);
+	assert(loop == op->loop);
+	(void)loop;
+	wh__op_complete_from_worker(op, n, ptr);
+	wh__registry_leave(number);
 }

@@ -187,4 +187,7 @@ void wh__op_dispose(struct wh__op *op);
  * loop is woken; arguments and flags are as they were. The worker must not touch op afterwards. Thread: any. */
 void wh__op_complete_from_worker(struct wh__op *op, int64_t n, void *ptr);
 
+/* wh__op_complete_from_afar() - the same from a thread that does not end before the loop does, as workers do. */
+void wh__op_complete_from_afar(struct wh__op *op, int64_t n, void *ptr);
+
 #endif

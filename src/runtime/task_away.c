@@ -34,7 +34,7 @@ static void send_back(wh_loop *other, wh_res res, void *arg)
 	if (wh__loop_is_mine(away->home))
 		wh__op_complete(away->local, res.n, res.ptr);
 	else
-		wh__op_complete_from_worker(away->local, res.n, res.ptr);
+		wh__op_complete_from_afar(away->local, res.n, res.ptr);
 	let_go(away);
 }
 

@@ -403,6 +403,43 @@ static void rights_that_are_given_up_are_gone(void **state)
 	assert_int_equal(unlink(path), 0);
 }
 
+static int64_t ask_and_await_away(void *arg)
+{
+	const wh_future *away = arg;
+	return wh_await(*away).n;
+}
+
+static void sleep_shortly(void *arg)
+{
+	wh_future *f = arg;
+	*f = wh_sleep(loops[0], 1000);
+}
+
+static int64_t make_sleep(void *arg)
+{
+	sleep_shortly(arg);
+	return 0;
+}
+
+/* Whoever answers still wakes the loop that has asked, which may close as soon as it has the answer. */
+static void a_loop_closes_when_it_has_its_answer(void **state)
+{
+	assert_int_equal(wh_loop_start(&loops[0], NULL), 0);
+	for (int i = 0; i < 100; i++) {
+		wh_loop *asking = NULL;
+		wh_future away = {0};
+		int count = 0;
+		assert_int_equal(wh_loop_open(&asking, NULL), 0);
+		assert_int_equal(wh_await(wh_ask(asking, loops[0], make_sleep, &away)).n, 0);
+		if (i % 2 == 0)
+			assert_int_equal(wh_await(wh_go(asking, ask_and_await_away, &away)).n, 0);
+		else
+			(void)wh_await(wh_ask(asking, loops[0], count_up, &count));
+		asking = wh_loop_close(asking);
+	}
+	loops[0] = wh_loop_close(loops[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +449,7 @@ int main(void)
 		ON_LOOP(closing_answers_what_was_asked),
 		ON_LOOP(futures_of_other_loops),
 		ON_LOOP(loops_come_and_go),
+		ON_LOOP(a_loop_closes_when_it_has_its_answer),
 		ON_LOOP(loops_share_an_address),
 		ON_LOOP(a_forked_child_has_no_loops),
 		ON_LOOP(rights_that_are_given_up_are_gone),
