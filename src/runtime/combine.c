@@ -134,9 +134,10 @@ static bool consume(struct wh__op *parent, uint64_t index, wh_future f, wh_res *
 		(void)wh_poll(f, ret);
 	} else if (op && op->consumer == WH__CONSUMER_NONE) {
 		if (op->state == WH__PENDING) {
-			op->consumer = WH__CONSUMER_PARENT;
 			op->parent = parent;
 			op->index = index;
+			atomic_signal_fence(memory_order_seq_cst); /* a dump may come at any moment */
+			op->consumer = WH__CONSUMER_PARENT;
 			return false;
 		}
 		*ret_dispose = op->dispose;
@@ -224,9 +225,10 @@ wh_future wh_deadline(wh_future f, int64_t at)
 	parent->len = f.id;
 	parent->at = at;
 	parent->flags = op->flags & WH__BORROWS;
-	op->consumer = WH__CONSUMER_PARENT;
 	op->parent = parent;
 	op->index = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	op->consumer = WH__CONSUMER_PARENT;
 	wh__wheel_arm(&loop->wheel, parent);
 	return wh__op_future(parent);
 }

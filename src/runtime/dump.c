@@ -256,9 +256,10 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
 		wh_loop *loop = wh__registry_enter(number, &error); /* it is not freed meanwhile */
 		if (!loop)
 			continue;
-		if (loop->owner_tid == gettid())
+		bool is_open = loop->engine; /* else it is just being opened */
+		if (is_open && loop->owner_tid == gettid())
 			(void)for_each_line(loop, true, to_fd, &fd);
-		else if (is_first)
+		else if (is_open && is_first)
 			(void)tgkill(getpid(), loop->owner_tid, signal_number);
 		wh__registry_leave(number);
 	}

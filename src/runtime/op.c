@@ -42,10 +42,6 @@ static inline struct wh__op *fill(wh_loop *loop, struct wh__op *op, enum wh__opc
 	loop->live_count++;
 	loop->pending_count++;
 	loop->counts[opcode].started++;
-	op->state = WH__PENDING;
-	op->consumer = WH__CONSUMER_NONE;
-	op->opcode = (uint8_t)opcode;
-	op->flags = 0;
 	op->fd = -1;
 	op->buf = NULL;
 	op->len = 0;
@@ -58,6 +54,12 @@ static inline struct wh__op *fill(wh_loop *loop, struct wh__op *op, enum wh__opc
 	op->dispose_arg = NULL;
 	op->engine_data = NULL;
 	op->engine_state = 0;
+	/* a dump may come at any moment, and follows what state and consumer say is there */
+	atomic_signal_fence(memory_order_seq_cst);
+	op->consumer = WH__CONSUMER_NONE;
+	op->opcode = (uint8_t)opcode;
+	op->flags = 0;
+	op->state = WH__PENDING;
 	WH__PROBE4(op_start, loop->number, op->slot, op->generation, opcode);
 	return op;
 }

@@ -366,6 +366,51 @@ static void a_signal_dumps_every_loop(void **state)
 	close(pipe_fds[1]);
 }
 
+struct asker {
+	pthread_t whom;
+	atomic_bool stop;
+};
+
+static void *ask_for_dumps(void *arg)
+{
+	struct asker *asker = arg;
+	while (!atomic_load(&asker->stop))
+		pthread_kill(asker->whom, SIGUSR1);
+	return NULL;
+}
+
+static int64_t await_parts(void *arg)
+{
+	const wh_future *promise = arg;
+	wh_future parts[2] = {wh_deadline(*promise, INT64_MAX), wh_sleep(wh_self(), 0)};
+	return wh_await(wh_all(wh_self(), parts, 2, NULL)).n;
+}
+
+static void a_signal_may_come_at_any_moment(void **state)
+{
+	struct asker asker = {.whom = pthread_self()};
+	pthread_t thread;
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(wh_dump_on_signal(SIGUSR1, fd), 0);
+	assert_int_equal(pthread_create(&thread, NULL, ask_for_dumps, &asker), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(wh_loop_open(&loop, NULL), 0);
+		for (int j = 0; j < 100; j++) {
+			wh_future promise = wh_promise(loop, NULL, NULL);
+			wh_future task = wh_go(loop, await_parts, &promise), again = promise;
+			assert_int_equal(wh_loop_turn(loop, 0), 0);
+			assert_int_equal(wh_resolve(again, 1, NULL), 0);
+			assert_int_equal(wh_await(task).n, 0);
+		}
+		loop = wh_loop_close(loop);
+	}
+	atomic_store(&asker.stop, true);
+	pthread_join(thread, NULL);
+	signal(SIGUSR1, SIG_DFL);
+	close(fd);
+}
+
 static void note_thread_name(void *arg)
 {
 	pthread_getname_np(pthread_self(), arg, 16);
@@ -397,6 +442,7 @@ int main(void)
 		cmocka_unit_test(a_stuck_loop_is_noticed),
 		cmocka_unit_test(a_dump_tells_what_is_pending),
 		cmocka_unit_test(a_signal_dumps_every_loop),
+		cmocka_unit_test(a_signal_may_come_at_any_moment),
 		cmocka_unit_test(threads_bear_the_name_of_their_loop),
 	};
 	need_engine();
