@@ -290,14 +290,29 @@ static struct wh__task *task_of(const struct wh__op *op)
 	return op && op->opcode == WH__OP_TASK && op->state == WH__PENDING ? op->engine_data : NULL;
 }
 
-/* Would the task wait for itself, through others that each wait for the next? */
+/* Who waits for op: a combination, or the future of a task that awaits it; NULL: nobody of these. */
+static const struct wh__op *waits_for(const struct wh__op *op)
+{
+	if (op->consumer == WH__CONSUMER_PARENT)
+		return op->parent;
+	if (op->consumer == WH__CONSUMER_THEN && op->callback == wh__task_resume)
+		return ((const struct wh__task *)op->arg)->op;
+	return NULL;
+}
+
+/* Would the task wait for itself, through others that each wait for the next? A combination ends when all that it is
+ * made of have ended, so it is no way out. */
 static bool waits_for_itself(const struct wh__task *task, const struct wh__op *op)
 {
-	for (const struct wh__task *other = task_of(op); other;
-	     other = task_of(wh__op_find(other->loop, other->awaited)))
-		if (other == task)
+	for (const struct wh__op *other = task->op; other; other = waits_for(other))
+		if (other == op)
 			return true;
 	return false;
+}
+
+static bool is_made_of_others(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_TASK || (op->opcode >= WH__OP_ALL && op->opcode <= WH__OP_DEADLINE);
 }
 
 wh_res wh__task_await(struct wh__task *task, struct wh__op *op)
@@ -311,13 +326,14 @@ wh_res wh__task_await(struct wh__task *task, struct wh__op *op)
 		}
 		loop->pending_count++;
 		wh__queue_append(&loop->ready, op);
-	} else if (op->opcode == WH__OP_TASK && waits_for_itself(task, op)) {
+	} else if (is_made_of_others(op) && waits_for_itself(task, op)) {
 		return (wh_res){-EDEADLK, NULL};
 	}
 	task->budget = BUDGET;
-	op->consumer = WH__CONSUMER_THEN;
-	op->callback = wh__task_resume;
 	op->arg = task;
+	op->callback = wh__task_resume;
+	atomic_signal_fence(memory_order_seq_cst); /* a dump may come at any moment */
+	op->consumer = WH__CONSUMER_THEN;
 	task->awaited = wh__op_future(op);
 	if (task->cancelled && !task->shielded && op->state == WH__PENDING)
 		wh__op_cancel(op);

@@ -462,6 +462,40 @@ static void waiting_for_oneself_is_told(void **state)
 	assert_int_equal(stale, 2);
 }
 
+static wh_future circle[2];
+
+static int64_t await_combined(void *arg)
+{
+	const bool *with_deadline = arg;
+	wh_future f =
+		*with_deadline ? wh_deadline(circle[1], INT64_MAX) : wh_all(wh_self(), &circle[1], 1, NULL);
+	return wh_await(f).n;
+}
+
+static int64_t await_first_of_circle(void *arg)
+{
+	return wh_await(circle[0]).n;
+}
+
+static void waiting_for_oneself_through_a_combination_is_told(void **state)
+{
+	for (int round = 0; round < 4; round++) {
+		bool with_deadline = round % 2 == 1;
+		circle[0] = wh_go(loop, await_combined, &with_deadline);
+		circle[1] = wh_go(loop, await_first_of_circle, NULL);
+		turn_once();
+		if (round < 2) {
+			/* the second to wait was told, which ended the first, which nobody has asked */
+			assert_int_equal(wh_await(circle[0]).n, -EDEADLK);
+			continue;
+		}
+		/* and a cancel ends all of it */
+		wh_cancel(circle[0]);
+		turn_once();
+		assert_int_equal(wh_await(circle[0]).n, -EDEADLK);
+	}
+}
+
 static int64_t use_the_loop_wrongly(void *arg)
 {
 	wh_loop *l = wh_self();
@@ -757,6 +791,7 @@ int main(void)
 		ON_TASKS_LOOP(dropping_cancels_and_detaching_does_not),
 		ON_TASKS_LOOP(a_task_cancels_itself),
 		ON_TASKS_LOOP(waiting_for_oneself_is_told),
+		ON_TASKS_LOOP(waiting_for_oneself_through_a_combination_is_told),
 		ON_TASKS_LOOP(the_rules_of_callbacks_stay),
 		ON_TASKS_LOOP(another_thread_is_refused),
 		ON_TASKS_LOOP(a_forked_child_is_refused),
