@@ -105,10 +105,12 @@ WH_API int wh_group_open(wh_loop *loop, wh_group *ret, const struct wh_group_opt
 WH_API int wh_group_go(wh_group group, wh_work_function *fn, void *arg,
                        const struct wh_task_options *options) WH_MUST_USE;
 /* wh_group_add() - any future of the same loop joins, and is consumed; a cancelled group cancels it. arg is for
- * wh_group_next(). 0; else f is still the caller's: -ESTALE, -ENOMEM, -EDEADLK (the calling task itself). */
+ * wh_group_next(). 0; else f is still the caller's: -ESTALE, -ENOMEM, -EDEADLK (the calling task itself, or a wait for
+ * this group). */
 WH_API int wh_group_add(wh_group group, wh_future f, void *arg) WH_MUST_USE;
 /* wh_group_wait() - n = 0 or the first error, once no member is left; the group stays usable. Cancelling this future
- * cancels the group. A member that waits for its own group: -EDEADLK. */
+ * cancels the group. A member that waits for its own group: -EDEADLK. A loop that closes does not cut it short, nor
+ * wh_group_close(). */
 WH_API wh_future wh_group_wait(wh_group group);
 /* wh_group_next() - n = 1 and the result of a member in *ret (borrowed), in the order of ending; n = 0: no member is left. Of
  * a group that keeps results, else -EINVAL. Cancelling takes no result. */

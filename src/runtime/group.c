@@ -240,6 +240,8 @@ int wh_group_add(wh_group handle, wh_future f, void *arg)
 		return -ESTALE;
 	if (op && wh__thread.task && op == wh__task_op(wh__thread.task))
 		return -EDEADLK;
+	if (op && op->opcode == WH__OP_WAIT && op->state == WH__PENDING && op->second == group)
+		return -EDEADLK;
 	struct member *member = new_member(group);
 	if (!member)
 		return -ENOMEM;
@@ -283,11 +285,13 @@ static bool is_member(const struct group *group, const struct wh__task *task)
 }
 
 /* A slot to wait with; NULL: *ret_failed says why. */
-static struct wh__op *begin_wait(struct group *group, void (*cancel)(struct wh__op *op),
-                                 wh_future *ret_failed)
+static struct wh__op *begin_wait(struct group *group,
+                                 struct wh__op *(*begin)(struct wh__object *, void (*)(struct wh__op *),
+                                                         wh_future *),
+                                 void (*cancel)(struct wh__op *op), wh_future *ret_failed)
 {
 	if (!is_member(group, wh__thread.task))
-		return wh__wait_new(&group->object, cancel, ret_failed);
+		return begin(&group->object, cancel, ret_failed);
 	*ret_failed = wh__fail(group->object.op->loop, -EDEADLK);
 	return NULL;
 }
@@ -299,7 +303,7 @@ wh_future wh_group_wait(wh_group handle)
 	struct group *group = find(handle, &error);
 	if (!group)
 		return wh__fail_at(handle.id, error);
-	struct wh__op *op = begin_wait(group, cancel_wait, &f);
+	struct wh__op *op = begin_wait(group, wh__wait_for_end, cancel_wait, &f);
 	if (!op)
 		return f;
 	if (group->live_count == 0)
@@ -315,7 +319,7 @@ wh_future wh_group_next(wh_group handle, struct wh_group_result *ret)
 	struct group *group = find(handle, &error);
 	if (!group)
 		return wh__fail_at(handle.id, error);
-	struct wh__op *op = begin_wait(group, cancel_next, &f);
+	struct wh__op *op = begin_wait(group, wh__wait_new, cancel_next, &f);
 	if (!op)
 		return f;
 	if (!ret || !group->keeps_results)
@@ -341,12 +345,15 @@ static void cancel_nothing(struct wh__op *op)
 	(void)op; /* a close is under way, and ends when the members have */
 }
 
+/* A close that is under way is joined. */
 static wh_future close_group(struct group *group)
 {
 	wh_future f;
-	struct wh__op *op = wh__wait_new(&group->object, cancel_nothing, &f);
+	struct wh__op *op = wh__wait_for_end(&group->object, cancel_nothing, &f);
 	if (op)
 		wh__waits_append(&group->closes, op);
+	if (group->object.closing)
+		return f;
 	group->object.closing = true;
 	group->live_count++; /* so that it stays until all are cancelled */
 	cancel_all(group);
@@ -369,6 +376,8 @@ wh_future wh_group_close(wh_group handle)
 int64_t wh__groups_end(struct wh__task *task, int64_t n)
 {
 	struct group **first = wh__task_groups(task);
+	if (!wh__loop_is_mine(wh__task_loop(task)))
+		return n; /* a forked child: the members are its parent's */
 	(void)wh_shield(true);
 	while (*first) {
 		const struct group *group = *first;
@@ -378,9 +387,8 @@ int64_t wh__groups_end(struct wh__task *task, int64_t n)
 			           "a task has returned before %llu members of a group that it opened",
 			           (unsigned long long)group->live_count);
 		}
-		if (!group->object.closing)
-			(void)wh_await(close_group(*first));
-		while (*first == group) /* there was no slot to wait with, or somebody else closes it */
+		(void)wh_await(close_group(*first));
+		while (*first == group) /* there was no slot to wait with */
 			(void)wh_yield();
 	}
 	return n;

@@ -54,16 +54,33 @@ void *wh__object_find(uint64_t id, enum wh__object_kind kind, int *ret_error)
 	return object;
 }
 
-struct wh__op *wh__wait_new(struct wh__object *object, void (*cancel)(struct wh__op *op),
-                            wh_future *ret_failed)
+static struct wh__op *wait_at(struct wh__object *object, struct wh__op *op, void (*cancel)(struct wh__op *op),
+                              wh_future *ret)
 {
-	struct wh__op *op = wh__begin(object->op->loop, WH__OP_WAIT, ret_failed);
 	if (op) {
 		op->cancel_inner = cancel;
 		op->second = object;
-		*ret_failed = wh__op_future(op);
+		*ret = wh__op_future(op);
 	}
 	return op;
+}
+
+struct wh__op *wh__wait_new(struct wh__object *object, void (*cancel)(struct wh__op *op),
+                            wh_future *ret_failed)
+{
+	return wait_at(object, wh__begin(object->op->loop, WH__OP_WAIT, ret_failed), cancel, ret_failed);
+}
+
+struct wh__op *wh__wait_for_end(struct wh__object *object, void (*cancel)(struct wh__op *op),
+                                wh_future *ret_failed)
+{
+	wh_loop *loop = object->op->loop;
+	if (!loop->closing || !wh__loop_is_mine(loop))
+		return wh__wait_new(object, cancel, ret_failed);
+	struct wh__op *op = wh__op_new(loop, WH__OP_WAIT);
+	if (!op)
+		*ret_failed = wh__fail(loop, loop->live_count >= loop->slots_max ? -EAGAIN : -ENOMEM);
+	return wait_at(object, op, cancel, ret_failed);
 }
 
 void wh__waits_end(struct wh__waits *waits, int64_t n)

@@ -58,6 +58,10 @@ static inline void wh__waits_remove(struct wh__waits *waits, struct wh__op *op)
 	op->next = op->prev = NULL;
 }
 
+/* wh__wait_for_end() - the same for a wait that ends once all is cancelled: it begins while the loop closes, too. */
+struct wh__op *wh__wait_for_end(struct wh__object *object, void (*cancel)(struct wh__op *op),
+                                wh_future *ret_failed);
+
 /* wh__waits_end() - all of them, with n. */
 void wh__waits_end(struct wh__waits *waits, int64_t n);
 

@@ -407,9 +407,94 @@ static void a_task_ends_its_groups_without_a_slot_to_wait_with(void **state)
 	assert_int_equal(wh_await(wh_go(loop, end_without_a_slot, NULL)).n, -WH_EUNFINISHED);
 }
 
+static struct {
+	bool parent_has_waited[2];
+	int ended, late_count;
+} tree;
+
+static int64_t take_leave_slowly(void *arg)
+{
+	const bool *parent_has_waited = arg;
+	(void)wh_await(wh_sleep(wh_self(), FOR_EVER));
+	for (int i = 0; i < 5; i++)
+		(void)wh_yield();
+	tree.late_count += *parent_has_waited;
+	tree.ended++;
+	return 0;
+}
+
+static int64_t wait_and_be_cancelled(void *arg)
+{
+	wh_group group;
+	bool *has_waited = arg, closes = has_waited == &tree.parent_has_waited[1];
+	assert_int_equal(wh_group_open(wh_self(), &group, NULL), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(wh_group_go(group, take_leave_slowly, has_waited, NULL), 0);
+	(void)wh_await(wh_sleep(wh_self(), FOR_EVER));
+	int64_t n = wh_await(closes ? wh_group_close(group) : wh_group_wait(group)).n;
+	*has_waited = true; /* and what the members used could be freed now */
+	return n;
+}
+
+static void members_end_first_when_the_loop_closes(void **state)
+{
+	memset(&tree, 0, sizeof tree);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(wh_detach(wh_go(loop, wait_and_be_cancelled, &tree.parent_has_waited[i])),
+		                 0);
+	turn_once();
+	turn_once();
+	loop = wh_loop_close(loop);
+	assert_true(tree.parent_has_waited[0] && tree.parent_has_waited[1]);
+	assert_int_equal(tree.ended, 6);
+	assert_int_equal(tree.late_count, 0);
+}
+
+static int64_t say_goodbye(void *arg)
+{
+	(void)wh_await(wh_sleep(wh_self(), FOR_EVER));
+	(void)wh_shield(true);
+	return wh_await(wh_sleep(wh_self(), 20 * WH_NS_PER_MS)).n;
+}
+
+static int64_t leave_while_it_closes(void *arg)
+{
+	wh_group group;
+	assert_int_equal(wh_group_open(wh_self(), &group, NULL), 0);
+	assert_int_equal(wh_group_go(group, say_goodbye, NULL, NULL), 0);
+	(void)wh_yield();
+	assert_int_equal(wh_detach(wh_group_close(group)), 0);
+	return 0;
+}
+
+static void a_close_under_way_is_waited_for_at_rest(void **state)
+{
+	struct wh_stats stats;
+	assert_int_equal(wh_await(wh_go(loop, leave_while_it_closes, NULL)).n, -WH_EUNFINISHED);
+	wh_stats(loop, &stats);
+	assert_true(stats.task_switches < 20);
+}
+
+static void a_group_does_not_wait_for_its_own_wait(void **state)
+{
+	struct wh_group_options options = {.keep_results = true};
+	struct wh_group_result result;
+	struct body body = {.sleep_ns = 1000};
+	assert_int_equal(wh_group_open(loop, &opened, &options), 0);
+	assert_int_equal(wh_group_go(opened, sleep_then_give, &body, NULL), 0);
+	wh_future wait = wh_group_wait(opened), next = wh_group_next(opened, &result);
+	assert_int_equal(wh_group_add(opened, wait, NULL), -EDEADLK);
+	assert_int_equal(wh_group_add(opened, next, NULL), -EDEADLK);
+	assert_int_equal(wh_await(wait).n, 0);
+	assert_int_equal(wh_await(next).n, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		ON_TASKS_LOOP(members_end_first_when_the_loop_closes),
+		ON_TASKS_LOOP(a_close_under_way_is_waited_for_at_rest),
+		ON_TASKS_LOOP(a_group_does_not_wait_for_its_own_wait),
 		ON_TASKS_LOOP(a_group_ends_when_its_members_have),
 		ON_TASKS_LOOP(the_first_error_cancels_the_others),
 		ON_TASKS_LOOP(errors_need_not_cancel),
