@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/context.h"
+#include "runtime/probe.h"
 #include "runtime/sanitizers.h"
 #include "runtime/stack.h"
 
@@ -118,7 +119,7 @@ static inline void stand_still(struct wh__task *task)
 }
 
 /* What was below the stack is overwritten, and nobody knows what of: nothing may run any more. */
-static _Noreturn void overflown(const struct wh__task *task)
+static _Noreturn __attribute__((noinline, cold)) void overflown(const struct wh__task *task)
 {
 	char line[160];
 	int len = snprintf(line, sizeof line, "whilst: task \"%s\" has overflown its stack of %zu bytes\n",
@@ -128,11 +129,13 @@ static _Noreturn void overflown(const struct wh__task *task)
 	abort();
 }
 
-static void end(struct wh__task *task)
+/* Out of line, so that a switch needs no room for it. */
+static __attribute__((noinline)) void end(struct wh__task *task)
 {
 	struct wh__tasks *tasks = task->tasks;
 	struct wh__op *op = task->op;
 	int64_t n = task->n;
+	WH__PROBE4(task_end, op->loop->number, op->slot, op->generation, n);
 	op->engine_data = NULL; /* a dump may come at any moment */
 	atomic_signal_fence(memory_order_seq_cst);
 	tasks->live_count--;
@@ -152,10 +155,12 @@ static inline void run(struct wh__task *task)
 	struct wh__tasks *tasks = task->tasks;
 	wh__thread.task = task;
 	tasks->switches++;
+	WH__PROBE4(task_switch, task->loop->number, task->op->slot, task->op->generation, task->res.n);
 	before_task(tasks, task);
 	wh__context_switch(&tasks->context, &task->context);
 	after_task(tasks);
 	wh__thread.task = NULL;
+	WH__PROBE3(task_back, task->loop->number, task->op->slot, task->op->generation);
 	if (task->stack.guard == WH__GUARD_CANARY && !wh__stack_is_whole(&task->stack))
 		overflown(task);
 	if (task->ended)
@@ -246,6 +251,7 @@ static int make(struct wh__op *op, wh_work_function *fn, void *arg, const struct
 	tasks->live_count++;
 	tasks->started++;
 	op->engine_data = task;
+	WH__PROBE5(task_begin, loop->number, op->slot, op->generation, fn, task->name);
 	wh__queue_append(&loop->ready, op);
 	return 0;
 }
