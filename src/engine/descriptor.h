@@ -14,9 +14,10 @@ struct wh__descriptor {
 	struct wh__op *closing;   /* WH__OP_CLOSE, waits until nothing is pending */
 	uint32_t at_worker_count; /* operations on it at workers */
 	bool receiving, sending;  /* there is one of the kind: see wh__descriptor_enter() */
-	bool known_empty;         /* the last receive took all there was */
+	bool known_empty;         /* the last receive, or accept, took all there was */
 	bool known_seekable;      /* of uring.c: has offsets */
 	bool known_socket;        /* what is no socket might never get ready, nor say why */
+	bool known_listener;      /* of epoll.c: an accept on it has succeeded */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
 	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
 };

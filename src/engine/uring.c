@@ -125,6 +125,9 @@ static void prepare(struct wh__uring *u, struct wh__op *op, struct io_uring_sqe 
 		break;
 	case WH__OP_ACCEPT:
 		io_uring_prep_accept(sqe, op->fd, op->buf, op->second, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		/* To try in vain costs a file and a socket made and freed. */
+		if (u->has.accept_poll_first && wh__descriptor_look(u->loop, op->fd)->known_empty)
+			sqe->ioprio |= WH__URING_ACCEPT_POLL_FIRST;
 		break;
 	case WH__OP_RECV_MESSAGE:
 	case WH__OP_RECV_FROM:
@@ -461,8 +464,11 @@ static void completed(struct wh__uring *u, struct wh__op *op, int n, uint32_t cq
 			attempt(u, op);
 		return;
 	}
-	if (op->opcode == WH__OP_ACCEPT)
+	if (op->opcode == WH__OP_ACCEPT) {
+		wh__descriptor_look(u->loop, op->fd)->known_empty =
+			n >= 0 && !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY);
 		n = (int)wh__op_accepted(n);
+	}
 	if (op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF) {
 		received(u, op, n, cqe_flags);
 	} else if (n < 0) {

@@ -15,6 +15,9 @@ enum { WH__URING_BUFFERS_MAX = 256, WH__URING_BUFFERS_MIN = 16, WH__URING_BUFFER
 /* An appended piece up to this is written by the loop's thread, see uring.c. */
 enum { WH__URING_WRITE_BYTES_MAX = 256 * 1024 };
 
+/* IORING_ACCEPT_POLL_FIRST, which liburing 2.3 does not know. */
+enum { WH__URING_ACCEPT_POLL_FIRST = 1 << 2 };
+
 /* op->engine_state. From HELD on the operation is linked at its descriptor, if it is of a kind that has one. */
 enum wh__uring_state {
 	WH__URING_NEW,
@@ -39,7 +42,8 @@ struct wh__uring_features {
 	bool deferred; /* SINGLE_ISSUER | DEFER_TASKRUN and TASKRUN_FLAG: completions arrive only while we wait */
 	bool multipoll; /* multishot poll */
 	bool poll_first;
-	bool buffers; /* a ring of provided buffers */
+	bool accept_poll_first; /* and accepts tell whether the listen queue holds more */
+	bool buffers;           /* a ring of provided buffers */
 	bool rename, unlink, mkdir, link, stat, sync_range;
 };
 

@@ -177,6 +177,25 @@ static int try_operations(struct wh__uring *u, bool strict)
 	return error;
 }
 
+/* Accepting with a poll first (Linux 6.10): whoever does not know the flag refuses it before looking at the descriptor. */
+static int try_accept(struct wh__uring *u)
+{
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+	io_uring_prep_accept(sqe, -1, NULL, NULL, 0);
+	sqe->ioprio |= WH__URING_ACCEPT_POLL_FIRST;
+	sqe->user_data = 1;
+	int error = io_uring_submit_and_wait(&u->ring, 1);
+	if (error < 0)
+		return error;
+	error = io_uring_wait_cqe(&u->ring, &cqe);
+	if (error)
+		return error;
+	u->has.accept_poll_first = cqe->res == -EBADF;
+	io_uring_cqe_seen(&u->ring, cqe);
+	return 0;
+}
+
 static int try_out(struct wh__uring *u, bool strict)
 {
 	int error = try_nops(u);
@@ -184,6 +203,8 @@ static int try_out(struct wh__uring *u, bool strict)
 		error = try_operations(u, strict);
 	if (!error)
 		error = try_poll(u);
+	if (!error)
+		error = try_accept(u);
 	if (!error && strict && !u->has.multipoll)
 		error = -EOPNOTSUPP;
 	return error;

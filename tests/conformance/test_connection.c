@@ -258,6 +258,126 @@ static void a_backlog_has_an_end(void **state)
 	close_fd(listener);
 }
 
+/* Connects count sockets and accepts as many; then nobody else is there, until one comes. */
+static void accept_a_burst(int listener, const struct sockaddr *address, socklen_t len, int count)
+{
+	int fds[16];
+	assert_true(count <= 16);
+	for (int i = 0; i < count; i++) {
+		fds[i] = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(fds[i], address, len), 0);
+	}
+	for (int i = 0; i < count; i++) {
+		int64_t n = wh_await(wh_accept(loop, listener)).n;
+		assert_true(n >= 0);
+		close_fd((int)n);
+		close_fd(fds[i]);
+	}
+	/* a cancelled accept takes none with it */
+	wh_future waits = wh_accept(loop, listener), others = wh_accept(loop, listener);
+	assert_int_equal(wh_loop_turn(loop, 0), 0);
+	assert_false(wh_done(waits) || wh_done(others));
+	wh_cancel(waits);
+	gives(waits, -ECANCELED);
+	int late = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(late, address, len), 0);
+	int64_t n = wh_await(others).n;
+	assert_true(n >= 0);
+	close_fd((int)n);
+	close_fd(late);
+}
+
+/* What is not asked for stays in the listen queue: another loop's, another process's, or reset by the close. */
+static void accepts_come_one_by_one(void **state)
+{
+	static const int bursts[] = {1, 1, 3, 1, 16, 1, 2};
+	struct sockaddr_in address;
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	char byte;
+	int listener = listen_tcp(&address), unnamed = wh_socket(loop, AF_UNIX, SOCK_STREAM, 0);
+	/* an abstract name that the kernel chooses */
+	struct sockaddr_storage chosen;
+	socklen_t len = sizeof chosen;
+	assert_int_equal(bind(unnamed, (struct sockaddr *)&name, sizeof name.sun_family), 0);
+	assert_int_equal(getsockname(unnamed, (struct sockaddr *)&chosen, &len), 0);
+	assert_int_equal(wh_listen_on(loop, unnamed, 64), 0);
+	for (size_t i = 0; i < sizeof bursts / sizeof *bursts; i++) {
+		accept_a_burst(listener, (struct sockaddr *)&address, sizeof address, bursts[i]);
+		accept_a_burst(unnamed, (struct sockaddr *)&chosen, len, bursts[i]);
+	}
+	close_fd(unnamed);
+
+	/* two come, one is asked for: the other is there for whoever asks */
+	int a = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	    b = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	wh_future f = wh_accept(loop, listener);
+	assert_int_equal(connect(a, (struct sockaddr *)&address, sizeof address), 0);
+	assert_int_equal(connect(b, (struct sockaddr *)&address, sizeof address), 0);
+	int64_t mine = wh_await(f).n;
+	assert_true(mine >= 0);
+	assert_int_equal(wh_loop_turn(loop, 0), 0);
+	int other = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(other >= 0);
+	close_fd((int)mine);
+	close_fd(other);
+	close_fd(a);
+	close_fd(b);
+
+	/* a close ends the accept that waits, and resets what was not accepted */
+	a = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(a, (struct sockaddr *)&address, sizeof address), 0);
+	close_fd(listener);
+	assert_int_equal(read(a, &byte, 1), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close_fd(a);
+	listener = listen_tcp(&address);
+	accept_a_burst(listener, (struct sockaddr *)&address, sizeof address, 1);
+	f = wh_accept(loop, listener);
+	assert_int_equal(wh_loop_turn(loop, 0), 0);
+	close_fd(listener);
+	gives(f, -ECANCELED);
+}
+
+/* Connections are spread over listeners that share a port, and none of them takes those of the other. */
+static void listeners_that_share_a_port(void **state)
+{
+	enum { COUNT = 32 };
+	struct wh_listen_options options = {.reuse_port = true};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof address;
+	wh_future fs[2];
+	int clients[COUNT], listeners[2], counts[2] = {0, 0};
+	for (int i = 0; i < 2; i++) {
+		listeners[i] = wh_listen(loop, (struct sockaddr *)&address, sizeof address, &options);
+		assert_true(listeners[i] >= 0);
+		assert_int_equal(getsockname(listeners[i], (struct sockaddr *)&address, &len), 0);
+		fs[i] = wh_accept(loop, listeners[i]);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(clients[i], (struct sockaddr *)&address, sizeof address), 0);
+	}
+	while (counts[0] + counts[1] < COUNT) {
+		assert_int_equal(wh_loop_turn(loop, WH_NS_PER_S), 0);
+		for (int i = 0; i < 2; i++) {
+			if (!wh_done(fs[i]))
+				continue;
+			int64_t n = wh_await(fs[i]).n;
+			assert_true(n >= 0);
+			close_fd((int)n);
+			counts[i]++;
+			fs[i] = wh_accept(loop, listeners[i]);
+		}
+	}
+	for (int i = 0; i < COUNT; i++)
+		close_fd(clients[i]);
+	for (int i = 0; i < 2; i++) {
+		wh_cancel(fs[i]);
+		gives(fs[i], -ECANCELED);
+		close_fd(listeners[i]);
+	}
+}
+
 static void without_descriptors(void **state)
 {
 	struct rlimit before, none;
@@ -338,6 +458,8 @@ int main(void)
 		ON_LOOP(vectored_receives_and_peeks),
 		ON_LOOP(resets),
 		ON_LOOP(a_backlog_has_an_end),
+		ON_LOOP(accepts_come_one_by_one),
+		ON_LOOP(listeners_that_share_a_port),
 		ON_LOOP(without_descriptors),
 		ON_LOOP(half_closed_early),
 	};
