@@ -40,6 +40,7 @@ static void bad_certificates_are_refused(void **state)
 	refuses("good", "a.b.wild.test", "hostname mismatch", -WH_ETLS_REFUSED);
 	refuses("good", "127.0.0.2", "IP address mismatch", -WH_ETLS_REFUSED);
 	refuses("other", "::1", "IP address mismatch", -WH_ETLS_REFUSED);
+	refuses("common.test", "common.test", "hostname mismatch", -WH_ETLS_REFUSED);
 }
 
 static void good_names_are_accepted(void **state)

@@ -95,6 +95,7 @@ __attribute__((unused)) static void make_authority(void)
 	issue("expired", "DNS:good.test", -2 * DAY, -DAY);
 	issue("early", "DNS:good.test", DAY, 2 * DAY);
 	issue("client", "DNS:client.test", -DAY, DAY);
+	issue("common.test", "email:a@common.test", -DAY, DAY);
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *self = make_certificate(key, "self", "DNS:good.test", NULL, NULL, -DAY, DAY);
 	write_pem("self", self, key);
@@ -112,8 +113,9 @@ __attribute__((unused)) static void make_authority(void)
 
 __attribute__((unused)) static void remove_authority(void)
 {
-	static const char *const names[] = {"ca",     "good", "other",   "expired",    "early",
-	                                    "client", "self", "foreign", "foreign_ca", "changing"};
+	static const char *const names[] = {"ca",         "good",        "other",   "expired",
+	                                    "early",      "client",      "self",    "foreign",
+	                                    "foreign_ca", "common.test", "changing"};
 	X509_free(tls_ca);
 	EVP_PKEY_free(tls_ca_key);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
