@@ -12,9 +12,19 @@
 extern "C" {
 #endif
 
-/* n = signal_number at its next delivery. While a wait exists, or one has existed, the default action is off. */
+/* n = signal_number at its next delivery. From the first wait on, the action that the signal had is off, between waits as
+ * well, and a delivery between two waits is kept for the next. When the last loop that has waited for it is closed, that
+ * action is back. Several waits, of one loop or of many, each complete with a delivery. Deliveries are not counted: those that
+ * come before the loop has looked are one, as in signal(7). -EINVAL: no such signal, SIGKILL, SIGSTOP; -ENOMEM; -EMFILE. */
 WH_API wh_future wh_signal(wh_loop *loop, int signal_number);
 
+/* A descriptor of ours, and the number it has in the child. */
+struct wh_spawn_descriptor {
+	int ours, theirs;
+};
+enum { WH_SPAWN_DESCRIPTORS_MAX = 64 };
+
+/* Of all other descriptors of ours the child gets those that are not close-on-exec, as is whatever libwhilst opens. */
 struct wh_spawn_options {
 	const char *const *argv; /* argv[0] is looked up in PATH; NULL-terminated; borrowed for the call */
 	const char *const *environment;   /* NULL: ours */

@@ -2,7 +2,8 @@
  *
  * The handler, installed once for each signal, writes a byte into the pipe of every watch of that signal; the loop waits
  * until the pipe is readable. A byte stays until it is waited for, so a delivery between two waits is not missed.
- * Watches are never freed, only used again by other loops: the handler may be looking at them.
+ * Watches are never freed, only used again by other loops: the handler may be looking at them. When the last watch of a
+ * signal is given back, the action from before the first is restored, unless somebody has set another meanwhile.
  *
  * Thread: loop; the handler on any, and it does nothing but read atomics and write(2).
  */
@@ -27,7 +28,8 @@ struct watch {
 };
 
 static _Atomic(struct watch *) watches;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of taking and giving back watches */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of taking and giving back watches, and: */
+static struct sigaction before[NSIG];                    /* actions that the handler has replaced */
 
 static void handler(int signal_number)
 {
@@ -65,9 +67,47 @@ static struct watch *new_watch(void)
 	return watch;
 }
 
-static struct watch *take_watch(wh_loop *loop, int signal_number)
+/* With the lock held. */
+static bool is_watched(int signal_number)
+{
+	for (struct watch *watch = atomic_load(&watches); watch; watch = watch->next)
+		if (atomic_load(&watch->signal_number) == signal_number && watch->pid == getpid())
+			return true;
+	return false;
+}
+
+/* With the lock held, and a watch there to take what is delivered. */
+static int install(int signal_number)
+{
+	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
+	sigfillset(&action.sa_mask);
+	if (sigaction(signal_number, &action, &old) < 0)
+		return -errno;
+	if ((old.sa_flags & SA_SIGINFO) || old.sa_handler != handler)
+		before[signal_number] = old;
+	return 0;
+}
+
+static void restore(int signal_number)
+{
+	struct sigaction now;
+	if (sigaction(signal_number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+	    now.sa_handler == handler)
+		(void)sigaction(signal_number, &before[signal_number], NULL);
+}
+
+static void give_back(struct watch *watch)
+{
+	int signal_number = atomic_exchange(&watch->signal_number, 0);
+	watch->loop = NULL;
+	if (!is_watched(signal_number))
+		restore(signal_number);
+}
+
+static int take_watch(wh_loop *loop, int signal_number, struct watch **ret)
 {
 	struct watch *unused = NULL, *watch;
+	int error = 0;
 	pthread_mutex_lock(&lock);
 	for (watch = atomic_load(&watches); watch; watch = watch->next) {
 		int number = atomic_load(&watch->signal_number);
@@ -85,20 +125,27 @@ static struct watch *take_watch(wh_loop *loop, int signal_number)
 			watch->pid = getpid();
 			watch->waiters = NULL;
 			atomic_store(&watch->signal_number, signal_number);
+		} else {
+			error = -errno;
 		}
 	}
+	if (watch) {
+		error = install(signal_number);
+		if (error != 0)
+			give_back(watch);
+		else
+			*ret = watch;
+	}
 	pthread_mutex_unlock(&lock);
-	return watch;
+	return error;
 }
 
 static void release(wh_loop *loop)
 {
 	pthread_mutex_lock(&lock);
 	for (struct watch *watch = atomic_load(&watches); watch; watch = watch->next)
-		if (watch->loop == loop) {
-			atomic_store(&watch->signal_number, 0);
-			watch->loop = NULL;
-		}
+		if (watch->loop == loop)
+			give_back(watch);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -155,7 +202,7 @@ static void cancel(struct wh__op *op)
 
 wh_future wh_signal(wh_loop *loop, int signal_number)
 {
-	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+	struct watch *watch = NULL;
 	wh_future f;
 	struct wh__op *op = wh__begin(loop, WH__OP_SIGNAL, &f);
 	if (!op)
@@ -168,13 +215,10 @@ wh_future wh_signal(wh_loop *loop, int signal_number)
 		loop->engine->signal(op, signal_number);
 		return f;
 	}
-	struct watch *watch = take_watch(loop, signal_number);
-	if (!watch)
-		return wh__end(op, -ENOMEM);
+	int error = take_watch(loop, signal_number, &watch);
+	if (error != 0)
+		return wh__end(op, error);
 	loop->at_close = release;
-	sigfillset(&action.sa_mask);
-	if (sigaction(signal_number, &action, NULL) < 0)
-		return wh__end(op, -errno);
 	f = wh__op_future(op);
 	op->cancel_inner = cancel;
 	op->second = watch;
