@@ -537,6 +537,8 @@ static wh_loop *close_here(wh_loop *loop)
 	finish(loop);            /* with what the last visitors left */
 	for (int i = 0; i < WH__WORKERS__MAX; i++)
 		loop->workers[i] = wh__workers_close(loop->workers[i]);
+	if (loop->close_children)
+		loop->close_children(loop);
 	if (loop->at_close)
 		loop->at_close(loop);
 	wh__watch_close(loop);

@@ -48,6 +48,8 @@ struct wh_loop {
 	void (*at_close)(wh_loop *loop); /* of io: what it keeps for the loop; NULL: nothing */
 	struct wh__names *names;         /* of io/name_server.c; NULL until first needed */
 	void (*close_names)(wh_loop *loop);
+	struct wh__child *children; /* of io/process.c: those that end with the loop */
+	void (*close_children)(wh_loop *loop);
 	pthread_t thread; /* of a started loop, for joining */
 	uint32_t closing_turns;
 	uint64_t batches; /* of callbacks run */
