@@ -135,9 +135,14 @@ static void on_room(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	store->room_waiting = false;
-	if (!store_operation_end(store) || store->failed || store->closing || res.n < 0)
+	if (!store_operation_end(store) || store->failed || store->closing)
 		return;
-	store_parked_run(store);
+	if (res.n == -ENOMEM || res.n == -EAGAIN)
+		store_parked_fail(store, -ENOMEM); /* nothing to wait with: nobody else would take them up */
+	else if (res.n < 0)
+		return;
+	else
+		store_parked_run(store);
 	store_later(store);
 }
 
@@ -148,5 +153,7 @@ void store_wait_for_room(struct store *store)
 	if (wh_then(log_room_wait(store->log), on_room, store) == 0) {
 		store->room_waiting = true;
 		store->operations++;
+	} else {
+		store_parked_fail(store, -ENOMEM);
 	}
 }
