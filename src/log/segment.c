@@ -3,7 +3,7 @@
  * Making one is a chain of operations in the background: create under a temporary name, allocate, identity and zeros in
  * pieces, flush, rename, flush the folder. Its space counts from the moment it is allocated; nothing is
  * written into it before all of the chain is done. A full disk breaks the chain, which is then tried anew every
- * second. Thread: the log's loop.
+ * second; so does want of memory, which loses nothing but time. Thread: the log's loop.
  */
 #include <assert.h>
 #include <errno.h>
@@ -90,20 +90,31 @@ void log_segment_evict(struct log *log)
 /* ---- making the next one ----------------------------------------------------------------- */
 
 static void on_step(wh_loop *loop, wh_res res, void *arg);
+static void lack_memory(struct log *log, int64_t error);
+
+/* -EAGAIN: the loop has as many operations under way as it may have. */
+static bool is_lack_of_memory(int64_t error)
+{
+	return error == -ENOMEM || error == -EAGAIN;
+}
 
 static void start_step(struct log *log, int step)
 {
 	struct log_segment *segment = log->next;
 	uint64_t left = segment->bytes - log->making_filled;
 	uint64_t piece = LOG_FILL_BYTES - log->making_filled % LOG_FILL_BYTES;
-	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)segment->number);
-	char *to = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
+	bool named = step == CREATE || step == RENAME;
+	char *path = NULL, *to = NULL;
 	wh_future f;
 	log->making_step = step;
-	if (!path || !to) {
+	if (named) {
+		path = log_path(log, "seg-%016llx.tmp", (unsigned long long)segment->number);
+		to = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
+	}
+	if (named && (!path || !to)) {
 		free(path);
 		free(to);
-		log_fail(log, -ENOMEM, step_texts[step], log->path);
+		lack_memory(log, -ENOMEM);
 		return;
 	}
 	switch (step) {
@@ -151,8 +162,19 @@ static void on_retry(wh_loop *loop, wh_res res, void *arg)
 	if (!log_op_end(log))
 		return;
 	log->retry_armed = false;
-	if (!log->closing && !log->failed)
+	if (log->closing || log->failed)
+		return;
+	if (log->next)
+		start_step(log, log->making_step);
+	else
 		log_segment_need_next(log);
+}
+
+static void retry_later(struct log *log)
+{
+	log->retry_timer = wh_sleep(log->loop, RETRY_MS * WH_NS_PER_MS);
+	log->retry_armed = true;
+	log_op(log, log->retry_timer, on_retry);
 }
 
 static void on_given_up(wh_loop *loop, wh_res res, void *arg)
@@ -160,9 +182,7 @@ static void on_given_up(wh_loop *loop, wh_res res, void *arg)
 	struct log *log = arg;
 	if (!log_op_end(log) || log->closing || log->failed)
 		return;
-	log->retry_timer = wh_sleep(log->loop, RETRY_MS * WH_NS_PER_MS);
-	log->retry_armed = true;
-	log_op(log, log->retry_timer, on_retry);
+	retry_later(log);
 }
 
 static void on_unfinished_closed(wh_loop *loop, wh_res res, void *arg)
@@ -170,16 +190,11 @@ static void on_unfinished_closed(wh_loop *loop, wh_res res, void *arg)
 	log_op_end(arg);
 }
 
-/* No space: give back what there is of it, and try again later. */
+/* Give back what there is of it, and try again later: with the same number, so that what cannot be removed for want
+ * of memory is cut off then. */
 static void give_up(struct log *log)
 {
 	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
-	if (!log->full)
-		log_notice(log, WH_LOG_WARNING,
-		           "%s: no space for another segment of the log; only what ends work is accepted "
-		           "until there is",
-		           log->path);
-	log->full = true;
 	log->next_state = LOG_NEXT_NONE;
 	log->next = log_segment_free(log->next);
 	if (log->making_fd >= 0)
@@ -189,8 +204,37 @@ static void give_up(struct log *log)
 	if (path)
 		log_op(log, wh_unlink(log->loop, path), on_given_up);
 	else
-		log_fail(log, -ENOMEM, "cannot remove an unfinished segment", log->path);
+		retry_later(log);
 	free(path);
+}
+
+static void lack_space(struct log *log)
+{
+	if (!log->full)
+		log_notice(log, WH_LOG_WARNING,
+		           "%s: no space for another segment of the log; only what ends work is accepted "
+		           "until there is",
+		           log->path);
+	log->full = true;
+	give_up(log);
+}
+
+/* The making stopped at .making_step for want of memory. What an fsync has told cannot be asked again: with groups that
+ * have their places here already, the log ends. A log that is being opened has nobody to wait for it. */
+static void lack_memory(struct log *log, int64_t error)
+{
+	int step = log->making_step;
+	bool placed = log->append_segment == log->next;
+	if (!log_current(log) || (placed && step != IDENTITY && step != FILL && step != RENAME)) {
+		log_fail(log, error, step_texts[step], log->path);
+		return;
+	}
+	log_notice(log, WH_LOG_WARNING, "%s: %s: no memory; tried again in a second", log->path,
+	           step_texts[step]);
+	if (placed)
+		retry_later(log);
+	else
+		give_up(log);
 }
 
 static void next_is_ready(struct log *log)
@@ -231,7 +275,11 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 	}
 	/* once its space was allocated, groups have their places in it: then it is too late to do without */
 	if ((res.n == -ENOSPC || res.n == -EDQUOT) && log->append_segment != log->next) {
-		give_up(log);
+		lack_space(log);
+		return;
+	}
+	if (is_lack_of_memory(res.n)) {
+		lack_memory(log, res.n);
 		return;
 	}
 	if (res.n < 0) {
@@ -278,7 +326,10 @@ void log_segment_need_next(struct log *log)
 	struct log_segment *last = log_current(log);
 	log->next = log_segment_new(last ? last->number + 1 : log->manifest.first_segment);
 	if (!log->next) {
-		log_fail(log, -ENOMEM, step_texts[CREATE], log->path);
+		if (last)
+			retry_later(log);
+		else
+			log_fail(log, -ENOMEM, step_texts[CREATE], log->path);
 		return;
 	}
 	log->next->bytes = log->options.segment_bytes;

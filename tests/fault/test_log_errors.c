@@ -2,7 +2,7 @@
  *
  * On the simulated machine. What must hold: the first failure that matters ends the log, is told once, and nothing is
  * acknowledged after it; after the next start everything that was acknowledged is there (a failed flush leaves pages that
- * look clean and are not on the disk).
+ * look clean and are not on the disk). Want of memory for the next segment only makes it later.
  */
 #include "../unit/log_help.h"
 
@@ -245,6 +245,78 @@ static void a_full_disk_refuses_work_and_lets_it_end(void **state)
 	help_fini(&model);
 }
 
+/* ---- want of memory ---------------------------------------------------------------------- */
+
+static unsigned paths_asked, paths_fail_at,
+	paths_fail_count; /* of log_path(): the first that fails, how many */
+
+char *__real_log_path(const struct log *log, const char *format, ...);
+char *__wrap_log_path(const struct log *log, const char *format, ...);
+
+char *__wrap_log_path(const struct log *log, const char *format, ...)
+{
+	char name[128];
+	va_list args;
+	paths_asked++;
+	if (paths_asked >= paths_fail_at && paths_asked - paths_fail_at < paths_fail_count)
+		return NULL;
+	va_start(args, format);
+	vsnprintf(name, sizeof(name), format, args);
+	va_end(args);
+	return __real_log_path(log, "%s", name);
+}
+
+/* Over several segments, in simulated seconds. How many paths were asked for. */
+static unsigned live_without_memory(unsigned fail_at, unsigned fail_count)
+{
+	struct help_model model;
+	struct told told = {0};
+	snprintf(context, sizeof(context), "path %u and %u more fail", fail_at, fail_count);
+	help_init(&model, 2000);
+	wh_sim *sim = new_machine(&(struct wh_sim_options){.seed = fail_at + 1});
+	new_loop(sim);
+	struct log_options options = help_options("data", &model);
+	options.on_failure = on_failure;
+	options.failure_arg = &told;
+	struct log *log = NULL;
+	struct log_problem problem;
+	struct log_stats stats = {0};
+	CHECK(log_open(loop, &options, &log, &problem) == 0);
+	int64_t began = wh_clock(loop);
+	paths_asked = 0;
+	paths_fail_at = fail_at;
+	paths_fail_count = fail_count;
+	while (stats.rolls < 4) {
+		struct log_commit commit = {0};
+		CHECK(help_commit(log, &model, 3, LOG_LOCAL, &commit) == 0);
+		CHECK(wh_await(wh_mark_wait(commit.mark, commit.lsn)).n == 0);
+		CHECK(!log_full(log));
+		log_stats(log, &stats);
+	}
+	unsigned asked = paths_asked;
+	paths_fail_count = 0;
+	CHECK(told.count == 0 && wh_clock(loop) - began < 5 * WH_NS_PER_S);
+	CHECK(log_close(log) == 0);
+	model.replayed = 0;
+	log = must_open("data", &model);
+	assert_all_replayed(&model);
+	CHECK(log_close(log) == 0);
+	loop = wh_loop_close(loop);
+	wh_sim_close(sim);
+	help_fini(&model);
+	return asked;
+}
+
+static void want_of_memory_only_makes_the_next_segment_later(void **state)
+{
+	unsigned calls = live_without_memory(1, 0);
+	CHECK(calls >= 8); /* two for each creation and each renaming */
+	for (unsigned i = 1; i <= calls; i++) {
+		live_without_memory(i, 1);
+		live_without_memory(i, 5); /* its removal and the next try, too */
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +324,7 @@ int main(void)
 		cmocka_unit_test(every_call_fails_for_ever),
 		cmocka_unit_test(every_call_finds_no_space),
 		cmocka_unit_test(a_full_disk_refuses_work_and_lets_it_end),
+		cmocka_unit_test(want_of_memory_only_makes_the_next_segment_later),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
