@@ -15,8 +15,8 @@
  * it, it ends by itself and gives its true result.
  *
  * On a simulated machine: open, close, pread, pwrite, read, write and their vectored and "all" forms, append, fsync,
- * truncate, allocate (mode 0), size, lock (exclusive), disk_free, rename, unlink, mkdir (from the working directory,
- * without flags) and list. The others give -ENOSYS.
+ * truncate, allocate (mode 0), size, locks, disk_free, the blocking forms, copies, rename, unlink, rmdir, mkdir, hard links,
+ * stat (permissions 0600 and 0700, no times), list and list_next, also their "_at" forms. The others give -ENOSYS.
  *
  * The words used here and the errors that every operation may give are told at the top of whilst.h, which includes
  * this header.

@@ -124,7 +124,8 @@ enum wh_sim_kind {
 	WH_SIM_READS = 1 << 1,  /* of files */
 	WH_SIM_WRITES = 1 << 2, /* of files */
 	WH_SIM_FSYNCS = 1 << 3,
-	WH_SIM_NAMES = 1 << 4,   /* files renamed, unlinked, listed, directories made, locks, sizes */
+	WH_SIM_NAMES =
+		1 << 4, /* files renamed, linked, unlinked, listed, stat, directories made, locks, sizes */
 	WH_SIM_LISTENS = 1 << 5, /* sockets made and bound */
 	WH_SIM_ACCEPTS = 1 << 6,
 	WH_SIM_CONNECTS = 1 << 7,

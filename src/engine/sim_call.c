@@ -1,5 +1,7 @@
 /* src/engine/sim_call.c -- calls of a simulated machine: disk calls, work, how long each takes, and their faults. See sim.h. */
+#include "engine/execute.h"
 #include "engine/sim.h"
+#include "runtime/arguments.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@ uint32_t wh__sim_kind(const struct wh__op *op)
 	case WH__OP_WRITEV:
 	case WH__OP_TRUNCATE:
 	case WH__OP_ALLOCATE:
+	case WH__OP_COPY_RANGE:
 		return WH_SIM_WRITES;
 	case WH__OP_FSYNC:
 		return WH_SIM_FSYNCS;
@@ -100,7 +103,9 @@ bool wh__sim_changes_the_disk(const struct wh__op *op)
 	case WH__OP_WRITEV:
 	case WH__OP_TRUNCATE:
 	case WH__OP_ALLOCATE:
+	case WH__OP_COPY_RANGE:
 	case WH__OP_RENAME:
+	case WH__OP_LINK:
 	case WH__OP_UNLINK:
 	case WH__OP_MKDIR:
 		return true;
@@ -138,24 +143,58 @@ void wh__sim_flush_forget(struct wh__op *op)
 		wh__disk_flush_abandon(wh__sim_of(op->loop)->disk, flush);
 }
 
-/* What a simulated disk cannot do: names relative to a directory, flags of renaming and unlinking, other locks and
- * modes of allocation. */
-static bool is_beyond(const struct wh__op *op)
+static int64_t status(wh_sim *sim, const struct wh__op *op)
 {
+	const struct wh__stat_arguments *arguments = op->buf;
+	const char *path = arguments->path;
+	struct wh_stat *ret = op->second;
+	mode_t mode;
+	if (op->len & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH))
+		return -EINVAL;
+	if (wh__socket_has_name(sim, path, &mode)) {
+		*ret = (struct wh_stat){.type = WH_FILE_SOCKET, .mode = mode & 07777, .links = 1};
+		ret->accessed_ns = ret->modified_ns = ret->changed_ns = ret->created_ns = WH_TIME_UNKNOWN;
+		return 0;
+	}
+	return wh__disk_stat(sim->disk, op->fd, !*path && op->len & AT_EMPTY_PATH ? NULL : path, ret);
+}
+
+static int64_t copy_range(struct wh__disk *disk, const struct wh__op *op)
+{
+	const struct wh__arguments *arguments = op->buf;
+	return wh__disk_copy(disk, op->fd, op->off, arguments->source.fd, arguments->source.off, op->len);
+}
+
+static int64_t call_on_name(wh_sim *sim, const struct wh__op *op, void **ret_ptr)
+{
+	struct wh__disk *disk = sim->disk;
+	int to_directory = (int)(op->len >> 32);
 	switch (op->opcode) {
-	case WH__OP_RENAME:
-		return op->fd != AT_FDCWD || op->len != (uint64_t)(uint32_t)AT_FDCWD << 32;
-	case WH__OP_UNLINK:
-		return op->fd != AT_FDCWD || op->len != 0;
 	case WH__OP_OPEN:
+		return wh__socket_has_name(sim, op->buf, NULL)
+		               ? -ENXIO
+		               : wh__disk_open_at(disk, op->fd, op->buf, (int)op->len);
+	case WH__OP_STAT:
+		return status(sim, op);
+	case WH__OP_RENAME:
+		return wh__disk_rename_at(disk, op->fd, op->buf, to_directory, op->second,
+		                          (unsigned int)op->len);
+	case WH__OP_LINK:
+		return (uint32_t)op->len & ~(uint32_t)AT_SYMLINK_FOLLOW
+		               ? -EINVAL
+		               : wh__disk_link(disk, op->fd, op->buf, to_directory, op->second);
+	case WH__OP_UNLINK:
+		if (op->len == AT_REMOVEDIR)
+			return wh__disk_rmdir(disk, op->fd, op->buf);
+		if (op->len != 0)
+			return -EINVAL;
+		return wh__socket_unlink_name(sim, op->buf) ? 0 : wh__disk_unlink_at(disk, op->fd, op->buf);
 	case WH__OP_MKDIR:
-		return op->fd != AT_FDCWD;
-	case WH__OP_LOCK:
-		return op->len != LOCK_EX;
-	case WH__OP_ALLOCATE:
-		return op->done != 0;
+		return wh__disk_mkdir_at(disk, op->fd, op->buf);
+	case WH__OP_LIST:
+		return wh__disk_list(disk, op->buf, ret_ptr);
 	default:
-		return false;
+		return -ENOSYS;
 	}
 }
 
@@ -191,17 +230,12 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	wh_sim *sim = wh__sim_of(op->loop);
 	struct wh__disk *disk = sim->disk;
 	bool all = op->flags & WH__ALL;
-	if (is_beyond(op))
-		return -ENOSYS;
 	switch (op->opcode) {
 	case WH__OP_PREADV:
 	case WH__OP_PWRITEV:
 	case WH__OP_READV:
 	case WH__OP_WRITEV:
 		return call_vector(disk, op, len);
-	case WH__OP_OPEN:
-		return wh__socket_has_name(sim, op->buf, NULL) ? -ENXIO
-		                                               : wh__disk_open(disk, op->buf, (int)op->len);
 	case WH__OP_CLOSE:
 		return wh__socket_is_number(op->fd) ? wh__socket_close(sim, op->fd)
 		                                    : wh__disk_close(disk, op->fd);
@@ -218,19 +252,15 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	case WH__OP_TRUNCATE:
 		return wh__disk_truncate(disk, op->fd, op->len);
 	case WH__OP_ALLOCATE:
-		return wh__disk_allocate(disk, op->fd, op->off, op->len);
+		return op->done != 0 ? -ENOSYS : wh__disk_allocate(disk, op->fd, op->off, op->len);
 	case WH__OP_SIZE:
 		return wh__disk_size(disk, op->fd);
 	case WH__OP_LOCK:
-		return wh__disk_lock(disk, op->fd);
-	case WH__OP_RENAME:
-		return wh__disk_rename(disk, op->buf, op->second);
-	case WH__OP_UNLINK:
-		return wh__socket_unlink_name(sim, op->buf) ? 0 : wh__disk_unlink(disk, op->buf);
-	case WH__OP_MKDIR:
-		return wh__disk_mkdir(disk, op->buf);
-	case WH__OP_LIST:
-		return wh__disk_list(disk, op->buf, ret_ptr);
+		return wh__disk_flock(disk, op->fd, (int)op->len);
+	case WH__OP_COPY_RANGE:
+		return copy_range(disk, op);
+	case WH__OP_ENTRIES:
+		return wh__disk_entries(disk, op->fd, ret_ptr);
 	case WH__OP_DISK_FREE:
 		return wh__disk_disk_free(disk, op->fd);
 	case WH__OP_SEND_FILE:
@@ -238,7 +268,7 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	case WH__OP_READY:
 		return wh__disk_is_open(disk, op->fd) ? (int64_t)(op->len & (POLLIN | POLLOUT)) : -EBADF;
 	default:
-		return -ENOSYS;
+		return call_on_name(sim, op, ret_ptr);
 	}
 }
 
@@ -311,14 +341,16 @@ static const char *name_of(const struct wh__op *op)
 		[WH__OP_SEND] = "send",         [WH__OP_SENDV] = "sendv",
 		[WH__OP_READY] = "ready",       [WH__OP_WORK] = "work",
 		[WH__OP_PREADV] = "preadv",     [WH__OP_PWRITEV] = "pwritev",
-		[WH__OP_READV] = "readv",       [WH__OP_WRITEV] = "writev"};
+		[WH__OP_READV] = "readv",       [WH__OP_WRITEV] = "writev",
+		[WH__OP_LINK] = "link",         [WH__OP_STAT] = "stat",
+		[WH__OP_ENTRIES] = "entries",   [WH__OP_COPY_RANGE] = "copy_range"};
 	return names[op->opcode] ? names[op->opcode] : "operation";
 }
 
 static bool has_path(const struct wh__op *op)
 {
 	return op->opcode == WH__OP_OPEN || op->opcode == WH__OP_RENAME || op->opcode == WH__OP_UNLINK ||
-	       op->opcode == WH__OP_MKDIR || op->opcode == WH__OP_LIST;
+	       op->opcode == WH__OP_MKDIR || op->opcode == WH__OP_LIST || op->opcode == WH__OP_LINK;
 }
 
 void wh__sim_note(const struct wh__op *op, int64_t n)

@@ -41,7 +41,7 @@ static bool has_space(const struct wh__disk *disk, const struct wh__node *node, 
 
 /* ---- open and close ----------------------------------------------------------------------- */
 
-static struct wh__handle *handle_of(const struct wh__disk *disk, int fd)
+struct wh__handle *wh__disk_handle(const struct wh__disk *disk, int fd)
 {
 	if (fd < WH__SIM_FD_FIRST || (size_t)(fd - WH__SIM_FD_FIRST) >= disk->handles_count)
 		return NULL;
@@ -50,12 +50,12 @@ static struct wh__handle *handle_of(const struct wh__disk *disk, int fd)
 
 bool wh__disk_is_open(const struct wh__disk *disk, int fd)
 {
-	return handle_of(disk, fd) != NULL;
+	return wh__disk_handle(disk, fd) != NULL;
 }
 
 bool wh__disk_is_direct(const struct wh__disk *disk, int fd)
 {
-	const struct wh__handle *handle = handle_of(disk, fd);
+	const struct wh__handle *handle = wh__disk_handle(disk, fd);
 	return handle && handle->flags & O_DIRECT;
 }
 
@@ -85,11 +85,11 @@ static int64_t handle_new(struct wh__disk *disk, struct wh__node *node, int flag
 	return WH__SIM_FD_FIRST + (int)i;
 }
 
-static int64_t open_node(struct wh__disk *disk, const char *path, int flags, struct wh__node **ret)
+static int64_t open_node(struct wh__disk *disk, int from, const char *path, int flags, struct wh__node **ret)
 {
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
 	if (error != 0)
 		return error;
 	*ret = name[0] ? wh__tree_child(directory, name) : directory;
@@ -109,10 +109,10 @@ static int64_t open_node(struct wh__disk *disk, const char *path, int flags, str
 	return 0;
 }
 
-int64_t wh__disk_open(struct wh__disk *disk, const char *path, int flags)
+int64_t wh__disk_open_at(struct wh__disk *disk, int from, const char *path, int flags)
 {
 	struct wh__node *node;
-	int64_t error = open_node(disk, path, flags, &node);
+	int64_t error = open_node(disk, from, path, flags, &node);
 	if (error != 0)
 		return error;
 	if (flags & O_TRUNC && (flags & O_ACCMODE) != O_RDONLY && node->file.size > 0) {
@@ -123,13 +123,21 @@ int64_t wh__disk_open(struct wh__disk *disk, const char *path, int flags)
 	return handle_new(disk, node, flags);
 }
 
-int64_t wh__disk_close(struct wh__disk *disk, int fd)
+static void unlock(struct wh__handle *handle)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
-	if (!handle)
-		return -EBADF;
 	if (handle->node->lock == handle)
 		handle->node->lock = NULL;
+	if (handle->shares)
+		handle->node->shared_count--;
+	handle->shares = false;
+}
+
+int64_t wh__disk_close(struct wh__disk *disk, int fd)
+{
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
+	if (!handle)
+		return -EBADF;
+	unlock(handle);
 	handle->node->opened--;
 	free(handle);
 	disk->handles[fd - WH__SIM_FD_FIRST] = NULL;
@@ -146,7 +154,7 @@ void wh__disk_close_all(struct wh__disk *disk)
 
 static int64_t file_for(const struct wh__disk *disk, int fd, bool write, struct wh__handle **ret)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	if (!handle)
 		return -EBADF;
 	int access = handle->flags & O_ACCMODE;
@@ -216,7 +224,7 @@ int64_t wh__disk_pwrite(struct wh__disk *disk, int fd, const void *buf, uint64_t
 
 int64_t wh__disk_read(struct wh__disk *disk, int fd, void *buf, uint64_t len)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	int64_t n = handle ? wh__disk_pread(disk, fd, buf, len, handle->offset) : -EBADF;
 	if (n > 0)
 		handle->offset += (uint64_t)n;
@@ -225,7 +233,7 @@ int64_t wh__disk_read(struct wh__disk *disk, int fd, void *buf, uint64_t len)
 
 int64_t wh__disk_write(struct wh__disk *disk, int fd, const void *buf, uint64_t len, bool all)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	int64_t n = handle ? wh__disk_pwrite(disk, fd, buf, len, handle->offset, all) : -EBADF;
 	if (n > 0)
 		handle->offset =
@@ -238,7 +246,7 @@ int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len)
 	struct wh__handle *handle;
 	int64_t error = file_for(disk, fd, true, &handle);
 	if (error != 0)
-		return error == -EBADF && handle_of(disk, fd) ? -EINVAL : error;
+		return error == -EBADF && wh__disk_handle(disk, fd) ? -EINVAL : error;
 	if (len > (UINT64_C(1) << 40))
 		return -EFBIG;
 	return wh__sim_file_truncate(&handle->node->file, len, disk->random);
@@ -261,26 +269,131 @@ int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t 
 
 int64_t wh__disk_size(struct wh__disk *disk, int fd)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	if (!handle)
 		return -EBADF;
 	return handle->node->is_directory ? (int64_t)block_bytes() : (int64_t)handle->node->file.size;
 }
 
-int64_t wh__disk_lock(struct wh__disk *disk, int fd)
+/* flock(2): what is held goes before the other kind is asked for, and stays gone when that is refused. */
+int64_t wh__disk_flock(struct wh__disk *disk, int fd, int how)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	if (!handle)
 		return -EBADF;
-	if (handle->node->lock && handle->node->lock != handle)
+	struct wh__node *node = handle->node;
+	unlock(handle);
+	if (how == LOCK_UN)
+		return 0;
+	if (node->lock || (how == LOCK_EX && node->shared_count > 0))
 		return -EAGAIN;
-	handle->node->lock = handle;
+	if (how == LOCK_EX) {
+		node->lock = handle;
+	} else {
+		handle->shares = true;
+		node->shared_count++;
+	}
 	return 0;
+}
+
+int64_t wh__disk_copy(struct wh__disk *disk, int to, uint64_t to_off, int from, uint64_t from_off,
+                      uint64_t len)
+{
+	uint8_t bytes[4096];
+	uint64_t done = 0;
+	struct wh__handle *source, *target;
+	int64_t n = file_for(disk, from, false, &source);
+	if (n == 0)
+		n = file_for(disk, to, true, &target);
+	if (n != 0)
+		return n;
+	if (source->node == target->node && from_off < to_off + len && to_off < from_off + len)
+		return -EINVAL;
+	while (done < len) {
+		uint64_t left = len - done;
+		n = wh__disk_pread(disk, from, bytes, left < sizeof bytes ? left : sizeof bytes,
+		                   from_off + done);
+		if (n > 0)
+			n = wh__disk_pwrite(disk, to, bytes, (uint64_t)n, to_off + done, true);
+		if (n <= 0)
+			break;
+		done += (uint64_t)n;
+	}
+	return n < 0 ? n : (int64_t)done;
+}
+
+/* ---- what is told of files ---------------------------------------------------------------- */
+
+int64_t wh__disk_stat(const struct wh__disk *disk, int from, const char *path, struct wh_stat *ret)
+{
+	struct wh__node *node;
+	if (path) {
+		int64_t error = wh__tree_find(disk, from, path, &node);
+		if (error != 0)
+			return error;
+	} else {
+		const struct wh__handle *handle = wh__disk_handle(disk, from);
+		if (!handle)
+			return -EBADF;
+		node = handle->node;
+	}
+	*ret = (struct wh_stat){.type = node->is_directory ? WH_FILE_DIRECTORY : WH_FILE_REGULAR,
+	                        .mode = node->is_directory ? 0700 : 0600,
+	                        .links = node->is_directory ? 2 : node->links,
+	                        .block_bytes = (uint32_t)block_bytes(),
+	                        .size = node->is_directory ? block_bytes() : node->file.size,
+	                        .allocated_bytes = node->file.blocks_count * block_bytes(),
+	                        .inode = node->inode,
+	                        .device = 1,
+	                        .accessed_ns = WH_TIME_UNKNOWN,
+	                        .modified_ns = WH_TIME_UNKNOWN,
+	                        .changed_ns = WH_TIME_UNKNOWN,
+	                        .created_ns = WH_TIME_UNKNOWN};
+	return 0;
+}
+
+/* What is in a piece of at most this many: small, so that tests see more than one. */
+enum { ENTRIES_MAX = 32 };
+
+int64_t wh__disk_entries(struct wh__disk *disk, int fd, void **ret_entries)
+{
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
+	if (!handle)
+		return -EBADF;
+	const struct wh__node *directory = handle->node;
+	if (!directory->is_directory)
+		return -ENOTDIR;
+	size_t bytes = sizeof(struct wh_entries), count = 0, end = handle->offset;
+	for (; end < directory->entries_count && count < ENTRIES_MAX; end++) {
+		if (directory->entries[end].now) {
+			bytes += sizeof(struct wh_entry) + strlen(directory->entries[end].name) + 1;
+			count++;
+		}
+	}
+	struct wh_entries *packed = malloc(bytes);
+	if (!packed)
+		return -ENOMEM;
+	struct wh_entry *to = (struct wh_entry *)(packed + 1);
+	char *text = (char *)(to + count);
+	*packed = (struct wh_entries){.count = count, .entries = to};
+	for (size_t i = handle->offset; i < end; i++) {
+		const struct wh__entry *entry = &directory->entries[i];
+		if (!entry->now)
+			continue;
+		*to++ = (struct wh_entry){.name = text,
+		                          .inode = entry->now->inode,
+		                          .type = entry->now->is_directory ? WH_FILE_DIRECTORY
+		                                                           : WH_FILE_REGULAR};
+		text = stpcpy(text, entry->name) + 1;
+	}
+	handle->offset = end;
+	*ret_entries = packed;
+	return (int64_t)count;
 }
 
 int64_t wh__disk_disk_free(struct wh__disk *disk, int fd)
 {
-	return handle_of(disk, fd) ? (int64_t)free_bytes(disk) : -EBADF;
+	return wh__disk_handle(disk, fd) ? (int64_t)free_bytes(disk) : -EBADF;
 }
 
 void wh__disk_set_capacity(struct wh__disk *disk, uint64_t bytes)
@@ -292,7 +405,7 @@ void wh__disk_set_capacity(struct wh__disk *disk, uint64_t bytes)
 
 int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flush **ret)
 {
-	struct wh__handle *handle = handle_of(disk, fd);
+	struct wh__handle *handle = wh__disk_handle(disk, fd);
 	if (!handle)
 		return -EBADF;
 	struct wh__node *node = handle->node;

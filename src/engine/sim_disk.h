@@ -12,10 +12,13 @@
 #ifndef WH_ENGINE_SIM_DISK_H
 #define WH_ENGINE_SIM_DISK_H
 
+#include <fcntl.h>
 #include <stddef.h>
+#include <sys/file.h>
 #include <sys/types.h>
 
 #include "engine/sim_file.h"
+#include "whilst/whilst.h"
 
 struct wh__disk;
 
@@ -27,7 +30,8 @@ struct wh__disk *wh__disk_new(struct wh__sim_random *random);
 struct wh__disk *wh__disk_free(struct wh__disk *disk);
 void wh__disk_set_capacity(struct wh__disk *disk, uint64_t bytes); /* 0: unlimited */
 
-int64_t wh__disk_open(struct wh__disk *disk, const char *path, int flags);
+/* "from" and "_at": a descriptor of the directory that a relative path starts from, or AT_FDCWD. */
+int64_t wh__disk_open_at(struct wh__disk *disk, int from, const char *path, int flags);
 int64_t wh__disk_close(struct wh__disk *disk, int fd);
 bool wh__disk_is_open(const struct wh__disk *disk, int fd);
 bool wh__disk_is_direct(const struct wh__disk *disk, int fd); /* open with O_DIRECT */
@@ -39,14 +43,48 @@ int64_t wh__disk_write(struct wh__disk *disk, int fd, const void *buf, uint64_t 
 int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len);
 int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t len);
 int64_t wh__disk_size(struct wh__disk *disk, int fd);
-int64_t wh__disk_lock(struct wh__disk *disk, int fd);
-int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to);
-int64_t wh__disk_unlink(struct wh__disk *disk, const char *path);
-int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path);
+int64_t wh__disk_flock(struct wh__disk *disk, int fd, int how); /* LOCK_EX, LOCK_SH, LOCK_UN */
+int64_t wh__disk_copy(struct wh__disk *disk, int to, uint64_t to_off, int from, uint64_t from_off,
+                      uint64_t len);
+/* path NULL: of what from is open at */
+int64_t wh__disk_stat(const struct wh__disk *disk, int from, const char *path, struct wh_stat *ret);
+int64_t wh__disk_entries(struct wh__disk *disk, int fd, void **ret_entries); /* one allocation: free() */
+int64_t wh__disk_rename_at(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to,
+                           unsigned int flags);
+int64_t wh__disk_link(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to);
+int64_t wh__disk_unlink_at(struct wh__disk *disk, int from, const char *path);
+int64_t wh__disk_rmdir(struct wh__disk *disk, int from, const char *path);
+int64_t wh__disk_mkdir_at(struct wh__disk *disk, int from, const char *path);
 /* May a name be made here? 0, -ENOENT, -ENOTDIR, -EADDRINUSE (there is one). */
 int wh__disk_can_make(const struct wh__disk *disk, const char *path);
 int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names); /* one allocation: free() */
 int64_t wh__disk_disk_free(struct wh__disk *disk, int fd);
+
+/* From the root, without flags. */
+static inline int64_t wh__disk_open(struct wh__disk *disk, const char *path, int flags)
+{
+	return wh__disk_open_at(disk, AT_FDCWD, path, flags);
+}
+
+static inline int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to)
+{
+	return wh__disk_rename_at(disk, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+static inline int64_t wh__disk_unlink(struct wh__disk *disk, const char *path)
+{
+	return wh__disk_unlink_at(disk, AT_FDCWD, path);
+}
+
+static inline int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path)
+{
+	return wh__disk_mkdir_at(disk, AT_FDCWD, path);
+}
+
+static inline int64_t wh__disk_lock(struct wh__disk *disk, int fd)
+{
+	return wh__disk_flock(disk, fd, LOCK_EX);
+}
 
 /* A flush covers what was written when it began and makes it safe when it ends. -errno from _begin(): nothing
  * to end. The descriptor must stay open in between. */

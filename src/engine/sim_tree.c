@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "whilst/sim.h"
+#include "whilst/whilst.h"
 
 /* ---- nodes -------------------------------------------------------------------------------- */
 
@@ -17,6 +18,7 @@ static struct wh__node *node_new(struct wh__disk *disk, bool is_directory)
 	if (!node)
 		return NULL;
 	node->is_directory = is_directory;
+	node->inode = ++disk->inode_number;
 	node->file.write_number = &disk->write_number;
 	node->all_next = disk->all;
 	disk->all = node;
@@ -77,14 +79,28 @@ static bool directory_is_empty(const struct wh__node *directory)
 
 /* ---- paths -------------------------------------------------------------------------------- */
 
-/* The directory that path ends in, and the last name (NULL: path names a directory as such, "/" or "a/.."). */
-int64_t wh__tree_resolve(const struct wh__disk *disk, const char *path, struct wh__node **ret_directory,
-                         char ret_name[static NAME_BYTES_MAX + 1])
+static int64_t start_of(const struct wh__disk *disk, int from, const char *path, struct wh__node **ret)
 {
-	struct wh__node *at = disk->root;
+	*ret = disk->root;
+	if (from == AT_FDCWD || *path == '/')
+		return 0;
+	const struct wh__handle *handle = wh__disk_handle(disk, from);
+	if (!handle)
+		return -EBADF;
+	*ret = handle->node;
+	return handle->node->is_directory ? 0 : -ENOTDIR;
+}
+
+int64_t wh__tree_resolve(const struct wh__disk *disk, int from, const char *path,
+                         struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	struct wh__node *at;
 	ret_name[0] = 0;
 	if (!*path)
 		return -ENOENT;
+	int64_t error = start_of(disk, from, path, &at);
+	if (error != 0)
+		return error;
 	if (strlen(path) > PATH_BYTES_MAX)
 		return -ENAMETOOLONG;
 	for (;;) {
@@ -114,11 +130,11 @@ int64_t wh__tree_resolve(const struct wh__disk *disk, const char *path, struct w
 	return 0;
 }
 
-static int64_t find(const struct wh__disk *disk, const char *path, struct wh__node **ret)
+int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, struct wh__node **ret)
 {
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
 	if (error != 0)
 		return error;
 	*ret = name[0] ? wh__tree_child(directory, name) : directory;
@@ -129,9 +145,10 @@ static int64_t find(const struct wh__disk *disk, const char *path, struct wh__no
 
 int wh__disk_can_make(const struct wh__disk *disk, const char *path)
 {
+	const int from = AT_FDCWD;
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
 	if (error != 0)
 		return (int)error;
 	return name[0] == 0 || wh__tree_child(directory, name) ? -EADDRINUSE : 0;
@@ -186,8 +203,19 @@ static int change_do(struct wh__disk *disk, struct wh__change *change)
 	return 0;
 }
 
+static bool change_is_in(const struct wh__change *change, const struct wh__node *directory)
+{
+	for (int i = 0; i < change->count; i++)
+		if (change->set[i].directory == directory)
+			return true;
+	return false;
+}
+
+/* a was before b. */
 static bool related(const struct wh__change *a, const struct wh__change *b)
 {
+	if (b->removed && change_is_in(a, b->removed))
+		return true;
 	for (int i = 0; i < 2; i++)
 		for (int j = 0; j < 2; j++)
 			if (a->touched[i] && a->touched[i] == b->touched[j])
@@ -206,14 +234,6 @@ void wh__tree_make_safe(const struct wh__change *change)
 		entry_find(change->set[i].directory, change->set[i].name)->disk = change->set[i].to;
 }
 
-static bool change_is_in(const struct wh__change *change, const struct wh__node *directory)
-{
-	for (int i = 0; i < change->count; i++)
-		if (change->set[i].directory == directory)
-			return true;
-	return false;
-}
-
 /* Those of the oldest count changes that are in directory, and the earlier ones that they build on. */
 void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh__node *directory,
                      bool *chosen)
@@ -228,10 +248,18 @@ void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh_
 
 /* ---- names -------------------------------------------------------------------------------- */
 
+/* A directory that was removed while it was open: nothing is made in it any more. */
+static bool is_gone(const struct wh__disk *disk, const struct wh__node *directory)
+{
+	return directory != disk->root && directory->links == 0;
+}
+
 int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
                         bool is_directory, struct wh__node **ret)
 {
 	struct wh__change change = {0};
+	if (is_gone(disk, directory))
+		return -ENOENT;
 	struct wh__node *node = node_new(disk, is_directory);
 	if (!node || change_add(&change, directory, name, node) != 0)
 		return -ENOMEM; /* an unreachable node goes with the next power cut */
@@ -261,44 +289,110 @@ static int64_t check_target(const struct wh__node *moved, const struct wh__node 
 	return target->is_directory && !directory_is_empty(target) ? -ENOTEMPTY : 0;
 }
 
-int64_t wh__disk_rename(struct wh__disk *disk, const char *from, const char *to)
+/* May moved be called as target is, and target, when they are exchanged, as moved is? */
+static int64_t check_rename(const struct wh__node *moved, const struct wh__node *from_directory,
+                            const struct wh__node *target, const struct wh__node *to_directory,
+                            unsigned int flags)
+{
+	if (!moved || (flags == WH_RENAME_EXCHANGE && !target))
+		return -ENOENT;
+	if (flags == WH_RENAME_NO_REPLACE && target)
+		return -EEXIST;
+	if (moved->is_directory && is_within(to_directory, moved))
+		return -EINVAL;
+	if (flags != WH_RENAME_EXCHANGE)
+		return moved == target ? 0 : check_target(moved, target);
+	return target->is_directory && is_within(from_directory, target) ? -EINVAL : 0;
+}
+
+int64_t wh__disk_rename_at(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to,
+                           unsigned int flags)
 {
 	struct wh__node *from_directory, *to_directory;
 	char from_name[NAME_BYTES_MAX + 1], to_name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, from, &from_directory, from_name);
+	if (flags > WH_RENAME_EXCHANGE)
+		return -EINVAL;
+	int64_t error = wh__tree_resolve(disk, from_at, from, &from_directory, from_name);
 	if (error == 0)
-		error = wh__tree_resolve(disk, to, &to_directory, to_name);
+		error = wh__tree_resolve(disk, to_at, to, &to_directory, to_name);
 	if (error != 0)
 		return error;
 	if (!from_name[0] || !to_name[0])
 		return -EBUSY;
 	struct wh__node *moved = wh__tree_child(from_directory, from_name),
 			*target = wh__tree_child(to_directory, to_name);
-	if (!moved)
-		return -ENOENT;
-	if (moved == target)
-		return 0;
-	if (moved->is_directory && is_within(to_directory, moved))
-		return -EINVAL;
-	error = check_target(moved, target);
-	if (error != 0)
+	error = is_gone(disk, to_directory)
+	                ? -ENOENT
+	                : check_rename(moved, from_directory, target, to_directory, flags);
+	if (error != 0 || moved == target)
 		return error;
-	struct wh__change change = {.touched = {moved, target}};
+	bool exchange = flags == WH_RENAME_EXCHANGE;
+	struct wh__change change = {.touched = {moved, target},
+	                            .removed = target && target->is_directory && !exchange ? target : NULL};
 	if (change_add(&change, to_directory, to_name, moved) != 0 ||
-	    change_add(&change, from_directory, from_name, NULL) != 0) {
+	    change_add(&change, from_directory, from_name, exchange ? target : NULL) != 0) {
 		wh__tree_change_fini(&change);
 		return -ENOMEM;
 	}
 	if (moved->is_directory)
 		moved->parent = to_directory;
+	if (exchange && target->is_directory)
+		target->parent = from_directory;
 	return change_do(disk, &change);
 }
 
-int64_t wh__disk_unlink(struct wh__disk *disk, const char *path)
+int64_t wh__disk_link(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to)
+{
+	struct wh__node *node, *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_find(disk, from_at, from, &node);
+	if (error == 0)
+		error = wh__tree_resolve(disk, to_at, to, &directory, name);
+	if (error != 0)
+		return error;
+	if (!name[0] || wh__tree_child(directory, name))
+		return -EEXIST;
+	if (is_gone(disk, directory) || to[strlen(to) - 1] == '/')
+		return -ENOENT;
+	if (node->is_directory)
+		return -EPERM;
+	struct wh__change change = {.touched = {node}};
+	if (change_add(&change, directory, name, node) != 0)
+		return -ENOMEM;
+	return change_do(disk, &change);
+}
+
+int64_t wh__disk_rmdir(struct wh__disk *disk, int from, const char *path)
 {
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
+	if (error != 0)
+		return error;
+	if (!name[0]) {
+		const char *last = path + strlen(path) - 1;
+		if (*last != '.')
+			return -EBUSY; /* the root */
+		return last > path && last[-1] == '.' ? -ENOTEMPTY : -EINVAL;
+	}
+	struct wh__node *node = wh__tree_child(directory, name);
+	if (!node)
+		return -ENOENT;
+	if (!node->is_directory)
+		return -ENOTDIR;
+	if (!directory_is_empty(node))
+		return -ENOTEMPTY;
+	struct wh__change change = {.touched = {node}, .removed = node};
+	if (change_add(&change, directory, name, NULL) != 0)
+		return -ENOMEM;
+	return change_do(disk, &change);
+}
+
+int64_t wh__disk_unlink_at(struct wh__disk *disk, int from, const char *path)
+{
+	struct wh__node *directory;
+	char name[NAME_BYTES_MAX + 1];
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
 	if (error != 0)
 		return error;
 	struct wh__node *node = name[0] ? wh__tree_child(directory, name) : directory;
@@ -312,11 +406,11 @@ int64_t wh__disk_unlink(struct wh__disk *disk, const char *path)
 	return change_do(disk, &change);
 }
 
-int64_t wh__disk_mkdir(struct wh__disk *disk, const char *path)
+int64_t wh__disk_mkdir_at(struct wh__disk *disk, int from, const char *path)
 {
 	struct wh__node *directory, *made;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, path, &directory, name);
+	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
 	if (error != 0)
 		return error;
 	if (!name[0] || wh__tree_child(directory, name))
@@ -332,7 +426,7 @@ static int compare_names(const void *a, const void *b)
 int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names)
 {
 	struct wh__node *directory;
-	int64_t error = find(disk, path, &directory);
+	int64_t error = wh__tree_find(disk, AT_FDCWD, path, &directory);
 	if (error != 0)
 		return error;
 	if (!directory->is_directory)

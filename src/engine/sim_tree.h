@@ -19,10 +19,12 @@ struct wh__entry {
 struct wh__node {
 	struct wh__node *all_next; /* every node of the disk */
 	struct wh__node *parent;   /* of a directory; the root's is itself */
+	uint64_t inode;
 	bool is_directory, reached;
 	uint32_t links, opened;
-	struct wh__handle *lock;
-	uint64_t failures; /* of flushes: each descriptor is told of it once */
+	struct wh__handle *lock; /* exclusive */
+	uint32_t shared_count;   /* of shared locks */
+	uint64_t failures;       /* of flushes: each descriptor is told of it once */
 	bool failure_told;
 	struct wh__sim_file file;
 	struct wh__entry *entries;
@@ -38,20 +40,22 @@ struct wh__change {
 	} set[2];
 	int count;
 	struct wh__node *touched[2]; /* files moved, made, unlinked, replaced */
+	struct wh__node *removed;    /* a directory that goes: what left it before must have left it */
 	uint64_t number;             /* rising */
 };
 
 struct wh__handle {
 	struct wh__node *node; /* NULL: free */
 	int flags;
-	uint64_t offset;
+	bool shares;     /* holds a shared lock */
+	uint64_t offset; /* of a directory: entries seen */
 	uint64_t failures_seen;
 };
 
 struct wh__disk {
 	struct wh__sim_random *random;
 	uint64_t capacity;
-	uint64_t write_number, change_number;
+	uint64_t write_number, change_number, inode_number;
 	struct wh__node *root, *all;
 	struct wh__change *changes; /* that are not safe, oldest first */
 	size_t changes_count, changes_max;
@@ -61,9 +65,14 @@ struct wh__disk {
 
 /* What is called name now; NULL: nothing. */
 struct wh__node *wh__tree_child(const struct wh__node *directory, const char *name);
-/* The directory that path ends in, and the last name (empty: path names a directory as such, "/" or "a/.."). */
-int64_t wh__tree_resolve(const struct wh__disk *disk, const char *path, struct wh__node **ret_directory,
-                         char ret_name[static NAME_BYTES_MAX + 1]);
+/* The directory that path ends in, and the last name (empty: path names a directory as such, "/" or "a/.."). from: a
+ * descriptor of where a relative path starts, or AT_FDCWD, which is the root. */
+int64_t wh__tree_resolve(const struct wh__disk *disk, int from, const char *path,
+                         struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1]);
+/* What is called path, likewise. */
+int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, struct wh__node **ret);
+/* NULL: not open. */
+struct wh__handle *wh__disk_handle(const struct wh__disk *disk, int fd);
 void wh__tree_change_fini(struct wh__change *change);
 /* A power cut undoes it no more. */
 void wh__tree_make_safe(const struct wh__change *change);

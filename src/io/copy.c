@@ -162,8 +162,6 @@ wh_future wh_copy_file(wh_loop *loop, const char *from, const char *to, bool rep
 		return f;
 	if (!from || !to)
 		return wh__end(outer, -EINVAL);
-	if (loop->engine->execute)
-		return wh__end(outer, -ENOSYS);
 	size_t from_len = strlen(from) + 1, to_len = strlen(to) + 1;
 	struct copy *copy = malloc(sizeof *copy + from_len + to_len);
 	if (!copy)

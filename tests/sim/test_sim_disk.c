@@ -535,9 +535,33 @@ static void test_a_cut_twice_is_a_cut_once(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_disk, close_disk)
 
+static void test_what_left_a_directory_is_not_lost_with_it(void **state)
+{
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		again(seed);
+		assert_int_equal(wh__disk_mkdir(disk, "/d"), 0);
+		assert_true(wh__disk_close(disk, open_file("/d/f", O_CREAT | O_WRONLY)) == 0);
+		sync_path("/d");
+		sync_path("/");
+		assert_int_equal(wh__disk_rename(disk, "/d/f", "/f"), 0);
+		assert_int_equal(wh__disk_link(disk, AT_FDCWD, "/f", AT_FDCWD, "/g"), 0);
+		assert_int_equal(wh__disk_rmdir(disk, AT_FDCWD, "/d"), 0);
+		wh__disk_power_cut(disk, WH_SIM_RANDOM);
+		struct wh_stat there;
+		bool old = wh__disk_stat(disk, AT_FDCWD, "/d/f", &there) == 0;
+		assert_int_equal(wh__disk_stat(disk, AT_FDCWD, "/f", &there), old ? -ENOENT : 0);
+		if (old)
+			continue;
+		struct wh_stat other;
+		bool linked = wh__disk_stat(disk, AT_FDCWD, "/g", &other) == 0;
+		assert_int_equal(there.links, linked ? 2 : 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_what_left_a_directory_is_not_lost_with_it),
 		TEST(test_calls_give_the_errors_of_the_system),
 		TEST(test_reads_show_what_was_written),
 		TEST(test_lists_are_sorted),

@@ -1,0 +1,327 @@
+/* tests/sim/test_sim_calls.c -- every operation of file.h and socket.h on a simulated machine works, or says -ENOSYS where its
+ * header says so.
+ *
+ * The headers are the arguments: an operation that is declared there and not called here fails the test.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include <cmocka.h>
+
+#include "whilst/sim.h"
+
+enum { CALLS_MAX = 200 };
+
+static const char *headers[2], *called[CALLS_MAX];
+static size_t called_count;
+static wh_sim *sim;
+static wh_loop *loop;
+
+static int start(void **state)
+{
+	called_count = 0;
+	assert_int_equal(wh_sim_open(&sim, &(struct wh_sim_options){.seed = 3}), 0);
+	return wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = sim});
+}
+
+static int end(void **state)
+{
+	loop = wh_loop_close(loop);
+	sim = wh_sim_close(sim);
+	return 0;
+}
+
+static int64_t note(const char *name, int64_t n, int64_t wanted)
+{
+	assert_true(called_count < CALLS_MAX);
+	called[called_count++] = name;
+	if (n != wanted)
+		fail_msg("%s() gives %lld, not %lld", name, (long long)n, (long long)wanted);
+	return n;
+}
+
+static int64_t note_fd(const char *name, int64_t n)
+{
+	if (n < 0)
+		fail_msg("%s() gives %lld", name, (long long)n);
+	return note(name, n, n);
+}
+
+#define GIVES(wanted, name, ...)     note(#name, wh_await(name(loop, __VA_ARGS__)).n, wanted)
+#define GIVES_NOW(wanted, name, ...) note(#name, name(loop, __VA_ARGS__), wanted)
+#define OPENS(name, ...)             (int)note_fd(#name, wh_await(name(loop, __VA_ARGS__)).n)
+#define OPENS_NOW(name, ...)         (int)note_fd(#name, name(loop, __VA_ARGS__))
+
+static bool was_called(const char *name)
+{
+	for (size_t i = 0; i < called_count; i++)
+		if (!strcmp(called[i], name))
+			return true;
+	return false;
+}
+
+/* What a header declares that takes a loop first, is called. */
+static void expect_all_called(const char *header)
+{
+	char line[256], name[64];
+	int seen = 0;
+	FILE *file = fopen(header, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof line, file)) {
+		const char *at = strstr(line, "(wh_loop *loop");
+		if (strncmp(line, "WH_API", 6) != 0 || !at)
+			continue;
+		const char *from = at;
+		while (from > line && from[-1] != ' ' && from[-1] != '*')
+			from--;
+		(void)snprintf(name, sizeof name, "%.*s", (int)(at - from), from);
+		if (!was_called(name))
+			fail_msg("%s() of %s is not called here", name, header);
+		seen++;
+	}
+	(void)fclose(file);
+	assert_true(seen > 20);
+}
+
+static void contents(int fd)
+{
+	char buf[64] = "0123456789";
+	const struct iovec iov[] = {{buf, 4}, {buf + 4, 6}};
+	GIVES(10, wh_pwrite_all, fd, buf, 10, 0);
+	GIVES(10, wh_pwritev_all, fd, iov, 2, 10);
+	GIVES(10, wh_append_durable, fd, buf, 10, 20);
+	GIVES(1, wh_pwrite, fd, buf, 1, 30);
+	GIVES(1, wh_pwritev, fd, &(struct iovec){buf, 1}, 1, 31);
+	GIVES(10, wh_pread_all, fd, buf, 10, 5);
+	assert_memory_equal(buf, "5678901234", 10);
+	GIVES(10, wh_preadv_all, fd, iov, 2, 0);
+	GIVES(1, wh_pread, fd, buf, 1, 0);
+	GIVES(1, wh_preadv, fd, &(struct iovec){buf, 1}, 1, 0);
+	GIVES(1, wh_read, fd, buf, 1);
+	GIVES(1, wh_readv, fd, &(struct iovec){buf, 1}, 1);
+	GIVES(1, wh_write, fd, buf, 1);
+	GIVES(2, wh_write_all, fd, buf, 2);
+	GIVES(10, wh_writev_all, fd, iov, 2);
+	GIVES(0, wh_fsync, fd, true);
+	GIVES(32, wh_size, fd);
+	GIVES(0, wh_allocate, fd, 0, 100);
+	GIVES(-ENOSYS, wh_allocate_mode, fd, WH_ALLOCATE_PUNCH_HOLE, 0, 10);
+	GIVES(0, wh_truncate, fd, 32);
+	GIVES(-ENOSYS, wh_advise, fd, 0, 0, POSIX_FADV_DONTNEED);
+	GIVES(-ENOSYS, wh_sync_range, fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	note_fd("wh_disk_free", wh_await(wh_disk_free(loop, fd)).n);
+	GIVES_NOW(10, wh_pread_blocking, fd, buf, 10, 0);
+	GIVES_NOW(10, wh_pwrite_blocking, fd, buf, 10, 0);
+	GIVES_NOW(10, wh_pwritev_blocking, fd, iov, 2, 0);
+	GIVES_NOW(0, wh_fsync_blocking, fd, false);
+}
+
+static void locks_and_copies(int fd)
+{
+	char buf[32];
+	int other = OPENS(wh_open_at, AT_FDCWD, "/f", O_RDWR, 0);
+	GIVES(0, wh_lock_shared, fd);
+	GIVES(0, wh_lock_shared, other);
+	GIVES(-EAGAIN, wh_lock, fd); /* and what fd held is gone */
+	GIVES(0, wh_lock, other);
+	GIVES(-EAGAIN, wh_lock_shared, fd);
+	GIVES(0, wh_unlock, other);
+	GIVES(0, wh_lock_shared, fd);
+	GIVES(0, wh_close, fd);
+	GIVES(0, wh_lock, other);
+	GIVES(-EINVAL, wh_copy_range, other, 5, other, 0, 10);
+	GIVES(10, wh_copy_range, other, 100, other, 0, 10);
+	GIVES(110, wh_copy_file, "/f", "/copy", false);
+	GIVES(-EEXIST, wh_copy_file, "/f", "/copy", false);
+	GIVES(-EINVAL, wh_copy_file, "/f", "/f", true);
+	GIVES(110, wh_copy_file, "/f", "/copy", true);
+	GIVES(0, wh_close, other);
+	int copy = OPENS(wh_open, "/copy", O_RDONLY, 0);
+	GIVES(10, wh_pread_all, copy, buf, 10, 100);
+	GIVES(0, wh_close, copy);
+}
+
+static void names(int directory)
+{
+	struct wh_stat a, b;
+	GIVES(0, wh_mkdir_at, directory, "sub", 0700);
+	GIVES(0, wh_link, "/f", "/d/g");
+	GIVES(-EPERM, wh_link, "/d", "/e");
+	GIVES(-EEXIST, wh_link_at, AT_FDCWD, "/f", directory, "g", 0);
+	GIVES(0, wh_stat, "/f", &a);
+	GIVES(0, wh_stat_at, directory, "g", 0, &b);
+	assert_int_equal(a.inode, b.inode);
+	assert_int_equal(a.links, 2);
+	assert_int_equal(a.size, 110);
+	GIVES(-EEXIST, wh_rename_at, directory, "g", AT_FDCWD, "copy", WH_RENAME_NO_REPLACE);
+	GIVES(0, wh_rename_at, directory, "g", AT_FDCWD, "copy", WH_RENAME_EXCHANGE);
+	GIVES(0, wh_lstat, "/copy", &b);
+	assert_int_equal(a.inode, b.inode);
+	GIVES(-EINVAL, wh_rename_at, AT_FDCWD, "/d", directory, "sub", WH_RENAME_EXCHANGE);
+	GIVES(0, wh_rename, "/copy", "/d/sub/h");
+	GIVES(-ENOTEMPTY, wh_rmdir, "/d/sub");
+	GIVES(0, wh_unlink, "/d/sub/h");
+	GIVES(-EISDIR, wh_unlink_at, directory, "sub", 0);
+	int sub = OPENS(wh_open_at, directory, "sub", O_RDONLY | O_DIRECTORY, 0);
+	GIVES(0, wh_unlink_at, directory, "sub", AT_REMOVEDIR);
+	GIVES(-ENOENT, wh_open_at, sub, "late", O_CREAT | O_WRONLY, 0600); /* it is gone, and open */
+	GIVES(0, wh_fstat, sub, &b);
+	assert_int_equal(b.type, WH_FILE_DIRECTORY);
+	wh_res res = wh_await(wh_list_next(loop, directory));
+	struct wh_entries *entries = res.ptr;
+	note("wh_list_next", res.n, 1);
+	assert_string_equal(entries->entries[0].name, "g");
+	wh_entries_free(entries);
+	res = wh_await(wh_list_next(loop, directory));
+	assert_int_equal(res.n, 0);
+	wh_entries_free(res.ptr);
+	res = wh_await(wh_list(loop, "/d"));
+	note("wh_list", res.n, 1);
+	wh_names_free(res.ptr);
+}
+
+static void files_do_what_the_header_says(void **state)
+{
+	char text[64], temporary[] = "/tmp-XXXXXX";
+	int ends[2], fd = OPENS(wh_open, "/f", O_RDWR | O_CREAT, 0600);
+	GIVES(0, wh_mkdir, "/d", 0700);
+	int directory = OPENS(wh_open, "/d", O_RDONLY | O_DIRECTORY, 0);
+	contents(fd);
+	locks_and_copies(fd);
+	names(directory);
+	GIVES(-ENOSYS, wh_make_temporary, temporary, 0);
+	GIVES(-ENOSYS, wh_make_temporary_directory, temporary);
+	GIVES_NOW(-ENOSYS, wh_pipe, ends);
+	GIVES(-ENOSYS, wh_symlink, "/f", "/l");
+	GIVES(-ENOSYS, wh_symlink_at, "/f", directory, "l");
+	GIVES(-ENOSYS, wh_readlink, "/f", text, sizeof text);
+	GIVES(-ENOSYS, wh_readlink_at, directory, "f", text, sizeof text);
+	GIVES(-ENOSYS, wh_realpath, "/f", text, sizeof text);
+	GIVES(-ENOSYS, wh_access, "/f", F_OK);
+	GIVES(-ENOSYS, wh_access_at, directory, "f", F_OK, 0);
+	GIVES(-ENOSYS, wh_chmod, "/f", 0600);
+	GIVES(-ENOSYS, wh_fchmod, directory, 0600);
+	GIVES(-ENOSYS, wh_chmod_at, directory, "f", 0600);
+	GIVES(-ENOSYS, wh_chown, "/f", 1, 1);
+	GIVES(-ENOSYS, wh_fchown, directory, 1, 1);
+	GIVES(-ENOSYS, wh_chown_at, directory, "f", 1, 1, 0);
+	GIVES(-ENOSYS, wh_set_times, "/f", 1, 1);
+	GIVES(-ENOSYS, wh_fset_times, directory, 1, 1);
+	GIVES(-ENOSYS, wh_set_times_at, directory, "f", 1, 1, 0);
+	expect_all_called(headers[0]);
+}
+
+/* One end sends, the other receives. */
+static void streams(int a, int b)
+{
+	char buf[16] = "0123456789", in[16];
+	const struct iovec iov = {buf, 10}, room = {in, 1};
+	int file = (int)wh_await(wh_open(loop, "/f", O_RDWR | O_CREAT, 0600)).n;
+	assert_int_equal(wh_await(wh_pwrite_all(loop, file, buf, 10, 0)).n, 10);
+	GIVES(10, wh_send_all, a, buf, 10);
+	GIVES(10, wh_sendv_all, a, &iov, 1);
+	GIVES(10, wh_send_file, a, file, 0, 100);
+	GIVES(1, wh_send, a, buf, 1);
+	GIVES(POLLIN, wh_ready, b, POLLIN);
+	GIVES(1, wh_peek, b, in, 1);
+	GIVES(1, wh_recv, b, in, 1);
+	GIVES(1, wh_recvv, b, &room, 1);
+	GIVES(10, wh_recv_all, b, in, 10);
+	assert_memory_equal(in, "2345678901", 10);
+	wh_res res = wh_await(wh_recv_buf(loop, b));
+	note_fd("wh_recv_buf", res.n);
+	wh_buf_put(res.ptr);
+	GIVES_NOW(0, wh_shutdown, a, SHUT_WR);
+}
+
+static void connections(void)
+{
+	struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const struct sockaddr *address = (struct sockaddr *)&here;
+	struct sockaddr_storage from;
+	struct wh_credentials credentials;
+	socklen_t len = sizeof from;
+	int64_t value;
+	int flag = 1, listener = OPENS_NOW(wh_listen, address, sizeof here, NULL);
+	GIVES_NOW(0, wh_local_address, listener, &from, &len);
+	memcpy(&here, &from, sizeof here);
+	wh_future accepted = wh_accept(loop, listener);
+	int a = OPENS(wh_connect, address, sizeof here), b = (int)note_fd("wh_accept", wh_await(accepted).n);
+	GIVES_NOW(0, wh_peer_address, a, &from, &len);
+	note("wh_peer_credentials", wh_peer_credentials(loop, a, &credentials) < 0, 1);
+	GIVES_NOW(0, wh_set_option, a, WH_NODELAY, 1);
+	GIVES_NOW(0, wh_get_option, a, WH_NODELAY, &value);
+	len = sizeof flag;
+	GIVES_NOW(0, wh_set_option_raw, a, SOL_SOCKET, SO_KEEPALIVE, &flag, len);
+	GIVES_NOW(0, wh_get_option_raw, a, SOL_SOCKET, SO_KEEPALIVE, &flag, &len);
+	streams(a, b);
+	accepted = wh_accept_from(loop, listener, &from, &len);
+	int own = OPENS_NOW(wh_socket, AF_INET, SOCK_STREAM, 0);
+	GIVES(0, wh_connect_on, own, address, sizeof here);
+	note_fd("wh_accept_from", wh_await(accepted).n);
+	assert_int_equal(from.ss_family, AF_INET);
+}
+
+static void datagrams(void)
+{
+	struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in group = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0xe0000101)};
+	char buf[8] = "abc", in[8];
+	const struct iovec iov = {buf, 3}, room = {in, 8};
+	struct sockaddr_storage bound;
+	struct wh_from from;
+	socklen_t len = sizeof bound;
+	int descriptor = 0, fd = OPENS_NOW(wh_socket, AF_INET, SOCK_DGRAM, 0);
+	GIVES_NOW(0, wh_bind, fd, (struct sockaddr *)&here, sizeof here);
+	assert_int_equal(wh_local_address(loop, fd, &bound, &len), 0);
+	GIVES_NOW(-EOPNOTSUPP, wh_listen_on, fd, 5);
+	GIVES(3, wh_send_to, fd, buf, 3, (struct sockaddr *)&bound, len);
+	GIVES(3, wh_recv_from, fd, in, 8, &from);
+	assert_memory_equal(&from.address, &bound, len);
+	struct wh_message message = {.iov = &iov, .iov_count = 1, .address = bound, .address_len = len};
+	GIVES(3, wh_send_message, fd, &message);
+	message.iov = &room;
+	GIVES(3, wh_recv_message, fd, &message);
+	assert_memory_equal(in, "abc", 3);
+	message = (struct wh_message){.iov = &iov,
+	                              .iov_count = 1,
+	                              .address = bound,
+	                              .address_len = len,
+	                              .descriptors = &descriptor,
+	                              .descriptor_count = 1};
+	GIVES(-EOPNOTSUPP, wh_send_message, fd, &message);
+	GIVES_NOW(-ENOPROTOOPT, wh_join_group, fd, (struct sockaddr *)&group, sizeof group, 0);
+	GIVES_NOW(-ENOPROTOOPT, wh_leave_group, fd, (struct sockaddr *)&group, sizeof group, 0);
+}
+
+static void sockets_do_what_the_header_says(void **state)
+{
+	int ends[2];
+	connections();
+	datagrams();
+	GIVES_NOW(-ENOSYS, wh_socket_pair, SOCK_STREAM, ends);
+	expect_all_called(headers[1]);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(files_do_what_the_header_says, start, end),
+		cmocka_unit_test_setup_teardown(sockets_do_what_the_header_says, start, end),
+	};
+	if (argc != 3) {
+		(void)fprintf(stderr, "usage: %s FILE.H SOCKET.H\n", argv[0]);
+		return 2;
+	}
+	headers[0] = argv[1];
+	headers[1] = argv[2];
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
