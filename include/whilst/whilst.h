@@ -129,7 +129,8 @@ WH_API int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options) WH
 /* wh_loop_run() - run until wh_loop_stop(), or until nothing is pending.
  *
  * Pending are unfinished operations (promises and marks' waits included), due callbacks and posted
- * calls. Result 0 (nothing pending), 1 (stopped), or -errno from the engine (-WH_ESIM_POWER_CUT).
+ * calls; not what the library keeps in the background, idle connections of HTTP clients and the timer of
+ * their time-outs. Result 0 (nothing pending), 1 (stopped), or -errno from the engine (-WH_ESIM_POWER_CUT).
  * Thread: loop, outside callbacks (-EDEADLK inside).
  */
 WH_API int wh_loop_run(wh_loop *loop);

@@ -215,6 +215,7 @@ int wh_http_client_open(wh_loop *loop, const struct wh_http_client_options *opti
 	client->limits = (struct wh__http_limits){
 		.head_bytes_max = o->head_bytes_max, .target_bytes_max = 8192, .fields_max = o->fields_max};
 	wh__http_deadlines_init(&client->deadlines, loop, shortest, look, timer_ended, client);
+	client->deadlines.background = true; /* whoever waits for a call is what keeps the loop running */
 	client->references = 1;
 	*ret = client;
 	return 0;

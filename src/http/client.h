@@ -67,6 +67,7 @@ struct wh__http_link {
 	uint32_t sending_bytes;
 	int64_t idle_since;
 	wh_future connecting; /* or securing */
+	wh_future received;   /* while receiving */
 	struct wh__stream stream;
 	struct wh_tls_problem *problem; /* of the handshake */
 	uint16_t references;            /* operations, the dirty list, until it is down */

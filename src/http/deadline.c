@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#include "runtime/loop.h"
+
 void wh__http_deadlines_init(struct wh__http_deadlines *deadlines, wh_loop *loop, int64_t period_ns,
                              wh__http_look *look, wh_function *idle, void *arg)
 {
@@ -45,6 +47,8 @@ static void arm(struct wh__http_deadlines *deadlines)
 	deadlines->timer = wh_sleep_until(deadlines->loop, (deadlines->tick + 1) * deadlines->step_ns);
 	/* without a slot for a timer time-outs wait until another node comes */
 	deadlines->armed = wh_then(deadlines->timer, on_tick, deadlines) == 0;
+	if (deadlines->armed && deadlines->background)
+		wh__background(deadlines->loop, deadlines->timer, true);
 }
 
 static void look_at_slot(struct wh__http_deadlines *deadlines, int64_t now)

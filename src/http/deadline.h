@@ -31,6 +31,7 @@ struct wh__http_deadlines {
 	int64_t tick; /* of the slot looked at last: instant / step_ns */
 	uint32_t count;
 	bool armed;
+	bool background; /* the timer does not keep wh_loop_run() running */
 	wh_future timer;
 	struct wh__http_deadline *slots[WH__HTTP_DEADLINE_SLOTS];
 };

@@ -1,7 +1,7 @@
 /* src/http/link.c -- connections of the client: opened, kept, given to calls, received from, sent to, closed.
  *
  * An idle connection has a receive under way, so that a server's close is seen when it comes rather than by
- * the next request.
+ * the next request. It is in the background: a program does not go on for the sake of a connection that nobody uses.
  *
  * Thread: loop.  Memory: a connection goes when it is down and no operation is under way on it.
  */
@@ -21,6 +21,8 @@ static void take_idle(struct wh__http_link *link)
 		at = &(*at)->next_idle;
 	*at = link->next_idle;
 	link->is_idle = false;
+	if (link->receiving) /* somebody waits for it again */
+		wh__stream_background(link->origin->client->loop, link->stream, link->received, false);
 	link->origin->idle_count--;
 	wh__http_client_node_remove(link->origin->client, &link->node);
 }
@@ -225,7 +227,8 @@ void wh__http_link_receive(struct wh__http_link *link)
 		return;
 	link->references++;
 	link->receiving = true;
-	if (wh_then(wh__stream_recv_buf(link->origin->client->loop, link->stream), on_received, link) != 0) {
+	link->received = wh__stream_recv_buf(link->origin->client->loop, link->stream);
+	if (wh_then(link->received, on_received, link) != 0) {
 		link->receiving = false;
 		link->references--;
 	}
@@ -416,6 +419,8 @@ void wh__http_link_done(struct wh__http_link *link, bool reusable)
 	link->node.is_call = false;
 	wh__http_deadlines_add(&client->deadlines, &link->node.hang);
 	wh__http_link_receive(link);
+	if (link->receiving)
+		wh__stream_background(client->loop, link->stream, link->received, true);
 	wh__http_link_serve(origin);
 }
 

@@ -8,6 +8,8 @@
 
 #include <sys/socket.h>
 
+#include "io/tls_background.h"
+#include "runtime/loop.h"
 #include "whilst/tls.h"
 
 struct wh__stream {
@@ -41,6 +43,15 @@ static inline wh_future wh__stream_sendv_all(wh_loop *loop, struct wh__stream st
 {
 	return stream.tls ? wh_tls_sendv_all(stream.tls, iov, count)
 	                  : wh_sendv_all(loop, stream.fd, iov, count);
+}
+/* The receive under way, received, does not keep wh_loop_run() running (true), or does again (false). */
+static inline void wh__stream_background(wh_loop *loop, struct wh__stream stream, wh_future received,
+                                         bool background)
+{
+	if (stream.tls)
+		wh__tls_background(stream.tls, background);
+	else
+		wh__background(loop, received, background);
 }
 /* Nothing more will be sent. For when no send is under way; what becomes of it does not matter. */
 static inline void wh__stream_shutdown(wh_loop *loop, struct wh__stream stream)

@@ -12,6 +12,7 @@
  */
 #include "io/tls.h"
 #include "io/inner.h"
+#include "io/tls_background.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -56,6 +57,7 @@ struct wh_tls {
 
 	int64_t error;     /* of the stream: all that follows fails with it */
 	bool is_receiving; /* receiving is under way */
+	bool background;   /* wh__tls_background() */
 	bool eof;          /* of the socket */
 	bool no_memory;    /* the BIO has run out of it */
 	bool ended;        /* the peer has said that it sends no more */
@@ -447,6 +449,7 @@ static void receive_more(wh_tls *tls)
 		tls->references++;
 		wh_future f = wh_recv_buf(tls->loop, tls->fd);
 		tls->receiving = f;
+		wh__background(tls->loop, f, tls->background);
 		wh__inner_then(tls->loop, f, on_received, tls);
 	} else if (!wanted && tls->is_receiving) {
 		wh_cancel(tls->receiving);
@@ -618,6 +621,7 @@ static wh_future start_receive(wh_tls *tls, struct wh__op *op)
 	wh_future f = wh__op_future(op);
 	op->cancel_inner = cancel_receive;
 	tls->receive = op;
+	wh__op_background(op, tls->background);
 	advance(tls);
 	return f;
 }
@@ -648,6 +652,15 @@ wh_future wh_tls_recv_buf(wh_tls *tls)
 }
 
 /* ---- sending ------------------------------------------------------------------------------ */
+
+void wh__tls_background(wh_tls *tls, bool background)
+{
+	tls->background = background;
+	if (tls->receive)
+		wh__op_background(tls->receive, background);
+	if (tls->is_receiving)
+		wh__background(tls->loop, tls->receiving, background);
+}
 
 static void cancel_send(struct wh__op *op)
 {

@@ -1,5 +1,6 @@
 /* src/io/tls_none.c -- in place of tls.c and tls_context.c when the library is built without OpenSSL: there are no contexts, and
  * so no connections. Thread: loop. */
+#include "io/tls_background.h"
 #include "runtime/loop.h"
 
 #include <errno.h>
@@ -110,4 +111,8 @@ size_t wh_tls_peer_name(const wh_tls *tls, char *to, size_t max)
 	if (max > 0)
 		*to = 0;
 	return 0;
+}
+
+void wh__tls_background(wh_tls *tls, bool background)
+{
 }

@@ -345,11 +345,18 @@ static bool has_nothing(const wh_loop *loop)
 	return loop->pending_count == 0 && !loop->ready.first && !loop->deferred && wh__inbox_is_empty(loop);
 }
 
+/* The same, but for what goes on in the background. */
+static bool awaits_nothing(const wh_loop *loop)
+{
+	return loop->pending_count == loop->background_count && !loop->ready.first && !loop->deferred &&
+	       wh__inbox_is_empty(loop);
+}
+
 /* done: what the caller turns for; once it is set there is nothing to wait for. NULL: until nothing is pending, unless the
  * loop runs until it is stopped. */
 static bool is_over(const wh_loop *loop, const bool *done)
 {
-	return done ? *done : (!loop->started_thread || loop->closing) && has_nothing(loop);
+	return done ? *done : (!loop->started_thread || loop->closing) && awaits_nothing(loop);
 }
 
 /* What is due, then one look at the engine; what that completes is due in the next turn. A stop is for who runs or turns

@@ -61,6 +61,7 @@ struct wh_loop {
 	uint32_t slots_made, slots_max, live_count;
 	uint32_t first_generation, last_generation; /* of any slot */
 	uint32_t pending_count;                     /* slots that are PENDING, or DONE with a callback due */
+	uint32_t background_count;                  /* of these, for which wh_loop_run() does not run */
 
 	/* due */
 	struct wh__queue ready;
@@ -142,6 +143,11 @@ static inline void wh__op_free(struct wh__op *op)
 	op->next = loop->free_slots;
 	loop->free_slots = op;
 }
+
+/* wh__background() - f does not keep wh_loop_run() running (true), or does again (false): the receive of an idle connection, the
+ * timer that looks for time-outs. Nothing happens if f is not pending. Of a composed operation, what it is made of counts
+ * for itself. wh_loop_close() ends it like any other. */
+void wh__background(wh_loop *loop, wh_future f, bool background);
 
 /* wh__op_cancel() - what wh_cancel() does, for a pending slot. */
 void wh__op_cancel(struct wh__op *op);

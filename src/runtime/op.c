@@ -57,6 +57,7 @@ static inline struct wh__op *fill(wh_loop *loop, struct wh__op *op, enum wh__opc
 	/* a dump may come at any moment, and follows what state and consumer say is there */
 	atomic_signal_fence(memory_order_seq_cst);
 	op->consumer = WH__CONSUMER_NONE;
+	op->background = 0;
 	op->opcode = (uint8_t)opcode;
 	op->flags = 0;
 	op->state = WH__PENDING;
@@ -110,6 +111,25 @@ wh_future wh__end(struct wh__op *op, int64_t error)
 	wh_future f = wh__op_future(op);
 	wh__op_complete(op, error, NULL);
 	return f;
+}
+
+void wh__op_background(struct wh__op *op, bool background)
+{
+	assert(op->state == WH__PENDING);
+	if (op->background == background)
+		return;
+	op->background = background;
+	if (background)
+		op->loop->background_count++;
+	else
+		op->loop->background_count--;
+}
+
+void wh__background(wh_loop *loop, wh_future f, bool background)
+{
+	struct wh__op *op = wh__op_find(loop, f);
+	if (op && op->state == WH__PENDING)
+		wh__op_background(op, background);
 }
 
 void wh__op_dispose(struct wh__op *op)
@@ -199,6 +219,7 @@ static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t
 		loop->counts[op->opcode].failed++;
 	if (gives_descriptor(op) && n >= 0 && loop->descriptors)
 		wh__descriptor_given(loop, (int)n);
+	wh__op_background(op, false);
 	if (loop->measure)
 		wh__measure_end(op);
 	end(op, n, ptr);
@@ -207,7 +228,8 @@ static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t
 static bool is_rare(const struct wh__op *op, int64_t n)
 {
 	return n < 0 || (op->flags & (WH__OWNS_BUF | WH__POOLED)) || op->opcode == WH__OP_ACCEPT ||
-	       op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY || op->loop->measure;
+	       op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY || op->background ||
+	       op->loop->measure;
 }
 
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)

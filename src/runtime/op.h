@@ -117,12 +117,13 @@ enum wh__op_flags {
 
 struct wh__op {
 	uint32_t generation;
-	uint8_t state;    /* enum wh__state */
-	uint8_t consumer; /* enum wh__consumer */
-	uint8_t opcode;   /* enum wh__opcode */
-	uint8_t flags;    /* enum wh__op_flags */
-	uint32_t slot;    /* own index */
-	int32_t fd;       /* with a path: the directory it is relative to, or AT_FDCWD */
+	uint8_t state;          /* enum wh__state */
+	uint8_t consumer : 7;   /* enum wh__consumer */
+	uint8_t background : 1; /* wh__background() */
+	uint8_t opcode;         /* enum wh__opcode */
+	uint8_t flags;          /* enum wh__op_flags */
+	uint32_t slot;          /* own index */
+	int32_t fd;             /* with a path: the directory it is relative to, or AT_FDCWD */
 	/* arguments; after completion: result */
 	union {
 		void *buf; /* bytes, path (of an operation on a name), struct sockaddr, struct iovec */
@@ -179,6 +180,10 @@ struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode);
 /* wh__op_complete() - the one terminal event. The engine must not touch op afterwards. Frees what WH__OWNS_BUF
  * says, stores the result, tells the consumer (callbacks are queued, never called here). Thread: loop. */
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr);
+
+/* wh__op_background() - a pending slot does not keep wh_loop_run() running (true), or does again (false). Once it is complete
+ * its callback counts as any. For what the library keeps under way for itself, with nobody waiting: see wh__background(). */
+void wh__op_background(struct wh__op *op, bool background);
 
 /* wh__op_dispose() - free the result of a DONE slot that nobody will consume. */
 void wh__op_dispose(struct wh__op *op);

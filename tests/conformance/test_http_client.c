@@ -230,6 +230,41 @@ static void idle_limits(void **state)
 	script_end(script);
 }
 
+static void note_answer(wh_loop *l, wh_res res, void *arg)
+{
+	*(wh_res *)arg = res;
+}
+
+/* A connection that is kept is no reason to go on; a call on it is. */
+static void idle_in_background(void **state)
+{
+	static const struct step steps[] = {{.say = OK}, {.say = OK}, {.keep = true}, END};
+	struct wh_http_client_options options = {.idle_timeout_ns = 3600 * WH_NS_PER_S};
+	struct script *script;
+
+	stop(NULL);
+	open_with(&options);
+	script = script_start(steps);
+	for (int i = 0; i < 2; i++) {
+		struct wh_http_request request = {.origin = script->origin};
+		wh_res res = {0, NULL};
+
+		assert_int_equal(wh_then(wh_http_request(client, &request), note_answer, &res), 0);
+		assert_int_equal(wh_loop_run(loop), 0);
+		expect_answer(res, 200, "ok");
+		assert_int_equal(stats().connections, 1);
+		assert_int_equal(stats().connections_reused, i);
+	}
+	/* its end still counts: nothing of the client is left when the loop has run */
+	client = wh_http_client_close(client);
+	assert_int_equal(wh_loop_run(loop), 0);
+	struct wh_stats counts;
+	wh_stats(loop, &counts);
+	assert_int_equal(counts.in_flight, 0);
+	assert_int_equal(wh_http_client_open(loop, NULL, &client), 0);
+	script_end(script);
+}
+
 /* ---- time and cancelling ----------------------------------------------------------------------- */
 
 static void time_outs(void **state)
@@ -576,6 +611,7 @@ int main(int argc, char **argv)
 		TEST(stale_connection),
 		TEST(connections_max),
 		TEST(idle_limits),
+		TEST(idle_in_background),
 		TEST(time_outs),
 		TEST(cancelling),
 		SERVER_TEST(in_pieces),
