@@ -1,7 +1,9 @@
 /* fetch.c -- fetch many pages over HTTP: one after another, and then all of them with a limit on how many at once.
  *
- *	fetch [-n AT-ONCE] URL...
- *	fetch [-n AT-ONCE] -c COUNT URL		the same page COUNT times
+ *	fetch [-n AT-ONCE] [-a CA-FILE] URL...
+ *	fetch [-n AT-ONCE] [-a CA-FILE] -c COUNT URL	the same page COUNT times
+ *
+ * CA-FILE: certificates, PEM, that are trusted instead of the system's.
  *
  * Prints what came of each in the first round, and how long both rounds took.
  */
@@ -81,15 +83,18 @@ static void fetch_at_once(wh_loop *loop, struct round *round, int limit)
 
 int main(int argc, char **argv)
 {
+	struct wh_http_client_options options = {0};
 	int limit = 10, option;
 	size_t count = 0;
-	while ((option = getopt(argc, argv, "n:c:")) != -1)
+	while ((option = getopt(argc, argv, "a:n:c:")) != -1)
 		if (option == 'n')
 			limit = atoi(optarg);
 		else if (option == 'c')
 			count = (size_t)atoi(optarg);
+		else if (option == 'a')
+			options.tls_ca_file = optarg;
 	if (optind >= argc || limit < 1) {
-		fprintf(stderr, "usage: fetch [-n AT-ONCE] [-c COUNT] URL...\n");
+		fprintf(stderr, "usage: fetch [-n AT-ONCE] [-c COUNT] [-a CA-FILE] URL...\n");
 		return 2;
 	}
 	struct round in_turn = {.urls = argv + optind, .url_count = (size_t)(argc - optind)};
@@ -98,7 +103,7 @@ int main(int argc, char **argv)
 	wh_loop *loop = NULL;
 	int r = wh_loop_open(&loop, NULL);
 	if (r == 0)
-		r = wh_http_client_open(loop, NULL, &in_turn.client);
+		r = wh_http_client_open(loop, &options, &in_turn.client);
 	if (r < 0) {
 		fprintf(stderr, "fetch: %s\n", wh_strerror(r));
 		return 1;

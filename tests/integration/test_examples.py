@@ -32,6 +32,13 @@ def run(name, *arguments, status=0):
     return done
 
 
+def certify(chain, key):
+    """A certificate of localhost's that vouches for itself."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", key, "-out", chain, "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+
+
 class Program:
     """An example that runs until it is told to end; how it ended is checked."""
 
@@ -175,9 +182,7 @@ class TlsProxy(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.chain, cls.key = f"{cls.folder.name}/chain.pem", f"{cls.folder.name}/key.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", cls.key, "-out", cls.chain, "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+        certify(cls.chain, cls.key)
         cls.context = ssl.create_default_context(cafile=cls.chain)
 
     @classmethod
@@ -311,6 +316,11 @@ class Fetch(unittest.TestCase):
         self.assertLess(int(second.group(1)), int(first.group(1)) / 2)
         self.assertIn(Slow.most, range(3, 11))
 
+    def test_ends_while_connections_are_kept(self):
+        lines = run("fetch", f"{self.url}/a").stdout.splitlines()
+        took = int(re.match(r"10 at once: 1 of 1, 20 bytes, (\d+) ms$", lines[2]).group(1))
+        self.assertLess(took, 3000)  # the client keeps an idle connection for 4 s
+
     def test_failures_are_told(self):
         lines = run("fetch", f"{self.url}/a", f"{self.url}/none", status=1).stdout.splitlines()
         self.assertEqual(lines[:2], [f"200 20 bytes {self.url}/a", f"404 50 bytes {self.url}/none"])
@@ -321,6 +331,35 @@ class Fetch(unittest.TestCase):
         self.assertIn("Connection refused", said)
         self.assertIn("ftp://127.0.0.1/", run("fetch", "ftp://127.0.0.1/", status=1).stdout)
         self.assertEqual(run("fetch", f"{self.url}/moved").stdout.splitlines()[0], f"200 20 bytes {self.url}/moved")
+
+
+class FetchTls(unittest.TestCase):
+    def test_own_authority(self):
+        with tempfile.TemporaryDirectory() as folder:
+            chain, key = f"{folder}/chain.pem", f"{folder}/key.pem"
+            certify(chain, key)
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+            server.daemon_threads = True
+            server.handle_error = lambda *_: None  # that clients refuse it is what is tried
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(chain, key)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            url = f"https://localhost:{server.server_port}/page"
+            try:
+                lines = run("fetch", "-n", 3, "-c", 6, "-a", chain, url).stdout.splitlines()
+                self.assertEqual(lines[0], f"200 50 bytes {url}")
+                self.assertTrue(lines[6].startswith("one after another: 6 of 6, 300 bytes"), lines)
+                took = int(re.match(r"3 at once: 6 of 6, 300 bytes, (\d+) ms$", lines[7]).group(1))
+                self.assertLess(took, 3000)  # connections over TLS that are kept do not hold it, either
+                # the system does not trust it, and the certificate is for a name
+                self.assertIn("certificate", run("fetch", url, status=1).stdout)
+                said = run("fetch", "-a", chain, url.replace("localhost", "127.0.0.1"), status=1).stdout
+                self.assertIn("certificate", said)
+                self.assertIn("one after another: 0 of 1", said)
+            finally:
+                server.shutdown()
+                server.server_close()
 
 
 class Files(unittest.TestCase):
