@@ -63,6 +63,7 @@ static void begin_next(struct round *round);
 static void on_response(wh_loop *loop, wh_res res, void *arg)
 {
 	struct round *round = arg;
+	(void)loop;
 	take(round, NULL, res);
 	begin_next(round); /* each that ends begins another: the number under way stays the same */
 }

@@ -251,7 +251,7 @@ static unsigned paths_asked, paths_fail_at,
 	paths_fail_count; /* of log_path(): the first that fails, how many */
 
 char *__real_log_path(const struct log *log, const char *format, ...);
-char *__wrap_log_path(const struct log *log, const char *format, ...);
+char *__wrap_log_path(const struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 char *__wrap_log_path(const struct log *log, const char *format, ...)
 {
