@@ -267,7 +267,7 @@ static void answers_that_nobody_takes(void **state)
 	assert_int_equal(SSL_set_fd(peer, fds[0]), 1);
 	SSL_set_connect_state(peer);
 	wh_future f = wh_tls_accept(loop, fds[1], server, &problem);
-	while ((n = SSL_do_handshake(peer)) != 1)
+	while (SSL_do_handshake(peer) != 1)
 		(void)wh_loop_turn(loop, WH_NS_PER_MS);
 	wh_tls *tls = wh_await(f).ptr;
 	assert_non_null(tls);
