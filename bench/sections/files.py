@@ -1,9 +1,12 @@
 """4 KiB reads, cached and O_DIRECT, one at a time and 64 deep; durable appends: beside plain calls, a raw ring and libuv."""
 import json
 import os
+import resource
 import subprocess
+import time
 
 FILE_BYTES = 256 << 20
+COPY_BYTES = 1 << 30
 
 
 def run(bench):
@@ -34,6 +37,35 @@ def run(bench):
           ours + blocking + ring + libuv(4))
     data.unlink()
     log.unlink()
+    copies(bench)
+
+
+def copies(bench):
+    """1 GiB from the page cache into it; nothing is flushed."""
+    source, target = bench.data / "source", bench.data / "target"
+    with open(source, "wb") as file:
+        for _ in range(COPY_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    rows = [(f"whilst {engine}", [bench.build / "bench/copy_whilst", source, target, engine])
+            for engine in ("uring", "epoll", "threads", "sync")]
+    rows.append(("libuv uv_fs_copyfile", [bench.build / "bench/copy_libuv", source, target]))
+    rows.append(("cp", ["cp", "--reflink=never", source, target]))
+    cases = [(name, copy(argv, target)) for name, argv in rows if name == "cp" or argv[0].exists()]
+    bench.interleave("a file of 1 GiB copied", cases, "seconds; CPU of the process")
+    source.unlink()
+
+
+def copy(argv, target):
+    def measure():
+        target.unlink(missing_ok=True)
+        os.sync()  # what the copy before left to be written is not this one's
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        after, ended = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        target.unlink()
+        return {"seconds": ended - began,
+                "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+    return measure
 
 
 def table(bench, title, file, task, depth, rows):
