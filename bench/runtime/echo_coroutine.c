@@ -5,7 +5,6 @@
 #include "../peers/echo.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "whilst/whilst.h"
 
@@ -37,20 +36,12 @@ static int64_t accept_all(void *arg)
 	}
 }
 
-static int engine_of(const char *name)
-{
-	static const char *const names[] = {"auto", "sync", "threads", "epoll", "uring"};
-	for (int i = 0; i < 5; i++)
-		if (!strcmp(name, names[i]))
-			return i;
-	return -1;
-}
-
 int main(int argc, char **argv)
 {
 	wh_loop *loop;
-	struct wh_loop_options options = {.engine = argc > 1 ? engine_of(argv[1]) : WH_AUTO};
-	int error = wh_loop_open(&loop, &options);
+	if (argc > 1)
+		setenv("WHILST_ENGINE", argv[1], 1);
+	int error = wh_loop_open(&loop, NULL);
 	if (error) {
 		fprintf(stderr, "echo_coroutine: %s\n", wh_strerror(error));
 		return 1;

@@ -83,20 +83,12 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 	wh_then(wh_accept(loop, listener), on_accepted, NULL);
 }
 
-static int engine_of(const char *name)
-{
-	static const char *const names[] = {"auto", "sync", "threads", "epoll", "uring"};
-	for (int i = 0; i < 5; i++)
-		if (!strcmp(name, names[i]))
-			return i;
-	return -1;
-}
-
 int main(int argc, char **argv)
 {
 	wh_loop *loop;
-	struct wh_loop_options options = {.engine = argc > 1 ? engine_of(argv[1]) : WH_AUTO};
-	int error = wh_loop_open(&loop, &options);
+	if (argc > 1)
+		setenv("WHILST_ENGINE", argv[1], 1);
+	int error = wh_loop_open(&loop, NULL);
 	if (error) {
 		fprintf(stderr, "echo_whilst: %s\n", wh_strerror(error));
 		return 1;
