@@ -28,7 +28,7 @@ void job_watch(struct job_machine *m, uint64_t id)
 	uint32_t slot = job_find(m, id);
 
 	if (slot != 0)
-		job_slot(m, slot)->flags |= JOB_SLOT_WATCHED;
+		job_slot_flag(job_slot(m, slot), JOB_SLOT_WATCHED);
 }
 
 void job_reveal(struct job_machine *m, uint64_t until)
@@ -56,12 +56,13 @@ static void advance_delays(struct pass *p)
 		struct job_queue *q = job_slot_queue(m, s);
 
 		p->budget--;
+		job_changes(m, slot);
 		if ((s->flags & JOB_SLOT_UNREVEALED) && job_slot_place(s) >= m->revealed) {
 			job_slot_set_when(s, p->now_ms + 1);
 			job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
 			continue;
 		}
-		s->flags &= (uint8_t)~JOB_SLOT_UNREVEALED;
+		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
 		q->jobs[JOB_DELAYED]--;
 		m->totals.jobs[JOB_DELAYED]--;
 		q->jobs[JOB_READY]++;

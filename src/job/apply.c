@@ -32,7 +32,7 @@ static void set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 		q->jobs[state]++;
 		m->totals.jobs[state]++;
 	}
-	s->state = state & 0xf;
+	s->state = state & 0x7;
 }
 
 void job_detach(struct job_machine *m, uint32_t slot)
@@ -80,6 +80,18 @@ static void wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms)
 	}
 }
 
+/* To the end of the buried ones of its queue. */
+static void set_aside(struct job_machine *m, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	set_state(m, s, JOB_BURIED);
+	s->where = JOB_AT_BURIED;
+	job_slot_set_when(s, (int64_t)++m->burial_last);
+	job_list_append(m, &q->buried_first, &q->buried_last, slot);
+}
+
 static void mark_changed(struct job_slot *s, uint64_t place)
 {
 	s->changed = (uint16_t)(place >> 12);
@@ -116,7 +128,13 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 	s->priority = r->priority;
 	s->queue = r->queue & 0xffffff;
 	job_slot_set_place(s, place);
+	job_slot_set_size(s, job_size_class(job_record_bytes(r)));
 	mark_changed(s, place);
+	job_live_at(m, place, (int64_t)job_class_bytes(job_slot_size(s)));
+	if (m->snapshot) {
+		job_snapshot_skip(m, slot);
+		job_snapshot_keep_queue(m, q);
+	}
 	job_directory_add(&m->directory, r->id, slot);
 	m->ids_next = r->id + 1;
 	m->ranges[m->ranges_count - 1].until = r->id + 1;
@@ -133,9 +151,7 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 	q->submitted++;
 	m->totals.submitted++;
 	if (r->flags & JOB_SUBMIT_BURIED) {
-		set_state(m, s, JOB_BURIED);
-		s->where = JOB_AT_BURIED;
-		job_list_append(m, &q->buried_first, &q->buried_last, slot);
+		set_aside(m, slot);
 		return;
 	}
 	if ((flags & JOB_HIDDEN) && r->when_ms == 0) {
@@ -145,7 +161,7 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 		return;
 	}
 	if (flags & JOB_HIDDEN)
-		s->flags |= JOB_SLOT_UNREVEALED;
+		job_slot_flag(s, JOB_SLOT_UNREVEALED);
 	wait_again(m, slot, r->when_ms);
 }
 
@@ -165,7 +181,7 @@ static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_r
 	if (r->claim > m->claim_last)
 		m->claim_last = r->claim;
 	s->attempts = r->attempt & 0x7ff;
-	s->flags &= (uint8_t) ~(JOB_SLOT_UNREVEALED | JOB_SLOT_CANCEL);
+	job_slot_unflag(s, JOB_SLOT_UNREVEALED | JOB_SLOT_CANCEL);
 	set_state(m, s, JOB_RUNNING);
 	job_slot_queue(m, s)->attempts++;
 	m->totals.attempts++;
@@ -181,13 +197,29 @@ static void count_timeout(struct job_machine *m, struct job_slot *s, const struc
 	}
 }
 
+static void set_error(struct job_machine *m, struct job_ext *e, const struct job_record *r, uint64_t place)
+{
+	job_live_at(m, e->error_place, -(int64_t)e->error_bytes);
+	e->error_place = place;
+	e->error_bytes = (uint32_t)job_record_bytes(r);
+	job_live_at(m, place, e->error_bytes);
+}
+
+static void set_progress(struct job_machine *m, struct job_ext *e, const struct job_record *r, uint64_t place)
+{
+	job_live_at(m, e->progress_place, -(int64_t)e->progress_bytes);
+	e->progress_place = place;
+	e->progress_bytes = (uint32_t)job_record_bytes(r);
+	job_live_at(m, place, e->progress_bytes);
+}
+
 static void apply_retry(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_ext *e = job_ext(m, s->ext);
 
 	job_detach(m, slot);
-	e->error_place = place;
+	set_error(m, e, r, place);
 	if (r->reason == JOB_BY_TIMEOUT && e->timeouts < UINT16_MAX)
 		e->timeouts++;
 	count_timeout(m, s, r);
@@ -204,8 +236,10 @@ static void forget(struct job_machine *m, uint32_t slot)
 	struct job_queue *q = job_slot_queue(m, s);
 
 	job_detach(m, slot);
-	set_state(m, s, JOB_NONE);
+	if (m->live)
+		job_live_tell(m, s, -1);
 	job_ext_give(m, s);
+	set_state(m, s, JOB_NONE);
 	job_directory_remove(&m->directory, job_slot_id(s));
 	job_slot_give(m, slot);
 	job_queue_free_if_gone(m, q);
@@ -215,11 +249,19 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_queue *q = job_slot_queue(m, s);
+	uint32_t submit = job_submit_about(m, s);
 
 	job_detach(m, slot);
+	if (m->live)
+		job_live_tell(m, s, -1);
 	job_ext_give(m, s);
-	s->flags &= (uint8_t) ~(JOB_SLOT_CANCEL | JOB_SLOT_UNREVEALED);
+	job_slot_unflag(s, JOB_SLOT_CANCEL | JOB_SLOT_UNREVEALED);
 	set_state(m, s, r->state);
+	s->ext = submit;
+	job_slot_set_place(s, place);
+	job_slot_set_size(s, job_size_class(job_record_bytes(r)));
+	if (m->live)
+		job_live_tell(m, s, 1);
 	count_timeout(m, s, r);
 	if (r->state == JOB_DONE) {
 		q->completed++;
@@ -235,7 +277,6 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 		forget(m, slot);
 		return;
 	}
-	job_slot_set_place(s, place);
 	job_slot_set_when(s, r->when_ms);
 	job_wheel_add(m, &m->retain, slot, JOB_AT_RETAIN);
 }
@@ -243,17 +284,14 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
 {
 	struct job_slot *s = job_slot(m, slot);
-	struct job_queue *q = job_slot_queue(m, s);
 
 	job_detach(m, slot);
 	if (r->text.len > 0)
-		job_ext(m, s->ext)->error_place = place;
+		set_error(m, job_ext(m, s->ext), r, place);
 	job_ext(m, s->ext)->buries++;
 	job_ext_trim(m, s);
 	s->priority = r->priority;
-	set_state(m, s, JOB_BURIED);
-	s->where = JOB_AT_BURIED;
-	job_list_append(m, &q->buried_first, &q->buried_last, slot);
+	set_aside(m, slot);
 }
 
 static void apply_release(struct job_machine *m, uint32_t slot, const struct job_record *r)
@@ -292,10 +330,43 @@ static void apply_remove(struct job_machine *m, const struct job_record *r)
 		slot = job_find(m, id);
 		if (slot == 0)
 			continue;
+		job_changes(m, slot);
 		if (r->reason != JOB_REMOVE_DELETED)
 			m->totals.expired++;
 		forget(m, slot);
 	}
+}
+
+/* Written again elsewhere: places move, nothing else changes. */
+static void apply_whole(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_ext *e = job_slot_ext(m, s);
+	uint64_t bytes = job_record_bytes(r);
+
+	if (m->live)
+		job_live_tell(m, s, -1);
+	if (r->flags & JOB_WHOLE_PAYLOAD) {
+		job_slot_set_place(s, place);
+		job_slot_set_size(s, job_size_class(bytes));
+		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
+	}
+	if (r->flags & JOB_WHOLE_RESULT) {
+		s->ext = 0;
+	} else {
+		/* of several parts in one record the first is told with all of its bytes */
+		if (r->flags & JOB_WHOLE_ERRORS) {
+			e->error_place = place;
+			e->error_bytes = r->flags & JOB_WHOLE_PAYLOAD ? 0 : (uint32_t)bytes;
+		}
+		if (r->flags & JOB_WHOLE_PROGRESS) {
+			e->progress_place = place;
+			e->progress_bytes =
+				r->flags & (JOB_WHOLE_PAYLOAD | JOB_WHOLE_ERRORS) ? 0 : (uint32_t)bytes;
+		}
+	}
+	if (m->live)
+		job_live_tell(m, s, 1);
 }
 
 static void apply_to_job(struct job_machine *m, const struct job_record *r, uint64_t place)
@@ -304,7 +375,9 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 	struct job_slot *s = job_slot(m, slot);
 
 	assert(slot != 0);
-	mark_changed(s, place);
+	job_changes(m, slot);
+	if (r->type != JOB_WHOLE)
+		mark_changed(s, place);
 	switch (r->type) {
 	case JOB_CLAIM:
 		apply_claim(m, slot, r);
@@ -323,18 +396,21 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 		apply_finish(m, slot, r, place);
 		break;
 	case JOB_CANCEL:
-		s->flags |= JOB_SLOT_CANCEL;
+		job_slot_flag(s, JOB_SLOT_CANCEL);
 		break;
 	case JOB_PROGRESS:
-		job_ext(m, s->ext)->progress_place = place;
+		set_progress(m, job_ext(m, s->ext), r, place);
 		job_ext(m, s->ext)->changes++;
+		break;
+	case JOB_WHOLE:
+		apply_whole(m, slot, r, place);
 		break;
 	case JOB_BURY:
 		apply_bury(m, slot, r, place);
 		break;
 	case JOB_KICK:
 		job_detach(m, slot);
-		s->flags &= (uint8_t)~JOB_SLOT_UNREVEALED;
+		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
 		job_ext_need(m, s)->kicks++;
 		wait_again(m, slot, 0);
 		break;
@@ -369,14 +445,42 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 
 /* ---- replay ------------------------------------------------------------------------------ */
 
-/* Does a record about a job fit the state that the job is in? */
-static bool fits(const struct job_slot *s, int type)
+static bool whole_fits(const struct job_machine *m, const struct job_slot *s, const struct job_record *r)
 {
-	switch (type) {
+	const struct job_ext *e = job_slot_ext(m, s);
+
+	if (job_state_finished(s->state) || (r->flags & JOB_WHOLE_RESULT))
+		return job_state_finished(s->state) && (r->flags & JOB_WHOLE_RESULT);
+	return (!(r->flags & JOB_WHOLE_ERRORS) || (e && e->error_place != 0)) &&
+	       (!(r->flags & JOB_WHOLE_PROGRESS) || (e && e->progress_place != 0));
+}
+
+int job_check_whole(const struct job_machine *m, const struct job_places *places, const struct job_record *r)
+{
+	struct job_places now;
+	int error = job_places(m, r->id, &now);
+
+	if (error < 0)
+		return error;
+	if (now.state != places->state && job_state_finished(now.state) != job_state_finished(places->state))
+		return -EAGAIN;
+	if (((r->flags & JOB_WHOLE_PAYLOAD) && now.base != places->base) ||
+	    ((r->flags & JOB_WHOLE_ERRORS) && now.error != places->error) ||
+	    ((r->flags & JOB_WHOLE_PROGRESS) && now.progress != places->progress))
+		return -EAGAIN;
+	return whole_fits(m, job_slot(m, job_find(m, r->id)), r) ? 0 : -EAGAIN;
+}
+
+/* Does a record about a job fit the state that the job is in? */
+static bool fits(const struct job_machine *m, const struct job_slot *s, const struct job_record *r)
+{
+	switch (r->type) {
 	case JOB_CLAIM:
 		return s->state == JOB_READY || s->state == JOB_DELAYED || s->state == JOB_BURIED;
 	case JOB_FINISH:
 		return !job_state_finished(s->state);
+	case JOB_WHOLE:
+		return whole_fits(m, s, r);
 	case JOB_KICK:
 		/* a delayed job may have become ready by itself in the meantime */
 		return s->state == JOB_DELAYED || s->state == JOB_BURIED;
@@ -416,8 +520,10 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 	case JOB_PART:
 		break;
 	default:
+		if (job_record_checkpoint(r->type))
+			return -EPROTO;
 		slot = job_find(m, r->id);
-		if (slot == 0 || !fits(job_slot(m, slot), r->type))
+		if (slot == 0 || !fits(m, job_slot(m, slot), r))
 			return -EPROTO;
 		if (r->type == JOB_CLAIM || r->type == JOB_KICK)
 			error = job_ext_room(m, 1);

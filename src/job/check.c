@@ -333,7 +333,7 @@ int job_touch(struct job_machine *m, uint64_t id)
 		return 0;
 	if (job_slot(m, slot)->flags & JOB_SLOT_TOUCHED)
 		return -JOB_ETWICE;
-	job_slot(m, slot)->flags |= JOB_SLOT_TOUCHED;
+	job_slot_flag(job_slot(m, slot), JOB_SLOT_TOUCHED);
 	return 0;
 }
 
@@ -342,5 +342,5 @@ void job_untouch(struct job_machine *m, uint64_t id)
 	uint32_t slot = job_find(m, id);
 
 	if (slot != 0)
-		job_slot(m, slot)->flags &= (uint8_t)~JOB_SLOT_TOUCHED;
+		job_slot_unflag(job_slot(m, slot), JOB_SLOT_TOUCHED);
 }

@@ -197,6 +197,144 @@ void job_directory_add(struct job_directory *d, uint64_t id, uint32_t slot)
 	}
 }
 
+/* Twice as many places in a table, or all of them when a table would not be smaller. */
+static int widen(struct job_directory *d, struct job_shard *shard)
+{
+	struct job_shard wide = {.number = shard->number, .live = shard->live, .cap = shard->cap * 2};
+	uint32_t size = wide.cap * 6 >= SHARD_IDS * 4u ? SHARD_IDS : wide.cap;
+
+	if (size == SHARD_IDS)
+		wide.cap = 0;
+	wide.slots = calloc(size, sizeof(wide.slots[0]));
+	wide.keys = wide.cap ? calloc(size, sizeof(wide.keys[0])) : NULL;
+	if (!wide.slots || (wide.cap && !wide.keys)) {
+		free(wide.slots);
+		free(wide.keys);
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < shard->cap; i++) {
+		uint32_t at;
+
+		if (shard->slots[i] == 0)
+			continue;
+		at = wide.cap ? key_at(&wide, shard->keys[i]) : shard->keys[i];
+		wide.slots[at] = shard->slots[i];
+		if (wide.cap)
+			wide.keys[at] = shard->keys[i];
+	}
+	d->bytes += (wide.cap ? wide.cap * 6u : SHARD_IDS * 4u) - (size_t)shard->cap * 6;
+	free(shard->slots);
+	free(shard->keys);
+	*shard = wide;
+	return 0;
+}
+
+static struct job_shard *new_table(struct job_directory *d, uint64_t number)
+{
+	struct job_shard *shard = grow(d) < 0 ? NULL : calloc(1, sizeof(*shard));
+
+	if (!shard)
+		return NULL;
+	*shard = (struct job_shard){.number = number,
+	                            .cap = 16,
+	                            .slots = calloc(16, sizeof(shard->slots[0])),
+	                            .keys = calloc(16, sizeof(shard->keys[0]))};
+	if (!shard->slots || !shard->keys) {
+		free(shard->slots);
+		free(shard->keys);
+		free(shard);
+		return NULL;
+	}
+	d->bytes += sizeof(*shard) + 16 * 6;
+	*shard_at(d, number) = shard;
+	d->count++;
+	return shard;
+}
+
+int job_directory_put(struct job_directory *d, uint64_t id, uint32_t slot)
+{
+	uint16_t key = (uint16_t)(id & (SHARD_IDS - 1));
+	struct job_shard *shard = find_shard(d, id >> SHARD_BITS);
+	uint32_t at = key;
+
+	if (!shard)
+		shard = new_table(d, id >> SHARD_BITS);
+	if (!shard || (shard->cap > 0 && shard->live * 2 >= shard->cap && widen(d, shard) < 0))
+		return -ENOMEM;
+	if (shard->cap > 0) {
+		at = key_at(shard, key);
+		shard->keys[at] = key;
+	} else {
+		at = key;
+	}
+	shard->slots[at] = slot;
+	shard->live++;
+	d->newest = shard; /* so that it is found at once: ids near each other come together */
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const struct job_shard *const *x = a, *const *y = b;
+
+	return (*x)->number < (*y)->number ? -1 : (*x)->number > (*y)->number;
+}
+
+struct key_slot {
+	uint16_t key;
+	uint32_t slot;
+};
+
+static int by_key(const void *a, const void *b)
+{
+	return (int)((const struct key_slot *)a)->key - (int)((const struct key_slot *)b)->key;
+}
+
+static int each_of_table(const struct job_shard *shard, void (*each)(void *arg, uint32_t slot), void *arg)
+{
+	struct key_slot *all = malloc(shard->live * sizeof(all[0]));
+	uint32_t count = 0;
+
+	if (!all)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < shard->cap; i++)
+		if (shard->slots[i] != 0)
+			all[count++] = (struct key_slot){shard->keys[i], shard->slots[i]};
+	qsort(all, count, sizeof(all[0]), by_key);
+	for (uint32_t i = 0; i < count; i++)
+		each(arg, all[i].slot);
+	free(all);
+	return 0;
+}
+
+int job_directory_each(struct job_directory *d, uint64_t next, void (*each)(void *arg, uint32_t slot),
+                       void *arg)
+{
+	struct job_shard **shards = malloc((d->count + 1) * sizeof(shards[0]));
+	size_t count = 0;
+	int error = 0;
+
+	if (!shards)
+		return -ENOMEM;
+	for (size_t i = 0; i < d->cap; i++)
+		if (d->table[i])
+			shards[count++] = d->table[i];
+	qsort(shards, count, sizeof(shards[0]), by_number);
+	for (size_t i = 0; i < count && error == 0; i++) {
+		if (shards[i]->cap > 0) {
+			error = each_of_table(shards[i], each, arg);
+			continue;
+		}
+		for (uint32_t k = 0; k < SHARD_IDS; k++)
+			if (shards[i]->slots[k] != 0)
+				each(arg, shards[i]->slots[k]);
+	}
+	/* the newest one may be any: job_directory_add() goes by its number */
+	d->newest = count > 0 && shards[count - 1]->number <= next >> SHARD_BITS ? shards[count - 1] : NULL;
+	free(shards);
+	return error;
+}
+
 void job_directory_remove(struct job_directory *d, uint64_t id)
 {
 	struct job_shard *shard = find_shard(d, id >> SHARD_BITS);

@@ -22,6 +22,8 @@ struct job_limits { /* zero: the default */
 	uint64_t jobs_max;     /* 100 million, at most 2^32 - 65,537 */
 	uint64_t finished_max; /* 10 million */
 	uint32_t queues_max;   /* 65,536 */
+	uint32_t
+		place_shift; /* how exactly it is remembered where the payload of a finished job is: to 2^this bytes; 21 */
 };
 
 struct job_lane;
@@ -196,6 +198,56 @@ int job_advance(struct job_machine *machine, int64_t now_ns, uint32_t budget, jo
 
 /* job_next_due() - when job_advance() has something to do, at the earliest (ms); INT64_MAX: never. */
 int64_t job_next_due(const struct job_machine *machine);
+
+/* ---- checkpoints ------------------------------------------------------------------------- */
+
+/* job_snapshot_begin() - the state as it is now is to be written down while the machine goes on: what changes is copied
+ * before. -EBUSY: another one is under way; -ENOMEM. Cost: a bit per job.
+ *
+ * job_snapshot_step() - go on, about as far as budget jobs: records (COUNTERS, QUEUE_STATE, ENTRIES, ENTRIES_EXT)
+ * are given to emit, which says 0 or a negative error. 1: there is more; 0: that was all, the snapshot has ended;
+ * negative: it has ended without success (-ENOMEM: a change could not be copied).
+ *
+ * job_snapshot_bytes() - what is held in memory. job_snapshot_cancel(): end it; nothing when there is none. */
+int job_snapshot_begin(struct job_machine *machine);
+int job_snapshot_step(struct job_machine *machine, uint32_t budget, job_emit_function *emit, void *arg);
+uint64_t job_snapshot_bytes(const struct job_machine *machine);
+void job_snapshot_cancel(struct job_machine *machine);
+
+/* job_load() - take in a record of a snapshot, in the order in which they were given, into a machine that was just
+ * opened. job_load_end() - that was all: check it against its counters, put the jobs in order. 0, -ENOMEM, -JOB_EMEMORY_FULL,
+ * or -EPROTO: it does not fit. */
+int job_load(struct job_machine *machine, const struct job_record *record);
+int job_load_end(struct job_machine *machine);
+
+/* ---- what of the log is needed ----------------------------------------------------------- */
+
+/* job_live() - have it told when bytes at a place of the log begin (positive) or cease (negative) to be needed: the newest
+ * record of each kind, sizes about right (within a quarter). job_live_each() - the same for all that is needed now. */
+typedef void job_live_function(void *arg, uint64_t place, int64_t bytes);
+void job_live(struct job_machine *machine, job_live_function *live, void *arg);
+void job_live_each(const struct job_machine *machine, job_live_function *live, void *arg);
+
+/* job_needed() - may a record at a place be needed? Which parts of the job (enum job_record_flags, JOB_WHOLE_…) must be
+ * written elsewhere before it may go; with JOB_WHOLE_RESULT all of it. 0: surely not. For errors, and for the payload of a finished
+ * job, only their chain tells for certain. */
+unsigned job_needed(const struct job_machine *machine, const struct job_record *record, uint64_t place);
+
+/* job_check_whole() - may this WHOLE be carried out, when the job's places were these as its parts were read? -EAGAIN:
+ * they are others now; -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED: it is not needed any more. */
+struct job_places {
+	uint64_t base, error, progress; /* 0: none */
+	uint8_t state;
+};
+int job_check_whole(const struct job_machine *machine, const struct job_places *places,
+                    const struct job_record *r);
+
+/* job_places() - of an unfinished job where its SUBMIT, its newest error and its progress are, of a finished one its FINISH. 0, or
+ * as job_look(). job_places_each() - all of them; a negative result of each ends it. */
+int job_places(const struct job_machine *machine, uint64_t id, struct job_places *ret);
+typedef int job_places_function(void *arg, uint64_t id, const struct job_queue *queue,
+                                const struct job_places *places);
+int job_places_each(const struct job_machine *machine, job_places_function *each, void *arg);
 
 /* ---- look -------------------------------------------------------------------------------- */
 

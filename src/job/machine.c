@@ -24,6 +24,7 @@ static void set_defaults(struct job_limits *l)
 		l->jobs_max = UINT32_MAX - 65537u;
 	l->finished_max = l->finished_max ? l->finished_max : 10000000;
 	l->queues_max = l->queues_max ? l->queues_max : 65536;
+	l->place_shift = l->place_shift ? l->place_shift : 21;
 }
 
 int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t now_ms)
@@ -52,6 +53,8 @@ struct job_machine *job_close(struct job_machine *m)
 {
 	if (!m)
 		return NULL;
+	job_snapshot_cancel(m);
+	job_load_done(m);
 	job_queues_done(m);
 	job_directory_done(&m->directory);
 	job_slots_done(m);
@@ -71,7 +74,7 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 		return missing;
 	}
 	s = job_slot(m, slot);
-	e = s->ext ? job_ext(m, s->ext) : NULL;
+	e = job_slot_ext(m, s);
 	*ret = (struct job_info){
 		.id = id,
 		.state = s->state,
@@ -145,7 +148,7 @@ static bool where_fits(const struct job_slot *s)
 	case JOB_BURIED:
 		return s->where == JOB_AT_BURIED;
 	default:
-		return s->where == JOB_AT_RETAIN && s->ext == 0;
+		return s->where == JOB_AT_RETAIN;
 	}
 }
 
@@ -208,7 +211,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		if (s->state == JOB_NONE)
 			continue;
 		used++;
-		exts += s->ext != 0;
+		exts += job_slot_ext(m, s) != NULL;
 		if (job_find(m, job_slot_id(s)) != slot || !where_fits(s) || !job_queue_at(m, s->queue)) {
 			snprintf(what, cap, "job %llu, state %u, stands at %u",
 			         (unsigned long long)job_slot_id(s), s->state, s->where);
@@ -283,10 +286,12 @@ uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 			sum += job_fingerprint(m, job_slot(m, slot), now_ms);
 	for (uint32_t i = 1; i < m->queues_end; i++) {
 		const struct job_queue *q = m->queues[i];
-		uint64_t words[12];
+		uint64_t words[13], order = 0;
 
 		if (!q)
 			continue;
+		for (uint32_t slot = q->buried_first; slot != 0; slot = job_slot(m, slot)->next)
+			order = (order ^ job_slot_id(job_slot(m, slot))) * UINT64_C(0x100000001b3) + 1;
 		words[0] = q->number;
 		words[1] = (uint64_t)q->paused | (uint64_t)q->gone << 1 | (uint64_t)q->implicit << 2;
 		words[2] = q->submitted;
@@ -299,6 +304,7 @@ uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 		words[9] = XXH3_64bits(q->name, q->name_len);
 		words[10] = XXH3_64bits(&q->own, sizeof(q->own));
 		words[11] = (uint64_t)q->created_ns;
+		words[12] = order;
 		sum += XXH3_64bits(words, sizeof(words));
 	}
 	return sum;

@@ -18,6 +18,7 @@ enum { JOB_PAGE_BITS = 16, JOB_PAGE = 1 << JOB_PAGE_BITS };
 enum { JOB_EXT_PAGE_BITS = 12, JOB_EXT_PAGE = 1 << JOB_EXT_PAGE_BITS };
 enum { JOB_WHEEL_LEVELS = 4, JOB_WHEEL_LISTS = 256 };
 enum { JOB_LANES_MAX = 64, JOB_RANGES_MAX = 256 };
+enum { JOB_SUBMIT_BITS = 27 };
 
 enum job_where {
 	JOB_AT_NONE,
@@ -44,12 +45,13 @@ struct job_slot {
 	uint16_t changed; /* bits 12 to 27 of the place of the newest record */
 	uint32_t id_low;
 	uint32_t id_high : 21, attempts : 11;
-	uint32_t when_low; /* of the instant; in a heap: the first child */
-	uint32_t when_high : 12, state : 4, where : 4, bucket : 10, : 2;
+	uint32_t when_low; /* of the instant; buried: which burial it was; in a heap: the first child */
+	uint32_t when_high : 12, state : 3, where : 4, bucket : 10, size_high : 3;
 	uint32_t priority;
 	uint32_t next, prev;
-	uint32_t queue : 24, flags : 8;
-	uint32_t ext;
+	uint32_t queue : 24, flags : 6, size_low : 2; /* size: class of the record at place */
+	uint32_t
+		ext; /* finished: where about its SUBMIT is, 27 bits, and its size; 0: it is in the record at place */
 };
 _Static_assert(sizeof(struct job_slot) == 44, "memory per waiting job");
 
@@ -73,8 +75,13 @@ struct job_ext {
 	uint32_t flags;
 	uint32_t reserves, releases, buries, kicks;
 	uint32_t delay_s;
-	uint32_t next_free;
+	union {
+		uint32_t error_bytes; /* of the record at error_place */
+		uint32_t next_free;
+	};
+	uint32_t progress_bytes;
 };
+_Static_assert(sizeof(struct job_ext) == 80, "memory per job with an extension");
 
 struct job_wheel {
 	uint64_t base; /* everything up to this ms has been given out */
@@ -137,7 +144,12 @@ struct job_machine {
 	struct job_range ranges[JOB_RANGES_MAX]; /* when full, the two oldest become one */
 	size_t ranges_count;
 	uint64_t claim_last;
+	uint64_t burial_last; /* burials are numbered, so that a checkpoint can tell their order */
 	struct job_totals totals;
+	job_live_function *live;
+	void *live_arg;
+	struct job_snapshot *snapshot; /* NULL: none is under way */
+	struct job_load *load;         /* a checkpoint is being read */
 };
 
 static inline struct job_slot *job_slot(const struct job_machine *m, uint32_t slot)
@@ -184,6 +196,33 @@ static inline void job_slot_set_when(struct job_slot *s, int64_t ms)
 	s->when_high = (uint32_t)(when >> 32) & 0xfff;
 }
 
+static inline void job_slot_flag(struct job_slot *s, unsigned flags)
+{
+	s->flags = (s->flags | flags) & 0x3f;
+}
+
+static inline void job_slot_unflag(struct job_slot *s, unsigned flags)
+{
+	s->flags = (s->flags & ~flags) & 0x3f;
+}
+
+/* The extension, NULL when there is none. */
+static inline struct job_ext *job_slot_ext(const struct job_machine *m, const struct job_slot *s)
+{
+	return s->ext == 0 || job_state_finished(s->state) ? NULL : job_ext(m, s->ext);
+}
+
+static inline uint32_t job_slot_size(const struct job_slot *s)
+{
+	return s->size_high << 2 | s->size_low;
+}
+
+static inline void job_slot_set_size(struct job_slot *s, uint32_t size)
+{
+	s->size_high = size >> 2 & 7;
+	s->size_low = size & 3;
+}
+
 static inline struct job_queue *job_slot_queue(const struct job_machine *m, const struct job_slot *s)
 {
 	return m->queues[s->queue];
@@ -204,7 +243,11 @@ void job_slots_done(struct job_machine *m);
 int job_directory_room(struct job_directory *d, uint64_t first_id, uint64_t count);
 void job_directory_add(struct job_directory *d, uint64_t id, uint32_t slot); /* needs room */
 void job_directory_remove(struct job_directory *d, uint64_t id);
-uint32_t job_directory_find(const struct job_directory *d, uint64_t id); /* 0: none */
+uint32_t job_directory_find(const struct job_directory *d, uint64_t id);    /* 0: none */
+int job_directory_put(struct job_directory *d, uint64_t id, uint32_t slot); /* out of order, while loading */
+/* Every job, ids rising; what else is new in the shard of next goes there. -ENOMEM. */
+int job_directory_each(struct job_directory *d, uint64_t next, void (*each)(void *arg, uint32_t slot),
+                       void *arg);
 void job_directory_done(struct job_directory *d);
 
 /* wheel.c: the slot's instant decides; where is JOB_AT_DELAYS and so on */
@@ -225,10 +268,37 @@ void job_list_remove(struct job_machine *m, uint32_t *first, uint32_t *last, uin
 
 /* queue.c */
 void job_queue_apply(struct job_machine *m, const struct job_record *r);
+int job_queue_load(struct job_machine *m, const struct job_record *r, struct job_queue **ret);
 void job_queue_apply_gone(struct job_machine *m, const struct job_record *r);
 int job_queue_room(struct job_machine *m, uint32_t number);
 void job_queue_woken_forget(struct job_machine *m, struct job_queue *q);
 void job_queues_done(struct job_machine *m);
+
+/* live.c: how many bytes of the log are needed where. Sizes are classes of two to a power of two; 0: nothing */
+uint32_t job_size_class(uint64_t bytes);
+uint64_t job_class_bytes(uint32_t size);
+uint32_t job_submit_about(const struct job_machine *m,
+                          const struct job_slot *s); /* for ext of a finished job */
+void job_live_tell(const struct job_machine *m, const struct job_slot *s, int sign);
+static inline void job_live_at(const struct job_machine *m, uint64_t place, int64_t bytes)
+{
+	if (m->live && bytes != 0)
+		m->live(m->live_arg, place, bytes);
+}
+
+/* snapshot.c: what a snapshot that is under way has not seen yet is kept before it changes */
+void job_snapshot_keep(struct job_machine *m, uint32_t slot); /* the job and its queue */
+void job_snapshot_keep_queue(struct job_machine *m, const struct job_queue *q);
+void job_snapshot_skip(struct job_machine *m, uint32_t slot); /* not a job when it began */
+void job_snapshot_skip_queue(struct job_machine *m, uint32_t number);
+static inline void job_changes(struct job_machine *m, uint32_t slot)
+{
+	if (__builtin_expect(m->snapshot != NULL, 0))
+		job_snapshot_keep(m, slot);
+}
+
+/* load.c */
+void job_load_done(struct job_machine *m);
 
 /* values.c: what holds for a job, its own or its queue's */
 int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s);

@@ -122,7 +122,7 @@ static bool config_valid(const struct job_queue_config *c)
 	       c->retention_ns <= 3660 * day && c->backoff_ns >= 0 && c->backoff_ns <= 366 * day &&
 	       c->backoff_max_ns >= 0 && c->backoff_max_ns <= 366 * day &&
 	       (c->backoff_jitter <= 100 || c->backoff_jitter == JOB_NO_JITTER) &&
-	       c->attempts_max <= JOB_ATTEMPTS_MAX;
+	       c->attempts_max <= JOB_ATTEMPTS_MAX && c->finished_max <= UINT32_MAX;
 }
 
 int job_check_queue_put(struct job_machine *m, struct job_slice name, const struct job_queue_config *config,
@@ -198,10 +198,38 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	c->backoff_jitter = c->backoff_jitter ? c->backoff_jitter : d->backoff_jitter;
 	c->attempts_max = c->attempts_max ? c->attempts_max : d->attempts_max;
 	c->jobs_max = c->jobs_max ? c->jobs_max : d->jobs_max;
+	c->finished_max = c->finished_max ? c->finished_max : d->finished_max;
 	q->paused = (r->flags & JOB_QUEUE_PAUSED) != 0;
 	q->implicit = (r->flags & JOB_QUEUE_IMPLICIT) != 0;
 	if (!q->paused)
 		job_queue_wake(m, q);
+}
+
+/* Needs job_queue_room(). It has no name yet that it could be found by. */
+static struct job_queue *queue_new(struct job_machine *m, const struct job_record *r)
+{
+	struct job_queue *q = m->queue_spare;
+
+	assert(q);
+	m->queue_spare = NULL;
+	q->number = r->queue;
+	q->created_ns = r->at_ns;
+	q->name_len = (uint32_t)r->body.len;
+	memcpy(q->name, r->body.data, r->body.len);
+	m->queues[r->queue] = q;
+	if (r->queue >= m->queues_end) {
+		m->queues_free += r->queue - m->queues_end;
+		m->queues_end = r->queue + 1;
+	} else {
+		m->queues_free--;
+	}
+	return q;
+}
+
+static void queue_name(struct job_machine *m, struct job_queue *q)
+{
+	*name_at(m, q->name, q->name_len) = q;
+	m->queues_live++;
 }
 
 /* Needs job_queue_room(). */
@@ -210,24 +238,32 @@ void job_queue_apply(struct job_machine *m, const struct job_record *r)
 	struct job_queue *q = job_queue_at(m, r->queue);
 
 	if (!q) {
-		q = m->queue_spare;
-		assert(q);
-		m->queue_spare = NULL;
-		q->number = r->queue;
-		q->created_ns = r->at_ns;
-		q->name_len = (uint32_t)r->body.len;
-		memcpy(q->name, r->body.data, r->body.len);
-		*name_at(m, q->name, q->name_len) = q;
-		m->queues[r->queue] = q;
-		if (r->queue >= m->queues_end) {
-			m->queues_free += r->queue - m->queues_end;
-			m->queues_end = r->queue + 1;
-		} else {
-			m->queues_free--;
-		}
-		m->queues_live++;
+		q = queue_new(m, r);
+		queue_name(m, q);
+		if (m->snapshot)
+			job_snapshot_skip_queue(m, q->number);
+	} else if (m->snapshot) {
+		job_snapshot_keep_queue(m, q);
 	}
 	configure(m, q, r);
+}
+
+int job_queue_load(struct job_machine *m, const struct job_record *r, struct job_queue **ret)
+{
+	bool gone = (r->flags & JOB_QUEUE_GONE_FLAG) != 0;
+	struct job_queue *q;
+
+	if (job_queue_at(m, r->queue) || (!gone && job_queue_find(m, r->body)))
+		return -EPROTO;
+	if (job_queue_room(m, r->queue) < 0)
+		return -ENOMEM;
+	q = queue_new(m, r);
+	if (!gone)
+		queue_name(m, q);
+	configure(m, q, r);
+	q->gone = gone;
+	*ret = q;
+	return 0;
 }
 
 void job_queue_woken_forget(struct job_machine *m, struct job_queue *q)
@@ -260,6 +296,8 @@ void job_queue_apply_gone(struct job_machine *m, const struct job_record *r)
 {
 	struct job_queue *q = m->queues[r->queue];
 
+	if (m->snapshot)
+		job_snapshot_keep_queue(m, q);
 	q->gone = true;
 	name_remove(m, q);
 	m->queues_live--;

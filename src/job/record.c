@@ -2,9 +2,8 @@
 #include "job/record.h"
 
 #include <errno.h>
-#include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are copied as they are in memory");
+#include "job/bytes.h"
 
 enum {
 	IDS_BYTES = 16,
@@ -20,6 +19,11 @@ enum {
 	BURY_BYTES = 32,
 	REMOVE_BYTES = 8,
 	SETTING_BYTES = 8,
+	WHOLE_BYTES = 16,
+	ENTRIES_BYTES = 8,
+	COUNTERS_BYTES = 8,
+	PART_FRAME_BYTES = 8,
+	LOG_HEADER_BYTES = 16, /* what the log puts before a record */
 };
 
 enum { OPTION_RUN_AT = 1, OPTION_TIME_TO_RUN, OPTION_RETENTION, OPTION_ATTEMPTS_MAX, OPTION_IGNORABLE = 128 };
@@ -45,61 +49,16 @@ static const struct {
 	[JOB_SETTING] = {"setting", SETTING_BYTES},
 	[JOB_PART] = {"part", 0},
 	[JOB_RETURN] = {"return", ID_BYTES},
+	[JOB_WHOLE] = {"whole", WHOLE_BYTES},
+	[JOB_ENTRIES] = {"entries", ENTRIES_BYTES},
+	[JOB_ENTRIES_EXT] = {"entries-ext", ENTRIES_BYTES},
+	[JOB_COUNTERS] = {"counters", COUNTERS_BYTES},
+	[JOB_QUEUE_STATE] = {"queue-state", QUEUE_BYTES},
 };
 
 const char *job_record_name(int type)
 {
 	return type >= JOB_IDS && type < JOB_RECORD_TYPES_END ? kinds[type].name : "unknown";
-}
-
-static inline void put16(uint8_t *to, size_t value)
-{
-	uint16_t v = (uint16_t)value;
-	memcpy(to, &v, sizeof(v));
-}
-
-static inline void put32(uint8_t *to, size_t value)
-{
-	uint32_t v = (uint32_t)value;
-	memcpy(to, &v, sizeof(v));
-}
-
-static inline void put64(uint8_t *to, uint64_t value)
-{
-	memcpy(to, &value, sizeof(value));
-}
-
-static inline void put_i64(uint8_t *to, int64_t value)
-{
-	memcpy(to, &value, sizeof(value));
-}
-
-static inline uint16_t get16(const uint8_t *from)
-{
-	uint16_t v;
-	memcpy(&v, from, sizeof(v));
-	return v;
-}
-
-static inline uint32_t get32(const uint8_t *from)
-{
-	uint32_t v;
-	memcpy(&v, from, sizeof(v));
-	return v;
-}
-
-static inline uint64_t get64(const uint8_t *from)
-{
-	uint64_t v;
-	memcpy(&v, from, sizeof(v));
-	return v;
-}
-
-static inline int64_t get_i64(const uint8_t *from)
-{
-	int64_t v;
-	memcpy(&v, from, sizeof(v));
-	return v;
 }
 
 static size_t options_size(const struct job_record *r)
@@ -174,7 +133,7 @@ static void put_queue(const struct job_record *r, uint8_t *to)
 	put32(to + 56, r->config.backoff_jitter);
 	put32(to + 60, r->config.attempts_max);
 	put32(to + 64, r->body.len);
-	put32(to + 68, 0);
+	put32(to + 68, r->config.finished_max);
 }
 
 static void put_retry(const struct job_record *r, uint8_t *to)
@@ -207,6 +166,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put64(to + 8, r->claim);
 		break;
 	case JOB_QUEUE:
+	case JOB_QUEUE_STATE:
 		put_queue(r, to);
 		break;
 	case JOB_QUEUE_GONE:
@@ -257,6 +217,20 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put16(to + 2, r->flags);
 		put32(to + 4, r->body.len);
 		break;
+	case JOB_WHOLE:
+		put64(to, r->id);
+		put32(to + 8, r->flags);
+		put32(to + 12, 0);
+		break;
+	case JOB_ENTRIES:
+	case JOB_ENTRIES_EXT:
+		put32(to, r->body.len / (r->type == JOB_ENTRIES ? JOB_ENTRY_BYTES : JOB_ENTRY_EXT_BYTES));
+		put32(to + 4, 0);
+		break;
+	case JOB_COUNTERS:
+		put32(to, (r->body.len - JOB_COUNTERS_END * sizeof(uint64_t)) / 16);
+		put32(to + 4, 0);
+		break;
 	}
 	return kinds[r->type].fixed;
 }
@@ -275,6 +249,12 @@ int job_record_rest(const struct job_record *r, struct job_slice ret[JOB_RECORD_
 		if (order[i]->len > 0)
 			ret[count++] = *order[i];
 	return count;
+}
+
+uint64_t job_record_bytes(const struct job_record *r)
+{
+	return LOG_HEADER_BYTES + kinds[r->type].fixed + (r->type == JOB_SUBMIT ? options_size(r) : 0) +
+	       r->content_type.len + r->headers.len + r->body.len + r->text.len;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
@@ -380,6 +360,9 @@ static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r
 
 static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
+	bool state = r->type == JOB_QUEUE_STATE;
+	int flags = JOB_QUEUE_PAUSED | JOB_QUEUE_IMPLICIT | (state ? JOB_QUEUE_GONE_FLAG : 0);
+
 	r->queue = get32(b);
 	r->flags = b[4];
 	r->at_ns = get_i64(b + 8);
@@ -390,10 +373,12 @@ static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)
 	r->config.jobs_max = get64(b + 48);
 	r->config.backoff_jitter = get32(b + 56);
 	r->config.attempts_max = get32(b + 60);
+	r->config.finished_max = get32(b + 68);
+	if (state)
+		r->headers = take(rest, JOB_QUEUE_COUNTERS_END * sizeof(uint64_t));
 	r->body = take(rest, get32(b + 64));
-	return (r->flags & ~(JOB_QUEUE_PAUSED | JOB_QUEUE_IMPLICIT)) == 0 && zeros(b + 5, 3) &&
-	       zeros(b + 68, 4) && r->body.len > 0 && r->body.len <= JOB_NAME_MAX && r->queue > 0 &&
-	       r->queue < (1u << 24);
+	return (r->flags & ~flags) == 0 && zeros(b + 5, 3) && r->body.len > 0 &&
+	       r->body.len <= JOB_NAME_MAX && r->queue > 0 && r->queue < (1u << 24);
 }
 
 static bool get_retry(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -466,9 +451,53 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 	}
 }
 
+/* Everything up to the end, count times so many bytes after some others. */
+static bool get_array(const uint8_t *b, struct rest *rest, size_t before, size_t each, struct job_record *r)
+{
+	r->body = take(rest, rest->len);
+	return zeros(b + 4, 4) && r->body.len == before + get32(b) * each;
+}
+
+static bool get_whole(const uint8_t *b, struct rest *rest, struct job_record *r)
+{
+	struct job_record part;
+	unsigned seen = 0, errors = 0;
+	size_t cursor = 0;
+
+	r->id = get64(b);
+	r->flags = b[8];
+	r->body = take(rest, rest->len);
+	if (!zeros(b + 9, 7))
+		return false;
+	while (job_part_get(r, &cursor, &part)) {
+		unsigned bit = part.type == JOB_SUBMIT     ? JOB_WHOLE_PAYLOAD
+		               : part.type == JOB_FINISH   ? JOB_WHOLE_RESULT
+		               : part.type == JOB_PROGRESS ? JOB_WHOLE_PROGRESS
+		                                           : JOB_WHOLE_ERRORS;
+
+		if (part.type == JOB_QUEUE_STATE || part.id != r->id ||
+		    (bit == JOB_WHOLE_ERRORS ? errors++ >= JOB_ERRORS_KEPT : seen & bit))
+			return false;
+		seen |= bit;
+	}
+	/* the result alone would lose its payload */
+	return cursor == r->body.len && seen == r->flags && seen != 0 &&
+	       (!(seen & JOB_WHOLE_RESULT) || (seen & JOB_WHOLE_PAYLOAD));
+}
+
 static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
 	switch (r->type) {
+	case JOB_WHOLE:
+		return get_whole(b, rest, r);
+	case JOB_ENTRIES:
+		return get_array(b, rest, 0, JOB_ENTRY_BYTES, r);
+	case JOB_ENTRIES_EXT:
+		return get_array(b, rest, 0, JOB_ENTRY_EXT_BYTES, r);
+	case JOB_COUNTERS:
+		return get_array(b, rest, JOB_COUNTERS_END * sizeof(uint64_t), 16, r);
+	case JOB_QUEUE_STATE:
+		return get_queue(b, rest, r);
 	case JOB_SUBMIT:
 		return get_submit(b, rest, r);
 	case JOB_FINISH:
@@ -507,4 +536,62 @@ int job_record_get(int type, int version, struct job_slice fixed, struct job_sli
 	    ret->id > JOB_ID_MAX || ret->text.len > JOB_ERROR_TEXT_MAX)
 		return -EPROTO;
 	return 0;
+}
+
+/* ---- parts of a whole job ---------------------------------------------------------------- */
+
+size_t job_part_bytes(const struct job_record *r)
+{
+	return PART_FRAME_BYTES + (size_t)job_record_bytes(r) - LOG_HEADER_BYTES;
+}
+
+size_t job_part_put(const struct job_record *r, uint8_t *to)
+{
+	struct job_slice rest[JOB_RECORD_SLICES_MAX];
+	int count = job_record_rest(r, rest);
+	size_t fixed = job_record_fixed(r, to + PART_FRAME_BYTES), bytes = 0;
+
+	for (int i = 0; i < count; i++) {
+		memcpy(to + PART_FRAME_BYTES + fixed + bytes, rest[i].data, rest[i].len);
+		bytes += rest[i].len;
+	}
+	to[0] = r->type;
+	to[1] = 0;
+	put16(to + 2, fixed);
+	put32(to + 4, bytes);
+	return PART_FRAME_BYTES + fixed + bytes;
+}
+
+static bool may_be_part(int type)
+{
+	return type == JOB_SUBMIT || type == JOB_FINISH || type == JOB_RETRY || type == JOB_BURY ||
+	       type == JOB_PROGRESS || type == JOB_QUEUE_STATE /* in the memory of a snapshot */;
+}
+
+bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret)
+{
+	const uint8_t *at = (const uint8_t *)whole->body.data + *cursor;
+	size_t left = whole->body.len - *cursor, fixed, rest;
+
+	if (left < PART_FRAME_BYTES)
+		return false;
+	fixed = get16(at + 2);
+	rest = get32(at + 4);
+	if (!may_be_part(at[0]) || at[1] != 0 || left - PART_FRAME_BYTES < fixed ||
+	    left - PART_FRAME_BYTES - fixed < rest ||
+	    job_record_get(at[0], JOB_RECORD_VERSION, (struct job_slice){at + PART_FRAME_BYTES, fixed},
+	                   (struct job_slice){at + PART_FRAME_BYTES + fixed, rest}, ret) < 0)
+		return false;
+	*cursor += PART_FRAME_BYTES + fixed + rest;
+	return true;
+}
+
+bool job_part_find(const struct job_record *whole, int type, struct job_record *ret)
+{
+	size_t cursor = 0;
+
+	while (job_part_get(whole, &cursor, ret))
+		if (ret->type == type)
+			return true;
+	return false;
 }

@@ -29,8 +29,19 @@ enum job_record_type {
 	JOB_SETTING,
 	JOB_PART,
 	JOB_RETURN,
+	JOB_WHOLE,       /* a job's records, or some of them, written again at a new place */
+	JOB_ENTRIES,     /* checkpoint: jobs that a slot alone describes */
+	JOB_ENTRIES_EXT, /* checkpoint: jobs with an extension */
+	JOB_COUNTERS,    /* checkpoint */
+	JOB_QUEUE_STATE, /* checkpoint: a queue with its counters */
 	JOB_RECORD_TYPES_END
 };
+
+/* job_record_checkpoint() - is it a type that stands in checkpoints only? */
+static inline bool job_record_checkpoint(int type)
+{
+	return type >= JOB_ENTRIES && type <= JOB_QUEUE_STATE;
+}
 
 /* on disk */
 enum job_reason {
@@ -50,6 +61,11 @@ enum job_record_flags {
 	JOB_BODY_IN_PARTS = 2, /* SUBMIT, FINISH: body is its length and the places of its PART records */
 	JOB_SUBMIT_BURIED = 4, /* SUBMIT: buried from the start */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
+	JOB_QUEUE_GONE_FLAG = 4, /* QUEUE_STATE: removed; finished jobs still name it */
+	JOB_WHOLE_PAYLOAD = 1,   /* WHOLE: which of the job's records are in it */
+	JOB_WHOLE_RESULT = 2,
+	JOB_WHOLE_ERRORS = 4,
+	JOB_WHOLE_PROGRESS = 8,
 };
 
 /* One record of any type; which fields count is in the format. */
@@ -71,12 +87,12 @@ struct job_record {
 	uint64_t claim; /* CLAIM; IDS: until */
 	uint64_t submit_place, error_place;
 	uint32_t status, timeouts;
-	uint32_t delay_s; /* RELEASE: for how long it goes back */
-	struct job_slice content_type, headers,
-		body;                   /* body: payload, result, progress, QUEUE: name, REMOVE: ids as on
-							 disk, SETTING: value */
-	struct job_slice text;          /* an attempt's error; SETTING: key */
-	struct job_queue_config config; /* QUEUE */
+	uint32_t delay_s;                             /* RELEASE: for how long it goes back */
+	struct job_slice content_type, headers, body; /* body: payload, result, progress, QUEUE: name, REMOVE:
+							 ids as on disk, SETTING: value, WHOLE: parts,
+							 checkpoint: entries. headers: QUEUE_STATE: counters */
+	struct job_slice text;                        /* an attempt's error; SETTING: key */
+	struct job_queue_config config;               /* QUEUE, QUEUE_STATE */
 };
 
 enum {
@@ -94,6 +110,80 @@ int job_record_rest(const struct job_record *record, struct job_slice ret[JOB_RE
 /* job_record_get() - read a record. Slices of *ret point into bytes. 0, or -EPROTO: not a record of this version. */
 int job_record_get(int type, int version, struct job_slice fixed, struct job_slice bytes,
                    struct job_record *ret);
+
+/* job_record_bytes() - what the record takes in the log, about: header, fixed part and slices. */
+uint64_t job_record_bytes(const struct job_record *record);
+
+/* ---- whole jobs -------------------------------------------------------------------------- */
+
+/* job_part_bytes() - of a record as a part of a WHOLE. job_part_put() - write it there; its bytes. */
+size_t job_part_bytes(const struct job_record *part);
+size_t job_part_put(const struct job_record *part, uint8_t *to);
+
+/* job_part_get() - the next part of a WHOLE that job_record_get() gave; *cursor starts at 0. false: no more. */
+bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret);
+
+/* job_part_find() - the part of a type. false: it is not in it. */
+bool job_part_find(const struct job_record *whole, int type, struct job_record *ret);
+
+/* ---- checkpoints ------------------------------------------------------------------------- */
+
+/* A job as a checkpoint tells it. */
+struct job_entry {
+	uint64_t id, place;
+	int64_t when_ms; /* buried: which burial it was */
+	uint32_t queue, priority;
+	uint32_t submit; /* finished: where about its SUBMIT is, and how large; see machine.h */
+	uint16_t changed, attempts;
+	uint8_t state, size, flags;
+	/* the rest counts in ENTRIES_EXT only */
+	uint64_t claim, error_place, progress_place;
+	int64_t retention_ms;
+	uint32_t time_to_run, epoch, changes, ext_flags;
+	uint32_t reserves, releases, buries, kicks, delay_s;
+	uint32_t error_bytes, progress_bytes;
+	uint16_t attempts_max, timeouts;
+};
+enum { JOB_ENTRY_BYTES = 40, JOB_ENTRY_EXT_BYTES = 120 };
+enum { JOB_ENTRY_CANCEL = 1 };
+
+void job_entry_put(const struct job_entry *entry, uint8_t to[JOB_ENTRY_BYTES]);
+void job_entry_put_ext(const struct job_entry *entry, uint8_t to[JOB_ENTRY_EXT_BYTES]);
+/* false: not an entry of this version. */
+bool job_entry_get(const uint8_t from[JOB_ENTRY_BYTES], struct job_entry *ret);
+bool job_entry_get_ext(const uint8_t from[JOB_ENTRY_EXT_BYTES], struct job_entry *ret);
+
+/* COUNTERS: numbers of 8 bytes each, then a from and an until for each range of ids. */
+enum job_counter {
+	JOB_COUNT_IDS_NEXT,
+	JOB_COUNT_IDS_UNTIL,
+	JOB_COUNT_CLAIM_LAST,
+	JOB_COUNT_BURIAL_LAST,
+	JOB_COUNT_SUBMITTED,
+	JOB_COUNT_ATTEMPTS,
+	JOB_COUNT_COMPLETED,
+	JOB_COUNT_FAILED,
+	JOB_COUNT_CANCELLED,
+	JOB_COUNT_TIMEOUTS,
+	JOB_COUNT_RETRIES,
+	JOB_COUNT_EXPIRED,
+	JOB_COUNT_QUEUES,
+	JOB_COUNT_JOBS, /* those in state 1, 2, ... */
+	JOB_COUNTERS_END = JOB_COUNT_JOBS + JOB_STATES - 1
+};
+
+/* QUEUE_STATE: likewise, of the queue. */
+enum job_queue_counter {
+	JOB_QUEUE_SUBMITTED,
+	JOB_QUEUE_ATTEMPTS,
+	JOB_QUEUE_COMPLETED,
+	JOB_QUEUE_FAILED,
+	JOB_QUEUE_CANCELLED,
+	JOB_QUEUE_TIMEOUTS,
+	JOB_QUEUE_RETRIES,
+	JOB_QUEUE_JOBS,
+	JOB_QUEUE_COUNTERS_END = JOB_QUEUE_JOBS + JOB_STATES - 1
+};
 
 /* job_body_bytes() - of a SUBMIT or FINISH: bytes of the body, in parts or not. */
 uint64_t job_body_bytes(const struct job_record *record);

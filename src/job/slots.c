@@ -102,7 +102,7 @@ struct job_ext *job_ext_need(struct job_machine *m, struct job_slot *s)
 
 void job_ext_give(struct job_machine *m, struct job_slot *s)
 {
-	if (s->ext == 0)
+	if (!job_slot_ext(m, s))
 		return;
 	job_ext(m, s->ext)->next_free = m->ext_free;
 	m->ext_free = s->ext;
@@ -114,13 +114,15 @@ void job_ext_trim(struct job_machine *m, struct job_slot *s)
 {
 	struct job_ext *e;
 
-	if (s->ext == 0)
+	e = job_slot_ext(m, s);
+	if (!e)
 		return;
-	e = job_ext(m, s->ext);
+	job_live_at(m, e->progress_place, -(int64_t)e->progress_bytes);
 	e->claim = 0;
 	e->epoch = 0;
 	e->changes = 0;
 	e->progress_place = 0;
+	e->progress_bytes = 0;
 	e->flags &= ~(uint32_t)JOB_EXT_BOUND;
 	if (e->error_place == 0 && e->flags == 0 && e->time_to_run == 0 && e->attempts_max == 0 &&
 	    e->timeouts == 0 && (e->reserves | e->releases | e->buries | e->kicks) == 0)

@@ -91,6 +91,9 @@ struct job_queue_config {
 				      default 25; JOB_NO_JITTER: none */
 	uint32_t attempts_max;   /* in all; default 5 */
 	uint64_t jobs_max;       /* unfinished jobs; default 0: no limit of its own */
+	uint64_t
+		finished_max; /* finished jobs, below 2^32: beyond, those that finished first go; default 0: no
+				    limit of its own */
 };
 #define JOB_NO_JITTER UINT32_MAX
 

@@ -5,7 +5,7 @@
 
 int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s)
 {
-	const struct job_ext *e = s->ext ? job_ext(m, s->ext) : NULL;
+	const struct job_ext *e = job_slot_ext(m, s);
 
 	if (e && e->time_to_run != 0)
 		return e->flags & JOB_EXT_SECONDS ? (int64_t)e->time_to_run * 1000 : e->time_to_run;
@@ -14,14 +14,17 @@ int64_t job_time_to_run_ms(const struct job_machine *m, const struct job_slot *s
 
 int64_t job_retention_ms(const struct job_machine *m, const struct job_slot *s)
 {
-	if (s->ext && (job_ext(m, s->ext)->flags & JOB_EXT_RETENTION))
-		return job_ext(m, s->ext)->retention_ms;
+	const struct job_ext *e = job_slot_ext(m, s);
+
+	if (e && (e->flags & JOB_EXT_RETENTION))
+		return e->retention_ms;
 	return job_slot_queue(m, s)->config.retention_ns / NS_PER_MS;
 }
 
 uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s)
 {
-	uint32_t own = s->ext ? job_ext(m, s->ext)->attempts_max : 0;
+	const struct job_ext *e = job_slot_ext(m, s);
+	uint32_t own = e ? e->attempts_max : 0;
 
 	if (own == JOB_EXT_UNLIMITED)
 		return JOB_ATTEMPTS_UNLIMITED;
@@ -31,7 +34,7 @@ uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s)
 void job_finish_record(const struct job_machine *m, const struct job_slot *s, int state, int64_t now_ns,
                        struct job_record *r)
 {
-	const struct job_ext *e = s->ext ? job_ext(m, s->ext) : NULL;
+	const struct job_ext *e = job_slot_ext(m, s);
 	int64_t retention_ms = job_retention_ms(m, s);
 
 	r->type = JOB_FINISH;

@@ -1,4 +1,4 @@
-/* tests/unit/test_job_memory.c -- what a job costs in memory, and that it is given back. */
+/* tests/unit/test_job_memory.c -- what a job costs in memory and in a checkpoint, and that it is given back. */
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 
 #include "job/job.h"
 
-enum { JOBS = 1000000, BYTES_PER_JOB_MAX = 50 };
+enum { JOBS = 1000000, BYTES_PER_JOB_MAX = 50, BYTES_PER_JOB_SAVED_MAX = 41 };
 
 static size_t heap_bytes(void)
 {
@@ -22,6 +22,51 @@ static size_t heap_bytes(void)
 static void carry_out(struct job_machine *m, struct job_record *r, uint64_t place)
 {
 	job_apply(m, r, place, 0);
+}
+
+struct saved {
+	uint64_t bytes;
+	struct job_machine *again;
+	uint32_t steps;
+};
+
+static int load(void *arg, const struct job_record *r)
+{
+	struct saved *saved = arg;
+
+	saved->bytes += job_record_bytes(r);
+	assert_int_equal(job_load(saved->again, r), 0);
+	return 0;
+}
+
+/* Into a checkpoint and back: bytes there, bytes in memory then. */
+static void check_saved(struct job_machine *m)
+{
+	struct job_limits limits = {0};
+	struct saved saved = {0};
+	uint64_t held = 0;
+	size_t before;
+	int more;
+
+	assert_int_equal(job_open(&saved.again, &limits, 1), 0);
+	before = heap_bytes();
+	assert_int_equal(job_snapshot_begin(m), 0);
+	while ((more = job_snapshot_step(m, 4096, load, &saved)) == 1) {
+		held = job_snapshot_bytes(m) > held ? job_snapshot_bytes(m) : held;
+		saved.steps++;
+	}
+	assert_int_equal(more, 0);
+	assert_int_equal(job_load_end(saved.again), 0);
+	print_message("%.1f bytes per job in a checkpoint, %.1f in memory after its load\n",
+	              (double)saved.bytes / JOBS, (double)(heap_bytes() - before) / JOBS);
+	assert_true(saved.bytes <= (uint64_t)BYTES_PER_JOB_SAVED_MAX * JOBS);
+	assert_true(saved.steps >= JOBS / 4096);
+	assert_true(held < (1 << 20)); /* as long as nothing changes what is seen goes out at once */
+#ifndef __SANITIZE_ADDRESS__
+	assert_true(heap_bytes() - before <= (size_t)BYTES_PER_JOB_MAX * JOBS);
+#endif
+	assert_int_equal(job_digest(saved.again, 1), job_digest(m, 1));
+	job_close(saved.again);
 }
 
 static void test_waiting_jobs(void **state)
@@ -55,6 +100,7 @@ static void test_waiting_jobs(void **state)
 	assert_true(heap_bytes() - before <= (size_t)BYTES_PER_JOB_MAX * JOBS);
 #endif
 	assert_true(totals.memory_bytes <= (uint64_t)BYTES_PER_JOB_MAX * JOBS);
+	check_saved(m);
 	/* all but every hundredth go: the directory shrinks, and slots are used again */
 	for (uint64_t id = 1; id <= JOBS; id++) {
 		if (id % 100 == 0)

@@ -1,8 +1,12 @@
 /* tests/unit/test_job_model.c -- the job machine against a model too simple to be wrong, seed by seed.
  *
  * Random wishes go to both. They must agree on what is refused and why, on which job is next, and on every job's state;
- * and a machine that reads the records back must be in the same state as the one that lived through them.
+ * and a machine that reads the records back must be in the same state as the one that lived through them. Now and then a
+ * snapshot is begun, and goes on in steps of any size between the wishes: a machine that loads it must be in the
+ * state of the moment at which it began, and, with the records since, in that of the one that lived on. Jobs are written again elsewhere;
+ * what of the log is needed, told bit by bit, must be what a pass over all jobs says.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +21,7 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
-enum { QUEUES = 3, MODEL_JOBS = 6000, PLACE_STEP = 4096 };
+enum { QUEUES = 3, PASSING = 2, MODEL_JOBS = 6000, PLACE_STEP = 4096, LIVE_CELLS = 4096 };
 
 struct model_job {
 	uint64_t id;
@@ -26,7 +30,7 @@ struct model_job {
 	bool cancel, hidden;
 	int64_t when_ms, time_to_run_ms, retention_ms;
 	struct job_lease lease;
-	uint64_t place, error_place;
+	uint64_t place, error_place, progress_place;
 	uint32_t timeouts, reserves, releases, buries, kicks, delay_s;
 	bool bound;
 	uint64_t version;
@@ -39,8 +43,21 @@ struct stored {
 	uint8_t *bytes;
 };
 
+/* A snapshot under way, or done: its records, what the machine was when it began, and how many records the log had. */
+struct snapshot {
+	bool under_way, done;
+	uint64_t digest;
+	int64_t now_ms;
+	size_t log_at;
+	struct stored *records;
+	size_t count, cap;
+};
+
 struct world {
 	struct job_machine *m;
+	struct snapshot snapshot;
+	uint64_t snapshots, moved;
+	int64_t live[LIVE_CELLS];
 	uint64_t seed;
 	int64_t now_ms;
 	uint64_t place, revealed;
@@ -77,25 +94,40 @@ static struct model_job *find(struct world *w, uint64_t id)
 	return NULL;
 }
 
-static void store_record(struct world *w, const struct job_record *r)
+static struct stored bytes_of(const struct job_record *r, uint64_t place)
 {
 	struct job_slice slices[JOB_RECORD_SLICES_MAX];
 	uint8_t fixed[JOB_RECORD_FIXED_MAX];
-	struct stored *e;
 	int count = job_record_rest(r, slices);
+	struct stored e = {.type = r->type, .place = place, .fixed_len = job_record_fixed(r, fixed)};
 
+	for (int i = 0; i < count; i++)
+		e.rest_len += slices[i].len;
+	e.bytes = malloc(e.fixed_len + e.rest_len);
+	memcpy(e.bytes, fixed, e.fixed_len);
+	for (size_t at = e.fixed_len, i = 0; i < (size_t)count; at += slices[i++].len)
+		memcpy(e.bytes + at, slices[i].data, slices[i].len);
+	return e;
+}
+
+static struct job_record record_of(const struct stored *e)
+{
+	struct job_record r;
+
+	assert_int_equal(job_record_get(e->type, JOB_RECORD_VERSION,
+	                                (struct job_slice){e->bytes, e->fixed_len},
+	                                (struct job_slice){e->bytes + e->fixed_len, e->rest_len}, &r),
+	                 0);
+	return r;
+}
+
+static void store_record(struct world *w, const struct job_record *r)
+{
 	if (w->log_count == w->log_cap) {
 		w->log_cap = w->log_cap ? w->log_cap * 2 : 1024;
 		w->log = realloc(w->log, w->log_cap * sizeof(w->log[0]));
 	}
-	e = &w->log[w->log_count++];
-	*e = (struct stored){.type = r->type, .place = w->place, .fixed_len = job_record_fixed(r, fixed)};
-	for (int i = 0; i < count; i++)
-		e->rest_len += slices[i].len;
-	e->bytes = malloc(e->fixed_len + e->rest_len);
-	memcpy(e->bytes, fixed, e->fixed_len);
-	for (size_t at = e->fixed_len, i = 0; i < (size_t)count; at += slices[i++].len)
-		memcpy(e->bytes + at, slices[i].data, slices[i].len);
+	w->log[w->log_count++] = bytes_of(r, w->place);
 }
 
 static void carry_out(struct world *w, const struct job_record *r, unsigned flags)
@@ -297,6 +329,7 @@ static void reserve(struct world *w)
 	j = find(w, id);
 	j->state = JOB_RUNNING;
 	j->bound = bound;
+	j->progress_place = 0; /* of this attempt */
 	j->reserves++;
 	j->attempts++;
 	assert_true(r.claim > j->lease.claim);
@@ -387,6 +420,7 @@ static void with_lease(struct world *w)
 		assert_int_equal(job_look(w->m, j->id, &info), 0);
 		assert_true(info.version != j->version);
 		assert_int_equal(info.progress_place, w->place);
+		j->progress_place = w->place;
 		j->version = info.version;
 	} else if (kind == 3) {
 		j->when_ms = w->now_ms + 1 + delay;
@@ -498,11 +532,258 @@ static void pause_for_a_time(struct world *w)
 static void pause_queue(struct world *w)
 {
 	uint32_t q = 1 + below(w, QUEUES);
-	struct job_record r;
+	struct job_record r = {0};
 
+	if (below(w, 2)) { /* anything else of it */
+		struct job_slice name = {w->queues[q]->name, w->queues[q]->name_len};
+
+		assert_int_equal(
+			job_check_queue_put(w->m, name, &w->queues[q]->own, below(w, 2), w->now_ms, &r), 0);
+		carry_out(w, &r, 0);
+		return;
+	}
 	w->paused[q] = !w->paused[q];
 	assert_int_equal(job_check_queue_pause(w->m, w->queues[q], w->paused[q], &r), 0);
 	carry_out(w, &r, 0);
+}
+
+/* Queues that come and go, and are named by finished jobs after that. */
+static void pass_through(struct world *w)
+{
+	struct job_slice name = {&"xy"[below(w, PASSING)], 1};
+	struct job_queue *q = job_queue_find(w->m, name);
+	struct job_queue_config config = {.retention_ns = (1 + (int64_t)below(w, 3000)) * NS_PER_MS};
+	struct job_record r;
+
+	if (!q) {
+		assert_int_equal(job_check_queue_put(w->m, name, &config, false, w->now_ms, &r), 0);
+		carry_out(w, &r, 0);
+		return;
+	}
+	if (job_ids_left(w->m) > 0 && below(w, 3) > 0) {
+		r = (struct job_record){.queue = q->number, .priority = below(w, 3)};
+		assert_int_equal(job_room(w->m, 1), 0);
+		assert_int_equal(job_check_submit(w->m, q, 0, &r), 0);
+		carry_out(w, &r, 0);
+		w->jobs[w->count++] = (struct model_job){.id = r.id,
+		                                         .queue = q->number,
+		                                         .priority = r.priority,
+		                                         .state = JOB_READY,
+		                                         .retention_ms = q->own.retention_ns / NS_PER_MS,
+		                                         .place = w->place};
+		assert_int_equal(job_check_cancel(w->m, r.id, w->now_ms * NS_PER_MS, &r), 0);
+		carry_out(w, &r, 0);
+		model_finish(w, &w->jobs[w->count - 1], JOB_CANCELLED, w->now_ms);
+		return;
+	}
+	assert_int_equal(job_check_queue_gone(w->m, q, &r), 0);
+	carry_out(w, &r, 0);
+}
+
+/* ---- written again elsewhere --------------------------------------------------------------- */
+
+static const struct stored *stored_at(const struct world *w, uint64_t place)
+{
+	for (size_t i = w->log_count; i-- > 0;)
+		if (w->log[i].place == place)
+			return &w->log[i];
+	return NULL;
+}
+
+/* The record at a place, out of a WHOLE if that is what is there. */
+static bool part_at(const struct world *w, uint64_t place, int type, struct job_record *ret)
+{
+	const struct stored *e = stored_at(w, place);
+
+	if (!e)
+		return false;
+	*ret = record_of(e);
+	if (ret->type == JOB_WHOLE) {
+		struct job_record whole = *ret;
+
+		return job_part_find(&whole, type, ret);
+	}
+	return true;
+}
+
+static void move(struct world *w)
+{
+	static uint8_t bytes[65536];
+	struct model_job *j = any_job(w);
+	struct job_record whole = {.type = JOB_WHOLE, .id = j->id}, part;
+	struct job_places places;
+	size_t len = 0;
+	uint64_t base = j->place;
+	bool finished = job_state_finished(j->state);
+
+	if (job_places(w->m, j->id, &places) < 0) {
+		assert_int_equal(j->state, JOB_NONE);
+		return;
+	}
+	assert_int_equal(places.base, j->place);
+	if (j->hidden)
+		return;
+	if (j->state != JOB_RUNNING)
+		j->progress_place = 0;
+	assert_int_equal(places.progress, j->progress_place);
+	if (finished) {
+		assert_true(part_at(w, j->place, JOB_FINISH, &part));
+		assert_int_equal(job_needed(w->m, &part, j->place), JOB_WHOLE_RESULT);
+		base = stored_at(w, j->place)->type == JOB_WHOLE ? j->place : part.submit_place;
+		whole.flags = JOB_WHOLE_PAYLOAD | JOB_WHOLE_RESULT;
+	} else {
+		whole.flags =
+			(uint8_t)below(w, 16) & (JOB_WHOLE_PAYLOAD | (j->error_place ? JOB_WHOLE_ERRORS : 0) |
+		                                 (j->progress_place ? JOB_WHOLE_PROGRESS : 0));
+	}
+	if (whole.flags & JOB_WHOLE_PAYLOAD) {
+		struct job_record at;
+
+		assert_true(part_at(w, base, JOB_SUBMIT, &part));
+		assert_int_equal(part.id, j->id);
+		at = record_of(stored_at(w, base));
+		assert_true(job_needed(w->m, &at, base) & (finished ? JOB_WHOLE_RESULT : JOB_WHOLE_PAYLOAD));
+		len += job_part_put(&part, bytes + len);
+	}
+	if (finished) {
+		assert_true(part_at(w, j->place, JOB_FINISH, &part));
+		len += job_part_put(&part, bytes + len);
+	}
+	if (whole.flags & JOB_WHOLE_ERRORS) {
+		part = (struct job_record){.type = JOB_RETRY, .id = j->id, .text = {"all of them", 11}};
+		len += job_part_put(&part, bytes + len);
+	}
+	if (whole.flags & JOB_WHOLE_PROGRESS) {
+		assert_true(part_at(w, j->progress_place, JOB_PROGRESS, &part));
+		assert_true(job_needed(w->m, &part, j->progress_place) & JOB_WHOLE_PROGRESS);
+		len += job_part_put(&part, bytes + len);
+	}
+	whole.body = (struct job_slice){bytes, len};
+	if (whole.flags == 0)
+		return;
+	assert_int_equal(job_check_whole(w->m, &places, &whole), 0);
+	places.base++;
+	if (whole.flags & JOB_WHOLE_PAYLOAD)
+		assert_int_equal(job_check_whole(w->m, &places, &whole), -EAGAIN);
+	carry_out(w, &whole, 0);
+	j->place = whole.flags & JOB_WHOLE_PAYLOAD ? w->place : j->place;
+	j->error_place = whole.flags & JOB_WHOLE_ERRORS ? w->place : j->error_place;
+	j->progress_place = whole.flags & JOB_WHOLE_PROGRESS ? w->place : j->progress_place;
+	w->moved++;
+}
+
+static void on_live(void *arg, uint64_t place, int64_t bytes)
+{
+	int64_t *live = arg;
+
+	live[(place >> 21) % LIVE_CELLS] += bytes;
+}
+
+static void compare_live(struct world *w)
+{
+	static int64_t live[LIVE_CELLS];
+
+	memset(live, 0, sizeof(live));
+	job_live_each(w->m, on_live, live);
+	assert_memory_equal(live, w->live, sizeof(live));
+}
+
+/* ---- snapshots ---------------------------------------------------------------------------- */
+
+static int on_snapshot(void *arg, const struct job_record *r)
+{
+	struct snapshot *s = arg;
+
+	assert_true(job_record_checkpoint(r->type));
+	if (s->count == s->cap) {
+		s->cap = s->cap ? s->cap * 2 : 16;
+		s->records = realloc(s->records, s->cap * sizeof(s->records[0]));
+	}
+	s->records[s->count++] = bytes_of(r, 0);
+	return 0;
+}
+
+static void forget_snapshot(struct world *w)
+{
+	for (size_t i = 0; i < w->snapshot.count; i++)
+		free(w->snapshot.records[i].bytes);
+	free(w->snapshot.records);
+	w->snapshot = (struct snapshot){0};
+}
+
+static struct job_machine *load_snapshot(struct world *w)
+{
+	struct job_machine *loaded;
+	char what[200] = "";
+
+	assert_int_equal(job_open(&loaded, &w->limits, w->snapshot.now_ms), 0);
+	for (size_t i = 0; i < w->snapshot.count; i++) {
+		struct job_record r = record_of(&w->snapshot.records[i]);
+
+		assert_int_equal(job_load(loaded, &r), 0);
+	}
+	assert_int_equal(job_load_end(loaded), 0);
+	if (job_recount(loaded, what, sizeof(what)) < 0)
+		fail_msg("loaded: %s", what);
+	return loaded;
+}
+
+/* As it was when the snapshot began; and with what followed as it is now. */
+static void check_snapshot(struct world *w)
+{
+	struct job_machine *loaded = load_snapshot(w);
+	char what[200] = "";
+
+	assert_int_equal(job_digest(loaded, w->snapshot.now_ms), w->snapshot.digest);
+	job_close(loaded);
+	loaded = load_snapshot(w);
+	for (size_t i = w->snapshot.log_at; i < w->log_count; i++) {
+		struct job_record r = record_of(&w->log[i]);
+
+		assert_int_equal(job_replay(loaded, &r, w->log[i].place), 0);
+	}
+	assert_int_equal(job_digest(loaded, w->now_ms), job_digest(w->m, w->now_ms));
+	if (job_recount(loaded, what, sizeof(what)) < 0)
+		fail_msg("loaded and replayed: %s", what);
+	job_close(loaded);
+	w->snapshots++;
+}
+
+/* Once in a while; the steps are so small that much happens in between. */
+static void snapshot(struct world *w)
+{
+	struct snapshot *s = &w->snapshot;
+	int more;
+
+	if (!s->under_way) {
+		if (below(w, 40) > 0)
+			return;
+		forget_snapshot(w);
+		/* what is hidden is not shown by a load: only what is durable is loaded */
+		job_reveal(w->m, w->place + 1);
+		for (size_t i = 0; i < w->count; i++)
+			w->jobs[i].hidden = false;
+		*s = (struct snapshot){.under_way = true,
+		                       .digest = job_digest(w->m, w->now_ms),
+		                       .now_ms = w->now_ms,
+		                       .log_at = w->log_count};
+		assert_int_equal(job_snapshot_begin(w->m), 0);
+		assert_int_equal(job_snapshot_begin(w->m), -EBUSY);
+		return;
+	}
+	if (below(w, 400) == 0) { /* given up */
+		job_snapshot_cancel(w->m);
+		forget_snapshot(w);
+		return;
+	}
+	more = job_snapshot_step(w->m, 1 + below(w, 60), on_snapshot, s);
+	assert_true(more == 0 || more == 1);
+	assert_int_equal(more == 1, job_snapshot_bytes(w->m) > 0);
+	if (more == 0) {
+		s->under_way = false;
+		s->done = true;
+		check_snapshot(w);
+	}
 }
 
 static void compare(struct world *w)
@@ -549,15 +830,13 @@ static void compare(struct world *w)
 		fail_msg("%s", what);
 	assert_int_equal(job_open(&again, &w->limits, w->now_ms), 0);
 	for (size_t i = 0; i < w->log_count; i++) {
-		const struct stored *e = &w->log[i];
-		struct job_record r;
+		struct job_record r = record_of(&w->log[i]);
 
-		assert_int_equal(job_record_get(e->type, JOB_RECORD_VERSION,
-		                                (struct job_slice){e->bytes, e->fixed_len},
-		                                (struct job_slice){e->bytes + e->fixed_len, e->rest_len}, &r),
-		                 0);
-		assert_int_equal(job_replay(again, &r, e->place), 0);
+		assert_int_equal(job_replay(again, &r, w->log[i].place), 0);
 	}
+	compare_live(w);
+	if (w->snapshot.done)
+		check_snapshot(w);
 	assert_int_equal(job_digest(w->m, w->now_ms), job_digest(again, w->now_ms));
 	if (job_recount(again, what, sizeof(what)) < 0)
 		fail_msg("replayed: %s", what);
@@ -574,6 +853,7 @@ static void live_through(uint64_t seed, int steps)
 	                   .now_ms = INT64_C(1700000000000),
 	                   .limits = {.finished_max = seed % 3 ? 0 : 50}};
 	assert_int_equal(job_open(&w.m, &w.limits, w.now_ms), 0);
+	job_live(w.m, on_live, w.live);
 	for (uint32_t q = 1; q <= QUEUES; q++) {
 		struct job_slice name = {&"abc"[q - 1], 1};
 		struct job_queue_config config = {0};
@@ -619,10 +899,16 @@ static void live_through(uint64_t seed, int steps)
 				pause_queue(&w);
 			else if (below(&w, 20) == 0)
 				pause_for_a_time(&w);
+			else if (below(&w, 10) == 0)
+				pass_through(&w);
+			else if (below(&w, 3) == 0)
+				move(&w);
 			else
 				look_ahead(&w);
 			break;
 		}
+		if (below(&w, 2))
+			snapshot(&w);
 		if (i % 512 == 511) {
 			pass_time(&w);
 			compare(&w);
@@ -630,7 +916,8 @@ static void live_through(uint64_t seed, int steps)
 	}
 	pass_time(&w);
 	compare(&w);
-	assert_true(w.refused > 0 && w.done > 100);
+	assert_true(w.refused > 0 && w.done > 100 && w.snapshots > 0 && w.moved > 0);
+	forget_snapshot(&w);
 	for (size_t i = 0; i < w.log_count; i++)
 		free(w.log[i].bytes);
 	free(w.log);

@@ -1,0 +1,86 @@
+/* src/job/entry.c -- jobs as a checkpoint tells them, to bytes and back, docs/format-records.md. See record.h. */
+#include "job/bytes.h"
+#include "job/record.h"
+
+enum { SIZES = 32, ATTEMPTS_MAX = 2047 };
+
+void job_entry_put(const struct job_entry *e, uint8_t to[JOB_ENTRY_BYTES])
+{
+	put64(to, e->id | (uint64_t)e->size << 56);
+	put48(to + 8, e->place);
+	put16(to + 14, e->changed);
+	put32(to + 16, e->queue | (uint32_t)e->state << 24);
+	put32(to + 20, e->priority);
+	put48(to + 24, (uint64_t)e->when_ms);
+	put16(to + 30, e->attempts);
+	put32(to + 32, e->submit);
+	put32(to + 36, e->flags);
+}
+
+bool job_entry_get(const uint8_t from[JOB_ENTRY_BYTES], struct job_entry *ret)
+{
+	uint64_t id = get64(from);
+	uint32_t queue = get32(from + 16), flags = get32(from + 36);
+
+	*ret = (struct job_entry){.id = id & (UINT64_MAX >> 8),
+	                          .size = (uint8_t)(id >> 56),
+	                          .place = get48(from + 8),
+	                          .changed = get16(from + 14),
+	                          .queue = queue & 0xffffff,
+	                          .state = (uint8_t)(queue >> 24),
+	                          .priority = get32(from + 20),
+	                          .when_ms = (int64_t)get48(from + 24),
+	                          .attempts = get16(from + 30),
+	                          .submit = get32(from + 32),
+	                          .flags = (uint8_t)flags};
+	return ret->id > 0 && ret->id <= JOB_ID_MAX && ret->size < SIZES && ret->state > JOB_NONE &&
+	       ret->state < JOB_STATES && ret->when_ms < INT64_C(1) << 44 && ret->attempts <= ATTEMPTS_MAX &&
+	       (flags & ~(uint32_t)JOB_ENTRY_CANCEL) == 0 &&
+	       (ret->submit == 0 || job_state_finished(ret->state));
+}
+
+void job_entry_put_ext(const struct job_entry *e, uint8_t to[JOB_ENTRY_EXT_BYTES])
+{
+	job_entry_put(e, to);
+	put64(to + 40, e->claim);
+	put64(to + 48, e->error_place);
+	put64(to + 56, e->progress_place);
+	put_i64(to + 64, e->retention_ms);
+	put32(to + 72, e->time_to_run);
+	put32(to + 76, e->epoch);
+	put32(to + 80, e->changes);
+	put16(to + 84, e->attempts_max);
+	put16(to + 86, e->timeouts);
+	put32(to + 88, e->ext_flags);
+	put32(to + 92, e->reserves);
+	put32(to + 96, e->releases);
+	put32(to + 100, e->buries);
+	put32(to + 104, e->kicks);
+	put32(to + 108, e->delay_s);
+	put32(to + 112, e->error_bytes);
+	put32(to + 116, e->progress_bytes);
+}
+
+bool job_entry_get_ext(const uint8_t from[JOB_ENTRY_EXT_BYTES], struct job_entry *ret)
+{
+	if (!job_entry_get(from, ret))
+		return false;
+	ret->claim = get64(from + 40);
+	ret->error_place = get64(from + 48);
+	ret->progress_place = get64(from + 56);
+	ret->retention_ms = get_i64(from + 64);
+	ret->time_to_run = get32(from + 72);
+	ret->epoch = get32(from + 76);
+	ret->changes = get32(from + 80);
+	ret->attempts_max = get16(from + 84);
+	ret->timeouts = get16(from + 86);
+	ret->ext_flags = get32(from + 88);
+	ret->reserves = get32(from + 92);
+	ret->releases = get32(from + 96);
+	ret->buries = get32(from + 100);
+	ret->kicks = get32(from + 104);
+	ret->delay_s = get32(from + 108);
+	ret->error_bytes = get32(from + 112);
+	ret->progress_bytes = get32(from + 116);
+	return !job_state_finished(ret->state);
+}
