@@ -12,6 +12,9 @@
 static const char identity_magic[8] = {'W', 'H', 'L', 'O', 'G', 'S', 'E', 'G'};
 static const char opening_magic[8] = {'W', 'H', 'L', 'O', 'G', 'O', 'P', 'N'};
 static const char manifest_magic[8] = {'W', 'H', 'L', 'O', 'G', 'M', 'A', 'N'};
+static const char checkpoint_magic[8] = {'W', 'H', 'L', 'O', 'G', 'C', 'K', 'P'};
+static const char trailer_magic[8] = {'W', 'H', 'L', 'O', 'G', 'C', 'K', 'E'};
+static const char chunk_magic[4] = {'W', 'H', 'C', '1'};
 static const char group_magic[4] = {'W', 'H', 'G', '1'};
 
 static void put16(uint8_t *to, uint16_t value)
@@ -253,6 +256,146 @@ void log_epoch_get(const uint8_t *from, struct log_manifest_epoch *ret)
 	*ret = (struct log_manifest_epoch){get32(from), get32(from + 4), get64(from + 8)};
 }
 
+void log_segment_record_put(uint8_t *to, const struct log_segment_record *segment)
+{
+	put64(to, segment->number);
+	put64(to + 8, segment->salt);
+	put64(to + 16, segment->bytes);
+	put64(to + 24, segment->base_lsn);
+	put64(to + 32, segment->end_lsn);
+}
+
+void log_segment_record_get(const uint8_t *from, struct log_segment_record *ret)
+{
+	*ret = (struct log_segment_record){get64(from), get64(from + 8), get64(from + 16), get64(from + 24),
+	                                   get64(from + 32)};
+}
+
+/* ---- checkpoints ------------------------------------------------------------------------- */
+
+void log_checkpoint_header_put(uint8_t *to, const struct log_checkpoint_header *header)
+{
+	memset(to, 0, LOG_BLOCK_BYTES);
+	memcpy(to, checkpoint_magic, 8);
+	put32(to + 12, LOG_FORMAT);
+	put_hash(to + 16, header->cluster);
+	put64(to + 32, header->salt);
+	put64(to + 40, header->lsn);
+	put64(to + 48, header->seq);
+	put32(to + 56, header->epoch);
+	put_hash(to + 64, header->chain);
+	put64(to + 80, header->segment);
+	put64(to + 88, header->offset);
+	put64(to + 96, (uint64_t)header->wall_time);
+	put32(to + 8, check(to + 12, LOG_BLOCK_BYTES - 12, header->salt));
+}
+
+int log_checkpoint_header_get(const uint8_t *from, struct log_checkpoint_header *ret)
+{
+	uint64_t salt = get64(from + 32);
+	if (memcmp(from, checkpoint_magic, 8) != 0 ||
+	    get32(from + 8) != check(from + 12, LOG_BLOCK_BYTES - 12, salt))
+		return LOG_BAD;
+	if (get32(from + 12) != LOG_FORMAT)
+		return LOG_NEWER;
+	struct log_checkpoint_header header = {
+		.cluster = get_hash(from + 16),
+		.salt = salt,
+		.lsn = get64(from + 40),
+		.seq = get64(from + 48),
+		.epoch = get32(from + 56),
+		.chain = get_hash(from + 64),
+		.segment = get64(from + 80),
+		.offset = get64(from + 88),
+		.wall_time = (int64_t)get64(from + 96),
+	};
+	if (header.lsn == 0 || header.lsn % LOG_BLOCK_BYTES != 0 || header.offset % LOG_BLOCK_BYTES != 0 ||
+	    header.offset < LOG_SEGMENT_HEAD_BYTES || header.offset > LOG_SEGMENT_BYTES_MAX ||
+	    header.lsn < header.offset - LOG_SEGMENT_HEAD_BYTES)
+		return LOG_BAD;
+	*ret = header;
+	return LOG_GOOD;
+}
+
+void log_checkpoint_trailer_put(uint8_t *to, const struct log_checkpoint_trailer *trailer, uint64_t salt)
+{
+	memset(to, 0, LOG_BLOCK_BYTES);
+	memcpy(to, trailer_magic, 8);
+	put64(to + 16, trailer->bytes);
+	put64(to + 24, trailer->chunks);
+	put64(to + 32, trailer->records);
+	put_hash(to + 40, trailer->chain);
+	put32(to + 8, check(to + 12, LOG_BLOCK_BYTES - 12, salt));
+}
+
+int log_checkpoint_trailer_get(const uint8_t *from, uint64_t salt, struct log_checkpoint_trailer *ret)
+{
+	if (memcmp(from, trailer_magic, 8) != 0 ||
+	    get32(from + 8) != check(from + 12, LOG_BLOCK_BYTES - 12, salt))
+		return LOG_BAD;
+	*ret = (struct log_checkpoint_trailer){
+		.bytes = get64(from + 16),
+		.chunks = get64(from + 24),
+		.records = get64(from + 32),
+		.chain = get_hash(from + 40),
+	};
+	return LOG_GOOD;
+}
+
+struct log_hash log_block_hash(const uint8_t *block)
+{
+	return hash(block, LOG_BLOCK_BYTES);
+}
+
+/* H128(previous chain, header from byte 8 to the chain, H128(what follows the header)). */
+struct log_hash log_chunk_chain(const uint8_t *from, uint32_t chunk_len, struct log_hash previous)
+{
+	uint8_t link[16 + 40 + 16];
+	put_hash(link, previous);
+	memcpy(link + 16, from + 8, 40);
+	put_hash(link + 56, hash(from + LOG_CHUNK_HEADER_BYTES, chunk_len - LOG_CHUNK_HEADER_BYTES));
+	return hash(link, sizeof(link));
+}
+
+void log_chunk_put(uint8_t *to, struct log_chunk *chunk, struct log_hash previous, uint64_t salt)
+{
+	assert(chunk->chunk_len % LOG_BLOCK_BYTES == 0 && chunk->chunk_len <= LOG_CHUNK_BYTES_MAX);
+	assert(chunk->payload_len + LOG_CHUNK_HEADER_BYTES <= chunk->chunk_len);
+	memset(to, 0, LOG_CHUNK_HEADER_BYTES);
+	memcpy(to, chunk_magic, 4);
+	put64(to + 8, chunk->offset);
+	put32(to + 16, chunk->chunk_len);
+	put32(to + 20, chunk->payload_len);
+	put32(to + 24, chunk->record_count);
+	put64(to + 32, chunk->sequence);
+	chunk->chain = log_chunk_chain(to, chunk->chunk_len, previous);
+	put_hash(to + 48, chunk->chain);
+	put32(to + 4, check(to + 8, LOG_CHUNK_HEADER_BYTES - 8, salt));
+}
+
+int log_chunk_get(const uint8_t *from, uint64_t salt, struct log_chunk *ret)
+{
+	if (memcmp(from, chunk_magic, 4) != 0 ||
+	    get32(from + 4) != check(from + 8, LOG_CHUNK_HEADER_BYTES - 8, salt))
+		return LOG_BAD;
+	struct log_chunk chunk = {
+		.offset = get64(from + 8),
+		.chunk_len = get32(from + 16),
+		.payload_len = get32(from + 20),
+		.record_count = get32(from + 24),
+		.sequence = get64(from + 32),
+		.chain = get_hash(from + 48),
+	};
+	if (chunk.chunk_len == 0 || chunk.chunk_len % LOG_BLOCK_BYTES != 0 ||
+	    chunk.chunk_len > LOG_CHUNK_BYTES_MAX ||
+	    chunk.payload_len > chunk.chunk_len - LOG_CHUNK_HEADER_BYTES || chunk.payload_len % 8 != 0)
+		return LOG_BAD;
+	*ret = chunk;
+	return LOG_GOOD;
+}
+
+/* ---- manifests --------------------------------------------------------------------------- */
+
 void log_manifest_put(uint8_t *to, const struct log_manifest *manifest)
 {
 	assert(manifest->epoch_count <= LOG_EPOCHS_MAX);
@@ -269,6 +412,9 @@ void log_manifest_put(uint8_t *to, const struct log_manifest *manifest)
 	put32(to + 84, manifest->epoch_count);
 	put_hash(to + 88, manifest->chain);
 	put64(to + 104, (uint64_t)manifest->wall_time);
+	put64(to + 112, manifest->checkpoint.lsn);
+	put64(to + 120, manifest->checkpoint.bytes);
+	put_hash(to + 128, manifest->checkpoint.hash);
 	for (uint32_t i = 0; i < manifest->epoch_count; i++)
 		log_epoch_put(to + 256 + (size_t)16 * i, manifest->epochs[i].epoch,
 		              manifest->epochs[i].reason, manifest->epochs[i].start);
@@ -298,6 +444,7 @@ int log_manifest_get(const uint8_t *from, struct log_manifest *ret)
 		.epoch_count = count,
 		.chain = get_hash(from + 88),
 		.wall_time = (int64_t)get64(from + 104),
+		.checkpoint = {get64(from + 112), get64(from + 120), get_hash(from + 128)},
 	};
 	for (uint32_t i = 0; i < count; i++)
 		log_epoch_get(from + 256 + (size_t)16 * i, &ret->epochs[i]);

@@ -20,6 +20,8 @@ enum {
 	LOG_SEGMENT_BYTES_MIN = 64 << 10,
 	LOG_SEGMENT_BYTES_MAX = 1 << 30,
 	LOG_EPOCHS_MAX = 240, /* in a manifest */
+	LOG_CHUNK_HEADER_BYTES = 64,
+	LOG_CHUNK_BYTES_MAX = (4 << 20) + LOG_BLOCK_BYTES,
 };
 
 /* What a piece turned out to be. */
@@ -63,7 +65,43 @@ struct log_group {
 	struct log_hash chain;
 };
 
-enum { LOG_TYPE_EPOCH = 1, LOG_EPOCH_VERSION = 1, LOG_EPOCH_FIXED_BYTES = 16 };
+enum {
+	LOG_TYPE_EPOCH = 1,
+	LOG_EPOCH_VERSION = 1,
+	LOG_EPOCH_FIXED_BYTES = 16,
+	LOG_TYPE_SEGMENT = 2, /* in checkpoints */
+	LOG_SEGMENT_VERSION = 1,
+	LOG_SEGMENT_FIXED_BYTES = 40,
+};
+
+struct log_segment_record {
+	uint64_t number, salt, bytes, base_lsn, end_lsn;
+};
+
+struct log_checkpoint_header {
+	struct log_hash cluster, chain;
+	uint64_t salt, lsn, seq, segment, offset;
+	uint32_t epoch;
+	int64_t wall_time;
+};
+
+struct log_chunk {
+	uint64_t offset, sequence;
+	uint32_t chunk_len, payload_len, record_count;
+	struct log_hash chain;
+};
+
+struct log_checkpoint_trailer {
+	uint64_t bytes, chunks, records;
+	struct log_hash chain;
+};
+
+/* What a manifest says of the checkpoint that counts. */
+struct log_checkpoint_name {
+	uint64_t lsn; /* 0: there is none */
+	uint64_t bytes;
+	struct log_hash hash;
+};
 
 struct log_record_header {
 	uint32_t len; /* with header, without padding */
@@ -82,6 +120,7 @@ struct log_manifest {
 	uint32_t flags, epoch, epoch_count;
 	uint64_t sequence, first_segment, last_segment, durable_lsn;
 	struct log_hash cluster, chain;
+	struct log_checkpoint_name checkpoint;
 	int64_t wall_time;
 	struct log_manifest_epoch epochs[LOG_EPOCHS_MAX];
 };
@@ -93,6 +132,17 @@ void log_opening_put(uint8_t *to, const struct log_opening *opening, uint64_t sa
 int log_opening_get(const uint8_t *from, uint64_t salt, struct log_opening *ret);
 void log_manifest_put(uint8_t *to, const struct log_manifest *manifest);
 int log_manifest_get(const uint8_t *from, struct log_manifest *ret);
+
+void log_checkpoint_header_put(uint8_t *to, const struct log_checkpoint_header *header);
+int log_checkpoint_header_get(const uint8_t *from, struct log_checkpoint_header *ret);
+void log_checkpoint_trailer_put(uint8_t *to, const struct log_checkpoint_trailer *trailer, uint64_t salt);
+int log_checkpoint_trailer_get(const uint8_t *from, uint64_t salt, struct log_checkpoint_trailer *ret);
+struct log_hash log_block_hash(const uint8_t *block);
+
+/* Chunks, as groups are handled below. */
+void log_chunk_put(uint8_t *to, struct log_chunk *chunk, struct log_hash previous, uint64_t salt);
+int log_chunk_get(const uint8_t *from, uint64_t salt, struct log_chunk *ret);
+struct log_hash log_chunk_chain(const uint8_t *from, uint32_t chunk_len, struct log_hash previous);
 
 /* log_group_put() - finish a group of group->group_len bytes at to, whose records and padding are in place: header,
  * chain (from previous; also into group->chain) and check. */
@@ -117,6 +167,8 @@ bool log_record_check(const uint8_t *from, uint32_t len, uint64_t salt, uint64_t
 
 void log_epoch_put(uint8_t *to, uint32_t epoch, uint32_t reason, uint64_t start);
 void log_epoch_get(const uint8_t *from, struct log_manifest_epoch *ret);
+void log_segment_record_put(uint8_t *to, const struct log_segment_record *segment);
+void log_segment_record_get(const uint8_t *from, struct log_segment_record *ret);
 
 static inline uint64_t log_round_up(uint64_t value, uint64_t to)
 {

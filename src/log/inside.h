@@ -10,13 +10,22 @@
 #include "log/format.h"
 #include "log/log.h"
 
-enum { LOG_FILES_OPEN_MAX = 128, LOG_BUFFERS_KEPT_MAX = 3, LOG_FILL_BYTES = 1 << 20 };
+enum {
+	LOG_FILES_OPEN_MAX = 128,
+	LOG_BUFFERS_KEPT_MAX = 3,
+	LOG_FILL_BYTES = 1 << 20,
+	LOG_CHECKPOINTS_OLD_MAX = 4,
+};
+
+#define LOG_CHECKPOINT_NAME      "checkpoint-%016llx.ckp"
+#define LOG_CHECKPOINT_TEMPORARY "checkpoint-%016llx.tmp"
 
 struct log_segment {
 	uint64_t number, salt, bytes;
 	struct log_opening opening; /* once something of the log lies in it */
+	uint64_t end_lsn;           /* the byte after its last group; of the current one: 0 */
 	int fd;                     /* -1: not open */
-	uint32_t reads;             /* under way on fd */
+	uint32_t reads;             /* under way, whether or not on fd */
 	uint64_t used;              /* when it was last read from, in reads */
 };
 
@@ -70,6 +79,8 @@ struct log {
 	int manifest_fd[2];
 	int manifest_slot; /* where the valid one with the highest sequence is */
 	bool manifest_saving, manifest_wanted;
+	uint64_t manifest_names[2]; /* the checkpoint that each durably names, as far as this life knows */
+	uint64_t manifest_saving_checkpoint;
 	uint8_t *manifest_block;
 
 	/* epochs: all that are known, the last one is the present one */
@@ -91,6 +102,13 @@ struct log {
 	uint64_t commit_left;
 	uint32_t commit_groups; /* closed within the present commit */
 	uint8_t *opening_block;
+
+	/* checkpoint.c */
+	struct log_checkpoint *checkpoint;                 /* under way */
+	uint64_t checkpoints_old[LOG_CHECKPOINTS_OLD_MAX]; /* that go when both manifests name a later one */
+	size_t checkpoints_old_count;
+
+	size_t pins; /* log_pin(): no file goes */
 
 	/* flush.c */
 	bool flushing, roll_wanted, draining, sealed;
@@ -138,6 +156,7 @@ int log_segments_add(struct log *log, struct log_segment *segment);
 void log_segment_need_next(struct log *log);
 void log_segment_retry_stop(struct log *log);
 struct log_segment *log_segment_find(const struct log *log, uint64_t lsn);
+uint64_t log_segment_end(const struct log *log, size_t index); /* lsn; of the current one: what is written */
 void log_segment_evict(struct log *log);
 
 /* ---- manifest.c -------------------------------------------------------------------------- */
@@ -146,17 +165,36 @@ void log_manifest_fill(struct log *log, uint32_t flags);
 int log_manifest_load(struct log *log, bool *ret_found, struct log_problem *problem);
 int log_manifest_create(struct log *log, struct log_problem *problem);
 int64_t log_manifest_save(struct log *log); /* now */
+uint64_t log_manifest_checkpoint(const struct log *log);
 void log_manifest_save_later(struct log *log);
 
-/* ---- recover.c --------------------------------------------------------------------------- */
+/* ---- recover.c, look.c -------------------------------------------------------------------- */
 
 int log_recover(struct log *log, struct log_problem *problem);
-/* log_judge() - of log_recover() only what changes nothing; log->looking is set. *look is filled in as far as it came. */
-int log_judge(struct log *log, struct log_look *look, struct log_problem *problem);
+/* log_look_over() - of log_recover() only what changes nothing; log->looking is set. *look is filled in as far as it came. */
+int log_look_over(struct log *log, struct log_look *look, struct log_problem *problem);
+
+/* ---- problem.c: each fills in *problem and returns its error; file is a name within the folder, but for _io ---- */
+
 int log_problem_io(struct log_problem *problem, int64_t error, const char *file, const char *reason);
+int log_problem_damaged(const struct log *log, struct log_problem *problem, const char *file, uint64_t offset,
+                        const char *reason);
+int log_problem_newer(const struct log *log, struct log_problem *problem, const char *file, uint64_t offset,
+                      const char *reason);
+
+/* ---- checkpoint.c ------------------------------------------------------------------------ */
+
+void log_checkpoint_named(struct log *log);   /* a manifest has been saved */
+void log_checkpoint_failed(struct log *log);  /* the log has */
+void log_checkpoint_abandon(struct log *log); /* the log is being closed, and nothing is under way any more */
+void log_checkpoint_free(struct log *log);
+void log_checkpoint_forget(struct log *log, uint64_t lsn); /* it goes when both manifests name a later one */
 
 /* ---- writer.c ---------------------------------------------------------------------------- */
 
+uint64_t log_record_size(const struct log_append *record);
+/* to has room for log_record_size(record) */
+void log_record_gather(uint8_t *to, const struct log_append *record, uint64_t salt, uint64_t place);
 uint64_t log_append_any(struct log *log, const struct log_append *record);
 void log_pump_soon(struct log *log);
 void log_group_close(struct log *log, uint32_t flags); /* of the open group, into pending */

@@ -20,6 +20,7 @@ static void log_free(struct log *log)
 	for (size_t i = 0; i < log->spares_count; i++)
 		log_segment_free(log->spares[i]);
 	log_segment_free(log->next);
+	log_checkpoint_free(log);
 	log_buffers_free(log);
 	free(log->segments);
 	free(log->spares);
@@ -89,6 +90,7 @@ void log_fail(struct log *log, int64_t error, const char *what, const char *file
 	         what, file, wh_strerror(error));
 	if (log->options.on_failure && !log->closing)
 		log->options.on_failure(log->options.failure_arg, error, message);
+	log_checkpoint_failed(log);
 }
 
 void log_room_changed(struct log *log)
@@ -221,6 +223,8 @@ void log_release(struct log *log)
 	log_segment_retry_stop(log);
 	if (log->ops > 0)
 		(void)log_await(wh_mark_wait(log->quiet, 1));
+	if (log->ops == 0)
+		log_checkpoint_abandon(log);
 	for (size_t i = 0; i < log->segments_count; i++)
 		close_fd(&log->segments[i]->fd, log->loop);
 	for (size_t i = 0; i < log->spares_count; i++)
@@ -300,7 +304,7 @@ int log_look(wh_loop *loop, const struct log_options *options, struct log_look *
 	if (!log)
 		return log_problem_io(problem, -ENOMEM, o.path, "no memory");
 	log->looking = true;
-	int status = log_judge(log, ret, problem);
+	int status = log_look_over(log, ret, problem);
 	log_release(log);
 	return status;
 }
@@ -333,6 +337,10 @@ int log_open(wh_loop *loop, const struct log_options *options, struct log **ret,
 		log_release(log);
 		return status;
 	}
+	if (log->manifests_valid[0] && log->manifests_valid[1] &&
+	    log->manifest_other.checkpoint.lsn != log->manifest.checkpoint.lsn)
+		log_checkpoint_forget(log, log->manifest_other.checkpoint.lsn);
+	log_checkpoint_named(log); /* by this life, too */
 	*ret = log;
 	return 0;
 }
@@ -378,6 +386,8 @@ int log_close(struct log *log)
 	log_segment_retry_stop(log);
 	if (log->ops > 0)
 		(void)log_await(wh_mark_wait(log->quiet, 1));
+	if (log->ops == 0)
+		log_checkpoint_abandon(log);
 	if (!log->failed && log->ops == 0)
 		end_cleanly(log);
 	int status = (int)log->failed;
@@ -445,7 +455,7 @@ uint64_t log_segment_number(const struct log *log, uint64_t location)
 {
 	const struct log_segment *segment = log_segment_find(log, location);
 
-	return segment ? segment->number : 0;
+	return segment ? segment->number : LOG_SEGMENT_NONE;
 }
 
 void log_stats(const struct log *log, struct log_stats *ret)
@@ -460,21 +470,6 @@ void log_stats(const struct log *log, struct log_stats *ret)
 		ret->segment_newest = log_current(log)->number;
 	}
 	ret->segment_bytes = log->options.segment_bytes;
-}
-
-int log_problem_text(const struct log_problem *problem, char *to, size_t cap)
-{
-	char where[640] = "", range[96] = "", error[96] = "";
-	if (problem->file[0] && problem->kind != LOG_PROBLEM_HELD && problem->kind != LOG_PROBLEM_IO)
-		snprintf(where, sizeof(where), "%s, byte %llu: ", problem->file,
-		         (unsigned long long)problem->offset);
-	else if (problem->file[0])
-		snprintf(where, sizeof(where), "%s: ", problem->file);
-	if (problem->lsn_to > problem->lsn_from)
-		snprintf(range, sizeof(range), " (lsn %llu to %llu)", (unsigned long long)problem->lsn_from,
-		         (unsigned long long)problem->lsn_to);
-	if (problem->kind == LOG_PROBLEM_IO || problem->kind == LOG_PROBLEM_REPLAY)
-		snprintf(error, sizeof(error), ": %s", wh_strerror(problem->error));
-	return snprintf(to, cap, "%s%s%s%s%s%s", where, problem->reason, range, error,
-	                problem->advice[0] ? ". " : "", problem->advice);
+	ret->checkpoint_lsn = log->manifest.checkpoint.lsn;
+	ret->checkpoint_bytes = log->manifest.checkpoint.bytes;
 }

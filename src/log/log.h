@@ -23,6 +23,8 @@ struct log;
 /* The types below this are the log's own. A user's types are LOG_TYPE_USER .. 255. */
 enum { LOG_TYPE_USER = 16 };
 
+#define LOG_SEGMENT_NONE UINT64_MAX /* no segment's number; they begin at 0 */
+
 /* ---- open and close ---------------------------------------------------------------------- */
 
 /* A record as recovery finds it. Slices are valid during the replay callback only. */
@@ -41,10 +43,13 @@ struct log_record {
 	const uint8_t *payload;
 	uint64_t segment; /* where it lies, for messages: number of the file, and byte in it */
 	uint64_t file_offset;
+	bool checkpoint; /* of the checkpoint: location is 0, segment LOG_SEGMENT_NONE, group_lsn and group_end
+			    the checkpoint's lsn */
+	bool part; /* log_segment_scan() only: of a transaction of several groups, whether or not it ended */
 };
 
-/* Called for every record of every group that is valid, in order, transactions only when they are whole.
- * 0: go on. Negative: log_open() ends with it; -ENOTSUP means "type or version unknown" and is reported as such. */
+/* Called for every record of the checkpoint, if there is one, then for those of every group behind it that is valid, in
+ * order, transactions only when they are whole. 0: go on. Negative: log_open() ends with it; -ENOTSUP means "type or version unknown" and is reported as such. */
 typedef int log_replay_function(void *arg, const struct log_record *record);
 
 /* Called once, from the loop, when the log has failed: nothing that is not flushed yet will be. */
@@ -113,10 +118,12 @@ struct log_look_manifest {
 	bool clean;
 	uint32_t epoch;
 	uint64_t sequence, first_segment, last_segment, durable_lsn;
+	uint64_t checkpoint_lsn, checkpoint_bytes; /* 0: none */
 };
 struct log_look_segment {
 	uint64_t number, file_bytes;
 	bool opened; /* the log has rolled into it; else it was made ahead, and the next four are 0 */
+	bool below;  /* a start does not read it: records in it are only pointed at */
 	uint32_t epoch;
 	uint64_t base_lsn, group_seq;
 	uint64_t used_bytes; /* of groups, as far as the log could be read */
@@ -128,13 +135,17 @@ struct log_look {
 	size_t epochs_count;
 	struct log_look_segment *segments;
 	size_t segments_count;
-	uint64_t end_lsn; /* the end of the log, or where reading it stopped */
-	uint64_t records, bytes;
+	uint64_t end_lsn;        /* the end of the log, or where reading it stopped */
+	uint64_t records, bytes; /* that a start reads, behind the checkpoint */
+	uint64_t checkpoint_lsn, checkpoint_bytes, checkpoint_records; /* 0: there is none */
+	uint64_t
+		missing; /* segments below the checkpoint that were there when it was made: released, or lost */
 	uint64_t
 		torn_bytes; /* from the first to the last byte behind the end that is not zero; the next start cuts them off */
 };
 
-/* log_look() - read the log of a folder as log_open() would, and change nothing: not a byte, nor a file.
+/* log_look() - read the log of a folder as log_open() would, and change nothing: not a byte, nor a file. The segments below
+ * the checkpoint are checked as well, whose damage a start would not notice.
  *
  * Of options, path, replay, replay_arg, notice and notice_arg count. Synchronous, outside callbacks. Holds the folder's
  * lock meanwhile: -EBUSY when a server has it. Result as of log_open(); -ENOENT: no log is there. *ret is filled in either
@@ -246,8 +257,80 @@ wh_future log_read(struct log *log, uint64_t location, uint64_t record_bytes);
  * written yet): true, and *ret points into the log until the callback in which this is called returns. */
 bool log_peek(const struct log *log, uint64_t location, struct log_data *ret);
 
-/* log_segment_number() - of the segment that holds a location; 0: none does. */
+/* log_segment_number() - of the segment that holds a location; LOG_SEGMENT_NONE: none does (any more, or yet). */
 uint64_t log_segment_number(const struct log *log, uint64_t location);
+
+/* ---- checkpoints ------------------------------------------------------------------------- */
+
+/* A checkpoint is the state of the log's user at an lsn C, as records of the user's types. Once it is there, a start shows
+ * its records, then those of the log from C on, and needs nothing else of what is before C; segments there may be released.
+ *
+ *     log_checkpoint_begin()      the state is the one at this moment: the caller's to hold fast
+ *     log_checkpoint_append() ... while the log goes on, in as many turns as it likes; above some MiB of
+ *                                 log_checkpoint_unwritten() it waits for log_checkpoint_room()
+ *     log_checkpoint_end()        and the handle is gone
+ *
+ * A full disk, or want of memory, ends a checkpoint and not the log: what there was of it is removed at once, every later
+ * call on it gives the error, and another can be begun. Any other error of the disk is a failure of the log.
+ */
+struct log_checkpoint;
+
+/* log_checkpoint_begin() - at the end of everything that was committed so far. Not within a commit. -EBUSY: one is under
+ * way (or being removed: log_checkpoint_end() of it waits for that, log_checkpoint_cancel() does not); -EALREADY: the log
+ * has not grown since the last one; -ENOMEM; or the error with which the log has failed. Writes in the background. */
+int log_checkpoint_begin(struct log *log, struct log_checkpoint **ret) WH_MUST_USE;
+
+/* log_checkpoint_lsn() - C. */
+uint64_t log_checkpoint_lsn(const struct log_checkpoint *checkpoint);
+
+/* log_checkpoint_append() - copy a record into it; at most log_record_max() bytes. Never waits. 0, or the error by which the
+ * checkpoint has ended: -ENOSPC, -ENOMEM, that of the log. */
+int log_checkpoint_append(struct log_checkpoint *checkpoint, const struct log_append *record) WH_MUST_USE;
+
+/* log_checkpoint_unwritten() - bytes that it holds in memory. */
+uint64_t log_checkpoint_unwritten(const struct log_checkpoint *checkpoint);
+
+/* log_checkpoint_room() - n = 0 when there are fewer than now, and at once when there are none; or as
+ * log_checkpoint_append(). */
+wh_future log_checkpoint_room(struct log_checkpoint *checkpoint);
+
+/* log_checkpoint_end() - make it count. n = 0 when both manifests name it: from now on segments below C can be released. Or as
+ * log_checkpoint_append(); -ECANCELED: the log was closed first. Dropping the future does not stop it. */
+wh_future log_checkpoint_end(struct log_checkpoint *checkpoint);
+
+/* log_checkpoint_cancel() - give it up; the handle is gone. Accepts NULL. */
+void log_checkpoint_cancel(struct log_checkpoint *checkpoint);
+
+/* ---- segments below the checkpoint ------------------------------------------------------- */
+
+struct log_segment_info {
+	uint64_t number, base_lsn, end_lsn; /* of the current one: what is written */
+	uint64_t file_bytes;
+	bool below; /* log_segment_release() would take it */
+};
+
+/* log_segments_list() - the opened segments that are not released, in order, at most cap of them to ret. Returns how many
+ * there are. */
+size_t log_segments_list(const struct log *log, struct log_segment_info *ret, size_t cap);
+
+/* log_segment_scan() - read a segment in the background and hand its records to each(), in order, each group after all of it
+ * has been checked (header, chain, records). Any segment but the current one.
+ *
+ * Reads at most 256 KiB at a time, and calls each() for at most as much of records, or a millisecond, in one callback of the
+ * loop. each() returns 0; negative: the scan ends with that; LOG_SCAN_PAUSE: the same record is handed over again after
+ * log_segment_scan_resume(). It may commit, but neither release nor scan.
+ * n = records handed over. -WH_EDAMAGED: a notice says file and byte; -ENOENT: no such segment; -EBUSY: a scan is under
+ * way; -ENOMEM; errors of the disk; -ECANCELED: the log was closed. Cancel it freely: each() is not called afterwards. */
+enum { LOG_SCAN_PAUSE = 1 };
+wh_future log_segment_scan(struct log *log, uint64_t number, log_replay_function *each, void *arg);
+void log_segment_scan_resume(struct log *log);
+
+/* log_segment_release() - no record in it is needed any more: its file is removed, or becomes a new segment, in the
+ * background, once reads under way have ended. The caller knows that what ended or moved the last such record is flushed.
+ *
+ * 0: locations in it are unknown from now on. -ENOENT: no such segment. -EINVAL: it is not below a checkpoint that both manifests
+ * name, or C lies in it. -EBUSY: it is being scanned. Or the error with which the log has failed. */
+int log_segment_release(struct log *log, uint64_t number) WH_MUST_USE;
 
 /* ---- epochs ------------------------------------------------------------------------------ */
 
@@ -284,7 +367,11 @@ struct log_stats { /* since opening, but for what says now */
 	uint64_t segments, disk_bytes;                          /* now */
 	uint64_t segment_oldest, segment_newest, segment_bytes; /* numbers, and size of a new one; now */
 	uint64_t unwritten_bytes;                               /* now */
-	uint64_t replayed_records, replayed_bytes, torn_bytes;  /* at the start */
+	uint64_t replayed_records, replayed_bytes, torn_bytes;  /* at the start, of the log itself */
+	uint64_t loaded_records, loaded_bytes;                  /* at the start, of the checkpoint */
+	uint64_t checkpoints, checkpoint_written_bytes;         /* finished; of all that were begun */
+	uint64_t checkpoint_lsn, checkpoint_bytes;              /* the one that counts, 0: none; now */
+	uint64_t released, recycled;                            /* segments */
 	bool full;
 };
 void log_stats(const struct log *log, struct log_stats *ret);

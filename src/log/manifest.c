@@ -179,7 +179,15 @@ int64_t log_manifest_save(struct log *log)
 	if (n < 0)
 		return n;
 	log->manifest_slot = slot;
+	log->manifest_names[slot] = log->manifest.checkpoint.lsn;
 	return 0;
+}
+
+/* Both say it, and durably, as this life knows: what an earlier life has written may be in the page cache only. */
+uint64_t log_manifest_checkpoint(const struct log *log)
+{
+	const uint64_t *named = log->manifest_names;
+	return named[0] < named[1] ? named[0] : named[1];
 }
 
 static void on_synced(wh_loop *loop, wh_res res, void *arg)
@@ -195,8 +203,10 @@ static void on_synced(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	log->manifest_slot = !log->manifest_slot;
+	log->manifest_names[log->manifest_slot] = log->manifest_saving_checkpoint;
 	if (log->manifest_wanted)
 		log_manifest_save_later(log);
+	log_checkpoint_named(log);
 }
 
 static void on_written(wh_loop *loop, wh_res res, void *arg)
@@ -222,6 +232,7 @@ void log_manifest_save_later(struct log *log)
 	log->manifest_saving = true;
 	log_manifest_fill(log, 0);
 	log->manifest.sequence++;
+	log->manifest_saving_checkpoint = log->manifest.checkpoint.lsn;
 	log_manifest_put(log->manifest_block, &log->manifest);
 	log_op(log,
 	       wh_pwrite_all(log->loop, log->manifest_fd[!log->manifest_slot], log->manifest_block,

@@ -427,26 +427,57 @@ static int scan_groups(struct log_scan *scan)
 	}
 }
 
+static int bad_start(struct log_scan *scan, uint64_t lsn, const char *reason)
+{
+	scan->problem_offset = LOG_BLOCK_BYTES;
+	scan->problem_lsn = lsn;
+	scan->reason = reason;
+	return -WH_EDAMAGED;
+}
+
+/* Where the log begins for whoever reads it, and what stood before. */
+static int find_start(struct log_scan *scan)
+{
+	const struct log_scan_segment *first = &scan->segments[0];
+	const struct log_checkpoint_header *checkpoint = scan->checkpoint;
+	const struct log_opening *opening = &first->opening;
+	scan->chain = scan->cluster;
+	if (!scan->from_opening && !checkpoint)
+		return 0;
+	uint64_t lsn = checkpoint ? checkpoint->lsn : opening->base_lsn;
+	if (lsn > scan->evidence_lsn)
+		scan->evidence_lsn = lsn;
+	if (first->opening_state != LOG_GOOD)
+		return bad_start(scan, lsn, "the first segment has no opening");
+	if (!checkpoint) {
+		/* it says itself where the log stood */
+		scan->end_lsn = lsn;
+		scan->seq = opening->group_seq - 1;
+		scan->chain = opening->chain;
+		scan->epoch = opening->epoch;
+		return 0;
+	}
+	if (first->number != checkpoint->segment || checkpoint->offset > first->bytes ||
+	    lsn - opening->base_lsn != checkpoint->offset - LOG_SEGMENT_HEAD_BYTES)
+		return bad_start(scan, lsn, "a segment's opening does not agree with the checkpoint");
+	scan->opened = 1;
+	scan->end_offset = checkpoint->offset;
+	scan->end_lsn = lsn;
+	scan->seq = checkpoint->seq;
+	scan->chain = checkpoint->chain;
+	scan->epoch = checkpoint->epoch;
+	return 0;
+}
+
 int log_scan_run(struct log_scan *scan)
 {
 	if (scan->count == 0)
 		return -EINVAL;
 	scan->evidence_lsn = scan->durable_lsn;
-	scan->chain = scan->cluster;
-	const struct log_scan_segment *first = &scan->segments[0];
-	if (first->number > 0) {
-		/* Earlier segments are gone: this one says itself where the log stood. */
-		if (first->opening_state != LOG_GOOD) {
-			scan->problem_offset = LOG_BLOCK_BYTES;
-			scan->reason = "the first segment has no opening";
-			return -WH_EDAMAGED;
-		}
-		scan->end_lsn = first->opening.base_lsn;
-		scan->seq = first->opening.group_seq - 1;
-		scan->chain = first->opening.chain;
-		scan->epoch = first->opening.epoch;
-	}
-	int status = window_open(scan);
+	int status = find_start(scan);
+	if (status < 0)
+		return status;
+	status = window_open(scan);
 	if (status < 0)
 		return status;
 	status = scan_groups(scan);

@@ -1,6 +1,6 @@
 /* src/log/scan.h -- the reader: all groups in order, and what the place where they end means.
  *
- * Follows "Reading", steps 5 and 6, of docs/format-log.md. Reads through a callback, so that it works on files and
+ * Follows "Reading", steps 6 and 7, of docs/format-log.md. Reads through a callback, so that it works on files and
  * on images in memory alike; changes nothing. Thread: the caller's; memory: up to 5 MiB while it runs, and what an
  * unfinished transaction holds.
  */
@@ -31,6 +31,9 @@ struct log_scan {
 	struct log_hash cluster;
 	uint64_t durable_lsn; /* what the manifests say */
 	bool clean;           /* the manifest says that the log ends there: a blank end is believed */
+	/* where to begin: at the log's beginning, at a checkpoint (not NULL), or at what the first segment's opening says */
+	const struct log_checkpoint_header *checkpoint;
+	bool from_opening;
 	log_scan_read *read;
 	void *read_arg;
 	log_replay_function *replay; /* may be NULL */

@@ -61,7 +61,17 @@ struct log_segment *log_segment_find(const struct log *log, uint64_t lsn)
 		else
 			high = middle;
 	}
-	return low > 0 ? log->segments[low - 1] : NULL;
+	struct log_segment *segment = low > 0 ? log->segments[low - 1] : NULL;
+	return segment && (segment->end_lsn == 0 || lsn < segment->end_lsn) ? segment : NULL;
+}
+
+uint64_t log_segment_end(const struct log *log, size_t index)
+{
+	const struct log_segment *segment = log->segments[index];
+	if (segment->end_lsn > 0)
+		return segment->end_lsn;
+	return segment != log->append_segment ? log->append_segment->opening.base_lsn
+	                                      : wh_mark_read(log->written);
 }
 
 static void on_evicted(wh_loop *loop, wh_res res, void *arg)

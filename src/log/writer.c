@@ -272,27 +272,17 @@ static void next_group(struct log *log, uint64_t bytes)
 	(void)status;
 }
 
-/* log_append() for all types. */
-uint64_t log_append_any(struct log *log, const struct log_append *record)
+uint64_t log_record_size(const struct log_append *record)
 {
 	uint64_t payload = 0;
 	for (int i = 0; i < record->payload_count; i++)
 		payload += record->payload[i].iov_len;
-	uint64_t bytes = log_record_bytes(record->fixed_bytes, payload);
-	assert(log->in_commit && bytes <= log->commit_left && bytes <= log_record_max(log));
-	log->commit_left -= bytes;
-	if (!log->open || log->open->used + bytes > log->open->limit)
-		next_group(log, bytes);
-	struct log_buffer *buffer = log->open;
-	struct log_record_header header = {
-		.len = (uint32_t)(LOG_RECORD_HEADER_BYTES + record->fixed_bytes + payload),
-		.type = record->type,
-		.version = record->version,
-		.flags = record->flags,
-		.fixed_len = record->fixed_bytes,
-	};
-	uint8_t *to = buffer->bytes + buffer->used, *at = to + LOG_RECORD_HEADER_BYTES;
-	uint64_t location = buffer->lsn + buffer->used;
+	return log_record_bytes(record->fixed_bytes, payload);
+}
+
+void log_record_gather(uint8_t *to, const struct log_append *record, uint64_t salt, uint64_t place)
+{
+	uint8_t *at = to + LOG_RECORD_HEADER_BYTES;
 	if (record->fixed_bytes > 0)
 		memcpy(at, record->fixed, record->fixed_bytes);
 	at += record->fixed_bytes;
@@ -301,8 +291,28 @@ uint64_t log_append_any(struct log *log, const struct log_append *record)
 			memcpy(at, record->payload[i].iov_base, record->payload[i].iov_len);
 		at += record->payload[i].iov_len;
 	}
-	memset(at, 0, (size_t)(to + bytes - at));
-	log_record_put(to, &header, buffer->segment->salt, location);
+	struct log_record_header header = {
+		.len = (uint32_t)(at - to),
+		.type = record->type,
+		.version = record->version,
+		.flags = record->flags,
+		.fixed_len = record->fixed_bytes,
+	};
+	memset(at, 0, (size_t)(-header.len & 7));
+	log_record_put(to, &header, salt, place);
+}
+
+/* log_append() for all types. */
+uint64_t log_append_any(struct log *log, const struct log_append *record)
+{
+	uint64_t bytes = log_record_size(record);
+	assert(log->in_commit && bytes <= log->commit_left && bytes <= log_record_max(log));
+	log->commit_left -= bytes;
+	if (!log->open || log->open->used + bytes > log->open->limit)
+		next_group(log, bytes);
+	struct log_buffer *buffer = log->open;
+	uint64_t location = buffer->lsn + buffer->used;
+	log_record_gather(buffer->bytes + buffer->used, record, buffer->segment->salt, location);
 	buffer->used += (uint32_t)bytes;
 	buffer->record_count++;
 	log->stats.records++;
@@ -365,6 +375,8 @@ static int64_t roll(struct log *log, struct log_buffer *group)
 	int64_t n = wh_pwritev_blocking(log->loop, next->fd, iov, 2, LOG_BLOCK_BYTES);
 	if (n < 0)
 		return n;
+	if (log_current(log))
+		log_current(log)->end_lsn = next->opening.base_lsn;
 	int status = log_segments_add(log, next);
 	if (status < 0)
 		return status;

@@ -169,8 +169,11 @@ int store_state(const struct store *store, uint64_t job)
 uint64_t store_segment(const struct store *store, uint64_t job)
 {
 	struct job_info info;
+	uint64_t number = LOG_SEGMENT_NONE;
 
-	return job_look(store->jobs, job, &info) < 0 ? 0 : log_segment_number(store->log, info.place);
+	if (job_look(store->jobs, job, &info) == 0)
+		number = log_segment_number(store->log, info.place);
+	return number == LOG_SEGMENT_NONE ? 0 : number;
 }
 
 wh_future store_leases(struct store *store, struct store_slice name)

@@ -39,7 +39,8 @@ struct help_record {
 struct help_model {
 	struct help_record *records;
 	uint32_t count, commits, seeds;
-	uint32_t replayed; /* how many, in order */
+	uint32_t replayed;      /* how many, in order */
+	uint32_t in_checkpoint; /* so many of the first come from there */
 	uint32_t payload_max;
 	int refuse_type; /* this type is unknown to the replay */
 	bool wrong;
@@ -84,20 +85,49 @@ static inline uint64_t help_record_bytes(const struct help_model *model, uint32_
 }
 
 /* Record i into a commit that has been begun; in two pieces, so that gathering is seen, too. */
-static inline uint64_t help_append(struct log *log, const struct help_model *model, uint32_t i)
+static inline uint64_t help_append_to(struct log *log, struct log_checkpoint *checkpoint,
+                                      const struct help_model *model, uint32_t i)
 {
 	static uint8_t payload[HELP_PAYLOAD_MAX];
 	uint32_t bytes = help_payload_bytes(model, i), half = bytes / 2;
 	uint64_t fixed = i;
 	help_payload(payload, bytes, i);
 	struct iovec iov[2] = {{payload, half}, {payload + half, bytes - half}};
-	return log_append(log, &(struct log_append){.type = (uint8_t)(LOG_TYPE_USER + i % 5),
-	                                            .version = (uint8_t)(1 + i % 2),
-	                                            .flags = (uint16_t)i,
-	                                            .fixed_bytes = i % 3 == 0 ? 0 : 8,
-	                                            .fixed = &fixed,
-	                                            .payload = iov,
-	                                            .payload_count = 2});
+	struct log_append record = {.type = (uint8_t)(LOG_TYPE_USER + i % 5),
+	                            .version = (uint8_t)(1 + i % 2),
+	                            .flags = (uint16_t)i,
+	                            .fixed_bytes = i % 3 == 0 ? 0 : 8,
+	                            .fixed = &fixed,
+	                            .payload = iov,
+	                            .payload_count = 2};
+	if (checkpoint)
+		return (uint64_t)(int64_t)log_checkpoint_append(checkpoint, &record);
+	return log_append(log, &record);
+}
+
+static inline uint64_t help_append(struct log *log, const struct help_model *model, uint32_t i)
+{
+	return help_append_to(log, NULL, model, i);
+}
+
+/* All records of the model so far as a checkpoint. 0, or what begin, append or end said. */
+static inline int help_checkpoint(struct log *log, struct help_model *model)
+{
+	struct log_checkpoint *checkpoint = NULL;
+	uint32_t count = model->count;
+	int status = log_checkpoint_begin(log, &checkpoint);
+	if (status < 0)
+		return status;
+	for (uint32_t i = 0; i < count && status == 0; i++) {
+		status = (int)(int64_t)help_append_to(log, checkpoint, model, model->records[i].seed);
+		if (status == 0 && log_checkpoint_unwritten(checkpoint) > 1 << 20)
+			status = (int)wh_await(log_checkpoint_room(checkpoint)).n;
+	}
+	int ended = (int)wh_await(log_checkpoint_end(checkpoint)).n;
+	assert_true(status == 0 || ended == status);
+	if (ended == 0)
+		model->in_checkpoint = count;
+	return ended;
 }
 
 static inline bool help_same(const struct help_model *model, uint32_t i, uint8_t type, uint8_t version,
@@ -148,9 +178,12 @@ static inline int help_replay(void *arg, const struct log_record *record)
 	if (model->refuse_type && record->type == model->refuse_type)
 		return -ENOTSUP;
 	uint32_t i = model->replayed;
-	if (i >= model->count || record->location != model->records[i].location ||
-	    model->records[i].lsn > record->group_end + (UINT64_C(64) << 20) ||
-	    record->epoch != model->records[i].epoch ||
+	bool placed = !record->checkpoint && i >= model->in_checkpoint && i < model->count &&
+	              record->location == model->records[i].location &&
+	              model->records[i].lsn <= record->group_end + (UINT64_C(64) << 20) &&
+	              record->epoch == model->records[i].epoch;
+	bool saved = record->checkpoint && i < model->in_checkpoint && record->location == 0;
+	if ((!placed && !saved) ||
 	    !help_same(model, model->records[i].seed, record->type, record->version, record->flags,
 	               record->fixed, record->fixed_bytes, record->payload, record->payload_bytes))
 		model->wrong = true;
