@@ -76,7 +76,8 @@ WH_API wh_future wh_append_durable(wh_loop *loop, int fd, const void *buf, size_
 
 /* ---- read and write in order: pipes, terminals, files at their own offset ---------------------
  * Standard input, output and error may be anything, and O_NONBLOCK is not set on them: a terminal is shared with other
- * programs. n = bytes; reading: 0 = end. A pipe that nobody reads is -EPIPE; no SIGPIPE is raised. Vectors: at most 16
+ * programs. No operation blocks the loop all the same: a terminal is opened once more for that (/proc/self/fd), and of what is
+ * not one the kernel is asked to try. A terminal that has hung up ends what is read, and gives -EIO to what is written. n = bytes; reading: 0 = end. A pipe that nobody reads is -EPIPE; no SIGPIPE is raised. Vectors: at most 16
  * entries (-EINVAL), copied; what they point to is borrowed. At most one read and one write at a time, or their order is
  * undefined. Of a file without an end, as a socket or pipe is, a cancelled read has taken nothing; a cancelled write may
  * have written a part. */

@@ -40,44 +40,78 @@ static int64_t ready(int fd, int events)
 	return p.revents & POLLNVAL ? -EBADF : p.revents;
 }
 
-/* Descriptors from elsewhere may be blocking ones: look first. */
+/* Descriptors from elsewhere may be blocking ones, and O_NONBLOCK is not ours to set. What to use in place of op->fd: the same,
+ * or the loop's own opening of a terminal. *ret_blocks: it blocks. */
+static int stream_of(const struct wh__op *op, bool *ret_blocks)
+{
+	int flags = fcntl(op->fd, F_GETFL);
+	int twin = flags & O_NONBLOCK ? -1 : wh__terminal_twin(op->loop, op->fd, flags);
+	*ret_blocks = !(flags & O_NONBLOCK) && twin < 0;
+	return twin < 0 ? op->fd : twin;
+}
+
+/* The kernel cannot try this kind of descriptor for us. */
+static bool cannot_try(int64_t n)
+{
+	return n == -EOPNOTSUPP || n == -ENOSYS || n == -EINVAL;
+}
+
+/* Of a blocking one: look first, then let the kernel try, since another reader may be faster. Where it cannot, a reader that
+ * shares the descriptor with us may make us wait for it. */
 static int64_t read_some(struct wh__op *op)
 {
-	int64_t n = ready(op->fd, POLLIN);
-	if (n < 0)
-		return n;
-	return wh__result(op->opcode == WH__OP_READV ? readv(op->fd, op->buf, (int)op->len)
-	                                             : read(op->fd, op->buf, op->len));
+	bool blocks;
+	int fd = stream_of(op, &blocks);
+	struct iovec one = {.iov_base = op->buf, .iov_len = op->len};
+	const struct iovec *iov = op->opcode == WH__OP_READV ? op->buf : &one;
+	int count = op->opcode == WH__OP_READV ? (int)op->len : 1;
+	int64_t n;
+	if (blocks) {
+		if ((n = ready(fd, POLLIN)) < 0)
+			return n;
+		n = wh__result(preadv2(fd, iov, count, -1, RWF_NOWAIT));
+		if (!cannot_try(n))
+			return n;
+	}
+	return wh__result(count == 1 ? read(fd, iov->iov_base, iov->iov_len) : readv(fd, iov, count));
 }
 
-static int64_t write_vector(const struct wh__op *op, size_t most)
+/* The rest of op as a vector of at most max bytes, at least one. Result: its entries. */
+static int rest_of(const struct wh__op *op, size_t max, struct iovec ret[WH__VECTOR_MAX])
 {
-	const struct iovec *iov = op->buf;
-	size_t sum = iov[0].iov_len;
-	int count = 1;
-	if (sum > most)
-		return wh__result(write(op->fd, iov[0].iov_base, most));
-	while ((uint64_t)count < op->len && iov[count].iov_len <= most - sum)
-		sum += iov[count++].iov_len;
-	return wh__result(writev(op->fd, iov, count));
+	const struct iovec whole = {(char *)op->buf + op->done, op->len - op->done};
+	/* the copy of a vector shrinks from its start as bytes leave */
+	const struct iovec *iov = op->opcode == WH__OP_WRITEV ? op->buf : &whole;
+	int count = op->opcode == WH__OP_WRITEV ? (int)op->len : 1, used = 0;
+	do {
+		ret[used] = iov[used];
+		if (ret[used].iov_len > max)
+			ret[used].iov_len = max;
+		max -= ret[used++].iov_len;
+	} while (used < count && max > 0);
+	return used;
 }
 
-static int64_t write_some(const struct wh__op *op, size_t most)
+static int64_t write_some(const struct wh__op *op, int fd, bool blocks)
 {
-	size_t left = op->len - op->done;
-	if (op->opcode == WH__OP_WRITEV)
-		return write_vector(op, most);
-	return wh__result(write(op->fd, (const char *)op->buf + op->done, left < most ? left : most));
+	struct iovec iov[WH__VECTOR_MAX];
+	int64_t n = -EOPNOTSUPP;
+	if (blocks && !isatty(fd))
+		n = wh__result(pwritev2(fd, iov, rest_of(op, SSIZE_MAX, iov), -1, RWF_NOWAIT));
+	/* a blocking pipe takes PIPE_BUF bytes at once when poll(2) says so, more might block */
+	if (cannot_try(n))
+		n = wh__result(writev(fd, iov, rest_of(op, blocks ? PIPE_BUF : SSIZE_MAX, iov)));
+	return n;
 }
 
 static int64_t write_until_full(struct wh__op *op)
 {
-	/* a blocking pipe takes PIPE_BUF bytes at once when poll(2) says so, more might block */
-	size_t most = fcntl(op->fd, F_GETFL) & O_NONBLOCK ? SSIZE_MAX : PIPE_BUF;
+	bool blocks;
+	int fd = stream_of(op, &blocks);
 	for (;;) {
-		int64_t n = ready(op->fd, POLLOUT);
+		int64_t n = ready(fd, POLLOUT);
 		if (n >= 0)
-			n = write_some(op, most);
+			n = write_some(op, fd, blocks);
 		if (n < 0)
 			return n;
 		if (wh__op_advance(op, (uint64_t)n) == 0 || !(op->flags & WH__ALL))

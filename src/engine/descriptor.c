@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/descriptor.h"
 
@@ -67,11 +68,20 @@ int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret)
 	return 0;
 }
 
+static void close_twin(struct wh__descriptor *descriptor)
+{
+	if (descriptor->twin > 0)
+		close(descriptor->twin);
+	descriptor->twin = 0;
+}
+
 void wh__descriptor_closed(wh_loop *loop, int fd)
 {
 	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
-	if (descriptor)
+	if (descriptor) {
 		descriptor->known_socket = descriptor->known_seekable = descriptor->known_empty = false;
+		close_twin(descriptor);
+	}
 }
 
 void wh__descriptor_link(struct wh__descriptor *descriptor, struct wh__op *op)
@@ -156,14 +166,19 @@ void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op
 void wh__descriptor_given(wh_loop *loop, int fd)
 {
 	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
-	if (descriptor && !descriptor->first && !descriptor->closing && descriptor->at_worker_count == 0)
+	if (descriptor && !descriptor->first && !descriptor->closing && descriptor->at_worker_count == 0) {
+		close_twin(descriptor);
 		*descriptor = (struct wh__descriptor){.registration = descriptor->registration + 1};
+	}
 }
 
 void wh__descriptors_fini(wh_loop *loop)
 {
-	if (loop->descriptors)
+	if (loop->descriptors) {
+		for (uint32_t i = 0; i < loop->descriptors->count; i++)
+			close_twin(&loop->descriptors->entries[i]);
 		free(loop->descriptors->entries);
+	}
 	free(loop->descriptors);
 	loop->descriptors = NULL;
 }

@@ -19,7 +19,8 @@ struct wh__descriptor {
 	bool known_socket;        /* what is no socket might never get ready, nor say why */
 	bool known_listener;      /* of epoll.c: an accept on it has succeeded */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
-	uint32_t registration;    /* of epoll.c: rises when the descriptor is closed, tells late events */
+	int twin; /* of terminal.c: the same terminal, non-blocking; 0: not looked for; -1: there is none */
+	uint32_t registration; /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
 
 /* Is op tied to its descriptor: must a close wait for it? Not WH__OP_CLOSE itself, whose number may name another file

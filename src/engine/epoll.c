@@ -8,6 +8,7 @@
  * Thread: loop, but for wake().
  */
 #include "engine/descriptor.h"
+#include "runtime/standard.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -41,8 +42,8 @@ static int init(wh_loop *loop, const struct wh_loop_options *options)
 	struct epoll_state *state = calloc(1, sizeof *state);
 	if (!state)
 		return -ENOMEM;
-	state->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	state->epoll_fd = wh__above_standard(epoll_create1(EPOLL_CLOEXEC));
+	state->wake_fd = wh__above_standard(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	/* Edge-triggered: each write is an event, and the count need not be read back. */
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
 	if (state->epoll_fd < 0 || state->wake_fd < 0 ||

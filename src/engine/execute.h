@@ -34,6 +34,10 @@ void wh__stat_from_raw(const struct statx *raw, struct wh_stat *ret);
 /* WH__OP_APPEND: the write, from op->done on. 0, or -errno. */
 int64_t wh__op_write_all(struct wh__op *op);
 
+/* terminal.c: the same terminal as fd, opened once more, non-blocking; -1: fd, whose status flags are flags, is none, or it
+ * cannot be had. Stays the loop's. Thread: loop. */
+int wh__terminal_twin(wh_loop *loop, int fd, int flags);
+
 /* write(2) and sendfile(2) have no MSG_NOSIGNAL. Writing to what nobody reads is -EPIPE and no SIGPIPE: the signal goes
  * to the calling thread, which holds it off meanwhile and takes it back. n: the result, or -errno. */
 void wh__sigpipe_hold(sigset_t *ret_before);

@@ -5,6 +5,7 @@
  * started. Thread: loop, but for wake().
  */
 #include "engine/descriptor.h"
+#include "runtime/standard.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -44,7 +45,7 @@ static int init(wh_loop *loop, const struct wh_loop_options *options)
 	struct sync_state *state = calloc(1, sizeof *state);
 	if (!state)
 		return -ENOMEM;
-	state->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	state->wake_fd = wh__above_standard(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 	int error = state->wake_fd < 0 ? -errno : 0;
 	/* Now, and whenever something is added that waits: so a wait cannot fail for want of memory. */
 	if (error == 0 && !have_polls(state, 1)) {

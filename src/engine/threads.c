@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/descriptor.h"
+#include "runtime/standard.h"
 
 /* A blocked operation. */
 struct wait {
@@ -66,7 +67,7 @@ static int wait_new(struct threads *threads, struct wh__op *op)
 		wait = calloc(1, sizeof *wait);
 		if (!wait)
 			return -ENOMEM;
-		wait->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		wait->cancel_fd = wh__above_standard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 		if (wait->cancel_fd < 0) {
 			free(wait);
 			return -errno;

@@ -26,6 +26,7 @@
 #include "engine/execute.h"
 #include "engine/message.h"
 #include "engine/uring.h"
+#include "runtime/standard.h"
 
 /* ---- submitting ---- */
 
@@ -711,7 +712,7 @@ static int uring_init(wh_loop *loop, const struct wh_loop_options *options)
 		return -ENOMEM;
 	u->loop = loop;
 	u->spill_fd = -1;
-	u->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	u->wake_fd = wh__above_standard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	int error = u->wake_fd < 0 ? -errno : 0;
 	if (!error)
 		error = wh__uring_ring_open(u, options->ring_entries, loop->choosing);

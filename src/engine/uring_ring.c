@@ -6,6 +6,7 @@
  * Source: io_uring_setup(2); the sizes are what RLIMIT_MEMLOCK of 64 KiB to 8 MiB leaves room for.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,22 @@ const char *wh__uring_explain(int error)
 	}
 }
 
+/* The ring's own number, like all of ours, is none of 0 to 2. */
+static int leave_standard(struct wh__uring *u)
+{
+	if (u->ring.ring_fd > STDERR_FILENO)
+		return 0;
+	int above = fcntl(u->ring.ring_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (above < 0) {
+		int error = -errno;
+		io_uring_queue_exit(&u->ring);
+		return error;
+	}
+	close(u->ring.ring_fd);
+	u->ring.ring_fd = u->ring.enter_ring_fd = above;
+	return 0;
+}
+
 /* One rung: the largest ring there is locked memory for. */
 static int open_sized(struct wh__uring *u, uint32_t entries, unsigned int flags)
 {
@@ -76,7 +93,7 @@ static int open_sized(struct wh__uring *u, uint32_t entries, unsigned int flags)
 		int error = io_uring_queue_init_params(entries, &u->ring, &params);
 		if (error != -ENOMEM || entries == ENTRIES_MIN) {
 			u->in_flight_max = params.cq_entries / 2;
-			return error;
+			return error ? error : leave_standard(u);
 		}
 		entries = entries / 4 > ENTRIES_MIN ? entries / 4 : ENTRIES_MIN;
 	}

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/uring.h"
+#include "runtime/standard.h"
 
 enum { EVENTS_PER_LOOK = 256 };
 
@@ -52,7 +53,7 @@ void wh__uring_spill_poll(struct wh__uring *u)
 int wh__uring_spill_add(struct wh__uring *u, struct wh__op *op)
 {
 	if (u->spill_fd < 0) {
-		u->spill_fd = epoll_create1(EPOLL_CLOEXEC);
+		u->spill_fd = wh__above_standard(epoll_create1(EPOLL_CLOEXEC));
 		if (u->spill_fd < 0)
 			return -errno;
 	}

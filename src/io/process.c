@@ -4,6 +4,7 @@
  * Memory: of a child that ends with its loop a record with a pidfd, until it has been reaped.
  */
 #include "runtime/loop.h"
+#include "runtime/standard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -243,7 +244,7 @@ static void close_children(wh_loop *loop)
 
 static int open_pidfd(pid_t pid)
 {
-	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int fd = wh__above_standard((int)syscall(SYS_pidfd_open, pid, 0));
 	return fd < 0 ? -errno : fd;
 }
 

@@ -8,6 +8,7 @@
  * Thread: loop; the handler on any, and it does nothing but read atomics and write(2).
  */
 #include "runtime/loop.h"
+#include "runtime/standard.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -60,8 +61,16 @@ static struct watch *new_watch(void)
 		free(watch);
 		return NULL;
 	}
-	watch->read_fd = ends[0];
-	watch->write_fd = ends[1];
+	watch->read_fd = wh__above_standard(ends[0]);
+	watch->write_fd = wh__above_standard(ends[1]);
+	if (watch->read_fd < 0 || watch->write_fd < 0) {
+		int error = errno;
+		close(watch->read_fd);
+		close(watch->write_fd);
+		free(watch);
+		errno = error;
+		return NULL;
+	}
 	watch->next = atomic_load(&watches);
 	atomic_store(&watches, watch); /* the lock is held: nobody else adds */
 	return watch;

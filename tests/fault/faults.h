@@ -22,6 +22,8 @@ FAULT(mprotect, int, -1, (void *at, size_t len, int protection), (at, len, prote
 FAULT(pread64, ssize_t, -1, (int fd, void *buf, size_t len, off_t off), (fd, buf, len, off), EIO, -EINTR)
 FAULT(preadv64v2, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off, int flags),
       (fd, iov, count, off, flags), EIO, -EINTR, -EAGAIN, -EOPNOTSUPP)
+FAULT(pwritev64v2, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off, int flags),
+      (fd, iov, count, off, flags), EIO, -EINTR, -EOPNOTSUPP)
 FAULT(pwrite64, ssize_t, -1, (int fd, const void *buf, size_t len, off_t off), (fd, buf, len, off), EIO,
       ENOSPC, -EINTR)
 FAULT(pwritev64, ssize_t, -1, (int fd, const struct iovec *iov, int count, off_t off), (fd, iov, count, off),
