@@ -28,6 +28,7 @@ enum {
 	QUEUES = 3,
 	PROBE = 60, /* ids beyond the highest known one that are looked for after a crash */
 	ID_RANGE = 65536,
+	STARTS_MAX = 16,
 	NONE = -1,
 };
 
@@ -50,6 +51,7 @@ struct op {
 	int kind; /* STORE_..., RESERVE */
 	int count;
 	int jobs[OP_JOBS_MAX], before[OP_JOBS_MAX], after[OP_JOBS_MAX];
+	struct job_lease leases[OP_JOBS_MAX]; /* that a reservation gave */
 	bool answered, refused, revealed;
 	int level;
 	struct store_position position;
@@ -68,6 +70,9 @@ static int ops_count, ops_judged;      /* at the last recovery */
 static uint64_t id_highest, id_judged; /* at the last recovery */
 static bool failed;                    /* the store said so */
 static uint64_t refusals;
+/* Where ranges of ids may begin, modulo ID_RANGE; the first is that of an empty store. */
+static uint64_t starts[STARTS_MAX];
+static size_t starts_count;
 
 /* ---- payloads that can be recognised ------------------------------------------------------- */
 
@@ -164,12 +169,17 @@ static int pick(unsigned states)
 	return NONE;
 }
 
+static bool lease_is_older(struct job_lease lease, struct job_lease than)
+{
+	return lease.epoch < than.epoch || (lease.epoch == than.epoch && lease.claim < than.claim);
+}
+
+/* No lease is ever like one that was given before, not even like one that is lost. */
 static void lease_seen(struct job *job, struct job_lease lease)
 {
 	const struct job_lease *highest = &job->lease_highest;
-	must(lease.epoch > highest->epoch || (lease.epoch == highest->epoch && lease.claim > highest->claim),
-	     "lease %u.%" PRIu64 " of job %" PRIu64 " after %u.%" PRIu64, lease.epoch, lease.claim, job->id,
-	     highest->epoch, highest->claim);
+	must(lease_is_older(*highest, lease), "lease %u.%" PRIu64 " of job %" PRIu64 " after %u.%" PRIu64,
+	     lease.epoch, lease.claim, job->id, highest->epoch, highest->claim);
 	job->lease = job->lease_highest = lease;
 }
 
@@ -220,6 +230,17 @@ static void judge_ops(bool killed)
 	store_log_free(log);
 }
 
+/* The newest lease of a job that its reservations gave, those that are there. */
+static struct job_lease lease_there(int at)
+{
+	struct job_lease newest = {0};
+	for (int i = 0; i < ops_count; i++)
+		for (int k = 0; k < ops[i].count && ops[i].kind == RESERVE && ops[i].there == 1; k++)
+			if (ops[i].jobs[k] == at && lease_is_older(newest, ops[i].leases[k]))
+				newest = ops[i].leases[k];
+	return newest;
+}
+
 /* The state of a job now, JOB_NONE when it is gone or never was. */
 static int observe(struct job *job)
 {
@@ -233,11 +254,11 @@ static int observe(struct job *job)
 	             !memcmp(view->queue.data, queue_names[job->queue], view->queue.len),
 	     "queue of job %" PRIu64, job->id);
 	if (res.n == JOB_RUNNING) {
-		const struct job_lease *highest = &job->lease_highest;
-		must(view->lease.epoch > highest->epoch ||
-		             (view->lease.epoch == highest->epoch && view->lease.claim >= highest->claim),
+		must(!lease_is_older(view->lease, lease_there((int)(job - jobs))),
 		     "job %" PRIu64 " has an older lease than was given", job->id);
-		job->lease = job->lease_highest = view->lease;
+		job->lease = view->lease;
+		if (lease_is_older(job->lease_highest, job->lease))
+			job->lease_highest = job->lease;
 	}
 	store_view_free(view);
 	res = wh_await(store_payload(store, job->id, STORE_DEFAULT));
@@ -300,7 +321,8 @@ static void find_untold_between(uint64_t from, uint64_t to)
 	}
 }
 
-/* Each start takes ids from a new range, so they may be at the beginning of one. */
+/* Each start takes ids from a new range: it begins where that of the start before it ended, if that one was not used up,
+ * and otherwise behind the highest id. So it begins a whole number of ranges behind one that was the highest. */
 static void find_untold(void)
 {
 	uint64_t highest = id_highest;
@@ -308,16 +330,21 @@ static void find_untold(void)
 		/* as far as one range, and not through the gap between two */
 		to = from + PROBE;
 		for (int at = 0; at < jobs_count; at++)
-			if (jobs[at].id >= to && jobs[at].id / ID_RANGE == from / ID_RANGE)
+			if (jobs[at].id >= from && jobs[at].id + PROBE > to &&
+			    jobs[at].id / ID_RANGE == from / ID_RANGE)
 				to = jobs[at].id + PROBE;
 		find_untold_between(from, to);
 		if (to <= highest)
 			to = (from / ID_RANGE + 1) * ID_RANGE;
 	}
 	for (uint64_t range = highest / ID_RANGE; range < highest / ID_RANGE + 8; range++)
-		if (range * ID_RANGE >= highest)
-			find_untold_between(range * ID_RANGE, range * ID_RANGE + PROBE);
+		for (size_t i = 0; i < starts_count; i++)
+			if (range * ID_RANGE + starts[i] >= highest)
+				find_untold_between(range * ID_RANGE + starts[i],
+				                    range * ID_RANGE + starts[i] + PROBE);
 	id_judged = id_highest;
+	must(starts_count < STARTS_MAX, "too many recoveries");
+	starts[starts_count++] = (id_highest + 1) % ID_RANGE;
 }
 
 /* What its changes since the last recovery leave a job in, those that are there. */

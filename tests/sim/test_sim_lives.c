@@ -212,6 +212,7 @@ static void answered_lot(struct op *op, struct store_lot *lot)
 	must(lot->jobs[0].job == job->id, "job %" PRIu64 " instead of %" PRIu64, lot->jobs[0].job, job->id);
 	check_leased(job, &lot->jobs[0]);
 	lease_seen(job, lot->jobs[0].lease);
+	op->leases[0] = lot->jobs[0].lease;
 	op_done(op, lot->level, lot->position);
 	store_lot_free(lot);
 }
@@ -326,6 +327,7 @@ static int64_t reserve_from_queues(void)
 		     jobs[at].id, jobs[at].state);
 		check_leased(&jobs[at], &lot->jobs[i]);
 		lease_seen(&jobs[at], lot->jobs[i].lease);
+		op->leases[op->count] = lot->jobs[i].lease;
 		op_moves(op, at, JOB_RUNNING);
 	}
 	if (lot)
@@ -447,6 +449,8 @@ static void begin_run(void)
 	sim = plan_machine();
 	jobs_count = ops_count = ops_judged = 0;
 	id_highest = id_judged = 0;
+	starts[0] = 0;
+	starts_count = 1;
 	loop = plan_loop(sim);
 }
 
