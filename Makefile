@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
-.PHONY: all deps run quick test test-long test-kernels coverage lint format bench symbols install uninstall clean help
+.PHONY: all deps run quick test test-long torture peers-loss test-kernels coverage lint format bench symbols install uninstall clean help
 
 all:
 	@scripts/deps build
@@ -33,6 +33,19 @@ test:
 test-long:
 	@scripts/deps build test long
 	@scripts/test long
+
+# Crash, cut, break and fuzz for as long as one likes: TIME=8h SEED=1 ONLY="sim-log power" JOBS=2.
+torture:
+	@scripts/deps build test long
+	@scripts/build plain -Dtests=enabled
+	@scripts/build fuzz
+	@scripts/torture $(if $(TIME),--time $(TIME)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)") $(if $(JOBS),--jobs $(JOBS))
+
+# What whilst and its peers lose of what they have acknowledged when the power goes: CUTS=20 PEERS="whilst redis".
+peers-loss:
+	@scripts/deps build test bench
+	@scripts/build plain -Dtests=enabled
+	@tests/power/peers.py $(if $(CUTS),--cuts $(CUTS)) $(PEERS)
 
 # The conformance tests on the kernels of Debian 11 and 12, in virtual machines: KERNEL="6.1 5.10" or images.
 test-kernels:
@@ -74,7 +87,7 @@ uninstall:
 	@if [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:
-	rm -rf build build-asan build-tsan build-clang build-lint build-coverage
+	rm -rf build build-asan build-tsan build-clang build-fuzz build-lint build-coverage
 
 help:
 	@echo "make             build (build/)"
@@ -82,6 +95,8 @@ help:
 	@echo "make quick       the tests that take seconds"
 	@echo "make test        what CI runs: all engines, plain and with sanitizers"
 	@echo "make test-long   everything, and valgrind"
+	@echo "make torture     crash, cut, break and fuzz for as long as one likes; TIME=8h SEED=1 ONLY='sim power' JOBS=2"
+	@echo "make peers-loss  what whilst and its peers lose when the power goes; CUTS=20 PEERS='whilst redis'"
 	@echo "make test-kernels  the conformance tests on the kernels of Debian 11 and 12, in virtual machines"
 	@echo "make coverage    which lines of src/{runtime,engine,io} the tests run; COVERAGE='socket file' chooses tests"
 	@echo "make lint        layout, static analysis, layers, exported symbols"

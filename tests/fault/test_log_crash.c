@@ -6,7 +6,8 @@
  * (recovering twice is recovering once, also when recovery itself crashes), I8 (it always starts: nothing durable was
  * damaged) and I10 (the published end of the epoch says exactly what survived).
  *
- * In the gate, steps are skipped so that it takes seconds; LOG_CRASH_ALL=1 takes every one, LOG_CRASH_SEEDS=n scripts.
+ * In the gate, steps are skipped so that it takes seconds; LOG_CRASH_ALL=1 takes every one, LOG_CRASH_SEEDS=n
+ * scripts, from LOG_CRASH_FIRST on.
  */
 #include "../unit/log_help.h"
 
@@ -190,7 +191,8 @@ static void a_crash_at_every_call(void **state)
 {
 	bool all = environment("LOG_CRASH_ALL", 0);
 	uint32_t seeds = environment("LOG_CRASH_SEEDS", 1), stride = all ? 1 : 2;
-	for (uint32_t seed = 1; seed <= seeds; seed++) {
+	uint32_t first = environment("LOG_CRASH_FIRST", 1);
+	for (uint32_t seed = first; seed < first + seeds; seed++) {
 		uint64_t calls = calls_of_script(seed);
 		print_message("seed %u: %llu disk calls\n", seed, (unsigned long long)calls);
 		CHECK(calls > 200);
@@ -226,8 +228,8 @@ static uint64_t crash_twice(uint32_t seed, uint64_t k, uint64_t j, int damage)
 static void a_crash_within_recovery(void **state)
 {
 	bool all = environment("LOG_CRASH_ALL", 0);
-	uint32_t seeds = environment("LOG_CRASH_SEEDS", 1);
-	for (uint32_t seed = 1; seed <= seeds; seed++) {
+	uint32_t seeds = environment("LOG_CRASH_SEEDS", 1), first = environment("LOG_CRASH_FIRST", 1);
+	for (uint32_t seed = first; seed < first + seeds; seed++) {
 		uint64_t calls = calls_of_script(seed + 100), stride = all ? 7 : calls / 9;
 		for (uint64_t k = 3; k <= calls; k += stride)
 			for (uint64_t j = 1;; j++)

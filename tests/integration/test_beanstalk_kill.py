@@ -6,6 +6,7 @@ way; what was answered DELETED stays away; what was BURIED is buried; and every 
 """
 import os
 import random
+import sys
 import threading
 import time
 import unittest
@@ -15,6 +16,7 @@ import harness
 from test_beanstalk_store import Line, port_of
 
 KILLS = int(os.environ.get("WHILST_TEST_KILLS", "12"))
+SEED = int(os.environ.get("WHILST_TEST_SEED", "0"))
 THREADS = 6
 
 
@@ -81,10 +83,10 @@ class Kill(unittest.TestCase):
         inserted, deleted, buried, unsure = {}, set(), set(), set()
         total = 0
         for kill in range(KILLS):
-            clients = [Client(port_of(server), number, kill * 100 + number) for number in range(THREADS)]
+            clients = [Client(port_of(server), number, (SEED * 1000 + kill) * 100 + number) for number in range(THREADS)]
             for client in clients:
                 client.start()
-            time.sleep(random.Random(kill).uniform(0.02, 0.2)) # the moment is what is being tried
+            time.sleep(random.Random(SEED * 1000 + kill).uniform(0.02, 0.2)) # the moment is what is being tried
             server.kill()
             for client in clients:
                 client.join()
@@ -114,6 +116,7 @@ class Kill(unittest.TestCase):
             line.close()
             inserted, deleted, buried, unsure = {}, set(), set(), set()
         self.assertGreater(total, KILLS * THREADS)
+        print(f"{KILLS} kills, {total} jobs acknowledged", file=sys.stderr)
         server.stop()
 
 
