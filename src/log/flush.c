@@ -1,16 +1,18 @@
 /* src/log/flush.c -- when to flush, and what is known afterwards.
  *
  * At most one flush is under way; it covers what was written when it began. It begins at once when a commit waits for
- * it, else when the window of asynchronous commits closes. A flush for a single waiting client is made by the loop's
- * thread itself. Thread: the log's loop.
+ * it, else when the window of asynchronous commits closes. A short flush is made by the loop's thread itself: handing it to
+ * another thread and being woken by it costs more than it takes. Thread: the log's loop.
  */
 #include <stdlib.h>
 
 #include "log/inside.h"
 
 enum {
-	INLINE_FLUSH_US_MAX = 2000, /* a slower disk does not notice a thread hop */
-	INLINE_QUIET_MS = 100, /* nobody has committed asynchronously for so long: nobody minds waiting */
+	LONE_FLUSH_US_MAX = 2000, /* a slower disk does not notice a thread hop */
+	LONE_QUIET_MS = 100,      /* nobody has committed asynchronously for so long: nobody minds waiting */
+	SHORT_FLUSH_US_MAX = 500, /* about a turn of a busy loop: who comes meanwhile does not notice */
+	SHORT_FLUSH_BYTES_MAX = 256 << 10,
 };
 
 /* A group has been written. */
@@ -18,6 +20,7 @@ void log_flush_noted(struct log *log, const struct log_buffer *group)
 {
 	int64_t now = wh_now(log->loop);
 	log->locals_written += group->local_count;
+	log->async_unsent |= group->has_async;
 	if (log->flushing && !log->unflushed_after)
 		log->unflushed_after = now;
 	else if (!log->flushing && !log->unflushed_since)
@@ -43,6 +46,14 @@ static int bucket_of(int64_t ns)
 	return bucket;
 }
 
+/* One that was held up counts as a slow one, no more: what the next ones will take is asked for. */
+static int64_t mean_with(int64_t mean, int64_t took)
+{
+	if (mean == 0)
+		return took;
+	return (7 * mean + (took < 4 * mean ? took : 4 * mean)) / 8;
+}
+
 static void flush_ended(struct log *log, int64_t error, int64_t now)
 {
 	int64_t took = now - log->flush_began;
@@ -51,7 +62,7 @@ static void flush_ended(struct log *log, int64_t error, int64_t now)
 		log_fail(log, error, "cannot flush", log->path);
 		return;
 	}
-	log->flush_ns_mean = log->flush_ns_mean ? (7 * log->flush_ns_mean + took) / 8 : took;
+	log->flush_ns_mean = mean_with(log->flush_ns_mean, took);
 	log->stats.flushes++;
 	log->stats.flush_ns += (uint64_t)took;
 	log->stats.flush_buckets[bucket_of(took)]++;
@@ -78,24 +89,48 @@ static void on_flushed(wh_loop *loop, wh_res res, void *arg)
 	log_pump_soon(log);
 }
 
-static bool is_lone_commit(const struct log *log, uint32_t covered)
+static bool is_lone_commit(const struct log *log)
 {
-	return covered == 1 && log->locals_before <= 1 && !log->pending && !log->draining &&
-	       log->flush_ns_mean < INLINE_FLUSH_US_MAX * WH_NS_PER_US &&
-	       (!log->async_at || wh_now(log->loop) - log->async_at > INLINE_QUIET_MS * WH_NS_PER_MS);
+	return log->locals_written == 1 && log->locals_before <= 1 &&
+	       log->flush_ns_mean < LONE_FLUSH_US_MAX * WH_NS_PER_US &&
+	       (!log->async_at || wh_now(log->loop) - log->async_at > LONE_QUIET_MS * WH_NS_PER_MS);
+}
+
+/* As far as the last ones tell. */
+static bool is_short(const struct log *log)
+{
+	return log->locals_written > 0 && log->stats.flushes > 0 &&
+	       log->flush_ns_mean < SHORT_FLUSH_US_MAX * WH_NS_PER_US &&
+	       wh_mark_read(log->written) - wh_mark_read(log->flushed) <= SHORT_FLUSH_BYTES_MAX;
+}
+
+static bool is_inline(const struct log *log)
+{
+	return !log->pending && !log->draining && (is_lone_commit(log) || is_short(log));
+}
+
+static void on_turn(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	log->turn_armed = false;
+	log->async_unsent = false;
+	if (!log->closing && !log->failed)
+		log_pump_soon(log);
 }
 
 static void flush_start(struct log *log)
 {
-	uint32_t covered = log->locals_written;
 	int fd = log_current(log)->fd;
-	bool alone = is_lone_commit(log, covered);
-	log->locals_before = covered;
+	bool here = is_inline(log);
+	log->async_unsent = false;
+	log->locals_before = log->locals_written;
 	log->locals_written = 0;
 	log->flush_target = wh_mark_read(log->written);
 	log->flush_began = wh_clock(log->loop);
 	log->flushing = true;
-	if (alone) {
+	if (here) {
 		int64_t error = wh_fsync_blocking(log->loop, fd, true);
 		log->stats.flushes_inline++;
 		flush_ended(log, error, wh_clock(log->loop));
@@ -117,12 +152,19 @@ static void on_window(wh_loop *loop, wh_res res, void *arg)
 void log_flush_if_due(struct log *log)
 {
 	uint64_t written = wh_mark_read(log->written), flushed = wh_mark_read(log->flushed);
-	if (log->failed || log->flushing || written == flushed)
+	if (log->failed || log->flushing || log->turn_armed || written == flushed)
 		return;
 	int64_t end = log->unflushed_since + log->options.async_window_ns;
 	if (log->local_target > flushed || log->seal_target > flushed || log->roll_wanted || log->draining ||
 	    written - flushed >= log->options.async_window_bytes || wh_now(log->loop) >= end) {
-		flush_start(log);
+		if (log->async_unsent && is_inline(log)) {
+			/* Answers to asynchronous commits do not wait for a flush: this turn sends them, the next one flushes. */
+			log->turn_armed = true;
+			log->turn_timer = wh_sleep(log->loop, 0);
+			log_op(log, log->turn_timer, on_turn);
+		} else {
+			flush_start(log);
+		}
 	} else if (!log->window_armed) {
 		log->window_armed = true;
 		log->window_timer = wh_sleep_until(log->loop, end);
@@ -173,4 +215,6 @@ void log_timers_stop(struct log *log)
 		wh_cancel(log->window_timer);
 	if (log->seal_armed)
 		wh_cancel(log->seal_timer);
+	if (log->turn_armed)
+		wh_cancel(log->turn_timer);
 }

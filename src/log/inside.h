@@ -118,8 +118,9 @@ struct log {
 	int64_t unflushed_since,
 		unflushed_after; /* 0: none; the second for what was written during a flush */
 	int64_t idle_since;
-	wh_future window_timer, seal_timer, retry_timer;
-	bool window_armed, seal_armed, retry_armed;
+	bool async_unsent; /* something asynchronous was written in this turn */
+	wh_future window_timer, seal_timer, retry_timer, turn_timer;
+	bool window_armed, seal_armed, retry_armed, turn_armed;
 
 	struct log_stats stats;
 };

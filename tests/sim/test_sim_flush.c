@@ -1,0 +1,135 @@
+/* tests/sim/test_sim_flush.c -- who flushes, on a disk whose flushes are short or long.
+ *
+ * The commits are real ones of a log on a simulated machine; time is the machine's.
+ */
+#include "plan.h"
+
+#include "log/log.h"
+
+enum { TURNS = 40, COMMITS = 8 };
+
+static wh_sim *sim;
+static wh_loop *loop;
+static struct log *opened;
+
+static int replay(void *arg, const struct log_record *record)
+{
+	return 0;
+}
+
+static struct log_stats stats(void)
+{
+	struct log_stats now;
+	log_stats(opened, &now);
+	return now;
+}
+
+static struct log_commit commit_one(int level)
+{
+	const struct log_append append = {
+		.type = LOG_TYPE_USER, .version = 1, .fixed = "12345678", .fixed_bytes = 8};
+	assert_int_equal(log_begin(opened, log_record_bytes(8, 0), 0), 0);
+	log_append(opened, &append);
+	return log_commit(opened, level);
+}
+
+static void flushes_are_late(int64_t ns)
+{
+	const struct wh_sim_fault late = {.kinds = WH_SIM_FSYNCS, .late_ns = ns};
+	wh_sim_clear_faults(sim);
+	if (ns > 0)
+		assert_int_equal(wh_sim_add_fault(sim, &late), 0);
+}
+
+/* Turns of several local commits each; how many of their flushes were inline. */
+static uint64_t inline_percent(void)
+{
+	struct log_stats before = stats(), after;
+	for (int turn = 0; turn < TURNS; turn++) {
+		struct log_commit last;
+		for (int i = 0; i < COMMITS; i++)
+			last = commit_one(LOG_LOCAL);
+		assert_int_equal(wh_await(wh_mark_wait(last.mark, last.lsn)).n, 0);
+	}
+	after = stats();
+	return 100 * (after.flushes_inline - before.flushes_inline) / (after.flushes - before.flushes);
+}
+
+/* Flushes that are not inline, so that the log sees how long they take now: calls of the loop's thread take no time here. */
+static void learn(void)
+{
+	for (int i = 0; i < TURNS; i++) {
+		struct log_commit commit = commit_one(LOG_ASYNC);
+		assert_int_equal(wh_await(wh_mark_wait(log_flushed(opened), commit.lsn)).n, 0);
+	}
+}
+
+static void short_flushes_are_the_loops_own(void **state)
+{
+	flushes_are_late(0);
+	learn();
+	assert_in_range(inline_percent(), 80, 100); /* some flushes of this disk are held up */
+	flushes_are_late(5 * WH_NS_PER_MS);
+	learn();
+	assert_int_equal(inline_percent(), 0);
+	flushes_are_late(0);
+	learn();
+	assert_in_range(inline_percent(), 80, 100);
+}
+
+struct answer {
+	uint64_t flushes; /* when it came */
+	bool came;
+};
+
+static void on_answer(wh_loop *on, wh_res res, void *arg)
+{
+	struct answer *answer = arg;
+	assert_int_equal(res.n, 0);
+	answer->flushes = stats().flushes;
+	answer->came = true;
+}
+
+static void asynchronous_answers_do_not_wait_for_it(void **state)
+{
+	struct answer answer = {0};
+	struct log_stats before;
+	struct log_commit async, local;
+	flushes_are_late(0);
+	learn();
+	before = stats();
+	async = commit_one(LOG_ASYNC);
+	local = commit_one(LOG_LOCAL);
+	assert_int_equal(wh_then(wh_mark_wait(async.mark, async.lsn), on_answer, &answer), 0);
+	assert_int_equal(wh_await(wh_mark_wait(local.mark, local.lsn)).n, 0);
+	assert_true(answer.came);
+	assert_int_equal(answer.flushes, before.flushes);
+	assert_int_equal(stats().flushes_inline, before.flushes_inline + 1);
+}
+
+static int set_up(void **state)
+{
+	const struct log_options options = {.path = "/data", .segment_bytes = 1 << 20, .replay = replay};
+	struct log_problem problem;
+	plan = (struct plan){.seed = 1};
+	sim = plan_machine();
+	loop = plan_loop(sim);
+	return log_open(loop, &options, &opened, &problem);
+}
+
+static int tear_down(void **state)
+{
+	int error = log_close(opened);
+	loop = wh_loop_close(loop);
+	sim = wh_sim_close(sim);
+	return error;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(short_flushes_are_the_loops_own, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(asynchronous_answers_do_not_wait_for_it, set_up, tear_down),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
