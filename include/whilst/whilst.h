@@ -174,7 +174,8 @@ WH_API const char *wh_version(void);                    /* "0.1.0", of the libra
 /* wh_await() - wait for f and take its result.
  * In a task it parks the task, whichever loop f is of (that loop must be turned by somebody). On the loop's thread
  * outside callbacks it turns the loop; on another thread it blocks. In a callback on a pending future, or in a task
- * on its own future or one that waits for it: -EDEADLK, and f is not consumed. Stale: -ESTALE. Thread: any. */
+ * on its own future or one that waits for it (through tasks, combinators and groups, 10,000 at most): -EDEADLK, and f is not
+ * consumed. Stale: -ESTALE. Thread: any. */
 WH_API wh_res wh_await(wh_future f);
 
 /* wh_poll() - true: f was complete (or stale: -ESTALE) and is consumed. Never waits; does not turn the

@@ -139,6 +139,7 @@ wh_future wh_channel_receive(wh_channel handle)
 	struct wh__op *op = wh__wait_new(&channel->object, cancel_receive, &f);
 	if (!op)
 		return f;
+	wh__object_hold(&channel->object);
 	if (channel->count > 0) {
 		wh_res item = get(channel);
 		if (channel->senders.first)
@@ -151,6 +152,7 @@ wh_future wh_channel_receive(wh_channel handle)
 	} else {
 		wh__waits_append(&channel->receivers, op);
 	}
+	wh__object_release(&channel->object);
 	return f;
 }
 
@@ -161,8 +163,10 @@ int wh_channel_shut(wh_channel handle)
 	if (!channel)
 		return error;
 	channel->shut = true;
+	wh__object_hold(&channel->object);
 	wh__waits_end(&channel->senders, -EPIPE);
 	wh__waits_end(&channel->receivers, -EPIPE); /* if there are any, nothing is left */
+	wh__object_release(&channel->object);
 	return 0;
 }
 

@@ -9,6 +9,10 @@
 #include <string.h>
 
 struct combined {
+	struct wh__walk walk; /* over the inputs, to cancel them */
+	struct wh__op *op;
+	size_t cancelled; /* how many have been, of a walk under way */
+	bool walking;
 	size_t count;
 	size_t left; /* inputs that have not ended, + 1 while this file walks over them */
 	size_t succeeded;
@@ -18,13 +22,6 @@ struct combined {
 	bool decided;
 	wh_future inputs[];
 };
-
-static void cancel_inputs(struct wh__op *parent)
-{
-	struct combined *c = parent->buf;
-	for (size_t i = 0; i < c->count; i++)
-		wh_cancel(c->inputs[i]);
-}
 
 static void finish(struct wh__op *parent)
 {
@@ -58,6 +55,35 @@ static void release(struct wh__op *parent)
 		finish(parent);
 }
 
+static bool next_input(struct wh__walk *walk, wh_future *ret)
+{
+	struct combined *c = (struct combined *)walk;
+	if (c->cancelled == c->count)
+		return false;
+	*ret = c->inputs[c->cancelled++];
+	return true;
+}
+
+static void walk_ended(struct wh__walk *walk)
+{
+	struct combined *c = (struct combined *)walk;
+	c->walking = false;
+	release(c->op);
+}
+
+static void cancel_inputs(struct wh__op *parent)
+{
+	struct combined *c = parent->buf;
+	if (c->walking)
+		return;
+	hold(c);
+	c->walking = true;
+	c->cancelled = 0;
+	c->walk.next = next_input;
+	c->walk.end = walk_ended;
+	wh__walk(parent->loop, &c->walk);
+}
+
 static void input_ended(struct wh__op *parent, uint64_t index, wh_res res, wh_disposer *dispose, void *arg)
 {
 	struct combined *c = parent->buf;
@@ -80,11 +106,8 @@ static void input_ended(struct wh__op *parent, uint64_t index, wh_res res, wh_di
 	} else {
 		c->error = res.n;
 	}
-	if (cancel) {
-		hold(c);
-		cancel_inputs(parent);
-		c->left--; /* this input still counts */
-	}
+	if (cancel)
+		cancel_inputs(parent); /* this input still counts */
 	release(parent);
 }
 
@@ -108,13 +131,7 @@ void wh__combine_child(struct wh__op *parent, uint64_t index, wh_res res, wh_dis
 
 void wh__combine_cancel(struct wh__op *parent)
 {
-	if (parent->opcode == WH__OP_DEADLINE) {
-		wh_cancel((wh_future){parent->len});
-		return;
-	}
-	hold(parent->buf);
 	cancel_inputs(parent);
-	release(parent);
 }
 
 void wh__combine_timer(struct wh__op *parent)
@@ -167,7 +184,7 @@ static wh_future combine(wh_loop *loop, enum wh__opcode opcode, const wh_future 
 			wh__op_complete(parent, -ENOMEM, NULL);
 		return parent ? wh__op_future(parent) : wh__fail(loop, -EAGAIN);
 	}
-	*c = (struct combined){.count = n, .left = n + 1, .ret = ret, .error = n ? 0 : -EINVAL};
+	*c = (struct combined){.op = parent, .count = n, .left = n + 1, .ret = ret, .error = n ? 0 : -EINVAL};
 	if (opcode == WH__OP_ALL)
 		c->error = 0;
 	if (n > 0)

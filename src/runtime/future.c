@@ -304,9 +304,42 @@ static bool claim(struct wh__op *op, uint32_t generation)
 	return atomic_compare_exchange_strong(&op->claim, &generation, generation | CLAIM_TAKEN);
 }
 
+void wh__walk(wh_loop *loop, struct wh__walk *walk)
+{
+	walk->below = loop->walks;
+	loop->walks = walk;
+	if (loop->walking)
+		return;
+	loop->walking = true;
+	while ((walk = loop->walks)) {
+		wh_future f;
+		struct wh__op *op;
+		if (!walk->next(walk, &f)) {
+			loop->walks = walk->below;
+			walk->end(walk);
+		} else if ((op = wh__op_find(loop, f)) && op->state == WH__PENDING) {
+			wh__op_cancel(op);
+		}
+	}
+	loop->walking = false;
+}
+
+/* What to cancel in place of op, which has no more than that; NULL: cancel op itself. */
+static struct wh__op *inner_of(const struct wh__op *op)
+{
+	struct wh__op *inner = NULL;
+	if (op->opcode == WH__OP_DEADLINE)
+		inner = wh__op_find(op->loop, (wh_future){op->len});
+	else if (op->opcode == WH__OP_TASK)
+		inner = wh__task_cancel(op);
+	return inner && inner->state == WH__PENDING ? inner : NULL;
+}
+
 void wh__op_cancel(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
+	for (struct wh__op *inner; (inner = inner_of(op)); op = inner)
+		WH__PROBE4(op_cancel, loop->number, op->slot, op->generation, op->opcode);
 	WH__PROBE4(op_cancel, loop->number, op->slot, op->generation, op->opcode);
 	switch ((enum wh__opcode)op->opcode) {
 	case WH__OP_PROMISE:
@@ -323,14 +356,14 @@ void wh__op_cancel(struct wh__op *op)
 	case WH__OP_ALL:
 	case WH__OP_ALL_SETTLED:
 	case WH__OP_ANY:
-	case WH__OP_DEADLINE:
 		wh__combine_cancel(op);
+		break;
+	case WH__OP_DEADLINE: /* what it limits is ending */
 		break;
 	case WH__OP_TICK:
 		wh__ticker_cancel(op);
 		break;
-	case WH__OP_TASK:
-		wh__task_cancel(op);
+	case WH__OP_TASK: /* it waits for nothing that can be cancelled */
 		break;
 	case WH__OP_OBJECT:
 		break; /* closed by who opened it, or with the loop */

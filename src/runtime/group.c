@@ -6,6 +6,7 @@
  *
  * Thread: loop. Memory: one allocation for a group, one for each member at once.
  */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "runtime/object.h"
@@ -22,6 +23,7 @@ struct member {
 
 struct group {
 	struct wh__object object;
+	struct wh__walk walk;               /* over the members, to cancel them */
 	struct member *live, *cursor;       /* not ended; the next to be cancelled */
 	struct member *ended, **ended_last; /* with a result to be taken, in the order of ending */
 	struct member *unused;
@@ -136,17 +138,37 @@ static void leave(struct group *group, struct member *member)
 	member->next = member->prev = NULL;
 }
 
+static struct group *group_of(struct wh__walk *walk)
+{
+	return (struct group *)((char *)walk - offsetof(struct group, walk));
+}
+
+/* One that is cancelled may end at once, and end others: each that leaves moves the cursor on. */
+static bool next_member(struct wh__walk *walk, wh_future *ret)
+{
+	struct group *group = group_of(walk);
+	if (!group->cursor)
+		return false;
+	*ret = group->cursor->f;
+	group->cursor = group->cursor->next;
+	return true;
+}
+
+static void walk_ended(struct wh__walk *walk)
+{
+	wh__object_release(&group_of(walk)->object);
+}
+
 static void cancel_all(struct group *group)
 {
 	if (group->cancelled)
 		return;
 	group->cancelled = true;
-	/* one that is cancelled may end at once, and end others: each that leaves moves the cursor on */
-	for (group->cursor = group->live; group->cursor;) {
-		wh_future f = group->cursor->f;
-		group->cursor = group->cursor->next;
-		wh_cancel(f);
-	}
+	group->cursor = group->live;
+	group->walk.next = next_member;
+	group->walk.end = walk_ended;
+	wh__object_hold(&group->object);
+	wh__walk(group->object.op->loop, &group->walk);
 }
 
 /* Results to those who wait for one, and the end to all when there is none to come. */
@@ -169,14 +191,15 @@ static void tell_nexts(struct group *group)
 
 static void tell(struct group *group)
 {
+	wh__object_hold(&group->object);
 	tell_nexts(group);
-	if (group->live_count > 0)
-		return;
-	wh__waits_end(&group->waits, group->error);
-	if (group->object.closing) {
+	if (group->live_count == 0)
+		wh__waits_end(&group->waits, group->error);
+	if (group->live_count == 0 && group->object.closing) {
 		wh__waits_end(&group->closes, group->error);
 		wh__object_free(&group->object);
 	}
+	wh__object_release(&group->object);
 }
 
 /* member has left the list and is still counted: until all that its end brings about is done, so that the group stays. */
@@ -327,7 +350,7 @@ wh_future wh_group_next(wh_group handle, struct wh_group_result *ret)
 	op->buf = ret;
 	op->flags = WH__BORROWS;
 	wh__waits_append(&group->nexts, op);
-	tell_nexts(group);
+	tell(group);
 	return f;
 }
 
@@ -343,6 +366,18 @@ int wh_group_cancel(wh_group handle)
 static void cancel_nothing(struct wh__op *op)
 {
 	(void)op; /* a close is under way, and ends when the members have */
+}
+
+bool wh__group_is_wait(const struct wh__op *op)
+{
+	return op->opcode == WH__OP_WAIT &&
+	       (op->cancel_inner == cancel_wait || op->cancel_inner == cancel_nothing);
+}
+
+const struct wh__op *wh__group_waits(const void *of, bool closes)
+{
+	const struct group *group = ((const struct member *)of)->group;
+	return closes ? group->closes.first : group->waits.first;
 }
 
 /* A close that is under way is joined. */

@@ -32,6 +32,14 @@ struct wh__message {
 	bool embedded; /* part of another object: not freed here, fn(arg) is internal */
 };
 
+/* Cancelling what is made of others is a walk over them, which may be walks in turn: as deep as the program likes, so they are
+ * a list and no recursion. Embedded in a combination or a group, which stays until end() is called. */
+struct wh__walk {
+	struct wh__walk *below;
+	bool (*next)(struct wh__walk *walk, wh_future *ret); /* the next to be cancelled; false: no more */
+	void (*end)(struct wh__walk *walk);
+};
+
 /* Operations of one opcode. */
 struct wh__counts {
 	uint64_t started, completed, failed, cancelled; /* completed includes failed and cancelled */
@@ -65,6 +73,10 @@ struct wh_loop {
 
 	/* due */
 	struct wh__queue ready;
+	struct wh__queue ended; /* done, and who is made of them not told yet: see tell_outer() in op.c */
+	bool telling;
+	struct wh__walk *walks; /* the innermost first */
+	bool walking;
 	struct wh__message *deferred, **deferred_last;
 	struct wh__wheel wheel;
 	int64_t now;
@@ -151,6 +163,10 @@ void wh__background(wh_loop *loop, wh_future f, bool background);
 
 /* wh__op_cancel() - what wh_cancel() does, for a pending slot. */
 void wh__op_cancel(struct wh__op *op);
+
+/* wh__walk() - cancel all that walk gives. Within another walk that is left to the outermost one, which ends it before
+ * the call that began it returns. */
+void wh__walk(wh_loop *loop, struct wh__walk *walk);
 
 /* Kinds of opcodes. */
 static inline bool wh__opcode_is_inner(unsigned opcode)

@@ -30,10 +30,18 @@ int wh__object_new(wh_loop *loop, enum wh__object_kind kind, size_t bytes,
 	return 0;
 }
 
+void wh__object_release(struct wh__object *object)
+{
+	if (--object->holds == 0 && object->ended)
+		wh__object_free(object);
+}
+
 void wh__object_free(struct wh__object *object)
 {
 	struct wh__op *op = object->op;
-	object->closing = true;
+	object->closing = object->ended = true;
+	if (object->holds > 0)
+		return;
 	object->fini(object);
 	wh__op_free(op);
 	free(object);

@@ -17,6 +17,8 @@ struct wh__object {
 	struct wh__op *op;
 	void (*fini)(struct wh__object *object); /* frees what hangs on it; nobody waits any more */
 	bool closing;                            /* its handle is stale already */
+	bool ended;                              /* wh__object_free() was called while it was held */
+	uint32_t holds;
 };
 
 /* bytes: of the whole, which begins with its struct wh__object; the rest is zero. 0, -EPERM, -EAGAIN, -ENOMEM,
@@ -24,6 +26,14 @@ struct wh__object {
 int wh__object_new(wh_loop *loop, enum wh__object_kind kind, size_t bytes,
                    void (*fini)(struct wh__object *object), void *ret);
 void wh__object_free(struct wh__object *object);
+
+/* wh__object_hold(), wh__object_release() - around what completes operations and looks at the object afterwards: the end of an
+ * operation may be the end of a group, whose results are disposed of by functions of the program's, which may close this one. */
+static inline void wh__object_hold(struct wh__object *object)
+{
+	object->holds++;
+}
+void wh__object_release(struct wh__object *object);
 
 /* The object of a handle and 0; NULL and -ESTALE (closed, or its loop is) or -EPERM (another thread). */
 void *wh__object_find(uint64_t id, enum wh__object_kind kind, int *ret_error);

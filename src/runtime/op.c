@@ -139,6 +139,33 @@ void wh__op_dispose(struct wh__op *op)
 		op->dispose((wh_res){op->n, op->ptr}, op->dispose_arg);
 }
 
+/* What is made of others ends with the last of them, and may be a part of something itself, and so on: a chain of any
+ * length, walked here and not by recursion. */
+static void tell_outer(struct wh__op *op)
+{
+	wh_loop *loop = op->loop;
+	wh__queue_append(&loop->ended, op);
+	if (loop->telling)
+		return;
+	loop->telling = true;
+	while ((op = loop->ended.first)) {
+		wh_res res = {op->n, op->ptr};
+		wh_disposer *dispose = op->dispose;
+		void *dispose_arg = op->dispose_arg, *member = op->arg;
+		struct wh__op *parent = op->consumer == WH__CONSUMER_PARENT ? op->parent : NULL;
+		uint64_t index = op->index;
+		loop->ended.first = op->next;
+		if (!op->next)
+			loop->ended.last = NULL;
+		wh__op_free(op);
+		if (parent)
+			wh__combine_child(parent, index, res, dispose, dispose_arg);
+		else
+			wh__group_ended(member, res, dispose, dispose_arg);
+	}
+	loop->telling = false;
+}
+
 /* Everyone but a callback, which waits for its turn. */
 static __attribute__((noinline)) void tell(struct wh__op *op, int64_t n, void *ptr)
 {
@@ -152,23 +179,10 @@ static __attribute__((noinline)) void tell(struct wh__op *op, int64_t n, void *p
 	case WH__CONSUMER_AWAIT:
 		wh__waiter_wake(op, res);
 		break;
-	case WH__CONSUMER_PARENT: {
-		struct wh__op *parent = op->parent;
-		uint64_t index = op->index;
-		wh_disposer *dispose = op->dispose;
-		void *arg = op->dispose_arg;
-		wh__op_free(op);
-		wh__combine_child(parent, index, res, dispose, arg);
+	case WH__CONSUMER_PARENT:
+	case WH__CONSUMER_GROUP:
+		tell_outer(op);
 		break;
-	}
-	case WH__CONSUMER_GROUP: {
-		void *member = op->arg;
-		wh_disposer *dispose = op->dispose;
-		void *arg = op->dispose_arg;
-		wh__op_free(op);
-		wh__group_ended(member, res, dispose, arg);
-		break;
-	}
 	case WH__CONSUMER_DROP:
 		wh__op_dispose(op);
 		wh__op_free(op);

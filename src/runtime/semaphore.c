@@ -58,11 +58,13 @@ static void grant(struct semaphore *semaphore, struct wh__op *op)
 
 static void serve(struct semaphore *semaphore)
 {
+	wh__object_hold(&semaphore->object);
 	while (semaphore->waits.first && semaphore->waits.first->len <= semaphore->free_count) {
 		struct wh__op *op = semaphore->waits.first;
 		wh__waits_remove(&semaphore->waits, op);
 		grant(semaphore, op);
 	}
+	wh__object_release(&semaphore->object);
 }
 
 static void release(struct semaphore *semaphore, uint64_t count)
@@ -75,8 +77,10 @@ static void cancel(struct wh__op *op)
 {
 	struct semaphore *semaphore = op->second;
 	wh__waits_remove(&semaphore->waits, op);
+	wh__object_hold(&semaphore->object);
 	wh__op_complete(op, -ECANCELED, NULL);
 	serve(semaphore); /* it may have held up those behind it */
+	wh__object_release(&semaphore->object);
 }
 
 wh_future wh_semaphore_acquire(wh_semaphore handle, uint32_t count)

@@ -24,6 +24,9 @@
 enum {
 	/* Awaits in a row that find their result there: then others get their turn. */
 	BUDGET = 64,
+	/* How far to look for circles of tasks that wait for each other; and through how many groups that several wait for. */
+	CIRCLE_STEPS_MAX = 10000,
+	CIRCLE_GROUPS_MAX = 16,
 	/* Awaits of what a closing loop refuses, before a task that goes on and on is given up. */
 	REFUSED_MAX = 100000
 };
@@ -306,19 +309,46 @@ static const struct wh__op *waits_for(const struct wh__op *op)
 	return NULL;
 }
 
-/* Would the task wait for itself, through others that each wait for the next? A combination ends when all that it is
- * made of have ended, so it is no way out. */
+static bool leads_to(const struct wh__op *from, const struct wh__op *to, int depth, int *steps);
+
+static bool group_leads_to(const void *member, const struct wh__op *to, int depth, int *steps)
+{
+	for (int closes = 0; closes < 2; closes++)
+		for (const struct wh__op *op = wh__group_waits(member, closes); op; op = op->next)
+			if (leads_to(op, to, depth + 1, steps))
+				return true;
+	return false;
+}
+
+/* Is to among those who cannot end before from has? Bounded, as is the stack this runs on. */
+static bool leads_to(const struct wh__op *from, const struct wh__op *to, int depth, int *steps)
+{
+	for (; from; from = waits_for(from)) {
+		if (from == to)
+			return true;
+		if (--*steps < 0)
+			return false;
+		if (from->consumer == WH__CONSUMER_GROUP)
+			return depth < CIRCLE_GROUPS_MAX && group_leads_to(from->arg, to, depth, steps);
+	}
+	return false;
+}
+
+/* Would the task wait for itself, through others that each wait for the next? A combination and a group end when all
+ * that they are made of have ended, so they are no way out. */
 static bool waits_for_itself(const struct wh__task *task, const struct wh__op *op)
 {
-	for (const struct wh__op *other = task->op; other; other = waits_for(other))
-		if (other == op)
-			return true;
-	return false;
+	int steps = CIRCLE_STEPS_MAX;
+	const struct wh__task *other = task_of(op);
+	if (other && other != task && !other->awaited.id)
+		return false; /* it waits for nobody */
+	return leads_to(task->op, op, 0, &steps);
 }
 
 static bool is_made_of_others(const struct wh__op *op)
 {
-	return op->opcode == WH__OP_TASK || (op->opcode >= WH__OP_ALL && op->opcode <= WH__OP_DEADLINE);
+	return op->opcode == WH__OP_TASK || (op->opcode >= WH__OP_ALL && op->opcode <= WH__OP_DEADLINE) ||
+	       wh__group_is_wait(op);
 }
 
 wh_res wh__task_await(struct wh__task *task, struct wh__op *op)
@@ -386,19 +416,11 @@ int wh_yield(void)
 
 /* ---- cancelling --------------------------------------------------------------------------- */
 
-static void cancel_await(struct wh__task *task)
-{
-	struct wh__op *op = task->awaited.id ? wh__op_find(task->loop, task->awaited) : NULL;
-	if (op && op->state == WH__PENDING)
-		wh__op_cancel(op);
-}
-
-void wh__task_cancel(struct wh__op *op)
+struct wh__op *wh__task_cancel(const struct wh__op *op)
 {
 	struct wh__task *task = op->engine_data;
 	task->cancelled = true;
-	if (!task->shielded)
-		cancel_await(task);
+	return task->awaited.id && !task->shielded ? wh__op_find(task->loop, task->awaited) : NULL;
 }
 
 bool wh_is_cancelled(void)

@@ -32,7 +32,8 @@ wh_res wh__task_await_away(struct wh__task *task, wh_future f);
  * return when the loop closes and the task goes on like that for ever. */
 void wh__task_did_not_wait(struct wh__task *task);
 
-void wh__task_cancel(struct wh__op *op); /* what wh_cancel() does to a task */
+/* What wh_cancel() does to a task; what else is to be cancelled then, as the task awaits it: NULL, or any slot. */
+struct wh__op *wh__task_cancel(const struct wh__op *op);
 
 /* For dumps and for who names slow callbacks. The first two in a signal handler, too. */
 const char *wh__task_name(const struct wh__task *task); /* "" when it has none */
@@ -44,6 +45,11 @@ struct wh__op *wh__task_op(const struct wh__task *task);
 
 /* The groups that a task has opened and not closed, for group.c. */
 struct group **wh__task_groups(struct wh__task *task);
+
+/* group.c, for those who look for circles: does op wait for all members of a group? Those that do so of the group of which of is a
+ * member (the arg of its slot), the first of a list through next; or those that wait for it to close. */
+bool wh__group_is_wait(const struct wh__op *op);
+const struct wh__op *wh__group_waits(const void *of, bool closes);
 
 /* wh__groups_end() - the body has returned n: close the groups it opened, wait until their members have ended, and give
  * what the task's result becomes. On the task's stack. */
