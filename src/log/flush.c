@@ -78,6 +78,7 @@ static void flush_ended(struct log *log, int64_t error, int64_t now)
 static void on_flushed(wh_loop *loop, wh_res res, void *arg)
 {
 	struct log *log = arg;
+	log_slot_hold(log, &log->flush_slot);
 	if (!log_op_end(log))
 		return;
 	if (log->failed) {
@@ -135,6 +136,7 @@ static void flush_start(struct log *log)
 		log->stats.flushes_inline++;
 		flush_ended(log, error, wh_clock(log->loop));
 	} else {
+		(void)wh_drop(log->flush_slot);
 		log_op(log, wh_fsync(log->loop, fd, true), on_flushed);
 	}
 }
@@ -145,8 +147,12 @@ static void on_window(wh_loop *loop, wh_res res, void *arg)
 	if (!log_op_end(log))
 		return;
 	log->window_armed = false;
-	if (!log->closing && !log->failed)
+	if (log->closing || log->failed)
+		return;
+	if (res.n == 0 || log->flushing || wh_mark_read(log->written) == wh_mark_read(log->flushed))
 		log_flush_if_due(log);
+	else
+		flush_start(log); /* nothing to wait with */
 }
 
 void log_flush_if_due(struct log *log)
@@ -196,7 +202,7 @@ static void on_seal_timer(wh_loop *loop, wh_res res, void *arg)
 	if (!log_op_end(log))
 		return;
 	log->seal_armed = false;
-	if (log->closing || log->failed)
+	if (log->closing || log->failed || res.n < 0)
 		return;
 	bool busy = log->flushing || log->pending || wh_mark_read(log->flushed) < wh_mark_read(log->appended);
 	if (busy)

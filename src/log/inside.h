@@ -15,6 +15,7 @@ enum {
 	LOG_BUFFERS_KEPT_MAX = 3,
 	LOG_FILL_BYTES = 1 << 20,
 	LOG_CHECKPOINTS_OLD_MAX = 4,
+	LOG_REFUSED_MAX = 32,
 };
 
 #define LOG_CHECKPOINT_NAME      "checkpoint-%016llx.ckp"
@@ -121,16 +122,23 @@ struct log {
 	bool async_unsent; /* something asynchronous was written in this turn */
 	wh_future window_timer, seal_timer, retry_timer, turn_timer;
 	bool window_armed, seal_armed, retry_armed, turn_armed;
+	/* held for what must not fail for want of memory: see log_slot_hold() */
+	wh_future flush_slot, pump_slot, refused_slot;
+	wh_callback *refused[LOG_REFUSED_MAX]; /* operations that could not be begun: their callbacks */
+	size_t refused_count;
 
 	struct log_stats stats;
 };
 
 /* ---- log.c ------------------------------------------------------------------------------- */
 
-/* log_op() - callback(loop, res, log) when f completes; the log stays until then. */
+/* log_op() - callback(loop, res, log) when f completes, or soon with -ENOMEM; the log stays until then. */
 void log_op(struct log *log, wh_future f, wh_callback *callback);
 /* log_op_end() - first thing in every such callback: false: the log is gone, touch nothing. */
 bool log_op_end(struct log *log);
+/* log_slot_hold() - keep an operation's place: a future that is complete already. Dropped just before an operation begins,
+ * it leaves its place to it; taken anew first thing in that operation's callback, when a place has become free. */
+void log_slot_hold(struct log *log, wh_future *slot);
 void log_fail(struct log *log, int64_t error, const char *what, const char *file);
 void log_notice(struct log *log, int level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void log_room_changed(struct log *log);

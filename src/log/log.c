@@ -11,6 +11,8 @@
 
 #include "log/inside.h"
 
+enum { REFUSED_MS = 5 };
+
 /* ---- shared ------------------------------------------------------------------------------ */
 
 static void log_free(struct log *log)
@@ -38,13 +40,41 @@ static void log_free(struct log *log)
 	free(log);
 }
 
+static void on_refused(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	wh_callback *refused[LOG_REFUSED_MAX];
+	size_t count = log->refused_count;
+	log_slot_hold(log, &log->refused_slot);
+	memcpy(refused, log->refused, sizeof(refused));
+	log->refused_count = 0;
+	for (size_t i = 0; i < count; i++) /* the last one may free the log */
+		refused[i](loop, (wh_res){-ENOMEM, NULL}, log);
+}
+
 void log_op(struct log *log, wh_future f, wh_callback *callback)
 {
 	int status = wh_then(f, callback, log);
+	if (status < 0 && log->refused_count < LOG_REFUSED_MAX) {
+		if (log->refused_count == 0) {
+			(void)wh_drop(log->refused_slot);
+			status = wh_then(wh_sleep(log->loop, REFUSED_MS * WH_NS_PER_MS), on_refused, log);
+		} else {
+			status = 0;
+		}
+		if (status == 0)
+			log->refused[log->refused_count++] = callback;
+	}
 	if (status == 0)
 		log->ops++;
 	else
 		log_fail(log, status, "cannot wait for an operation", log->path);
+}
+
+void log_slot_hold(struct log *log, wh_future *slot)
+{
+	*slot = wh_promise(log->loop, NULL, NULL);
+	(void)!wh_resolve(*slot, 0, NULL);
 }
 
 bool log_op_end(struct log *log)
@@ -194,6 +224,9 @@ struct log *log_new(wh_loop *loop, const struct log_options *options)
 		return NULL;
 	}
 	memset(log->zeros, 0, LOG_FILL_BYTES);
+	log_slot_hold(log, &log->flush_slot);
+	log_slot_hold(log, &log->pump_slot);
+	log_slot_hold(log, &log->refused_slot);
 	return log;
 }
 
@@ -225,6 +258,9 @@ void log_release(struct log *log)
 		(void)log_await(wh_mark_wait(log->quiet, 1));
 	if (log->ops == 0)
 		log_checkpoint_abandon(log);
+	(void)wh_drop(log->flush_slot);
+	(void)wh_drop(log->pump_slot);
+	(void)wh_drop(log->refused_slot);
 	for (size_t i = 0; i < log->segments_count; i++)
 		close_fd(&log->segments[i]->fd, log->loop);
 	for (size_t i = 0; i < log->spares_count; i++)

@@ -10,6 +10,8 @@
 
 #include "log/inside.h"
 
+enum { RETRY_MS = 100 };
+
 static const char *const names[2] = {"manifest-a", "manifest-b"};
 
 /* The present state of the log, as the next manifest will say it. */
@@ -209,11 +211,25 @@ static void on_synced(wh_loop *loop, wh_res res, void *arg)
 	log_checkpoint_named(log);
 }
 
+static void on_pause(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	log->manifest_saving = false;
+	if (!log->closing && !log->failed)
+		log_manifest_save_later(log);
+}
+
 static void on_written(wh_loop *loop, wh_res res, void *arg)
 {
 	struct log *log = arg;
 	if (!log_op_end(log))
 		return;
+	if ((res.n == -ENOMEM || res.n == -EAGAIN) && !log->closing && !log->failed) {
+		log_op(log, wh_sleep(log->loop, RETRY_MS * WH_NS_PER_MS), on_pause);
+		return;
+	}
 	if (log->closing || log->failed || res.n < 0) {
 		log->manifest_saving = false;
 		if (res.n < 0 && !log->closing)

@@ -445,16 +445,23 @@ static void pump(void *arg)
 	log_flush_if_due(log);
 }
 
-/* At the end of the turn, when everything that is ready has had its say. */
+static void on_pump_timer(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	log_slot_hold(log, &log->pump_slot);
+	pump(log);
+}
+
+/* At the end of the turn, when everything that is ready has had its say; without memory for that, in the next one. */
 void log_pump_soon(struct log *log)
 {
 	if (log->pump_due || log->failed)
 		return;
-	int status = wh_defer(log->loop, pump, log);
-	if (status < 0) {
-		log_fail(log, status, "cannot go on", log->path);
+	log->pump_due = true;
+	if (wh_defer(log->loop, pump, log) == 0) {
+		log->ops++;
 		return;
 	}
-	log->pump_due = true;
-	log->ops++;
+	(void)wh_drop(log->pump_slot);
+	log_op(log, wh_sleep(log->loop, 0), on_pump_timer);
 }

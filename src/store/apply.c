@@ -674,12 +674,11 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 
 /* ---- the calls --------------------------------------------------------------------------- */
 
+/* wish->future has been made: no change is judged that cannot be answered. */
 static wh_future grant_or_park(struct store *store, struct store_wish *wish)
 {
-	int error;
+	int error = store->parked_first ? -EAGAIN : store_grant_wish(store, wish);
 
-	wish->future = wh_promise(store->loop, store_commit_dispose, NULL);
-	error = store->parked_first ? -EAGAIN : store_grant_wish(store, wish);
 	if (error == -EAGAIN) {
 		error = store_park(store, wish);
 		if (error == 0)
@@ -695,7 +694,8 @@ wh_future store_apply(struct store *store, const struct store_action *actions, s
 {
 	struct store_wish wish = {.actions = actions, .count = count, .flags = flags, .level = level};
 
-	return grant_or_park(store, &wish);
+	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
+	return wh_done(wish.future) ? wish.future : grant_or_park(store, &wish);
 }
 
 wh_future store_submit(struct store *store, const struct store_submit *submit, int level)
@@ -705,20 +705,21 @@ wh_future store_submit(struct store *store, const struct store_submit *submit, i
 
 /* Too large, refused or without room: the long way knows what to say. */
 static wh_future submit_slowly(struct store *store, const struct store_submit *options,
-                               const struct store_slice *payloads, size_t count, int level)
+                               const struct store_slice *payloads, size_t count, int level, wh_future future)
 {
 	struct store_action *actions = calloc(count ? count : 1, sizeof(*actions));
-	struct store_wish wish = {.actions = actions, .count = count, .level = level};
-	wh_future future;
+	struct store_wish wish = {.actions = actions, .count = count, .level = level, .future = future};
 
-	if (!actions)
-		return wh_failed(store->loop, -ENOMEM);
+	if (!actions) {
+		wh_resolve(future, -ENOMEM, NULL);
+		return future;
+	}
 	for (size_t i = 0; i < count; i++) {
 		actions[i].kind = STORE_SUBMIT;
 		actions[i].submit = *options;
 		actions[i].submit.payload = payloads[i];
 	}
-	future = grant_or_park(store, &wish);
+	(void)grant_or_park(store, &wish);
 	free(actions);
 	return future;
 }
@@ -773,18 +774,20 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	struct job_queue *q = NULL;
 	struct job_record r;
 
+	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
+	if (wh_done(wish.future))
+		return wish.future;
 	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
 	    store_level(level, STORE_LOCAL, &wish.level) < 0 ||
 	    submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
 	    job_room(store->jobs, count) < 0 || job_check_submit(store->jobs, q, 0, &r) < 0 ||
 	    q->config.jobs_max > 0)
-		return submit_slowly(store, options, payloads, count, level);
+		return submit_slowly(store, options, payloads, count, level, wish.future);
 	commit = store_commit_new(store, count);
 	if (!commit || submit_quickly(store, q, &r, payloads, commit, &wish.level) < 0) {
 		store_commit_free(commit);
-		return submit_slowly(store, options, payloads, count, level);
+		return submit_slowly(store, options, payloads, count, level, wish.future);
 	}
-	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
 	answer_commit(store, &wish, commit);
 	return wish.future;
 }

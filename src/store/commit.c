@@ -304,7 +304,7 @@ static void deliver(struct store *store, struct store_answer *a, int level, int6
 
 static void on_mark(wh_loop *loop, wh_res res, void *arg);
 
-static void wait_more(struct store_fifo *fifo)
+void store_fifo_wait(struct store_fifo *fifo)
 {
 	if (fifo->waiting || fifo->count == 0)
 		return;
@@ -313,7 +313,7 @@ static void wait_more(struct store_fifo *fifo)
 		fifo->waiting = true;
 		fifo->store->operations++;
 	} else {
-		store_fail(fifo->store, -ENOMEM);
+		store_again(fifo->store);
 	}
 }
 
@@ -327,6 +327,10 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 	fifo->waiting = false;
 	if (!store_operation_end(store))
 		return;
+	if (store_lacks_memory(store, res.n)) {
+		store_again(store);
+		return;
+	}
 	if (res.n < 0) {
 		store_fail(store, res.n);
 		return;
@@ -344,7 +348,7 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 		fifo->count--;
 		deliver(store, &answer, fifo->level, 0);
 	}
-	wait_more(fifo);
+	store_fifo_wait(fifo);
 }
 
 void store_answer(struct store *store, int level, struct store_answer answer)
@@ -364,7 +368,7 @@ void store_answer(struct store *store, int level, struct store_answer answer)
 		return;
 	}
 	fifo->ring[(fifo->first + fifo->count++) & (fifo->cap - 1)] = answer;
-	wait_more(fifo);
+	store_fifo_wait(fifo);
 }
 
 void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error)

@@ -139,9 +139,11 @@ struct store {
 	uint64_t ids_told; /* the commit being made reserves up to this; 0: nothing */
 	/* time */
 	int64_t wall_offset, wall_read_at;
-	wh_future timer;
-	bool timer_set, deferred, advancing;
-	int64_t timer_at_ms;
+	wh_future timer,
+		timer_slot; /* timer_slot: held while there is no timer, so that there can always be one */
+	bool timer_set, deferred;
+	int64_t timer_at; /* instant of wh_now() */
+	int64_t again_at; /* the same; 0: nothing was refused for want of memory */
 	uint64_t random;
 	/* reservations and waits */
 	struct store_waiter *waiters_first, *waiters_last;
@@ -167,7 +169,10 @@ struct store {
 /* open.c */
 struct store *store_by_number(uintptr_t number); /* NULL: closed */
 int64_t store_now_ns(struct store *store);
-void store_later(struct store *store); /* at the end of this turn: match, set the timer */
+void store_later(struct store *store); /* at the end of this turn: match, set the timer; never fails */
+void store_again(
+	struct store *store); /* something was refused for want of memory: all that waits tries again soon */
+bool store_lacks_memory(const struct store *store, int64_t error);
 void store_fail(struct store *store, int64_t error);
 bool store_operation_end(struct store *store); /* false: the store is closed, and may be freed now */
 void store_advance(struct store *store);
@@ -186,6 +191,7 @@ uint64_t store_reached(const struct store *store, int level); /* lsn up to which
 uint64_t store_needed(const struct store *store, const struct job_info *info, int level);
 void store_fifo_init(struct store *store, struct store_fifo *fifo, wh_mark *mark, int level);
 void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error);
+void store_fifo_wait(struct store_fifo *fifo); /* unless it waits, or has nothing to wait for */
 void store_commit_dispose(wh_res res, void *arg);
 
 /* ids.c, in commit.c: enough reserved for count more; part of the commit being made */

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536 };
+enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5 };
 
 #define RECENT_BYTES  (UINT64_C(64) << 20)
 #define PAYLOAD_BYTES (UINT64_C(64) << 20)
@@ -52,6 +52,8 @@ static int store_end_life(struct store *store)
 	store->closing = true;
 	if (store->timer_set)
 		wh_cancel(store->timer);
+	else
+		(void)wh_drop(store->timer_slot);
 	while (store->operations > 0 && wh_loop_turn(store->loop, -1) >= 0)
 		;
 	store_fail(store, store->failed ? store->failed : -ECANCELED);
@@ -95,27 +97,50 @@ static void follow_wall_clock(struct store *store)
 
 static void on_timer(wh_loop *loop, wh_res res, void *arg);
 
+/* The timer's slot while there is no timer: a future that is complete already. Within on_timer() it cannot fail, since the
+ * slot of the timer has just become free. */
+static void hold_slot(struct store *store)
+{
+	store->timer_slot = wh_promise(store->loop, NULL, NULL);
+	(void)!wh_resolve(store->timer_slot, 0, NULL);
+}
+
 /* One timer, at the nearest instant at which something is due. */
 static void set_timer(struct store *store)
 {
-	int64_t due_ms = job_next_due(store->jobs), at;
+	int64_t due_ms = store->failed ? INT64_MAX : job_next_due(store->jobs), at = INT64_MAX;
 
-	if (store->timer_set && due_ms >= store->timer_at_ms)
-		return; /* it will look again when it comes */
-	if (due_ms == INT64_MAX || store->failed || store->closing)
+	if (due_ms != INT64_MAX)
+		at = due_ms * STORE_NS_PER_MS - store->wall_offset;
+	if (store->again_at != 0 && store->again_at < at)
+		at = store->again_at;
+	if (at == INT64_MAX || store->closing)
 		return;
 	if (store->timer_set) {
-		wh_cancel(store->timer); /* its callback sets the next one */
-		store->timer_at_ms = INT64_MIN;
+		/* a later one: it will look again when it comes; one that has passed: its callback is on the way */
+		if (at < store->timer_at && wh_rearm(store->timer, at) == 0)
+			store->timer_at = at;
 		return;
 	}
-	at = due_ms * STORE_NS_PER_MS - store->wall_offset;
+	(void)wh_drop(store->timer_slot);
 	store->timer = wh_sleep_until(store->loop, at);
 	if (wh_then(store->timer, on_timer, store) == 0) {
 		store->timer_set = true;
-		store->timer_at_ms = due_ms;
+		store->timer_at = at;
 		store->operations++;
 	}
+}
+
+bool store_lacks_memory(const struct store *store, int64_t error)
+{
+	return (error == -ENOMEM || error == -EAGAIN) && log_failed(store->log) == 0;
+}
+
+void store_again(struct store *store)
+{
+	if (store->again_at == 0)
+		store->again_at = wh_now(store->loop) + AGAIN_MS * STORE_NS_PER_MS;
+	set_timer(store);
 }
 
 static int on_due(void *arg, const struct job_record *due)
@@ -141,27 +166,14 @@ void store_advance(struct store *store)
 	more = job_advance(store->jobs, store_now_ns(store), ADVANCE_BUDGET, on_due, store);
 	if (more == -EAGAIN)
 		store_wait_for_room(store);
+	else if (more == -ENOMEM)
+		store->again_at = wh_now(store->loop) + AGAIN_MS * STORE_NS_PER_MS;
 	store_later(store);
 }
 
-static void on_timer(wh_loop *loop, wh_res res, void *arg)
+/* What has been put off to the end of a turn. */
+static void settle(struct store *store)
 {
-	struct store *store = arg;
-
-	(void)loop;
-	(void)res;
-	store->timer_set = false;
-	if (store_operation_end(store))
-		store_advance(store);
-}
-
-static void at_end_of_turn(void *arg)
-{
-	struct store *store = arg;
-
-	store->deferred = false;
-	if (!store_operation_end(store))
-		return;
 	if (store->failed)
 		store_fail(store, store->failed);
 	if (store->failed || store->closing)
@@ -172,6 +184,44 @@ static void at_end_of_turn(void *arg)
 	set_timer(store);
 }
 
+/* What was refused for want of memory. */
+static void try_again(struct store *store)
+{
+	store->again_at = 0;
+	store_fifo_wait(&store->written);
+	store_fifo_wait(&store->flushed);
+	if (!store->room_waiting)
+		store_parked_run(store);
+}
+
+static void on_timer(wh_loop *loop, wh_res res, void *arg)
+{
+	struct store *store = arg;
+
+	(void)loop;
+	(void)res;
+	store->timer_set = false;
+	hold_slot(store);
+	if (store->closing)
+		(void)wh_drop(store->timer_slot);
+	if (!store_operation_end(store))
+		return;
+	if (store->again_at != 0 && store->again_at <= wh_now(store->loop))
+		try_again(store);
+	store_advance(store);
+	if (!store->deferred)
+		settle(store);
+}
+
+static void at_end_of_turn(void *arg)
+{
+	struct store *store = arg;
+
+	store->deferred = false;
+	if (store_operation_end(store))
+		settle(store);
+}
+
 void store_later(struct store *store)
 {
 	if (store->deferred || store->closing)
@@ -179,6 +229,8 @@ void store_later(struct store *store)
 	if (wh_defer(store->loop, at_end_of_turn, store) == 0) {
 		store->deferred = true;
 		store->operations++;
+	} else {
+		store_again(store);
 	}
 }
 
@@ -354,6 +406,7 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 	store->wall_read_at = wh_clock(loop);
 	store->wall_offset = wh_wall_now(loop) - store->wall_read_at;
 	wh_random(loop, &store->random, sizeof(store->random));
+	hold_slot(store);
 	store->number = ++last_number;
 	store->next_open = stores_open;
 	stores_open = store;

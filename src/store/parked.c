@@ -137,13 +137,12 @@ static void on_room(wh_loop *loop, wh_res res, void *arg)
 	store->room_waiting = false;
 	if (!store_operation_end(store) || store->failed || store->closing)
 		return;
-	if (res.n == -ENOMEM || res.n == -EAGAIN)
-		store_parked_fail(store, -ENOMEM); /* nothing to wait with: nobody else would take them up */
-	else if (res.n < 0)
-		return;
-	else
+	if (store_lacks_memory(store, res.n)) {
+		store_again(store);
+	} else if (res.n == 0) {
 		store_parked_run(store);
-	store_later(store);
+		store_later(store);
+	}
 }
 
 void store_wait_for_room(struct store *store)
@@ -154,6 +153,6 @@ void store_wait_for_room(struct store *store)
 		store->room_waiting = true;
 		store->operations++;
 	} else {
-		store_parked_fail(store, -ENOMEM);
+		store_again(store);
 	}
 }

@@ -433,6 +433,8 @@ wh_future store_reserve(struct store *store, const struct store_reserve *reserve
 	grant.queues = queues;
 	grant.queues_count = reserve->queues_count;
 	future = wh_promise(store->loop, dispose_lot, (void *)store->number);
+	if (wh_done(future))
+		return future; /* no memory */
 	if (job_woken_any(store->jobs))
 		store_match(store); /* those who came before */
 	for (size_t i = 0; i < grant.queues_count; i++)

@@ -74,6 +74,8 @@ wh_future store_wait(struct store *store, uint64_t job, int wait_for, uint64_t s
 	if (error < 0)
 		return wh_failed(store->loop, error);
 	future = wh_promise(store->loop, NULL, NULL);
+	if (wh_done(future))
+		return future; /* no memory */
 	if (fulfilled(&info, wait_for, seen)) {
 		store_answer(store, level,
 		             (struct store_answer){.lsn = store_needed(store, &info, level),
