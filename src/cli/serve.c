@@ -3,25 +3,26 @@
  * One loop does it all. On standard output exactly one line, when the server is ready; on standard error one line in
  * logfmt for each event. Exit statuses: docs/operations.md.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/text.h"
 #include "base/units.h"
+#include "cli/notify.h"
 #include "cli/serve.h"
+#include "cli/serve_listen.h"
 #include "cli/serve_settings.h"
 #include "deliver/service.h"
 #include "front/beanstalk.h"
 #include "front/front.h"
 #include "front/target.h"
 #include "store/store.h"
+#include "whilst/task.h"
+#include "whilst/tls.h"
 
 enum serve_status {
 	SERVE_STOPPED = 0,
@@ -38,12 +39,13 @@ struct server {
 	struct api *front;
 	struct beanstalk *beanstalk;
 	struct serve_settings settings;
-	int fds[SERVE_VALUES_MAX];
-	unsigned fds_count;
-	int beanstalk_fds[SERVE_VALUES_MAX];
-	unsigned beanstalk_fds_count;
+	struct serve_listeners listeners;
+	wh_tls_context *tls;
+	struct notify notify;
+	int argc; /* to read the settings again */
+	char **argv;
+	bool reloading, reload_wanted;
 	unsigned draining; /* fronts */
-	struct wh__text addresses;
 	bool stopping, closing;
 	char early[256]; /* a notice from before there was a clock to stamp it with */
 };
@@ -137,113 +139,12 @@ static int fail(struct server *server, int status, const char *name, const char 
 	return status;
 }
 
-/* ---- addresses --------------------------------------------------------------------------- */
-
-union address {
-	struct sockaddr any;
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-	struct sockaddr_un local;
-	struct sockaddr_storage room;
-};
-
-static bool parse_unix(const char *path, union address *ret, socklen_t *ret_len)
-{
-	size_t len = strlen(path);
-
-	if (len == 0 || len >= sizeof(ret->local.sun_path))
-		return false;
-	ret->local.sun_family = AF_UNIX;
-	memcpy(ret->local.sun_path, path, len + 1);
-	*ret_len = (socklen_t)sizeof(ret->local);
-	return true;
-}
-
-/* 127.0.0.1:4480, [::1]:4480, localhost:4480, *:4480 (every address), unix:/path */
-static bool parse_address(const char *text, union address *ret, socklen_t *ret_len)
-{
-	const char *colon = strrchr(text, ':');
-	char host[64];
-	uint64_t port;
-
-	memset(ret, 0, sizeof(*ret));
-	if (strncmp(text, "unix:", 5) == 0)
-		return parse_unix(text + 5, ret, ret_len);
-	if (!colon || (size_t)(colon - text) >= sizeof(host) ||
-	    !wh__parse_u64(colon + 1, strlen(colon + 1), 65535, &port))
-		return false;
-	snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
-	if (strcmp(host, "localhost") == 0)
-		snprintf(host, sizeof(host), "127.0.0.1");
-	if (strcmp(host, "*") == 0)
-		snprintf(host, sizeof(host), "0.0.0.0");
-	if (host[0] == '[' && host[strlen(host) - 1] == ']') {
-		host[strlen(host) - 1] = 0;
-		ret->v6.sin6_family = AF_INET6;
-		ret->v6.sin6_port = htons((uint16_t)port);
-		*ret_len = sizeof(ret->v6);
-		return inet_pton(AF_INET6, host + 1, &ret->v6.sin6_addr) == 1;
-	}
-	ret->v4.sin_family = AF_INET;
-	ret->v4.sin_port = htons((uint16_t)port);
-	*ret_len = sizeof(ret->v4);
-	return inet_pton(AF_INET, host, &ret->v4.sin_addr) == 1;
-}
-
-/* What a client is told to connect to, with the port that was chosen. */
-static void put_address(struct server *server, const union address *address, const char *scheme)
-{
-	char ip[INET6_ADDRSTRLEN] = "";
-
-	if (server->addresses.len > 0)
-		wh__text_put(&server->addresses, ", ", 2);
-	if (address->any.sa_family == AF_UNIX) {
-		wh__text_format(&server->addresses, "%s%sunix:%s", scheme, *scheme ? ":" : "",
-		                address->local.sun_path);
-	} else if (address->any.sa_family == AF_INET6) {
-		inet_ntop(AF_INET6, &address->v6.sin6_addr, ip, sizeof(ip));
-		wh__text_format(&server->addresses, "%s://[%s]:%u", *scheme ? scheme : "http", ip,
-		                ntohs(address->v6.sin6_port));
-	} else {
-		inet_ntop(AF_INET, &address->v4.sin_addr, ip, sizeof(ip));
-		wh__text_format(&server->addresses, "%s://%s:%u", *scheme ? scheme : "http", ip,
-		                ntohs(address->v4.sin_port));
-	}
-}
-
-/* scheme: of the front, "" for HTTP. */
-static int listen_on(struct server *server, const char *text, const char *scheme)
-{
-	union address address;
-	socklen_t len;
-	int fd;
-
-	if (!parse_address(text, &address, &len))
-		return fail(server, SERVE_USAGE, "usage",
-		            "--%s %s: wanted is ADDR:PORT with a numeric address, such as "
-		            "127.0.0.1:%s, or unix:PATH",
-		            *scheme ? scheme : "listen", text, *scheme ? "11300" : "4480");
-	fd = wh_listen(server->loop, &address.any, len, NULL);
-	if (fd < 0)
-		return fail(server, fd == -EADDRINUSE ? SERVE_ADDRESS_IN_USE : SERVE_FAILED, "cannot-listen",
-		            "%s: %s%s", text, wh_strerror(fd),
-		            fd == -EADDRINUSE ? "; is another server running there?" : "");
-	if (*scheme)
-		server->beanstalk_fds[server->beanstalk_fds_count++] = fd;
-	else
-		server->fds[server->fds_count++] = fd;
-	if (address.any.sa_family != AF_UNIX && wh_local_address(server->loop, fd, &address.room, &len) != 0)
-		return fail(server, SERVE_FAILED, "cannot-listen", "%s: no address", text);
-	put_address(server, &address, scheme);
-	return 0;
-}
-
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static int check_services(struct server *server)
+static int check_services(struct server *server, const struct serve_settings *settings)
 {
-	for (unsigned i = 0; i < server->settings.service.count; i++) {
-		const char *text = server->settings.service.values[i], *equals = strchr(text, '=');
+	for (unsigned i = 0; i < settings->service.count; i++) {
+		const char *text = settings->service.values[i], *equals = strchr(text, '=');
 		struct service_refusal refusal;
 		struct service *service;
 
@@ -256,6 +157,111 @@ static int check_services(struct server *server)
 	}
 	return 0;
 }
+
+/* ---- listening --------------------------------------------------------------------------- */
+
+static int bad_address(struct server *server, const char *text, enum serve_front front)
+{
+	static const char *const names[] = {"listen", "listen-tls", "beanstalk"};
+
+	return fail(server, SERVE_USAGE, "usage",
+	            "--%s %s: wanted is ADDR:PORT with a numeric address, such as 127.0.0.1:%s, or unix:PATH",
+	            names[front], text, front == SERVE_BEANSTALK ? "11300" : "4480");
+}
+
+static int listen_on(struct server *server, const struct serve_values *values, enum serve_front front)
+{
+	for (unsigned i = 0; i < values->count; i++) {
+		const char *text = values->values[i];
+		int error = 0;
+
+		if (!serve_address_valid(text))
+			return bad_address(server, text, front);
+		error = serve_listen(&server->listeners, server->loop, text, front);
+		if (error != 0)
+			return fail(server, error == -EADDRINUSE ? SERVE_ADDRESS_IN_USE : SERVE_FAILED,
+			            "cannot-listen", "%s: %s%s", text, wh_strerror(error),
+			            error == -EADDRINUSE ? "; is another server running there?" : "");
+	}
+	return 0;
+}
+
+/* The addresses of the settings; but where a service manager has opened HTTP sockets for us, those in place of the default. */
+static int open_listeners(struct server *server)
+{
+	const struct serve_settings *settings = &server->settings;
+	int bad = -1, inherited = serve_inherit(&server->listeners, server->loop, &bad), status = 0;
+
+	if (inherited == -EINVAL)
+		return fail(server, SERVE_USAGE, "usage",
+		            "descriptor %d, given by LISTEN_FDS, is not a stream socket that listens", bad);
+	if (inherited < 0)
+		return fail(server, SERVE_USAGE, "usage", "LISTEN_FDS: more sockets than can be served");
+	if (inherited == 0 || serve_settings_given(settings, "listen"))
+		status = listen_on(server, &settings->listen, SERVE_HTTP);
+	if (status == 0)
+		status = listen_on(server, &settings->listen_tls, SERVE_HTTPS);
+	if (status == 0)
+		status = listen_on(server, &settings->beanstalk, SERVE_BEANSTALK);
+	for (unsigned i = 0; status == 0 && !server->tls && i < server->listeners.count; i++)
+		if (server->listeners.all[i].front == SERVE_HTTPS)
+			status = fail(server, SERVE_USAGE, "usage",
+			              "a socket for HTTPS was given by LISTEN_FDS, but no tls-certificate");
+	return status;
+}
+
+static const char *only(const struct serve_values *values)
+{
+	return values->count > 0 ? values->values[0] : NULL;
+}
+
+static int open_tls(struct server *server)
+{
+	const struct serve_settings *settings = &server->settings;
+	struct wh_tls_certificate certificate = {.chain_file = only(&settings->tls_certificate),
+	                                         .key_file = only(&settings->tls_key)};
+	struct wh_tls_options options = {
+		.server = true,
+		.certificates = &certificate,
+		.certificate_count = 1,
+		.ca_file = only(&settings->tls_client_ca),
+		.verify = settings->tls_client_ca.count > 0 ? WH_TLS_VERIFY_REQUIRED : WH_TLS_VERIFY_DEFAULT,
+		.alpn = "http/1.1",
+	};
+	int error;
+
+	if (!certificate.chain_file)
+		return 0;
+	error = wh_tls_context_open(&options, &server->tls);
+	if (error == 0)
+		return 0;
+	return fail(server, SERVE_USAGE, "usage", "--tls-certificate %s%s%s%s%s: %s", certificate.chain_file,
+	            certificate.key_file ? ", --tls-key " : "",
+	            certificate.key_file ? certificate.key_file : "",
+	            options.ca_file ? ", --tls-client-ca " : "", options.ca_file ? options.ca_file : "",
+	            wh_strerror(error));
+}
+
+/* Hand the sockets of some fronts over. */
+static int give_listeners(struct server *server, bool beanstalk)
+{
+	for (unsigned i = 0; i < server->listeners.count; i++) {
+		struct serve_listener *listener = &server->listeners.all[i];
+		int error, fd = listener->fd;
+
+		if ((listener->front == SERVE_BEANSTALK) != beanstalk)
+			continue;
+		listener->fd = -1;
+		error = beanstalk ? beanstalk_listen(server->beanstalk, fd)
+		                  : front_listen(server->front, fd,
+		                                 listener->front == SERVE_HTTPS ? server->tls : NULL);
+		if (error != 0)
+			return fail(server, SERVE_FAILED, "cannot-listen", "%s", wh_strerror(error));
+	}
+	return 0;
+}
+
+/* ---- opening ----------------------------------------------------------------------------- */
 
 static int open_store(struct server *server)
 {
@@ -311,12 +317,7 @@ static int open_front(struct server *server)
 		if (front_service(server->front, name, equals + 1, detail, sizeof(detail)) != 0)
 			return fail(server, SERVE_FAILED, "cannot-start", "--service %s: %s", text, detail);
 	}
-	while (server->fds_count > 0) {
-		error = front_listen(server->front, server->fds[--server->fds_count]);
-		if (error != 0)
-			return fail(server, SERVE_FAILED, "cannot-listen", "%s", wh_strerror(error));
-	}
-	return 0;
+	return give_listeners(server, false);
 }
 
 static int open_beanstalk(struct server *server)
@@ -330,29 +331,116 @@ static int open_beanstalk(struct server *server)
 		.event = on_event,
 		.event_arg = server,
 	};
+	bool wanted = false;
 	int error;
 
-	if (server->beanstalk_fds_count == 0)
+	for (unsigned i = 0; i < server->listeners.count; i++)
+		wanted |= server->listeners.all[i].front == SERVE_BEANSTALK;
+	if (!wanted)
 		return 0;
 	error = beanstalk_open(server->loop, server->store, &options, &server->beanstalk);
 	if (error != 0)
 		return fail(server, SERVE_FAILED, "cannot-start", "%s", wh_strerror(error));
-	while (server->beanstalk_fds_count > 0) {
-		error = beanstalk_listen(server->beanstalk,
-		                         server->beanstalk_fds[--server->beanstalk_fds_count]);
-		if (error != 0)
-			return fail(server, SERVE_FAILED, "cannot-listen", "%s", wh_strerror(error));
-	}
-	return 0;
+	return give_listeners(server, true);
 }
 
 static void say_ready(struct server *server)
 {
-	wh__text_put(&server->addresses, "", 1);
-	printf("whilst: listening on %s, data in %s, engine %s\n", server->addresses.data,
-	       server->settings.data.values[0], wh_engine_name(server->loop));
+	const char *addresses;
+
+	wh__text_put(&server->listeners.addresses, "", 1);
+	addresses = server->listeners.addresses.data;
+	printf("whilst: listening on %s, data in %s, engine %s\n", addresses, server->settings.data.values[0],
+	       wh_engine_name(server->loop));
 	fflush(stdout);
-	message_event(server, WH_LOG_INFO, "ready", server->addresses.data);
+	message_event(server, WH_LOG_INFO, "ready", addresses);
+	notify_say(&server->notify, "READY=1");
+}
+
+/* ---- reloading --------------------------------------------------------------------------- */
+
+static void on_changed(const char *name, bool taken, void *arg)
+{
+	char members[128];
+
+	snprintf(members, sizeof(members), "setting=%s taken=%s", name, taken ? "now" : "at-the-next-start");
+	event(arg, taken ? WH_LOG_INFO : WH_LOG_WARNING, "setting-changed", members);
+}
+
+/* Services that are told now; those that no setting tells any more stay, as the store knows them. */
+static void declare_services(struct server *server)
+{
+	for (unsigned i = 0; i < server->settings.service.count; i++) {
+		char name[TARGET_NAME_BYTES_MAX + 1], detail[300] = "", message[512];
+		const char *text = server->settings.service.values[i], *equals = strchr(text, '=');
+
+		snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
+		if (front_service(server->front, name, equals + 1, detail, sizeof(detail)) == 0)
+			continue;
+		snprintf(message, sizeof(message), "--service %s: %s", text, detail);
+		message_event(server, WH_LOG_ERROR, "cannot-reload", message);
+	}
+}
+
+/* All of it is judged before any of it is taken. */
+static void reload(struct server *server)
+{
+	struct serve_settings fresh = {0};
+	int error = 0;
+
+	if (serve_settings_read(&fresh, server->loop, server->argc, server->argv) != 0 ||
+	    check_services(server, &fresh) != 0) {
+		message_event(server, WH_LOG_ERROR, "cannot-reload",
+		              "the settings are wrong, see above; nothing was changed");
+	} else if (server->tls && (error = wh_tls_context_reload(server->tls)) != 0) {
+		fail(server, 0, "cannot-reload",
+		     "the files of tls-certificate, tls-key, tls-client-ca: %s; nothing was changed",
+		     wh_strerror(error));
+	} else {
+		serve_settings_take(&server->settings, &fresh, on_changed, server);
+		declare_services(server);
+		event(server, WH_LOG_INFO, "reloaded", "");
+	}
+	serve_settings_done(&fresh);
+}
+
+static int64_t reload_task(void *arg)
+{
+	struct server *server = arg;
+
+	do {
+		server->reload_wanted = false;
+		notify_reloading(&server->notify);
+		reload(server);
+		notify_say(&server->notify, "READY=1");
+	} while (server->reload_wanted && !server->stopping);
+	return 0;
+}
+
+/* Whether it ran or could not be begun. */
+static void on_reloaded(wh_loop *loop, wh_res res, void *arg)
+{
+	struct server *server = arg;
+
+	(void)loop;
+	server->reloading = false;
+	if (res.n < 0 && res.n != -ECANCELED)
+		message_event(server, WH_LOG_ERROR, "cannot-reload", wh_strerror(res.n));
+}
+
+static void on_reload(wh_loop *loop, wh_res res, void *arg)
+{
+	struct server *server = arg;
+
+	if (res.n < 0)
+		return;
+	(void)!wh_then(wh_signal(loop, SIGHUP), on_reload, server);
+	server->reload_wanted = true;
+	if (server->reloading || server->stopping)
+		return;
+	server->reloading = true;
+	if (wh_then(wh_go(loop, reload_task, server), on_reloaded, server) != 0)
+		server->reloading = false;
 }
 
 /* ---- stopping ---------------------------------------------------------------------------- */
@@ -388,6 +476,7 @@ static void on_signal(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	server->stopping = true;
+	notify_say(&server->notify, "STOPPING=1");
 	snprintf(members, sizeof(members), "signal=%d", (int)res.n);
 	event(server, WH_LOG_INFO, "drain", members);
 	await_signal(server, res.n == SIGTERM);
@@ -416,12 +505,12 @@ static void on_refuse_puts(wh_loop *loop, wh_res res, void *arg)
 
 static int run(struct server *server)
 {
-	int status = check_services(server);
+	int status = check_services(server, &server->settings);
 
-	for (unsigned i = 0; status == 0 && i < server->settings.listen.count; i++)
-		status = listen_on(server, server->settings.listen.values[i], "");
-	for (unsigned i = 0; status == 0 && i < server->settings.beanstalk.count; i++)
-		status = listen_on(server, server->settings.beanstalk.values[i], "beanstalk");
+	if (status == 0)
+		status = open_tls(server);
+	if (status == 0)
+		status = open_listeners(server);
 	if (status == 0)
 		status = open_store(server);
 	if (status == 0)
@@ -434,6 +523,7 @@ static int run(struct server *server)
 	await_signal(server, 1);
 	if (server->beanstalk)
 		(void)!wh_then(wh_signal(server->loop, SIGUSR1), on_refuse_puts, server);
+	(void)!wh_then(wh_signal(server->loop, SIGHUP), on_reload, server);
 	(void)!wh_dump_on_signal(SIGUSR2, STDERR_FILENO);
 	say_ready(server);
 	if (wh_loop_run(server->loop) < 0)
@@ -446,10 +536,7 @@ static int stop(struct server *server, int status)
 	int64_t error = 0;
 
 	server->closing = true;
-	while (server->fds_count > 0)
-		wh_await(wh_close(server->loop, server->fds[--server->fds_count]));
-	while (server->beanstalk_fds_count > 0)
-		wh_await(wh_close(server->loop, server->beanstalk_fds[--server->beanstalk_fds_count]));
+	serve_listeners_done(&server->listeners, server->loop);
 	beanstalk_close(server->beanstalk);
 	if (server->front)
 		front_close(server->front);
@@ -459,21 +546,66 @@ static int stop(struct server *server, int status)
 		status = fail(server, SERVE_FAILED, "cannot-close", "%s", wh_strerror(error));
 	if (status == SERVE_STOPPED)
 		event(server, WH_LOG_INFO, "stopped", "");
+	notify_close(&server->notify);
 	return status;
+}
+
+/* The loop that settings are read on: which engine serves is one of them. */
+static int open_settings_loop(wh_loop **ret)
+{
+	struct wh_loop_options options = {.engine = WH_SYNC, .name = "settings"};
+	int error = wh_loop_open(ret, &options);
+
+	if (error != 0)
+		fprintf(stderr, "whilst serve: %s\n", wh_strerror(error));
+	return error == 0 ? 0 : SERVE_FAILED;
 }
 
 static int read_settings(struct server *server, int argc, char **argv)
 {
-	struct wh_loop_options options = {.engine = WH_SYNC, .name = "settings"};
 	wh_loop *loop;
-	int status, error = wh_loop_open(&loop, &options);
+	int status = open_settings_loop(&loop);
 
-	if (error != 0) {
-		fprintf(stderr, "whilst serve: %s\n", wh_strerror(error));
-		return SERVE_FAILED;
-	}
+	if (status != 0)
+		return status;
 	status = serve_settings_read(&server->settings, loop, argc, argv);
 	wh_loop_close(loop);
+	return status;
+}
+
+static int check_addresses(struct server *server, const struct serve_values *values, enum serve_front front)
+{
+	for (unsigned i = 0; i < values->count; i++)
+		if (!serve_address_valid(values->values[i]))
+			return bad_address(server, values->values[i], front);
+	return 0;
+}
+
+int serve_check(int argc, char **argv)
+{
+	struct server server = {0};
+	int status = open_settings_loop(&server.loop);
+
+	if (status != 0)
+		return status;
+	status = serve_settings_read(&server.settings, server.loop, argc, argv);
+	if (status == 0 && server.settings.help)
+		serve_settings_help();
+	else if (status == 0)
+		status = check_services(&server, &server.settings);
+	if (status == 0)
+		status = check_addresses(&server, &server.settings.listen, SERVE_HTTP);
+	if (status == 0)
+		status = check_addresses(&server, &server.settings.listen_tls, SERVE_HTTPS);
+	if (status == 0)
+		status = check_addresses(&server, &server.settings.beanstalk, SERVE_BEANSTALK);
+	if (status == 0)
+		status = open_tls(&server);
+	if (status == 0 && !server.settings.help)
+		serve_settings_print(&server.settings, stdout);
+	wh_tls_context_close(server.tls);
+	wh_loop_close(server.loop);
+	serve_settings_done(&server.settings);
 	return status;
 }
 
@@ -491,7 +623,9 @@ int cli_serve(int argc, char **argv)
 		serve_settings_done(&server.settings);
 		return status;
 	}
-	wh__text_init(&server.addresses, NULL, 0);
+	server.argc = argc;
+	server.argv = argv;
+	serve_listeners_init(&server.listeners);
 	options.engine = server.settings.engine;
 	error = wh_loop_open(&server.loop, &options);
 	if (error != 0) {
@@ -500,12 +634,13 @@ int cli_serve(int argc, char **argv)
 	} else {
 		if (server.early[0])
 			message_event(&server, WH_LOG_INFO, "notice", server.early);
+		notify_open(&server.notify, server.loop);
 		status = stop(&server, run(&server));
 		wh_loop_close(server.loop);
 		front_free(server.front);
 		beanstalk_free(server.beanstalk);
 	}
-	wh__text_done(&server.addresses);
+	wh_tls_context_close(server.tls);
 	serve_settings_done(&server.settings);
 	return status;
 }

@@ -30,6 +30,13 @@ static const struct setting {
 } table[] = {
 	{"listen", "ADDR:PORT", "address to listen on, or unix:PATH; repeatable (default 127.0.0.1:4480)",
          TEXTS, AT(listen), 0, 0, NULL},
+	{"listen-tls", "ADDR:PORT", "the same for HTTPS; wants tls-certificate; repeatable (default: none)",
+         TEXTS, AT(listen_tls), 0, 0, NULL},
+	{"tls-certificate", "FILE", "certificate and chain, PEM; read again at SIGHUP", TEXT,
+         AT(tls_certificate), 0, 0, NULL},
+	{"tls-key", "FILE", "its key, PEM (default: in the same file)", TEXT, AT(tls_key), 0, 0, NULL},
+	{"tls-client-ca", "FILE", "clients must show a certificate that one of these authorities signed",
+         TEXT, AT(tls_client_ca), 0, 0, NULL},
 	{"beanstalk", "ADDR:PORT",
          "address for beanstalkd's protocol, or unix:PATH; repeatable (default: none)", TEXTS, AT(beanstalk),
          0, 0, NULL},
@@ -65,6 +72,10 @@ static const struct setting {
          NULL},
 };
 enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
+_Static_assert((int)SETTINGS <= (int)SERVE_SETTINGS_MAX, "where each setting comes from is remembered");
+
+/* What a running server takes over at SIGHUP; the TLS files are read again too, under their old names. */
+static const size_t while_running[] = {AT(service), AT(log_level), AT(drain_timeout_ns)};
 
 void serve_settings_help(void)
 {
@@ -222,6 +233,7 @@ static int read_flags(struct serve_settings *settings, int argc, char **argv, bo
 		if (status != 0)
 			return status;
 		given[setting - table] = true;
+		settings->source[setting - table] = SERVE_BY_FLAG;
 	}
 	return 0;
 }
@@ -242,6 +254,7 @@ static int read_environment(struct serve_settings *settings, bool given[SETTINGS
 		if (!value || !*value)
 			continue;
 		given[i] = true;
+		settings->source[i] = SERVE_BY_ENVIRONMENT;
 		if (table[i].kind != TEXTS) {
 			status = set(settings, &table[i], value, name);
 			if (status != 0)
@@ -301,6 +314,7 @@ static int read_lines(struct serve_settings *settings, const char *path, char *t
 		status = set(settings, setting, strip(equals + 1), source);
 		if (status != 0)
 			return status;
+		settings->source[setting - table] = SERVE_BY_FILE;
 	}
 	return 0;
 }
@@ -346,6 +360,19 @@ static void set_defaults(struct serve_settings *settings)
 	};
 }
 
+/* What only makes sense with something else. */
+static int check_together(const struct serve_settings *settings)
+{
+	if (settings->listen_tls.count > 0 && settings->tls_certificate.count == 0)
+		return usage("listen-tls", "needs tls-certificate%s%s", "", "");
+	if (settings->tls_certificate.count == 0 && settings->tls_key.count > 0)
+		return usage("tls-key", "needs tls-certificate%s%s", "", "");
+	if (settings->tls_client_ca.count > 0 && settings->listen_tls.count == 0)
+		return usage("tls-client-ca", "needs listen-tls: in the clear nobody shows a certificate%s%s",
+		             "", "");
+	return 0;
+}
+
 int serve_settings_read(struct serve_settings *settings, wh_loop *loop, int argc, char **argv)
 {
 	bool given[SETTINGS] = {false};
@@ -357,10 +384,12 @@ int serve_settings_read(struct serve_settings *settings, wh_loop *loop, int argc
 		status = read_environment(settings, given);
 	if (status == 0 && !settings->help && settings->config.count > 0)
 		status = read_file(settings, loop, settings->config.values[0], given);
-	if (status == 0 && settings->listen.count == 0)
+	if (status == 0 && settings->listen.count == 0 && settings->listen_tls.count == 0)
 		status = add_text(&settings->listen, "127.0.0.1:4480", true, "listen");
 	if (status == 0 && settings->data.count == 0)
 		status = add_text(&settings->data, "whilst-data", false, "data");
+	if (status == 0 && !settings->help)
+		status = check_together(settings);
 	return status;
 }
 
@@ -373,9 +402,113 @@ static void free_values(struct serve_values *values)
 
 void serve_settings_done(struct serve_settings *settings)
 {
-	free_values(&settings->listen);
-	free_values(&settings->beanstalk);
-	free_values(&settings->service);
-	free_values(&settings->data);
-	free_values(&settings->config);
+	for (size_t i = 0; i < SETTINGS; i++)
+		if (table[i].kind == TEXT || table[i].kind == TEXTS)
+			free_values((struct serve_values *)((char *)settings + table[i].offset));
+}
+
+bool serve_settings_given(const struct serve_settings *settings, const char *name)
+{
+	return settings->source[find(name, strlen(name)) - table] != SERVE_BY_DEFAULT;
+}
+
+/* ---- shown and compared ------------------------------------------------------------------ */
+
+static void print_value(const struct setting *setting, const struct serve_settings *settings, FILE *to)
+{
+	const void *field = (const char *)settings + setting->offset;
+	uint64_t number;
+
+	if (setting->kind == WORD) {
+		fputs(setting->words[setting->offset == AT(queues_declared) ? *(const bool *)field
+		                                                            : *(const int *)field],
+		      to);
+		return;
+	}
+	memcpy(&number, field, sizeof(number));
+	if (setting->kind == DURATION) {
+		char text[32];
+		fprintf(to, "%.*s", (int)wh__put_duration(text, (int64_t)number), text);
+	} else if (setting->kind == BYTES && number > 0 && number % (1 << 20) == 0)
+		fprintf(to, "%lluMiB", (unsigned long long)(number >> 20));
+	else
+		fprintf(to, "%llu", (unsigned long long)number);
+}
+
+void serve_settings_print(const struct serve_settings *settings, FILE *to)
+{
+	static const char *const sources[] = {"default", "file", "environment", "flag"};
+
+	for (size_t i = 0; i < SETTINGS; i++) {
+		const char *source = sources[settings->source[i]];
+
+		if (table[i].offset == AT(config))
+			continue;
+		fprintf(to, "# %s\n", source);
+		if (table[i].kind != TEXT && table[i].kind != TEXTS) {
+			fprintf(to, "%s = ", table[i].name);
+			print_value(&table[i], settings, to);
+			fputc('\n', to);
+			continue;
+		}
+		const struct serve_values *values =
+			(const struct serve_values *)((const char *)settings + table[i].offset);
+		if (values->count == 0)
+			fprintf(to, "# %s =\n", table[i].name);
+		for (unsigned v = 0; v < values->count; v++)
+			fprintf(to, "%s = %s\n", table[i].name, values->values[v]);
+	}
+}
+
+static bool same_values(const struct serve_values *a, const struct serve_values *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (unsigned i = 0; i < a->count; i++)
+		if (strcmp(a->values[i], b->values[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Move a field; true: it was different. */
+static bool take_field(const struct setting *setting, struct serve_settings *settings,
+                       struct serve_settings *fresh, bool take)
+{
+	void *now = (char *)settings + setting->offset, *then = (char *)fresh + setting->offset;
+	size_t bytes = setting->kind == WORD
+	                       ? setting->offset == AT(queues_declared) ? sizeof(bool) : sizeof(int)
+	                       : sizeof(uint64_t);
+
+	if (setting->kind == TEXT || setting->kind == TEXTS) {
+		struct serve_values *a = now, *b = then, kept;
+		if (same_values(a, b))
+			return false;
+		if (take) {
+			kept = *a;
+			*a = *b;
+			*b = kept; /* freed with fresh */
+		}
+		return true;
+	}
+	if (memcmp(now, then, bytes) == 0)
+		return false;
+	if (take)
+		memcpy(now, then, bytes);
+	return true;
+}
+
+void serve_settings_take(struct serve_settings *settings, struct serve_settings *fresh,
+                         void (*changed)(const char *name, bool taken, void *arg), void *arg)
+{
+	for (size_t i = 0; i < SETTINGS; i++) {
+		bool take = false;
+
+		for (size_t k = 0; k < sizeof(while_running) / sizeof(while_running[0]); k++)
+			take |= while_running[k] == table[i].offset;
+		if (!take_field(&table[i], settings, fresh, take))
+			continue;
+		if (take)
+			settings->source[i] = fresh->source[i];
+		changed(table[i].name, take, arg);
+	}
 }

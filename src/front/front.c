@@ -270,9 +270,9 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 	return 0;
 }
 
-int front_listen(struct api *api, int fd)
+int front_listen(struct api *api, int fd, wh_tls_context *tls)
 {
-	return wh_http_server_listen(api->server, fd);
+	return tls ? wh_http_server_listen_tls(api->server, fd, tls) : wh_http_server_listen(api->server, fd);
 }
 
 void front_check_drained(struct api *api)

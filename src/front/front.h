@@ -33,8 +33,8 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
  * what the flag cannot say. Synchronous. 0, or -errno with a sentence in detail. */
 int front_service(struct api *api, const char *name, const char *url, char *detail, size_t detail_len);
 
-/* front_listen() - takes fd. */
-int front_listen(struct api *api, int fd);
+/* front_listen() - takes fd. tls NULL: in the clear; else a server's context, borrowed until front_free(). */
+int front_listen(struct api *api, int fd, wh_tls_context *tls);
 
 /* front_drain() - stop accepting, give waiting callers their current state, let calls of the gateway end until the
  * instant until (wh_now()). n = 0 once nothing is under way. */

@@ -102,7 +102,7 @@ static bool start_server(void)
 		error = front_open(loop, store, &front_options, &front);
 	if (error == 0) {
 		int fd = wh_listen(loop, (struct sockaddr *)&any, sizeof any, NULL);
-		error = fd < 0 ? fd : front_listen(front, fd);
+		error = fd < 0 ? fd : front_listen(front, fd, NULL);
 	}
 	must(error == 0 || !wh_sim_has_power(machine), "%s %s", wh_strerror(error), problem.text);
 	return error == 0;
