@@ -283,13 +283,14 @@ void beanstalk_reserve(struct beanstalk_connection *c)
 	if (!op)
 		return;
 	op->until = until;
-	op->waits = wait;
 	op->count = wait ? 1 : c->reserves_left < JOBS_AT_ONCE ? c->reserves_left : JOBS_AT_ONCE;
 	c->reserves_waiting = false;
 	future = reserve(c, op->count, wait, 0);
+	op->asked = wait;
+	op->waits = wait && store_is_last_in_line(front->store, future);
 	if (first != INT64_MAX && first - DEADLINE_MARGIN_NS < until)
 		until = first - DEADLINE_MARGIN_NS;
-	if (wait && until != INT64_MAX)
+	if (op->waits && until != INT64_MAX)
 		future = wh_deadline(future, until);
 	beanstalk_op_start(op, future);
 }
@@ -352,8 +353,9 @@ static void answer_reserve(struct beanstalk_connection *c, const struct beanstal
 	if (n > 0) {
 		c->reserves_left -= (uint32_t)n < c->reserves_left ? (uint32_t)n : c->reserves_left;
 		answer_lot(c, op->res.ptr);
-	} else if (n == 0 || n == -ETIMEDOUT || (n == -JOB_EBUSY && !op->waits) ||
-	           (n == -ECANCELED && op->waits && c->half_closed)) {
+	} else if (n == -ECANCELED && op->waits && c->half_closed) {
+		/* the peer's end may have come before a job that is there by now: once more, without waiting */
+	} else if (n == 0 || n == -ETIMEDOUT || (n == -JOB_EBUSY && !op->asked)) {
 		answer_nothing(c, op);
 	} else {
 		c->reserves_left--;

@@ -46,6 +46,7 @@ struct beanstalk_op {
 	uint8_t kind; /* enum beanstalk_kind */
 	bool done;
 	bool waits; /* a reservation that is in line */
+	bool asked; /* it would have waited */
 	uint32_t count;
 	int64_t until;    /* RESERVE_TIMEOUT: wh_now() at which it ends; INT64_MAX: never */
 	wh_future future; /* of a reservation */

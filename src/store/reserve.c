@@ -458,3 +458,8 @@ wh_future store_reserve(struct store *store, const struct store_reserve *reserve
 		wh_resolve(future, n, NULL);
 	return future;
 }
+
+bool store_is_last_in_line(const struct store *store, wh_future reserved)
+{
+	return store->waiters_last && store->waiters_last->future.id == reserved.id;
+}

@@ -267,6 +267,9 @@ struct store_reserve {
  * -JOB_EUNKNOWN_QUEUE (declared queues), -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED, -JOB_ESTATE (.job), -JOB_EVALUE,
  * -JOB_ELEVEL. */
 wh_future store_reserve(struct store *store, const struct store_reserve *reserve);
+/* store_is_last_in_line() - of the future that the latest store_reserve() gave: does it wait for jobs? false: it has them,
+ * there are none, or it was refused, and says so when it completes. */
+bool store_is_last_in_line(const struct store *store, wh_future reserved);
 
 /* ---- look -------------------------------------------------------------------------------- */
 
