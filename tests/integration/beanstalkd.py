@@ -220,7 +220,11 @@ class Beanstalkd(World):
     binary = None
 
     def start(self):
-        self.port = self.fixed_port or free_port()
+        while not self.start_at(self.fixed_port or free_port()):
+            assert not self.fixed_port and not self.unix, "beanstalkd does not start"  # else: somebody took the port
+
+    def start_at(self, port):
+        self.port = port
         command = [self.binary, "-l", "unix:" + self.folder + "/socket"] if self.unix else \
                   [self.binary, "-l", "127.0.0.1", "-p", str(self.port)]
         if self.max_job_size:
@@ -232,13 +236,15 @@ class Beanstalkd(World):
                                         stderr=subprocess.DEVNULL)
 
         def up():
-            assert self.process.poll() is None, "beanstalkd does not start"
+            if self.process.poll() is not None:
+                return True
             try:
                 self.connect().close()
                 return True
             except OSError:
                 return False
         harness.eventually(up, "beanstalkd's start")
+        return self.process.poll() is None
 
     def refuse_puts(self):
         self.process.send_signal(signal.SIGUSR1)

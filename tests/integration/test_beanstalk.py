@@ -4,6 +4,7 @@
 Each scenario is written from docs/reference/beanstalk.md and runs against the real beanstalkd and against whilst; what both
 said is compared. Where they may differ the scenario says so by a name of the table in docs/migrate-from-beanstalkd.md.
 """
+import concurrent.futures
 import sys
 import unittest
 
@@ -573,11 +574,12 @@ def half_closed_and_waiting(w):
     c.expect("TIMED_OUT", None)
     d.ask("put 0 0 60 1\r\nx\r\n", "INSERTED A")
     d.statistics("stats-job {A}\r\n", state="ready", reserves=0)
-    e = w.connection("e")
-    e.send("reserve\r\nlist-tube-used\r\n")
-    e.expect(("RESERVED A 1", b"x"))  # whilst hands out in a later turn: an end that overtakes it would time it out
-    e.socket.shutdown(socket.SHUT_WR)
-    e.expect("USING default", None)
+    for name in "efghijklmn":  # the end comes right behind
+        e = w.connection(name)
+        e.send("reserve\r\nlist-tube-used\r\n")
+        e.socket.shutdown(socket.SHUT_WR)
+        e.expect(("RESERVED A 1", b"x"), "USING default", None)
+        e.close()
 
 
 # ---- pausing -----------------------------------------------------------------------------------
@@ -711,18 +713,34 @@ def an_empty_log_restarts(w):
 
 # ---- the comparison ----------------------------------------------------------------------------
 
+KINDS = (beanstalkd.Beanstalkd, beanstalkd.Whilst)
+# Scenarios mostly wait, for time itself: several are played at once, each with servers of its own.
+POOL = concurrent.futures.ThreadPoolExecutor(16)
+STARTED = {}
+
+
+def play(kind, function, options):
+    with kind(**options) as world:
+        function(world)
+        return world.transcript, world.differences
+
+
+def start(function, options):
+    if function.__name__ not in STARTED:
+        STARTED[function.__name__] = [POOL.submit(play, kind, function, options) for kind in KINDS]
+    return STARTED[function.__name__]
+
+
 class Conformance(unittest.TestCase):
     maxDiff = None
     used = set()
 
     def compare(self, function, options):
-        transcripts = {}
-        for kind in (beanstalkd.Beanstalkd, beanstalkd.Whilst):
-            with kind(**options) as world:
-                function(world)
-                transcripts[kind.kind] = world.transcript
-                Conformance.used |= world.differences
-        self.assertEqual(transcripts["beanstalkd"], transcripts["whilst"])
+        played = [future.result() for future in start(function, options)]
+        for _, differences in played:
+            Conformance.used |= differences
+        theirs, ours = (transcript for transcript, _ in played)
+        self.assertEqual(theirs, ours)
 
     def test_zz_every_listed_difference_is_seen(self):
         """The page lists nothing that no scenario shows; quotes are what parse_yaml() takes off."""
@@ -737,6 +755,16 @@ for each, its_options in SCENARIOS:
         Conformance.ran.add(each.__name__)
         self.compare(each, its_options)
     setattr(Conformance, f"test_{each.__name__}", test)
+
+
+def load_tests(_loader, tests, _pattern):
+    """All that were asked for are begun; each test then waits for its own."""
+    asked = {test.id().rsplit(".test_", 1)[-1] for suite in tests for test in suite}
+    for function, options in SCENARIOS:
+        if function.__name__ in asked:
+            start(function, options)
+    return tests
+
 
 if __name__ == "__main__":
     beanstalkd.Beanstalkd.binary = beanstalkd.beanstalkd_binary()
