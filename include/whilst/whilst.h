@@ -60,6 +60,30 @@ enum {
 	WH_ETLS_TRUNCATED,      /* the connection ended without the peer's close_notify */
 	WH_ETLS_CONFIG,         /* certificates, keys or authorities cannot be used */
 	WH_EUNFINISHED,         /* a task has returned before the members of a group that it opened */
+	/* of client.h: what the call server refuses, and what is not known */
+	WH_ECALL_UNKNOWN = 4224,    /* the change was sent, and no answer has come: it is done or not */
+	WH_ECALL_REFUSED,           /* the request was refused; nothing was done */
+	WH_ECALL_BAD_VALUE,         /* a value outside its range */
+	WH_ECALL_TOO_LARGE,         /* a payload, result or batch passed the server's limit */
+	WH_ECALL_UNKNOWN_QUEUE,     /* there is no such queue */
+	WH_ECALL_UNKNOWN_JOB,       /* there is no such job */
+	WH_ECALL_UNKNOWN_SERVICE,   /* there is no such service */
+	WH_ECALL_LEASE_LOST,        /* the lease has passed, or was never given */
+	WH_ECALL_NOT_READY,         /* the job is not finished */
+	WH_ECALL_JOB_FINISHED,      /* the job is finished */
+	WH_ECALL_JOB_CANCELLED,     /* the job is cancelled */
+	WH_ECALL_JOB_FAILED,        /* the job has failed, so that there is no result */
+	WH_ECALL_QUEUE_NOT_EMPTY,   /* the queue holds unfinished jobs */
+	WH_ECALL_WRONG_STATE,       /* the state of the job does not allow this */
+	WH_ECALL_EXPIRED,           /* the job was here, and its retention has passed */
+	WH_ECALL_LOST,              /* what was committed at the position is gone */
+	WH_ECALL_LEVEL_UNAVAILABLE, /* the server cannot give this commit level */
+	WH_ECALL_QUEUE_FULL,        /* the queue has as many jobs as it may */
+	WH_ECALL_DISK_FULL,         /* the server's disk is full */
+	WH_ECALL_DRAINING,          /* the server is stopping */
+	WH_ECALL_TOO_BUSY,          /* a limit of the server is reached */
+	WH_ECALL_INTERNAL,          /* the server could not do this; its log says more */
+	WH_ECALL_BACKEND,           /* the service behind the gateway did not answer */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

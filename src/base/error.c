@@ -44,6 +44,52 @@ const char *wh_strerror(int64_t error)
 		return "certificates, keys or authorities cannot be used";
 	case WH_EUNFINISHED:
 		return "a task returned before the members of a group that it opened";
+	case WH_ECALL_UNKNOWN:
+		return "no answer has come: the change is done or not";
+	case WH_ECALL_REFUSED:
+		return "the server refuses the request";
+	case WH_ECALL_BAD_VALUE:
+		return "a value is outside its range";
+	case WH_ECALL_TOO_LARGE:
+		return "larger than the server takes";
+	case WH_ECALL_UNKNOWN_QUEUE:
+		return "there is no such queue";
+	case WH_ECALL_UNKNOWN_JOB:
+		return "there is no such job";
+	case WH_ECALL_UNKNOWN_SERVICE:
+		return "there is no such service";
+	case WH_ECALL_LEASE_LOST:
+		return "the lease is not held any more";
+	case WH_ECALL_NOT_READY:
+		return "the job is not finished yet";
+	case WH_ECALL_JOB_FINISHED:
+		return "the job is finished";
+	case WH_ECALL_JOB_CANCELLED:
+		return "the job is cancelled";
+	case WH_ECALL_JOB_FAILED:
+		return "the job has failed";
+	case WH_ECALL_QUEUE_NOT_EMPTY:
+		return "the queue holds unfinished jobs";
+	case WH_ECALL_WRONG_STATE:
+		return "the state of the job does not allow this";
+	case WH_ECALL_EXPIRED:
+		return "the job's retention has passed";
+	case WH_ECALL_LOST:
+		return "what was committed at this position is gone";
+	case WH_ECALL_LEVEL_UNAVAILABLE:
+		return "the server cannot give this commit level";
+	case WH_ECALL_QUEUE_FULL:
+		return "the queue is full";
+	case WH_ECALL_DISK_FULL:
+		return "the server's disk is full";
+	case WH_ECALL_DRAINING:
+		return "the server is stopping";
+	case WH_ECALL_TOO_BUSY:
+		return "a limit of the server is reached";
+	case WH_ECALL_INTERNAL:
+		return "the server could not do this";
+	case WH_ECALL_BACKEND:
+		return "the service behind the gateway did not answer";
 	default:
 		break;
 	}

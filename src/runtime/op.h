@@ -50,6 +50,7 @@ enum wh__opcode {
 	WH__OP_FILE_TO_SOCKET, /* wh_send_file(), over WH__OP_SEND_FILE */
 	WH__OP_SIGNAL,
 	WH__OP_CHILD,
+	WH__OP_CALL, /* a request of the call server's client */
 	WH__OP_HTTP,
 	/* files: wh__op_execute() can run each on any thread */
 	WH__OP__FILE_FIRST,

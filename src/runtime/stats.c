@@ -30,6 +30,7 @@ const char *const wh__opcode_names[WH__OP__MAX] = {
 	[WH__OP_FILE_TO_SOCKET] = "file to socket",
 	[WH__OP_SIGNAL] = "signal",
 	[WH__OP_CHILD] = "child",
+	[WH__OP_CALL] = "call",
 	[WH__OP_HTTP] = "http",
 	[WH__OP_OPEN] = "open",
 	[WH__OP_CLOSE] = "close",
@@ -111,6 +112,7 @@ enum wh_class wh__opcode_class(unsigned opcode)
 	case WH__OP_SIGNAL:
 	case WH__OP_CHILD:
 		return WH_CLASS_PROCESS;
+	case WH__OP_CALL:
 	case WH__OP_HTTP:
 		return WH_CLASS_HTTP;
 	case WH__OP_ASK:

@@ -1,0 +1,442 @@
+/* whilst/client.h -- the call server from a C program: hand work over and wait for it, poll it, be called back, cancel it; or do it.
+ *
+ * Every request is a future of whilst.h, so that the caller decides whether to wait: wh_await(), wh_poll(), wh_then(). What the server
+ * does is docs/reference/http.md; the words borrows, takes, gives and the common errors are those of whilst.h, and a request
+ * may fail as one of http.h does, too. What the server refuses is a code WH_ECALL_... of whilst.h, and struct wh_problem tells it in words.
+ *
+ * What became of a change whose answer was lost? The server has it or not, and nobody here knows: such a request ends with
+ * -WH_ECALL_UNKNOWN, never with success and never with an error that looks as if nothing had been done. Any other error of a
+ * change says that nothing was done, but -ECANCELED (wh_cancel(), or the client was closed), which leaves that open. A
+ * request that surely did nothing, one that only reads, and an extension are tried again for a while when the server cannot be reached
+ * (retry_ns).
+ * There are no keys by which the server would know a repeated submit: it is not repeated behind the caller's back.
+ *
+ * Jobs are worked on at least once. Positions, levels and leases are values to copy. Text is UTF-8 and ends in NUL; what a
+ * result points to lives as long as the result. Instants are nanoseconds since 1970, 0: none. Thread: loop, unless said
+ * otherwise.
+ */
+#ifndef WHILST_CLIENT_H
+#define WHILST_CLIENT_H
+
+#include "http.h"
+#include "whilst.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct wh_client wh_client;         /* connections to one server */
+typedef struct wh_worker wh_worker;         /* leases jobs of a queue, and has a function of yours do them */
+typedef struct wh_worker_job wh_worker_job; /* one of these, until it is finished */
+
+/* ---- a server ---------------------------------------------------------------------------- */
+
+/* All-zero means defaults. Fields may be added at the end. Strings are copied, but the files' names are borrowed for the call. */
+struct wh_client_options {
+	const char *
+		server; /* "http://host:port", "https://host:port", "host:port" or "unix:/path"; NULL: "http://127.0.0.1:4480" */
+	const char *user_agent;   /* NULL: no such field */
+	uint32_t connections_max; /* for requests that are answered at once, default 64 */
+	uint32_t
+		waits_max; /* connections beside these for requests that wait, default 8,192: no wait stands in the way */
+	uint32_t
+		line_max; /* requests in line for a connection of either kind, default 65,536; beyond: -EAGAIN */
+	uint64_t answer_bytes_max;  /* default 128 MiB: -WH_EHTTP_TOO_LARGE */
+	int64_t connect_timeout_ns; /* default 10 s */
+	int64_t answer_timeout_ns; /* from the end of a request to its answer, beyond what is waited for; default 30 s */
+	int64_t timeout_ns; /* of a request in all, beyond what is waited for; default and negative: none */
+	int64_t retry_ns; /* how long a server that is away is asked again, default 10 s; negative: not at all */
+	const char *ca_file; /* https: authorities; NULL: what the system trusts */
+	wh_tls_context *tls; /* instead: a context of a client; borrowed until the client is closed */
+	bool tls_insecure;   /* https without verification */
+};
+
+/* wh_client_open() - a client without connections yet; they are made when needed, kept for a few seconds, and made anew. options may
+ * be NULL. Result 0; -EINVAL (the server's address), -EPROTONOSUPPORT, those of wh_tls_context_open(), -ENOMEM. */
+WH_API int wh_client_open(wh_loop *loop, const struct wh_client_options *options,
+                          wh_client **ret) WH_MUST_USE;
+/* wh_client_close() - ends what is under way with -ECANCELED. Close workers before. Returns NULL; accepts NULL. */
+WH_API wh_client *wh_client_close(wh_client *client);
+
+struct wh_client_stats {
+	uint64_t connections, connections_opened; /* now, idle ones included; since it was opened */
+	uint64_t requests;                        /* sent, repeated ones included */
+	uint64_t retries;                         /* of these */
+	uint64_t in_flight;                       /* futures that are not complete */
+};
+/* Counters, at once. */
+WH_API void wh_client_stats(const wh_client *client, struct wh_client_stats *ret);
+
+/* ---- what requests have in common -------------------------------------------------------- */
+
+/* When a change is answered (docs/reference/http.md). A level that the server cannot give is refused: -WH_ECALL_LEVEL_UNAVAILABLE. */
+enum wh_level {
+	WH_LEVEL_DEFAULT = 0,  /* the server's: local; claims and extensions async */
+	WH_LEVEL_ASYNC,        /* written to the kernel */
+	WH_LEVEL_LOCAL,        /* on disk */
+	WH_LEVEL_REMOTE_WRITE, /* and written by a standby */
+	WH_LEVEL_REMOTE_FLUSH, /* and on its disk */
+};
+
+/* A place in the server's log. */
+struct wh_position {
+	uint32_t epoch;
+	uint64_t lsn;
+};
+
+/* What was committed. */
+struct wh_receipt {
+	uint64_t job; /* 0: none */
+	int level;    /* enum wh_level, that was reached; WH_LEVEL_DEFAULT: not told */
+	struct wh_position position;
+};
+
+/* A failure in words. */
+struct wh_problem {
+	int64_t error;          /* as the future has it */
+	int64_t cause;          /* of -WH_ECALL_UNKNOWN: what happened to the connection; else error */
+	int status;             /* of the HTTP answer; 0: there was none */
+	int64_t retry_after_ns; /* the server's advice; 0: none */
+	uint64_t limit;         /* that was passed; 0: none */
+	uint64_t job;           /* that it is about, where the answer names it; else 0 */
+	char code[32];          /* of the server, "lease-lost"; "" */
+	char state[16];         /* of the job, where that is the reason; "" */
+	char detail[512];       /* a sentence: what was wrong, where, and what to do */
+};
+
+/* How a request is made. NULL and all-zero mean defaults. receipt and problem are borrowed until the future is complete or dropped. */
+struct wh_how {
+	int level;          /* enum wh_level; of a read: WH_LEVEL_ASYNC shows what is not flushed yet */
+	int64_t timeout_ns; /* in all, beyond what is waited for; 0: the client's */
+	struct wh_receipt *receipt; /* filled as soon as it is known, and left alone otherwise; may be NULL */
+	struct wh_problem *problem; /* filled if the request fails; may be NULL */
+};
+
+/* Opaque bytes with their type. They are copied, unless release is given: then borrowed until release(release_arg) is called, which
+ * happens exactly once, possibly before the call returns. */
+struct wh_payload {
+	const void *bytes;
+	size_t len;
+	const char *type; /* Content-Type; NULL: application/octet-stream */
+	wh_function *release;
+	void *release_arg;
+};
+
+#define WH_FOR_EVER INT64_MAX /* a time to wait. Waits are whole seconds, rounded up; 0: not at all */
+
+/* ---- jobs -------------------------------------------------------------------------------- */
+
+/* Where a job stands. */
+enum wh_job_state {
+	WH_JOB_DELAYED = 1,
+	WH_JOB_READY,
+	WH_JOB_RUNNING,
+	WH_JOB_DONE,
+	WH_JOB_FAILED,
+	WH_JOB_CANCELLED,
+	WH_JOB_BURIED,
+};
+/* "ready"; "" when unknown. Static text. */
+WH_API const char *wh_job_state_name(int state);
+WH_API bool wh_job_is_finished(int state); /* done, failed or cancelled */
+
+/* All-zero means the queue's defaults. */
+struct wh_submit_options {
+	bool priority_set;      /* else 1024 */
+	uint32_t priority;      /* 0 first */
+	int64_t delay_ns;       /* not before this long from now; or */
+	int64_t run_at;         /* not before this instant */
+	int64_t time_to_run_ns; /* length of a lease */
+	uint32_t attempts;      /* in all, 1 to 1000 */
+	int64_t retention_ns;   /* how long it can be asked for when finished; negative: not at all */
+};
+
+/* wh_client_submit() - hand over a job: n = its id, once it is committed. options and how may be NULL, here and below. */
+WH_API wh_future wh_client_submit(wh_client *client, const char *queue, const struct wh_payload *payload,
+                                  const struct wh_submit_options *options, const struct wh_how *how);
+
+struct wh_ids {
+	size_t count;
+	const uint64_t *ids; /* in the order of the payloads */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_ids *wh_ids_free(struct wh_ids *ids);
+
+/* wh_client_submit_many() - hand over at most 10,000 payloads, all or none, as one commit: n = how many, ptr = struct wh_ids *,
+ * given. Payloads are copied; type and options hold for all. */
+WH_API wh_future wh_client_submit_many(wh_client *client, const char *queue, const struct iovec *payloads,
+                                       size_t count, const char *type,
+                                       const struct wh_submit_options *options, const struct wh_how *how);
+
+/* An attempt that failed. */
+struct wh_job_error {
+	uint32_t attempt;
+	int64_t at;
+	const char *message;
+};
+
+/* How a job stands. */
+struct wh_job {
+	uint64_t id;
+	const char *queue;
+	int state; /* enum wh_job_state */
+	uint32_t priority, attempts, attempts_max /* 0: no limit */;
+	int64_t created_at, run_at, deadline, finished_at;
+	int64_t time_to_run_ns, retention_ns;
+	const char *type; /* of the payload */
+	uint64_t payload_bytes;
+	const char *progress; /* JSON as the worker gave it; NULL: none */
+	bool cancel_requested;
+	size_t error_count;
+	const struct wh_job_error *errors; /* newest last */
+	int result_status;                 /* 0: there is none */
+	const char *result_type;
+	uint64_t result_bytes;
+	const char *json; /* all of it, as the server says it */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_job *wh_job_free(struct wh_job *job);
+
+/* wh_client_look() - how a job stands now: n = its state, ptr = struct wh_job *, given. Errors -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
+WH_API wh_future wh_client_look(wh_client *client, uint64_t job, const struct wh_how *how);
+/* wh_client_wait() - the same once it is finished, or, not finished, when wait_ns are over. A restart of the server is sat out (retry_ns,
+ * from the last answer on). It cannot miss the end: it reads the state first. */
+WH_API wh_future wh_client_wait(wh_client *client, uint64_t job, int64_t wait_ns, const struct wh_how *how);
+
+/* The result of a job, the answer of a service, or a payload. */
+struct wh_result {
+	uint64_t job;  /* 0: none, a call that has passed through */
+	bool accepted; /* there is no answer yet: ask for that of the job */
+	int status;    /* as the worker or the service gave it */
+	struct wh_slice type, body;
+	size_t field_count;
+	const struct wh_http_field *fields; /* in the order sent */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_result *wh_result_free(struct wh_result *result);
+
+/* wh_client_result() - the result of a job, waiting at most wait_ns for its end: n = its status, ptr = struct wh_result *, given. Errors
+ * -WH_ECALL_NOT_READY, -WH_ECALL_JOB_FAILED, -WH_ECALL_JOB_CANCELLED, -WH_ECALL_EXPIRED, -WH_ECALL_UNKNOWN_JOB. */
+WH_API wh_future wh_client_result(wh_client *client, uint64_t job, int64_t wait_ns, const struct wh_how *how);
+/* wh_client_run() - submit, and wait for the result: n = the job's id, ptr = struct wh_result *, given; NULL: it is not finished after
+ * wait_ns. Errors as of both; once the receipt names the job, it has been committed. */
+WH_API wh_future wh_client_run(wh_client *client, const char *queue, const struct wh_payload *payload,
+                               const struct wh_submit_options *options, int64_t wait_ns,
+                               const struct wh_how *how);
+/* wh_client_payload() - what was submitted: n = its bytes, ptr = struct wh_result *, given. */
+WH_API wh_future wh_client_payload(wh_client *client, uint64_t job, const struct wh_how *how);
+
+/* wh_client_cancel() - n = the state: WH_JOB_CANCELLED, or WH_JOB_RUNNING: its worker will be told. Errors -WH_ECALL_JOB_FINISHED,
+ * -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. (wh_cancel() of a future of this file gives up asking, not the job.) */
+WH_API wh_future wh_client_cancel(wh_client *client, uint64_t job, const struct wh_how *how);
+/* wh_client_kick() - a buried or delayed job becomes ready: n = its state. Errors also -WH_ECALL_WRONG_STATE. */
+WH_API wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh_how *how);
+
+/* ---- services behind the gateway --------------------------------------------------------- */
+
+/* Everything here is borrowed for the call only, but for a body with release. */
+struct wh_service_call {
+	const char *service, *path; /* path: below the service's URL, with its query; percent-encoded */
+	const char *method;         /* NULL: GET, or POST with a body */
+	const struct wh_http_field *fields;
+	size_t field_count;     /* at most 64 */
+	struct wh_payload body; /* bytes NULL: none */
+	bool respond_async;     /* do not wait: the call becomes a job, and the answer its result */
+	int64_t wait_ns; /* or wait that long for the answer; 0 and not respond_async: the call passes through */
+};
+/* wh_client_call() - n = status, ptr = struct wh_result *, given. A call that waits, or not, is committed and survives the server's
+ * crash; one that passes through is not. accepted: no answer yet, and job is what to ask for. Errors -WH_ECALL_UNKNOWN_SERVICE,
+ * -WH_ECALL_BACKEND (a call that passes through has no answer), -WH_ECALL_JOB_FAILED. */
+WH_API wh_future wh_client_call(wh_client *client, const struct wh_service_call *call,
+                                const struct wh_how *how);
+
+/* All-zero means the server's defaults. */
+struct wh_service_settings {
+	const char *url;
+	uint32_t concurrency, attempts;
+	int64_t timeout_ns;
+	bool record;
+};
+/* wh_client_service_put() - create (n = 1) or replace (n = 0). wh_client_service_delete(): n = 0. */
+WH_API wh_future wh_client_service_put(wh_client *client, const char *name,
+                                       const struct wh_service_settings *settings, const struct wh_how *how);
+WH_API wh_future wh_client_service_delete(wh_client *client, const char *name, const struct wh_how *how);
+
+/* ---- working on jobs --------------------------------------------------------------------- */
+
+/* The right to finish a job. An older one is refused: -WH_ECALL_LEASE_LOST. */
+struct wh_lease {
+	uint64_t job;
+	uint64_t claim;
+	uint32_t epoch;
+};
+struct wh_leased {
+	struct wh_lease lease;
+	uint32_t attempt;
+	int64_t time_to_run_ns; /* 0: not told, see wh_client_reserve_bare() */
+	const char *type;       /* of the payload; NULL: not told */
+	struct wh_slice payload;
+};
+/* Jobs that were leased together. */
+struct wh_leases {
+	size_t count;
+	const struct wh_leased *jobs;
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_leases *wh_leases_free(struct wh_leases *leases);
+
+/* wh_client_reserve() - lease up to jobs_max jobs (1 to 1,000), waiting at most wait_ns for the first: n = how many, ptr = struct wh_leases
+ * *, given; none in time: n = 0, ptr = NULL. What was leased by a request whose answer is lost (-WH_ECALL_UNKNOWN), that
+ * was cancelled, or whose result is dropped comes back when its time to run is over. wh_client_reserve_bare(): in the binary
+ * form, without types and times to run: a third less to send. */
+WH_API wh_future wh_client_reserve(wh_client *client, const char *queue, uint32_t jobs_max, int64_t wait_ns,
+                                   const struct wh_how *how);
+WH_API wh_future wh_client_reserve_bare(wh_client *client, const char *queue, uint32_t jobs_max,
+                                        int64_t wait_ns, const struct wh_how *how);
+
+enum {
+	WH_RETRY_BACKOFF = -1, /* after the queue's backoff */
+	WH_RETRY_NEVER = -2,   /* the job has failed for good */
+};
+
+/* wh_client_complete() - n = 0: the job is done, with this result; status 200 to 599, 0: 200; result NULL: empty. Errors here and below:
+ * -WH_ECALL_LEASE_LOST, -WH_ECALL_JOB_CANCELLED, -WH_ECALL_TOO_LARGE ... */
+WH_API wh_future wh_client_complete(wh_client *client, struct wh_lease lease, int status,
+                                    const struct wh_payload *result, const struct wh_how *how);
+/* wh_client_fail() - the attempt has failed: n = the job's state. delay_ns: of the next one, or WH_RETRY_... */
+WH_API wh_future wh_client_fail(wh_client *client, struct wh_lease lease, const char *text, int64_t delay_ns,
+                                const struct wh_how *how);
+/* wh_client_release() - give it back, which does not count as an attempt: n = its state. priority NULL: as it was. */
+WH_API wh_future wh_client_release(wh_client *client, struct wh_lease lease, int64_t delay_ns,
+                                   const uint32_t *priority, const struct wh_how *how);
+/* wh_client_extend() - the lease lasts by_ns from now (0: its time to run): n = the instant when it ends. */
+WH_API wh_future wh_client_extend(wh_client *client, struct wh_lease lease, int64_t by_ns,
+                                  const struct wh_how *how);
+/* wh_client_progress() - JSON, at most 4 KiB, for those who look: n = 0. */
+WH_API wh_future wh_client_progress(wh_client *client, struct wh_lease lease, const char *json,
+                                    const struct wh_how *how);
+/* wh_client_bury() - put aside until it is kicked: n = its state. */
+WH_API wh_future wh_client_bury(wh_client *client, struct wh_lease lease, const char *text,
+                                const uint32_t *priority, const struct wh_how *how);
+
+struct wh_completion {
+	struct wh_lease lease;
+	const void *bytes; /* the result */
+	size_t len;
+};
+struct wh_outcomes {
+	size_t count;
+	const int64_t *
+		errors; /* 0, or -WH_ECALL_LEASE_LOST (also of a cancelled job), -WH_ECALL_UNKNOWN_JOB, ... */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_outcomes *wh_outcomes_free(struct wh_outcomes *outcomes);
+
+/* wh_client_complete_many() - at most 10,000 completions as one commit, each for itself: n = how many are done, ptr = struct
+ * wh_outcomes *, given. Results are copied; type holds for all. */
+WH_API wh_future wh_client_complete_many(wh_client *client, const char *queue,
+                                         const struct wh_completion *completions, size_t count,
+                                         const char *type, const struct wh_how *how);
+
+/* -- a worker. It leases jobs, up to jobs_max in flight, calls a function of yours for each, extends the leases for as long as jobs
+ * are unfinished, and sits out restarts of the server. Each job is finished by exactly one of wh_worker_complete(), wh_worker_fail(),
+ * wh_worker_release() and wh_worker_bury(), then or later, also when its lease is lost; the job's memory ends with that call. */
+
+/* Does a job, or begins it. Never called for a worker that was closed. */
+typedef void wh_worker_function(wh_worker_job *job, const struct wh_leased *leased, void *arg);
+/* What went wrong beside the jobs. */
+typedef void wh_worker_trouble(wh_worker *worker, const struct wh_problem *problem, void *arg);
+
+struct wh_worker_options {
+	const char *queue;          /* copied */
+	uint32_t jobs_max;          /* in flight, 1 to 1,000; default 1 */
+	wh_worker_function *on_job; /* does a job, or begins it */
+	void *arg;                  /* of all functions */
+	bool task; /* on_job runs as a task, so that it can wait; one that returns with its job unfinished has failed */
+	uint32_t stack_bytes; /* of these; 0: the loop's */
+	/* the lease is lost or the job cancelled: nobody wants its result any more. May be NULL; see wh_worker_lost() */
+	wh_worker_function *on_lost;
+	wh_worker_trouble
+		*on_trouble; /* no lease could be had; it is tried again, after up to 10 s. May be NULL */
+	struct wh_how how;   /* level and timeout_ns of finishing a job */
+};
+
+/* wh_worker_open() - begin to lease. Result 0; -EINVAL, -ENOMEM. */
+WH_API int wh_worker_open(wh_client *client, const struct wh_worker_options *options,
+                          wh_worker **ret) WH_MUST_USE;
+/* wh_worker_drain() - lease no more: n = 0 once every job is finished and the server has answered that. A second gives -EALREADY. */
+WH_API wh_future wh_worker_drain(wh_worker *worker);
+/* wh_worker_close() - lease no more. Jobs that are unfinished are still to be finished; their leases are not extended any more. Before the
+ * client is closed. Returns NULL; accepts NULL. */
+WH_API wh_worker *wh_worker_close(wh_worker *worker);
+WH_API uint32_t wh_worker_in_flight(const wh_worker *worker); /* jobs that are unfinished */
+
+/* As wh_client_complete() and the others, with the job's lease; the future may be left to wh_detach(). A result that is too large
+ * fails the job for good. If the lease is lost: -WH_ECALL_LEASE_LOST without asking. */
+WH_API wh_future wh_worker_complete(wh_worker_job *job, int status, const struct wh_payload *result);
+WH_API wh_future wh_worker_fail(wh_worker_job *job, const char *text, int64_t delay_ns);
+WH_API wh_future wh_worker_release(wh_worker_job *job, int64_t delay_ns);
+WH_API wh_future wh_worker_bury(wh_worker_job *job, const char *text);
+WH_API bool wh_worker_lost(const wh_worker_job *job);                      /* has its lease been lost? */
+WH_API const struct wh_leased *wh_worker_leased(const wh_worker_job *job); /* what on_job was given */
+
+/* ---- queues ------------------------------------------------------------------------------ */
+
+/* All-zero means the server's defaults. */
+struct wh_queue_settings {
+	int64_t time_to_run_ns;
+	uint32_t attempts;
+	int64_t retention_ns; /* negative: finished jobs are not kept */
+	uint64_t jobs_max;    /* 0: no limit */
+};
+struct wh_queue {
+	const char *name;
+	bool paused;
+	uint64_t jobs[8]; /* by enum wh_job_state */
+	uint64_t submitted;
+	struct wh_queue_settings settings;
+};
+struct wh_queues {
+	size_t count;
+	const struct wh_queue *queues;
+	const char *json; /* all of it, as the server says it */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_queues *wh_queues_free(struct wh_queues *queues);
+
+/* wh_client_queue_put() - create (n = 1) or replace the settings (n = 0); settings may be NULL. */
+WH_API wh_future wh_client_queue_put(wh_client *client, const char *queue,
+                                     const struct wh_queue_settings *settings, const struct wh_how *how);
+/* n = 0. Errors -WH_ECALL_UNKNOWN_QUEUE, -WH_ECALL_QUEUE_NOT_EMPTY */
+WH_API wh_future wh_client_queue_delete(wh_client *client, const char *queue, const struct wh_how *how);
+WH_API wh_future wh_client_queue_pause(wh_client *client, const char *queue, const struct wh_how *how);
+WH_API wh_future wh_client_queue_resume(wh_client *client, const char *queue, const struct wh_how *how);
+/* n = how many, ptr = struct wh_queues *, given. queue NULL: all */
+WH_API wh_future wh_client_queues(wh_client *client, const char *queue, const struct wh_how *how);
+
+/* ---- the log ----------------------------------------------------------------------------- */
+
+struct wh_log_epoch {
+	uint32_t epoch;
+	uint64_t end; /* what was committed up to here has survived */
+};
+struct wh_log_state {
+	uint32_t epoch; /* the present one */
+	uint64_t appended, written, flushed;
+	size_t epoch_count;
+	const struct wh_log_epoch *epochs; /* those that have ended */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_log_state *wh_log_state_free(struct wh_log_state *log);
+
+/* wh_client_log() - how far the log has come: n = epoch, ptr = struct wh_log_state *, given. */
+WH_API wh_future wh_client_log(wh_client *client, const struct wh_how *how);
+/* wh_client_reached() - n = 1 once position is committed at a level, n = 0 if it is not when wait_ns are over. -WH_ECALL_LOST: the server
+ * has ended before that, and what was committed there is gone. For what was submitted WH_LEVEL_ASYNC. */
+WH_API wh_future wh_client_reached(wh_client *client, struct wh_position position, int level, int64_t wait_ns,
+                                   const struct wh_how *how);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,85 @@
+/* src/client/submit.c -- hand over a job. Thread: loop. */
+#include <errno.h>
+
+#include "base/units.h"
+#include "client/ask.h"
+
+static void put_number(struct wh__ask *ask, const char *name, uint64_t number)
+{
+	wh__ask_query(ask, name);
+	wh__ask_number(ask, number);
+}
+
+static void put_duration(struct wh__ask *ask, const char *name, int64_t ns)
+{
+	wh__ask_query(ask, name);
+	wh__ask_duration(ask, ns);
+}
+
+void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	if (!options)
+		return;
+	if (options->priority_set)
+		put_number(ask, "priority", options->priority);
+	if (options->delay_ns > 0)
+		put_duration(ask, "delay", options->delay_ns);
+	if (options->run_at > 0) {
+		wh__ask_query(ask, "run-at");
+		instant[wh__put_instant(instant, options->run_at)] = 0;
+		wh__ask_segment(ask, instant);
+	}
+	if (options->time_to_run_ns > 0)
+		put_duration(ask, "time-to-run", options->time_to_run_ns);
+	if (options->attempts > 0)
+		put_number(ask, "attempts", options->attempts);
+	if (options->retention_ns != 0)
+		put_duration(ask, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
+}
+
+/* What is left to wait for is asked of the job, also when the server is restarted meanwhile. */
+static void submitted(struct wh__ask *ask, struct wh_http_response *response)
+{
+	if (response->status != 202 ||
+	    !wh__json_u64(wh__json_member(wh__body_json(response), "id"), &ask->job) ||
+	    !wh__ask_receipt(ask, response)) {
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	wh_http_response_free(response);
+	if (ask->result_wait_ns > 0)
+		wh__ask_become_result(ask);
+	else
+		wh__ask_end(ask, (int64_t)ask->job, NULL, NULL);
+}
+
+wh_future wh_client_run(wh_client *client, const char *queue, const struct wh_payload *payload,
+                        const struct wh_submit_options *options, int64_t wait_ns, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = wh__ask_new(client, "POST", how, submitted, &failed);
+
+	if (!ask) {
+		wh__payload_release(payload);
+		return failed;
+	}
+	if (!wh__ask_payload(ask, payload))
+		return wh__ask_refuse(ask, -ENOMEM);
+	if (!queue || !*queue)
+		return wh__ask_refuse(ask, -EINVAL);
+	ask->runs = true;
+	ask->result_wait_ns = wait_ns;
+	wh__ask_path(ask, "/v1/queues/");
+	wh__ask_segment(ask, queue);
+	wh__ask_path(ask, "/jobs");
+	wh__ask_options(ask, options);
+	return wh__ask_start(ask);
+}
+
+wh_future wh_client_submit(wh_client *client, const char *queue, const struct wh_payload *payload,
+                           const struct wh_submit_options *options, const struct wh_how *how)
+{
+	return wh_client_run(client, queue, payload, options, 0, how);
+}
