@@ -59,10 +59,10 @@ struct log_checkpoint {
 	uint64_t chunks, records, queued_bytes, unsynced_bytes;
 	uint8_t *block; /* header, then trailer */
 	int fd, step;
-	bool busy;    /* an operation is under way */
-	bool held;    /* the owner has the handle */
-	bool ending;  /* log_checkpoint_end() was called */
-	bool created; /* there is a temporary file */
+	bool busy;             /* an operation is under way */
+	bool held;             /* the owner has the handle */
+	bool ending;           /* log_checkpoint_end() was called */
+	bool created, renamed; /* there is a file that no manifest names; it has its name */
 	int64_t error;
 	struct log_checkpoint_name name;
 	wh_mark *room;
@@ -210,7 +210,7 @@ void log_checkpoint_abandon(struct log *log)
 	if (c->fd >= 0)
 		(void)log_await(wh_close(log->loop, c->fd));
 	c->fd = -1;
-	if (c->created && !log->failed) {
+	if (c->created && !c->renamed && !log->failed) {
 		char *path = log_path(log, LOG_CHECKPOINT_TEMPORARY, (unsigned long long)c->header.lsn);
 		if (path)
 			(void)log_await(wh_unlink(log->loop, path));
@@ -229,7 +229,7 @@ void log_checkpoint_forget(struct log *log, uint64_t lsn)
 		log->checkpoints_old[log->checkpoints_old_count++] = lsn;
 }
 
-static void remove_old(struct log *log)
+void log_checkpoint_remove_old(struct log *log)
 {
 	if (log->pins > 0)
 		return;
@@ -284,7 +284,7 @@ static void start_named(struct log_checkpoint *c, int step)
 	else if (step == RENAME)
 		start(c, step, wh_rename(log->loop, temporary, path));
 	else
-		start(c, step, wh_unlink(log->loop, temporary));
+		start(c, step, wh_unlink(log->loop, c->renamed ? path : temporary));
 	free(temporary);
 	free(path);
 }
@@ -318,6 +318,7 @@ static void name_it(struct log_checkpoint *c)
 {
 	struct log *log = c->log;
 	c->step = NAME;
+	c->created = false;
 	log_checkpoint_forget(log, log->manifest.checkpoint.lsn);
 	log->manifest.checkpoint = c->name;
 	log->manifest.first_segment = c->header.segment;
@@ -333,7 +334,8 @@ void log_checkpoint_named(struct log *log)
 		log_manifest_save_later(log);
 		return;
 	}
-	remove_old(log);
+	log->below = log->manifest.first_segment;
+	log_checkpoint_remove_old(log);
 	if (!c || c->step != NAME)
 		return;
 	log->stats.checkpoints++;
@@ -382,7 +384,7 @@ static void go_on(struct log_checkpoint *c)
 		start_named(c, RENAME);
 		break;
 	case RENAME:
-		c->created = false;
+		c->renamed = true;
 		start(c, SYNC_DIRECTORY, wh_fsync(c->log->loop, c->log->directory_fd, false));
 		break;
 	case SYNC_DIRECTORY:
@@ -410,7 +412,8 @@ static void written(struct log_checkpoint *c)
 static bool ends_the_checkpoint_alone(const struct log_checkpoint *c, int64_t error)
 {
 	bool lack = error == -ENOSPC || error == -EDQUOT || error == -ENOMEM || error == -EAGAIN;
-	return lack && c->step <= RENAME && c->step != WAIT;
+	bool never_begun = error == -ENOMEM || error == -EAGAIN;
+	return lack && c->step != WAIT && (c->step <= RENAME || (c->step == SYNC_DIRECTORY && never_begun));
 }
 
 static void on_step(wh_loop *loop, wh_res res, void *arg)

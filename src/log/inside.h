@@ -16,6 +16,7 @@ enum {
 	LOG_FILL_BYTES = 1 << 20,
 	LOG_CHECKPOINTS_OLD_MAX = 4,
 	LOG_REFUSED_MAX = 32,
+	LOG_RECYCLED_MAX = 2,
 };
 
 #define LOG_CHECKPOINT_NAME      "checkpoint-%016llx.ckp"
@@ -28,6 +29,8 @@ struct log_segment {
 	int fd;                     /* -1: not open */
 	uint32_t reads;             /* under way, whether or not on fd */
 	uint64_t used;              /* when it was last read from, in reads */
+	struct log_segment *next;   /* among the released ones */
+	bool released;
 };
 
 /* A group that is not written yet. Its header is filled in when it is closed. */
@@ -68,6 +71,7 @@ struct log {
 	int next_state, making_step;
 	int making_fd;
 	uint64_t making_filled;
+	uint64_t making_name; /* number in its temporary name: its own, or that of the recycled file */
 	uint8_t *zeros, *making_block;
 	bool full;
 	uint64_t files_open, reads_count;
@@ -109,7 +113,16 @@ struct log {
 	uint64_t checkpoints_old[LOG_CHECKPOINTS_OLD_MAX]; /* that go when both manifests name a later one */
 	size_t checkpoints_old_count;
 
-	size_t pins; /* log_pin(): no file goes */
+	/* release.c */
+	size_t pins;                                    /* log_pin(): no file goes */
+	uint64_t below;                                 /* lower numbers may be released */
+	struct log_segment *released, *releasing;       /* whose files are to go; whose is going */
+	struct log_segment *recycled[LOG_RECYCLED_MAX]; /* named seg-NUMBER.tmp, open */
+	size_t recycled_count;
+	int releasing_step;
+	bool releasing_busy, releasing_renamed;
+
+	struct log_segment_scan *scan; /* segment_scan.c */
 
 	/* flush.c */
 	bool flushing, roll_wanted, draining, sealed;
@@ -120,8 +133,8 @@ struct log {
 		unflushed_after; /* 0: none; the second for what was written during a flush */
 	int64_t idle_since;
 	bool async_unsent; /* something asynchronous was written in this turn */
-	wh_future window_timer, seal_timer, retry_timer, turn_timer;
-	bool window_armed, seal_armed, retry_armed, turn_armed;
+	wh_future window_timer, seal_timer, retry_timer, turn_timer, pace_timer;
+	bool window_armed, seal_armed, retry_armed, turn_armed, pace_armed;
 	/* held for what must not fail for want of memory: see log_slot_hold() */
 	wh_future flush_slot, pump_slot, refused_slot;
 	wh_callback *refused[LOG_REFUSED_MAX]; /* operations that could not be begun: their callbacks */
@@ -164,6 +177,8 @@ struct log_segment *log_segment_free(struct log_segment *segment); /* its descri
 int log_segments_add(struct log *log, struct log_segment *segment);
 void log_segment_need_next(struct log *log);
 void log_segment_retry_stop(struct log *log);
+void log_segment_hurry(struct log *log);      /* somebody waits for the next one */
+void log_segment_space_came(struct log *log); /* whoever waits to try again need not */
 struct log_segment *log_segment_find(const struct log *log, uint64_t lsn);
 uint64_t log_segment_end(const struct log *log, size_t index); /* lsn; of the current one: what is written */
 void log_segment_evict(struct log *log);
@@ -197,6 +212,7 @@ void log_checkpoint_named(struct log *log);   /* a manifest has been saved */
 void log_checkpoint_failed(struct log *log);  /* the log has */
 void log_checkpoint_abandon(struct log *log); /* the log is being closed, and nothing is under way any more */
 void log_checkpoint_free(struct log *log);
+void log_checkpoint_remove_old(struct log *log);
 void log_checkpoint_forget(struct log *log, uint64_t lsn); /* it goes when both manifests name a later one */
 
 /* ---- writer.c ---------------------------------------------------------------------------- */
@@ -210,6 +226,16 @@ void log_group_close(struct log *log, uint32_t flags); /* of the open group, int
 int log_group_open(struct log *log, struct log_segment *segment);
 void log_write_pending(struct log *log);
 void log_buffers_free(struct log *log);
+
+/* ---- release.c, segment_scan.c ----------------------------------------------------------- */
+
+struct log_segment *log_segment_by_number(const struct log *log, uint64_t number);
+void log_release_go_on(struct log *log); /* a read or a pin has ended */
+void log_release_abandon(struct log *log);
+void log_release_free(struct log *log);
+bool log_scan_is_of(struct log *log, const struct log_segment *segment);
+void log_scan_abandon(struct log *log);
+void log_scan_free(struct log *log);
 
 /* ---- flush.c ----------------------------------------------------------------------------- */
 

@@ -23,6 +23,8 @@ static void log_free(struct log *log)
 		log_segment_free(log->spares[i]);
 	log_segment_free(log->next);
 	log_checkpoint_free(log);
+	log_release_free(log);
+	log_scan_free(log);
 	log_buffers_free(log);
 	free(log->segments);
 	free(log->spares);
@@ -242,7 +244,7 @@ static void remove_unfinished(struct log *log)
 {
 	if (!log->next || log->next_state == LOG_NEXT_READY)
 		return;
-	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
+	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->making_name);
 	if (path)
 		(void)log_await(wh_unlink(log->loop, path));
 	free(path);
@@ -256,8 +258,11 @@ void log_release(struct log *log)
 	log_segment_retry_stop(log);
 	if (log->ops > 0)
 		(void)log_await(wh_mark_wait(log->quiet, 1));
-	if (log->ops == 0)
+	if (log->ops == 0) {
 		log_checkpoint_abandon(log);
+		log_scan_abandon(log);
+		log_release_abandon(log);
+	}
 	(void)wh_drop(log->flush_slot);
 	(void)wh_drop(log->pump_slot);
 	(void)wh_drop(log->refused_slot);

@@ -332,6 +332,31 @@ void log_segment_scan_resume(struct log *log);
  * name, or C lies in it. -EBUSY: it is being scanned. Or the error with which the log has failed. */
 int log_segment_release(struct log *log, uint64_t number) WH_MUST_USE;
 
+/* ---- pins -------------------------------------------------------------------------------- */
+
+/* What the log consists of at one moment, for a backup while it goes on. As long as it is pinned no file of it is removed,
+ * changed below what is to be copied, or becomes another: releases take place afterwards.
+ *
+ * A copy is a folder with the files that log_pin_files() names, of each the first .bytes bytes and zeros up to .file_bytes
+ * (truncate(2) will do), and with log_pin_manifest() as manifest-a, all of them flushed. It holds what was flushed when it was
+ * pinned, and starts as after a crash. */
+struct log_pin;
+
+enum { LOG_PIN_NAME_BYTES = 40 };
+struct log_pin_file {
+	char name[LOG_PIN_NAME_BYTES]; /* in the log's folder */
+	uint64_t bytes, file_bytes;
+};
+
+/* log_pin() - -ENOMEM, or the error with which the log has failed. Several are allowed. */
+int log_pin(struct log *log, struct log_pin **ret) WH_MUST_USE;
+size_t log_pin_files(const struct log_pin *pin,
+                     const struct log_pin_file **ret);   /* borrowed until log_unpin() */
+const void *log_pin_manifest(const struct log_pin *pin); /* 4,096 bytes */
+uint64_t log_pin_lsn(const struct log_pin *pin);         /* where the copy will end */
+/* log_unpin() - returns NULL, accepts it. Before log_close(). */
+struct log_pin *log_unpin(struct log *log, struct log_pin *pin);
+
 /* ---- epochs ------------------------------------------------------------------------------ */
 
 struct log_epoch {

@@ -89,10 +89,11 @@ static void finish(struct reading *reading, int64_t n)
 {
 	struct log *log = reading->log;
 	wh_future promise = reading->promise;
+	struct log_segment *segment = reading->segment;
 	if (reading->own_fd)
 		log_op(log, wh_close(log->loop, reading->fd), on_own_closed);
-	else if (reading->fd >= 0)
-		reading->segment->reads--;
+	if (segment && --segment->reads == 0 && segment->released)
+		log_release_go_on(log);
 	if (n < 0) {
 		free(reading);
 		(void)wh_resolve(promise, n, NULL);
@@ -181,10 +182,9 @@ static void on_opened(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	reading->fd = (int)res.n;
-	if (reading->segment->fd < 0 && !log->closing) {
+	if (reading->segment->fd < 0 && !reading->segment->released && !log->closing) {
 		log_segment_evict(log);
 		reading->segment->fd = reading->fd;
-		reading->segment->reads++;
 		log->files_open++;
 	} else {
 		reading->own_fd = true;
@@ -200,9 +200,9 @@ static void start(struct reading *reading)
 	struct log *log = reading->log;
 	struct log_segment *segment = reading->segment;
 	segment->used = ++log->reads_count;
+	segment->reads++;
 	if (segment->fd >= 0) {
 		reading->fd = segment->fd;
-		segment->reads++;
 		start_read(reading);
 		return;
 	}

@@ -13,7 +13,7 @@
 
 #include "log/inside.h"
 
-enum { RETRY_MS = 1000, SYNC_EVERY_BYTES = 8 << 20 };
+enum { RETRY_MS = 1000, PACE_MS = 10, SYNC_EVERY_BYTES = 8 << 20 };
 
 enum step { CREATE, ALLOCATE, IDENTITY, FILL, FILL_SYNC, SYNC, RENAME, SYNC_DIRECTORY };
 
@@ -118,7 +118,7 @@ static void start_step(struct log *log, int step)
 	wh_future f;
 	log->making_step = step;
 	if (named) {
-		path = log_path(log, "seg-%016llx.tmp", (unsigned long long)segment->number);
+		path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->making_name);
 		to = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
 	}
 	if (named && (!path || !to)) {
@@ -204,7 +204,7 @@ static void on_unfinished_closed(wh_loop *loop, wh_res res, void *arg)
  * of memory is cut off then. */
 static void give_up(struct log *log)
 {
-	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->next->number);
+	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->making_name);
 	log->next_state = LOG_NEXT_NONE;
 	log->next = log_segment_free(log->next);
 	if (log->making_fd >= 0)
@@ -269,6 +269,38 @@ static int after_fill(struct log *log, int64_t n)
 	return log->making_filled % SYNC_EVERY_BYTES == 0 ? FILL_SYNC : FILL;
 }
 
+static void on_pace(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	log->pace_armed = false;
+	if (!log->closing && !log->failed)
+		start_step(log, FILL);
+}
+
+/* Is there time? The zeros keep well ahead of what is being used up in the present segment. */
+static bool may_rest(const struct log *log)
+{
+	const struct log_segment *current = log_current(log);
+	if (!current || log->append_segment != current)
+		return false;
+	double used = (double)log->append_offset / (double)current->bytes;
+	return (double)log->making_filled / (double)log->next->bytes > 2 * used + 0.125;
+}
+
+/* The next piece: at once, or after a rest that leaves the disk to those who wait for it. */
+static void fill_on(struct log *log, int step)
+{
+	if (step != FILL || !may_rest(log)) {
+		start_step(log, step);
+		return;
+	}
+	log->pace_timer = wh_sleep(log->loop, PACE_MS * WH_NS_PER_MS);
+	log->pace_armed = true;
+	log_op(log, log->pace_timer, on_pace);
+}
+
 static void on_step(wh_loop *loop, wh_res res, void *arg)
 {
 	struct log *log = arg;
@@ -310,7 +342,7 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		start_step(log, FILL);
 		break;
 	case FILL:
-		start_step(log, after_fill(log, res.n));
+		fill_on(log, after_fill(log, res.n));
 		break;
 	case SYNC_DIRECTORY:
 		next_is_ready(log);
@@ -319,6 +351,21 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		start_step(log, step == FILL_SYNC ? FILL : step + 1);
 		break;
 	}
+}
+
+/* Of a segment that is not needed any more: its blocks are there, and written, so that flushing into them changes no metadata.
+ * They are filled with zeros all the same: docs/design/log.md says why. */
+static void take_recycled(struct log *log)
+{
+	struct log_segment *old = log->recycled[--log->recycled_count];
+	log->making_name = old->number;
+	log->making_fd = old->fd;
+	log->files_open--;
+	log_segment_free(old);
+	log->stats.recycled++;
+	log->next_state = LOG_NEXT_ALLOCATED;
+	log_room_changed(log);
+	start_step(log, IDENTITY);
 }
 
 /* There is no next segment: take one that is left from an earlier life, or begin making one. */
@@ -346,11 +393,29 @@ void log_segment_need_next(struct log *log)
 	wh_random(log->loop, &log->next->salt, sizeof(log->next->salt));
 	log->next_state = LOG_NEXT_MAKING;
 	log->making_filled = 0;
-	start_step(log, CREATE);
+	log->making_name = log->next->number;
+	if (log->recycled_count > 0)
+		take_recycled(log);
+	else
+		start_step(log, CREATE);
+}
+
+void log_segment_hurry(struct log *log)
+{
+	if (log->pace_armed)
+		wh_cancel(log->pace_timer);
+}
+
+void log_segment_space_came(struct log *log)
+{
+	if (!log->next && log->retry_armed)
+		wh_cancel(log->retry_timer);
 }
 
 void log_segment_retry_stop(struct log *log)
 {
 	if (log->retry_armed)
 		wh_cancel(log->retry_timer);
+	if (log->pace_armed)
+		wh_cancel(log->pace_timer);
 }

@@ -367,8 +367,10 @@ static int64_t roll(struct log *log, struct log_buffer *group)
 		log->roll_wanted = true;
 		return -EAGAIN;
 	}
-	if (log->next_state != LOG_NEXT_READY)
+	if (log->next_state != LOG_NEXT_READY) {
+		log_segment_hurry(log);
 		return -EAGAIN;
+	}
 	next->opening.wall_time = wh_wall_now(log->loop);
 	log_opening_put(log->opening_block, &next->opening, next->salt);
 	struct iovec iov[2] = {{log->opening_block, LOG_BLOCK_BYTES}, {group->bytes, group->group_len}};
