@@ -40,6 +40,24 @@ struct loaded {
 	struct log_manifest manifest;
 };
 
+/* What is on the disk. After a flush that failed the page cache shows a manifest that is not there: whoever believed it
+ * would write the next one over the only one that is. */
+static int64_t read_block(struct log *log, const char *path, int fd)
+{
+	int64_t direct = log->looking ? -EINVAL : log_await(wh_open(log->loop, path, O_RDONLY | O_DIRECT, 0));
+	int64_t n = -EINVAL;
+	if (direct >= 0) {
+		n = wh_pread_blocking(log->loop, (int)direct, log->manifest_block, LOG_BLOCK_BYTES, 0);
+		(void)log_await(wh_close(log->loop, (int)direct));
+	}
+	/* file systems without O_DIRECT */
+	if (direct == -EINVAL || n == -EINVAL)
+		n = wh_pread_blocking(log->loop, fd, log->manifest_block, LOG_BLOCK_BYTES, 0);
+	else if (direct < 0)
+		n = direct;
+	return n;
+}
+
 static int load_one(struct log *log, int slot, struct loaded *ret, struct log_problem *problem)
 {
 	char *path = log_path(log, "%s", names[slot]);
@@ -51,8 +69,7 @@ static int load_one(struct log *log, int slot, struct loaded *ret, struct log_pr
 		log->manifest_fd[slot] = (int)n;
 		n = log->looking ? 0 : wh_fsync_blocking(log->loop, (int)n, false);
 		if (n >= 0)
-			n = wh_pread_blocking(log->loop, log->manifest_fd[slot], log->manifest_block,
-			                      LOG_BLOCK_BYTES, 0);
+			n = read_block(log, path, log->manifest_fd[slot]);
 		if (n >= 0)
 			ret->verdict = n == LOG_BLOCK_BYTES
 			                       ? log_manifest_get(log->manifest_block, &ret->manifest)
