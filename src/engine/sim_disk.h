@@ -102,6 +102,10 @@ void wh__disk_close_all(struct wh__disk *disk);
  * Calls wh__disk_close_all(). */
 void wh__disk_power_cut(struct wh__disk *disk, int kind);
 
+/* choose(arg) decides at the next power cuts what survives, see wh__sim_choose(); NULL: chance does. */
+void wh__disk_choose(struct wh__disk *disk, bool (*choose)(void *arg), void *arg);
+bool wh__disk_is_chosen(const struct wh__disk *disk);
+
 /* A number that two disks of equal names and contents (as reads show them) share. For tests. */
 uint64_t wh__disk_digest(const struct wh__disk *disk);
 

@@ -472,12 +472,48 @@ static uint64_t size_by_chance(const struct wh__sim_file *file, struct wh__sim_r
 	}
 }
 
-void wh__sim_file_power_cut(struct wh__sim_file *file, const struct wh__sim_damage *damage,
-                            struct wh__sim_random *random)
+static struct wh__sector_data *torn(const struct wh__sector *sector)
 {
-	uint64_t size = damage->keep_metadata ? file->size : file->disk_size;
-	if (damage->metadata_random)
-		size = size_by_chance(file, random);
+	uint8_t bytes[WH__SECTOR_BYTES];
+	memcpy(bytes, data_bytes(sector->disk), sizeof bytes);
+	memcpy(bytes, data_bytes(sector->now), 64);
+	struct wh__sector_data *data = data_new(bytes);
+	assert(data);
+	return data;
+}
+
+/* Whoever tests goes through all possibilities: block by block, the new content, the old one, or the first bytes
+ * of the new one: not even a sector is written whole for certain. */
+static void choose_blocks(struct wh__sim_file *file, const struct wh__sim_damage *damage)
+{
+	enum { OPEN, NEW, OLD, TORN };
+	uint8_t *chosen = calloc(file->sectors_max / WH__SECTORS_PER_BLOCK + 1, 1);
+	assert(chosen);
+	for (uint32_t i = 0; i < file->unsafe_count; i++) {
+		uint32_t at = file->unsafe[i];
+		struct wh__sector *sector = &file->sectors[at];
+		uint8_t *block = &chosen[at / WH__SECTORS_PER_BLOCK];
+		data_set(&sector->middle, NULL);
+		if (!sector->dirty ||
+		    memcmp(data_bytes(sector->now), data_bytes(sector->disk), WH__SECTOR_BYTES) == 0)
+			continue;
+		if (*block == OPEN) {
+			bool survives = damage->choose(damage->choose_arg);
+			bool torn = damage->choose(damage->choose_arg);
+			*block = survives ? NEW : torn ? TORN : OLD;
+		}
+		if (*block == NEW)
+			data_set(&sector->disk, data_ref(sector->now));
+		else if (*block == TORN)
+			data_set(&sector->disk, torn(sector));
+		*block = *block == TORN ? OLD : *block;
+	}
+	free(chosen);
+}
+
+static void damage_sectors(struct wh__sim_file *file, const struct wh__sim_damage *damage, uint64_t size,
+                           struct wh__sim_random *random)
+{
 	for (uint32_t i = 0; i < file->unsafe_count; i++) {
 		struct wh__sector *sector = &file->sectors[file->unsafe[i]];
 		/* clean and different: a flush failed, and the disk is what it is */
@@ -493,6 +529,20 @@ void wh__sim_file_power_cut(struct wh__sim_file *file, const struct wh__sim_dama
 			data_set(&sector->disk, data_ref(sector->middle));
 		data_set(&sector->middle, NULL);
 	}
+}
+
+void wh__sim_file_power_cut(struct wh__sim_file *file, const struct wh__sim_damage *damage,
+                            struct wh__sim_random *random)
+{
+	uint64_t size = damage->keep_metadata ? file->size : file->disk_size;
+	if (damage->metadata_random)
+		size = size_by_chance(file, random);
+	if (damage->choose && file->size != file->disk_size)
+		size = damage->choose(damage->choose_arg) ? file->size : file->disk_size;
+	if (damage->choose)
+		choose_blocks(file, damage);
+	else
+		damage_sectors(file, damage, size, random);
 	end_at(file, size);
 	for (uint32_t i = 0; i < file->unsafe_count; i++) {
 		struct wh__sector *sector = &file->sectors[file->unsafe[i]];

@@ -72,6 +72,9 @@ struct wh__sim_damage {
 	bool later_survive; /* .. from it on, rather than up to it */
 	bool metadata_random; /* sizes, names: by chance; else as keep_metadata says */
 	bool keep_metadata;
+	/* not NULL: asked instead, see wh__sim_choose() */
+	bool (*choose)(void *arg);
+	void *choose_arg;
 };
 void wh__sim_file_power_cut(struct wh__sim_file *file, const struct wh__sim_damage *damage,
                             struct wh__sim_random *random);

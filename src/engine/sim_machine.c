@@ -1,6 +1,7 @@
 /* src/engine/sim_machine.c -- a simulated machine: opened, losing power, started again, stopped for a while; the names that
  * it resolves. See sim.h. */
 #include "engine/sim.h"
+#include "engine/sim_choose.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -109,12 +110,19 @@ void wh_sim_power_cut(wh_sim *sim)
 		void *ptr = NULL;
 		if (wh__sim_of(op->loop) != sim || wh__socket_is_number(op->fd))
 			continue;
-		bool done = wh__sim_chance(&sim->random, 50);
+		/* of a write that was done, nothing may survive, so that one which was not need not be tried */
+		bool done = wh__disk_is_chosen(sim->disk) ? op->opcode != WH__OP_FSYNC
+		                                          : wh__sim_chance(&sim->random, 50);
 		if (op->opcode == WH__OP_FSYNC && !done)
 			wh__sim_flush_forget(op);
 		else if (op->opcode == WH__OP_FSYNC || (wh__sim_changes_the_disk(op) && done))
 			(void)wh__sim_call(op, op->len, &ptr);
 	}
+}
+
+void wh__sim_choose(wh_sim *sim, bool (*choose)(void *arg), void *arg)
+{
+	wh__disk_choose(sim->disk, choose, arg);
 }
 
 int wh_sim_restart(wh_sim *sim, const struct wh_sim_options *options, int damage)

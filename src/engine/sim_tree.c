@@ -464,8 +464,9 @@ static struct wh__sim_damage draw_damage(const struct wh__disk *disk, int kind)
 	struct wh__sim_random *random = disk->random;
 	struct wh__sim_damage damage = {.kind = kind,
 	                                .keep_metadata = kind == WH_SIM_KEEP_NEW,
-	                                .metadata_random =
-	                                        kind != WH_SIM_KEEP_NEW && kind != WH_SIM_KEEP_OLD};
+	                                .metadata_random = kind != WH_SIM_KEEP_NEW && kind != WH_SIM_KEEP_OLD,
+	                                .choose = disk->choose,
+	                                .choose_arg = disk->choose_arg};
 	switch (wh__sim_below(random, 5)) {
 	case 0:
 		damage.keep_new = 90, damage.keep_old = 6;
@@ -494,9 +495,9 @@ static void decide_names(struct wh__disk *disk, const struct wh__sim_damage *dam
 {
 	bool ordered = wh__sim_chance(disk->random, 50);
 	size_t prefix = wh__sim_below(disk->random, disk->changes_count + 1);
-	if (!damage->metadata_random) {
+	if (!damage->metadata_random || damage->choose) {
 		ordered = true;
-		prefix = damage->keep_metadata ? disk->changes_count : 0;
+		prefix = damage->keep_metadata || damage->choose ? disk->changes_count : 0;
 	}
 	bool *fails = calloc(disk->changes_count + 1, sizeof *fails);
 	assert(fails);
@@ -504,6 +505,8 @@ static void decide_names(struct wh__disk *disk, const struct wh__sim_damage *dam
 		fails[i] = ordered ? i >= prefix : wh__sim_chance(disk->random, 50);
 		for (size_t j = 0; j < i && !fails[i]; j++)
 			fails[i] = fails[j] && related(&disk->changes[j], &disk->changes[i]);
+		if (damage->choose && !fails[i])
+			fails[i] = !damage->choose(damage->choose_arg);
 		if (!fails[i])
 			wh__tree_make_safe(&disk->changes[i]);
 	}
@@ -535,6 +538,17 @@ static void load_directory(struct wh__node *directory, struct wh__node *parent)
 		directory->entries[kept++] = *entry;
 	}
 	directory->entries_count = kept;
+}
+
+void wh__disk_choose(struct wh__disk *disk, bool (*choose)(void *arg), void *arg)
+{
+	disk->choose = choose;
+	disk->choose_arg = arg;
+}
+
+bool wh__disk_is_chosen(const struct wh__disk *disk)
+{
+	return disk->choose;
 }
 
 void wh__disk_power_cut(struct wh__disk *disk, int kind)

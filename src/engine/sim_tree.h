@@ -61,6 +61,8 @@ struct wh__disk {
 	size_t changes_count, changes_max;
 	struct wh__handle **handles;
 	size_t handles_count;
+	bool (*choose)(void *arg); /* what survives the next power cut; NULL: chance does */
+	void *choose_arg;
 };
 
 /* What is called name now; NULL: nothing. */
