@@ -92,6 +92,8 @@ struct wh_http_server_options {
 		*problem; /* bodies (application/problem+json) of the server's own refusals; NULL:
 					      as wh_http_problem() */
 	bool connect; /* requests with CONNECT come to the handlers; else 501. wh_http_target() is "host:port" */
+	/* TLS handshakes under way at once, some 40 KiB each, default 1,024; beyond it connections wait in the listen queue */
+	uint32_t handshakes_max;
 };
 
 /* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno. */
@@ -122,6 +124,7 @@ struct wh_http_server_stats {
 	uint64_t bytes_received, bytes_sent;
 	uint64_t handshakes_failed; /* TLS */
 	uint64_t accept_failures;   /* out of descriptors or memory; tried again after 100 ms */
+	uint64_t handshakes;        /* TLS, under way now */
 };
 /* Counters, at once. */
 WH_API void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret);
@@ -338,7 +341,8 @@ struct wh_http_client_options {
 	/* https: certificates are verified, against what the system trusts or the authorities named here. Files are read by
 	 * wh_http_client_open(), what the system trusts at the first request that needs it, by the loop's thread. */
 	const char *tls_ca_file, *tls_ca_dir;
-	const char *tls_certificate_file, *tls_key_file; /* shown to servers that ask for it */
+	/* shown to servers that ask for it; a key without certificate: -EINVAL */
+	const char *tls_certificate_file, *tls_key_file;
 	bool tls_insecure; /* not verified: whoever is in between can read and change everything */
 	wh_tls_context *
 		tls; /* instead of all these: a context of a client, with alpn "http/1.1" or none; borrowed until the client

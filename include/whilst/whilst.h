@@ -132,7 +132,8 @@ struct wh_loop_options {
 		ring_entries; /* WH_URING: submission entries, 32 to 32,768, default 1,024 (shrinks to fit) */
 	const char *name;     /* borrowed for the call; for messages and thread names */
 	wh_sim *sim;          /* WH_SIM: the machine this loop runs on; borrowed */
-	/* notices: engine fall-back, slow callbacks; NULL: silent. With stuck_ns also called from another thread. */
+	/* notices: engine fall-back, slow callbacks; NULL: silent. With stuck_ns also called from another thread, without locks:
+	 * it may open and close loops, but closing the loop waits for it. */
 	wh_log_function *log;
 	void *log_arg;
 	int64_t slow_ns;  /* name in the log each callback that runs longer, one line a second; 0: off */
@@ -167,7 +168,8 @@ WH_API int wh_loop_turn(wh_loop *loop, int64_t wait_ns);
 WH_API void wh_loop_stop(wh_loop *loop);
 
 /* wh_loop_close() - cancel everything, wait until no memory of the caller is in use any more, run
- * the callbacks that this completes, join all threads, free. Returns NULL; accepts NULL.
+ * the callbacks that this completes, join all threads, free. Returns NULL; accepts NULL. Other loops of the same thread are not
+ * turned meanwhile: a shielded task (wh_shield()) that waits for a future of one of them would keep it for ever.
  * Thread: loop, outside callbacks; for a loop from wh_loop_start(), any other thread. */
 WH_API wh_loop *wh_loop_close(wh_loop *loop);
 

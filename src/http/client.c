@@ -147,6 +147,8 @@ static int set_tls(wh_http_client *client)
 	const struct wh_http_client_options *o = &client->options;
 
 	client->tls = o->tls;
+	if (!o->tls && o->tls_key_file && !o->tls_certificate_file)
+		return -EINVAL; /* of what? it would be left out in silence */
 	if (o->tls || (!o->tls_ca_file && !o->tls_ca_dir && !o->tls_certificate_file && !o->tls_insecure))
 		return 0;
 	return make_tls(client);

@@ -29,6 +29,7 @@ static void on_secured(wh_loop *loop, wh_res res, void *arg)
 	struct wh__http_connection *c = arg;
 
 	c->securing = false;
+	wh__http_server_handshake_over(c->server);
 	if (c->down) {
 		if (res.n >= 0)
 			(void)wh_drop(wh_tls_close(res.ptr));
@@ -48,11 +49,13 @@ static void on_secured(wh_loop *loop, wh_res res, void *arg)
 static void secure(struct wh__http_connection *c, wh_tls_context *tls)
 {
 	c->securing = true;
+	c->server->stats.handshakes++;
 	c->references++;
 	c->handshake = wh_tls_accept(c->server->loop, c->stream.fd, tls, NULL);
 	if (wh_then(c->handshake, on_secured, c) != 0) {
 		c->references--;
 		c->securing = false;
+		c->server->stats.handshakes--;
 		c->stream.fd = -1;
 		wh__http_connection_fail(c, false);
 	}

@@ -41,6 +41,7 @@ static int64_t set_defaults(struct wh_http_server_options *o)
 	default_u32(&o->target_bytes_max, 8 * 1024);
 	default_u32(&o->fields_max, 100);
 	default_u32(&o->connections_max, 65536);
+	default_u32(&o->handshakes_max, 1024);
 	default_u32(&o->pipeline_max, 64);
 	default_u32(&o->output_bytes_max, 256 * 1024);
 	if (o->body_bytes_max == 0)
@@ -225,17 +226,29 @@ static void accept_next(struct wh__http_listener *listener)
 	wh_http_server *server = listener->server;
 
 	if (listener->accepting || listener->waiting || listener->closed ||
-	    server->stats.connections >= server->options.connections_max)
+	    server->stats.connections >= server->options.connections_max ||
+	    (listener->tls && server->stats.handshakes >= server->options.handshakes_max))
 		return;
 	listener->accept = wh_accept(server->loop, listener->fd);
 	listener->accepting = wh_then(listener->accept, on_accepted, listener) == 0;
 }
 
+static void accept_again(wh_http_server *server)
+{
+	for (struct wh__http_listener *l = server->listeners; l; l = l->next)
+		accept_next(l);
+}
+
+void wh__http_server_handshake_over(wh_http_server *server)
+{
+	if (server->stats.handshakes-- == server->options.handshakes_max)
+		accept_again(server);
+}
+
 void wh__http_server_connection_gone(wh_http_server *server)
 {
 	server->stats.connections--;
-	for (struct wh__http_listener *l = server->listeners; l; l = l->next)
-		accept_next(l);
+	accept_again(server);
 	if (server->draining && server->stats.connections == 0 && server->drained) {
 		struct wh__op *drained = server->drained;
 

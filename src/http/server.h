@@ -146,7 +146,8 @@ struct wh_http_exchange {
 void wh__http_server_mark(struct wh__http_connection *c); /* settle c in this turn */
 void wh__http_server_release(wh_http_server *server);
 void wh__http_server_connection_gone(wh_http_server *server);
-const char *wh__http_server_date(wh_http_server *server); /* "Date: ...\r\n", WH__HTTP_DATE_LINE bytes */
+void wh__http_server_handshake_over(wh_http_server *server); /* well or not */
+const char *wh__http_server_date(wh_http_server *server);    /* "Date: ...\r\n", WH__HTTP_DATE_LINE bytes */
 
 /* connection.c */
 void wh__http_connection_open(wh_http_server *server, int fd, wh_tls_context *tls);

@@ -14,6 +14,7 @@
 int wh__tls_new(wh_tls_context *context, bool server, const char *name, SSL **ret);
 SSL *wh__tls_free(SSL *ssl); /* NULL */
 void wh__tls_context_unref(wh_tls_context *context);
+struct wh__tls_tickets *wh__tls_context_tickets(wh_tls_context *context);
 int64_t wh__tls_handshake_timeout(const wh_tls_context *context);
 
 /* wh__tls_error() - why the last call of OpenSSL's on this thread failed; takes all it has to say. ssl NULL: none. */

@@ -7,6 +7,7 @@
  * Thread: any. Memory: counted; OpenSSL's own objects are counted by themselves, so a connection keeps what it began with.
  */
 #include "io/tls.h"
+#include "io/tls_tickets.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,6 +39,7 @@ struct wh_tls_context {
 	struct wh_tls_certificate *certificates;
 	uint8_t alpn[ALPN_MAX]; /* as on the wire */
 	uint32_t alpn_len;
+	struct wh__tls_tickets tickets; /* of a server; outlive a reload */
 	/* under the lock */
 	SSL_CTX **ctxs; /* one for each certificate, at least one */
 	size_t ctx_count;
@@ -341,6 +343,8 @@ static bool set_up(SSL_CTX *ctx, wh_tls_context *context)
 		if (options->no_resumption) {
 			SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
 			(void)SSL_CTX_set_num_tickets(ctx, 0);
+		} else if (!wh__tls_tickets_serve(ctx)) {
+			return false;
 		}
 		if (context->alpn_len > 0)
 			SSL_CTX_set_alpn_select_cb(ctx, on_alpn, context);
@@ -487,6 +491,7 @@ static void free_context(wh_tls_context *context)
 	free_text(context->options.ca_dir);
 	free_text(context->options.ca_pem);
 	pthread_mutex_destroy(&context->lock);
+	wh__tls_tickets_fini(&context->tickets);
 	free(context);
 }
 
@@ -515,6 +520,7 @@ int wh_tls_context_open(const struct wh_tls_options *options, wh_tls_context **r
 		return -ENOMEM;
 	atomic_init(&context->references, 1);
 	pthread_mutex_init(&context->lock, NULL);
+	wh__tls_tickets_init(&context->tickets);
 	int error = copy_options(context, options);
 	if (error == 0)
 		error = parse_alpn(context, options->alpn);
@@ -528,16 +534,6 @@ int wh_tls_context_open(const struct wh_tls_options *options, wh_tls_context **r
 	return 0;
 }
 
-/* So that tickets given before stay good. */
-static void keep_ticket_keys(SSL_CTX *from, SSL_CTX *to)
-{
-	unsigned char keys[256];
-	long len = SSL_CTX_get_tlsext_ticket_keys(from, NULL, 0);
-	if (len > 0 && (size_t)len <= sizeof keys && SSL_CTX_get_tlsext_ticket_keys(from, keys, len) == 1)
-		(void)SSL_CTX_set_tlsext_ticket_keys(to, keys, len);
-	OPENSSL_cleanse(keys, sizeof keys);
-}
-
 int wh_tls_context_reload(wh_tls_context *context)
 {
 	SSL_CTX **ctxs = NULL;
@@ -548,8 +544,6 @@ int wh_tls_context_reload(wh_tls_context *context)
 	if (error != 0)
 		return error;
 	pthread_mutex_lock(&context->lock);
-	for (size_t i = 0; context->options.server && i < count; i++)
-		keep_ticket_keys(context->ctxs[i], ctxs[i]);
 	SSL_CTX **old = context->ctxs;
 	context->ctxs = ctxs;
 	pthread_mutex_unlock(&context->lock);
@@ -570,6 +564,11 @@ wh_tls_context *wh_tls_context_close(wh_tls_context *context)
 }
 
 /* ---- for one connection ------------------------------------------------------------------- */
+
+struct wh__tls_tickets *wh__tls_context_tickets(wh_tls_context *context)
+{
+	return &context->tickets;
+}
 
 int64_t wh__tls_handshake_timeout(const wh_tls_context *context)
 {
@@ -621,7 +620,9 @@ int wh__tls_new(wh_tls_context *context, bool server, const char *name, SSL **re
 	if (SSL_set_app_data(ssl, kept) != 1) {
 		free(kept);
 		error = -ENOMEM;
-	} else if (kept && !server) {
+	} else if (server && !context->options.no_resumption) {
+		error = wh__tls_tickets_use(&context->tickets, ssl) ? 0 : -ENOMEM;
+	} else if (kept) {
 		error = expect_name(context, ssl, kept);
 	}
 	if (error != 0) {

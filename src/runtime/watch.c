@@ -30,6 +30,7 @@ struct wh__watch {
 	uint64_t untold_count;
 	/* of the watching thread */
 	int64_t reported; /* since when the loop was stuck that it told of last */
+	bool telling;     /* the log is being called, without the lock; under the lock */
 	struct wh__watch *next;
 	bool is_listed;
 };
@@ -137,7 +138,9 @@ static void prepare(void)
 	pthread_condattr_destroy(&monotonic);
 }
 
-static void look(struct wh__watch *watch, int64_t now)
+/* The lock is held, but not while the log's function runs: it may take its time, and open and close loops itself. true: it was,
+ * and the list may have changed. */
+static bool look(struct wh__watch *watch, int64_t now)
 {
 	int64_t since = atomic_load_explicit(&watch->turn_since, memory_order_relaxed), call_since = 0;
 	uintptr_t function = wh__watch_running(watch, &call_since);
@@ -145,9 +148,27 @@ static void look(struct wh__watch *watch, int64_t now)
 	if (function && call_since > since)
 		since = call_since;
 	if (since == 0 || now - since <= watch->stuck_ns || since == watch->reported)
-		return;
+		return false;
 	watch->reported = since;
+	watch->telling = true;
+	pthread_mutex_unlock(&lock);
 	tell(watch, "loop is stuck", function, now - since, 0);
+	pthread_mutex_lock(&lock);
+	watch->telling = false;
+	pthread_cond_broadcast(&changed);
+	return true;
+}
+
+static bool look_at_all(int64_t now, int64_t *ret_shortest)
+{
+	*ret_shortest = INT64_MAX;
+	for (struct wh__watch *watch = watched; watch; watch = watch->next) {
+		if (look(watch, now))
+			return true;
+		if (watch->stuck_ns < *ret_shortest)
+			*ret_shortest = watch->stuck_ns;
+	}
+	return false;
 }
 
 /* Looks four times as often as the shortest limit asks. */
@@ -157,15 +178,12 @@ static void *watch_main(void *arg)
 	pthread_setname_np(pthread_self(), "whilst/watch");
 	pthread_mutex_lock(&lock);
 	while (!self->stop) {
-		int64_t shortest = INT64_MAX;
+		int64_t shortest;
 		struct timespec until;
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		int64_t now = (int64_t)until.tv_sec * WH_NS_PER_S + until.tv_nsec;
-		for (struct wh__watch *watch = watched; watch; watch = watch->next) {
-			look(watch, now);
-			if (watch->stuck_ns < shortest)
-				shortest = watch->stuck_ns;
-		}
+		if (look_at_all(now, &shortest))
+			continue;
 		if (shortest > WH_NS_PER_S * 40)
 			shortest = WH_NS_PER_S * 40;
 		int64_t next = now + (shortest / 4 > WH_NS_PER_MS ? shortest / 4 : WH_NS_PER_MS);
@@ -214,6 +232,8 @@ static void remove_watched(struct wh__watch *watch)
 {
 	struct watcher *ended = NULL;
 	pthread_mutex_lock(&lock);
+	while (watch->telling) /* of this loop, on the watching thread */
+		pthread_cond_wait(&changed, &lock);
 	struct wh__watch **link = &watched;
 	while (*link != watch)
 		link = &(*link)->next;

@@ -371,6 +371,42 @@ static void a_callback_does_not_wait_for_another_loop_either(void **state)
 	assert_null(wh_loop_close(other));
 }
 
+static int64_t answer(void *arg)
+{
+	++*(int *)arg;
+	return 5;
+}
+
+static void two_loops_of_one_thread_close_in_any_order(void **state)
+{
+	for (int order = 0; order < 2; order++) {
+		struct seen seen[3] = {0};
+		int asked = 0, asked_back = 0;
+		wh_loop *loops[2];
+		assert_int_equal(wh_loop_open(&loops[0], NULL), 0);
+		assert_int_equal(wh_loop_open(&loops[1], NULL), 0);
+		/* each asks the other; one waits for nothing that will come, and somebody posts to each */
+		assert_int_equal(wh_then(wh_ask(loops[0], loops[1], answer, &asked), note, &seen[0]), 0);
+		assert_int_equal(wh_then(wh_ask(loops[1], loops[0], answer, &asked_back), note, &seen[1]), 0);
+		wh_future f = wh_promise(loops[0], NULL, NULL);
+		assert_int_equal(wh_then(f, note, &seen[2]), 0);
+		wh_loop *first = loops[order], *second = loops[1 - order];
+		assert_null(wh_loop_close(first));
+		/* what the first asked was taken back, what it was asked it has answered */
+		assert_int_equal(seen[order].count, 1);
+		assert_int_equal(seen[order].last.n, -ECANCELED);
+		assert_int_equal(order == 0 ? asked : asked_back, 0);
+		assert_int_equal(order == 0 ? asked_back : asked, 1);
+		if (order == 0)
+			assert_int_equal(wh_await(f).n, -ESTALE);
+		assert_null(wh_loop_close(second));
+		assert_int_equal(seen[1 - order].count, 1);
+		assert_int_equal(seen[1 - order].last.n, 5);
+		assert_int_equal(seen[2].count, 1);
+		assert_int_equal(seen[2].last.n, -ECANCELED);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -385,6 +421,7 @@ int main(void)
 		ON_LOOP(closing_races_with_other_threads),
 		ON_LOOP(a_future_of_another_loop),
 		ON_LOOP(a_callback_does_not_wait_for_another_loop_either),
+		ON_LOOP(two_loops_of_one_thread_close_in_any_order),
 	};
 	need_engine();
 	return cmocka_run_group_tests(tests, NULL, NULL);

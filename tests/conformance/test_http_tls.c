@@ -341,6 +341,12 @@ static void verified(void **state)
 	assert_int_equal(wh_http_client_open(
 				 loop, &(struct wh_http_client_options){.tls_ca_file = "/nowhere"}, &client),
 	                 -ENOENT);
+	/* a key alone would be left out in silence */
+	assert_int_equal(
+		wh_http_client_open(loop,
+	                            &(struct wh_http_client_options){.tls_key_file = tls_path("client.key")},
+	                            &client),
+		-EINVAL);
 	open_client((struct wh_http_client_options){0});
 }
 
@@ -366,6 +372,47 @@ static void silent_peers(void **state)
 		wh_loop_turn(loop, WH_NS_PER_MS);
 	peer_expect_end(fd);
 	close(fd);
+}
+
+/* Handshakes that are never ended hold up others at the limit, and no memory beyond it. */
+static void handshakes_wait_in_line(void **state)
+{
+	struct wh_http_failure failure = {0};
+	struct wh_http_server_stats now;
+	wh_http_server *narrow;
+	int silent[2];
+
+	assert_int_equal(wh_http_server_open(loop,
+	                                     &(struct wh_http_server_options){.on_head = on_head,
+	                                                                      .on_request = on_request,
+	                                                                      .handshakes_max = 2},
+	                                     &narrow),
+	                 0);
+	uint16_t port = listen_with(narrow, good);
+	for (int i = 0; i < 2; i++)
+		silent[i] = peer_connect(port);
+	do {
+		assert_int_equal(wh_loop_turn(loop, WH_NS_PER_MS), 0);
+		wh_http_server_stats(narrow, &now);
+	} while (now.handshakes < 2);
+	const struct wh_http_request request = {.url = url("https", "127.0.0.1", port, "/"),
+	                                        .failure = &failure};
+	wh_future waiting = wh_http_request(client, &request);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(wh_loop_turn(loop, WH_NS_PER_MS), 0);
+	wh_http_server_stats(narrow, &now);
+	assert_int_equal(now.handshakes, 2);
+	assert_int_equal(now.connections_accepted, 2);
+	assert_false(wh_done(waiting));
+	close(silent[0]);
+	wh_res res = wh_await(waiting);
+	assert_int_equal(res.n, 200);
+	wh_http_response_free(res.ptr);
+	wh_http_server_stats(narrow, &now);
+	assert_int_equal(now.handshakes, 1);
+	assert_int_equal(now.handshakes_failed, 1);
+	wh_http_server_close(narrow);
+	close(silent[1]);
 }
 
 struct transfer {
@@ -480,7 +527,7 @@ static void through_proxy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(verified), TEST(silent_peers),    TEST(streams),
+		TEST(verified), TEST(silent_peers),    TEST(handshakes_wait_in_line), TEST(streams),
 		TEST(cut_off),  TEST(between_schemes), TEST(through_proxy),
 	};
 	int failed;

@@ -248,6 +248,37 @@ static void a_stuck_loop_is_noticed(void **state)
 	}
 }
 
+static atomic_int opened_count;
+
+/* What the log does is its own matter: it holds up no loop that is opened or closed meanwhile, not even its own. */
+static void open_another(int level, const char *message, void *arg)
+{
+	wh_loop *inner = NULL;
+	const struct wh_loop_options options = {.stuck_ns = WH_NS_PER_S};
+	if (strstr(message, "loop is stuck: ") && wh_loop_open(&inner, &options) == 0) {
+		inner = wh_loop_close(inner);
+		atomic_fetch_add(&opened_count, 1);
+	}
+}
+
+static void stick_until_opened(void *arg)
+{
+	while (atomic_load(&opened_count) == 0)
+		sched_yield();
+}
+
+static void a_log_may_use_loops(void **state)
+{
+	const struct wh_loop_options options = {
+		.stuck_ns = 2 * WH_NS_PER_MS, .log = open_another, .name = "stuck two"};
+	atomic_store(&opened_count, 0);
+	assert_int_equal(wh_loop_open(&loop, &options), 0);
+	assert_int_equal(wh_post(loop, stick_until_opened, NULL), 0);
+	assert_int_equal(wh_loop_run(loop), 0);
+	loop = wh_loop_close(loop); /* waits for the log, should it be called once more */
+	assert_true(atomic_load(&opened_count) > 0);
+}
+
 /* ---- dumps -------------------------------------------------------------------------------- */
 
 struct dump {
@@ -440,6 +471,7 @@ int main(void)
 		ON_LOOP(wakes_are_counted),
 		cmocka_unit_test(slow_callbacks_are_named),
 		cmocka_unit_test(a_stuck_loop_is_noticed),
+		cmocka_unit_test(a_log_may_use_loops),
 		cmocka_unit_test(a_dump_tells_what_is_pending),
 		cmocka_unit_test(a_signal_dumps_every_loop),
 		cmocka_unit_test(a_signal_may_come_at_any_moment),

@@ -1,6 +1,9 @@
 /* tests/conformance/test_tls_trust.c -- whom a handshake trusts, what it agrees on, and other programs as peers. */
 #include "tls_authority.h"
 
+#include "io/tls.h"
+#include "io/tls_tickets.h"
+
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -338,6 +341,29 @@ static bool resumed(wh_tls_context *client, wh_tls_context *server, const char *
 	return is_resumed;
 }
 
+/* A key for tickets seals for a while, opens for as long again, and is gone. */
+static void ticket_keys_change(void **state)
+{
+	wh_tls_context *client = client_of_ca(), *server = server_of("good");
+	struct wh__tls_tickets *tickets = wh__tls_context_tickets(server);
+	uint8_t first[16];
+	assert_false(resumed(client, server, "good.test"));
+	memcpy(first, tickets->keys[0].name, sizeof first);
+	for (int i = 0; i < 3; i++) { /* each time by the key before, and gets a ticket of the new one */
+		wh__tls_tickets_age(tickets, WH__TLS_TICKET_KEY_NS * 3 / 2);
+		assert_true(resumed(client, server, "good.test"));
+	}
+	assert_memory_not_equal(first, tickets->keys[0].name, sizeof first);
+	assert_memory_not_equal(first, tickets->keys[1].name, sizeof first);
+	assert_int_equal(wh_tls_context_reload(server), 0); /* keys are not those of the files */
+	assert_true(resumed(client, server, "good.test"));
+	wh__tls_tickets_age(tickets, WH__TLS_TICKET_KEY_NS * 2);
+	assert_false(resumed(client, server, "good.test"));
+	assert_true(resumed(client, server, "good.test"));
+	wh_tls_context_close(client);
+	wh_tls_context_close(server);
+}
+
 static void sessions_are_resumed(void **state)
 {
 	wh_tls_context *client = client_of_ca(), *server = server_of("good");
@@ -540,6 +566,7 @@ int main(void)
 		ON_LOOP(a_choice_does_not_change_whom_we_trust),
 		ON_LOOP(versions),
 		ON_LOOP(sessions_are_resumed),
+		ON_LOOP(ticket_keys_change),
 		ON_LOOP(certificates_are_reloaded),
 		ON_LOOP(openssl_s_client_is_served),
 		ON_LOOP(openssl_s_server_is_called),
