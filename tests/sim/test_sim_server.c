@@ -11,16 +11,12 @@
  *
  * One seed is one run: the traces of two runs are compared.
  */
-#include "plan.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
+#include "served.h"
 
 #include "front/front.h"
-#include "store/store.h"
 #include "whilst/http.h"
 
-enum { CLIENTS = 3, JOBS_MAX = 4096, PORT = 4480, LIVES_MAX = 20, STEPS = 1500 };
+enum { CLIENTS = 3, JOBS_MAX = 4096, PORT = 4480, STEPS = 1500 };
 
 #define ORIGIN "10.0.0.1:4480"
 
@@ -47,87 +43,39 @@ struct client {
 	char body[32], path[96];
 };
 
-static wh_sim_world *world;
-static wh_sim *machine;
-static wh_loop *loop; /* the server's */
-static struct store *store;
 static struct api *front;
-static bool has_failed, drains;
-static uint64_t life;
 static struct client clients[CLIENTS];
 static struct job jobs[JOBS_MAX];
 static uint64_t jobs_count, answered_count, given_count, lost_leases, unknown_count;
 
-static uint64_t draw(uint64_t below)
-{
-	return chance(below);
-}
-
 /* ---- the server --------------------------------------------------------------------------- */
 
-static void on_failure(int64_t error, const char *message, void *arg)
+static int server_open(void)
 {
-	has_failed = true; /* serve ends the process here */
+	struct front_options options = {.payload_bytes_max = 1 << 20,
+	                                .wait_ns_max = 60 * WH_NS_PER_S,
+	                                .request_timeout_ns = 30 * WH_NS_PER_S,
+	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
+	                                .connections_max = 100};
+	return front_open(loop, store, &options, &front);
 }
 
-static void stop_server(void)
+static int server_listen(int fd)
+{
+	return front_listen(front, fd, NULL);
+}
+
+static void server_close(void)
 {
 	if (front)
 		front_close(front);
-	if (store)
-		(void)store_close(store);
-	loop = wh_loop_close(loop);
+}
+
+static void server_free(void)
+{
 	if (front)
 		front_free(front);
 	front = NULL;
-	store = NULL;
-}
-
-static bool start_server(void)
-{
-	struct store_options options = {
-		.directory = "/data", .segment_bytes = 1 << 16, .on_failure = on_failure};
-	struct front_options front_options = {.payload_bytes_max = 1 << 20,
-	                                      .wait_ns_max = 60 * WH_NS_PER_S,
-	                                      .request_timeout_ns = 30 * WH_NS_PER_S,
-	                                      .idle_timeout_ns = 60 * WH_NS_PER_S,
-	                                      .connections_max = 100};
-	struct store_problem problem = {0};
-	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-	has_failed = false;
-	loop = plan_loop(machine);
-	int error = store_open(loop, &options, &store, &problem);
-	must(error != -WH_EDAMAGED, "a crash was taken for damage: %s", problem.text);
-	if (error == 0)
-		error = front_open(loop, store, &front_options, &front);
-	if (error == 0) {
-		int fd = wh_listen(loop, (struct sockaddr *)&any, sizeof any, NULL);
-		error = fd < 0 ? fd : front_listen(front, fd, NULL);
-	}
-	must(error == 0 || !wh_sim_has_power(machine), "%s %s", wh_strerror(error), problem.text);
-	return error == 0;
-}
-
-/* Power goes, or only the process; it comes back after a while, in which clients go on, and may go again at any disk
- * call, of recovery, too. */
-static void restart_server(void)
-{
-	static const int damages[] = {WH_SIM_RANDOM, WH_SIM_RANDOM,  WH_SIM_KEEP_NEW, WH_SIM_KEEP_OLD,
-	                              WH_SIM_ZERO,   WH_SIM_GARBAGE, WH_SIM_KILLED};
-	int crashes = 0;
-	do {
-		wh_sim_power_cut(machine);
-		stop_server();
-		tally.crashes++;
-		must(wh_sim_world_run(world, (int64_t)draw(8000) * WH_NS_PER_MS) == 0, "run");
-		struct wh_sim_options options = {.seed = plan.seed * 1000 + ++life};
-		if (!drains && life < LIVES_MAX && draw(2))
-			options.crash_at_io = 1 + draw(draw(2) ? 40 : 400);
-		int damage = damages[draw(sizeof damages / sizeof *damages)];
-		must(wh_sim_restart(machine, &options, damage) == 0, "restart");
-		tally.crashes_in_recovery += crashes++ > 0;
-		tally.recoveries++;
-	} while (!start_server());
 }
 
 /* ---- clients ------------------------------------------------------------------------------ */
@@ -321,10 +269,7 @@ static void begin(struct client *client)
 
 static void start_world(void)
 {
-	must(wh_sim_world_open(&world, &(struct wh_sim_world_options){.seed = plan.seed}) == 0, "world");
-	must(wh_sim_open(&machine, &(struct wh_sim_options){.seed = plan.seed, .world = world}) == 0,
-	     "machine");
-	must(start_server(), "first start");
+	start_machine(PORT);
 	for (int i = 0; i < CLIENTS; i++) {
 		struct client *client = &clients[i];
 		const struct wh_http_client_options options = {.connect_timeout_ns = 2 * WH_NS_PER_S,
@@ -344,45 +289,7 @@ static void end_world(void)
 		clients[i].loop = wh_loop_close(clients[i].loop);
 		clients[i].machine = wh_sim_close(clients[i].machine);
 	}
-	stop_server();
-	machine = wh_sim_close(machine);
-	world = wh_sim_world_close(world);
-}
-
-static void trouble(void)
-{
-	struct client *client = &clients[draw(CLIENTS)];
-	struct wh_sim_link bad = {.delay_min_ns = WH_NS_PER_US * 100,
-	                          .delay_max_ns = (int64_t)(1 + draw(50)) * WH_NS_PER_MS,
-	                          .lose_percent = (uint32_t)draw(20)};
-	switch (draw(9)) {
-	case 0:
-		wh_sim_cut(world, client->machine, machine);
-		break;
-	case 1:
-		wh_sim_cut(world, machine, client->machine);
-		break;
-	case 2:
-		wh_sim_isolate(client->machine);
-		break;
-	case 3:
-		wh_sim_reset(world, client->machine, machine);
-		break;
-	case 4:
-		must(wh_sim_link(world, client->machine, machine, &bad) == 0, "link");
-		break;
-	case 5:
-		wh_sim_pause(machine, (int64_t)draw(3000) * WH_NS_PER_MS);
-		break;
-	case 6:
-		if (life < LIVES_MAX)
-			wh_sim_power_cut(machine);
-		break;
-	default:
-		wh_sim_heal(world, NULL, NULL);
-		must(wh_sim_link(world, NULL, NULL, NULL) == 0, "link");
-		break;
-	}
+	end_machine();
 }
 
 static void step(void)
@@ -392,7 +299,7 @@ static void step(void)
 			begin(&clients[i]);
 	must(wh_sim_world_run(world, (int64_t)(1 + draw(40)) * WH_NS_PER_MS) == 0, "run");
 	if (!wh_sim_has_power(machine) || has_failed)
-		restart_server();
+		restart_server(PORT);
 }
 
 static bool all_done(void)
@@ -410,7 +317,7 @@ static void drain(void)
 	wh_sim_heal(world, NULL, NULL);
 	must(wh_sim_link(world, NULL, NULL, NULL) == 0, "link");
 	wh_sim_power_cut(machine);
-	restart_server();
+	restart_server(PORT);
 	int64_t until = wh_sim_world_now(world) + 1800 * WH_NS_PER_S;
 	while (!all_done()) {
 		must(wh_sim_world_now(world) < until,
@@ -426,13 +333,12 @@ static void drain(void)
 static uint64_t run_once(void)
 {
 	memset(jobs, 0, sizeof jobs);
-	jobs_count = life = 0;
-	drains = false;
+	jobs_count = 0;
 	chance_state = plan.seed * 77;
 	start_world();
 	for (int i = 0; i < STEPS; i++) {
 		if (draw(8) == 0)
-			trouble();
+			trouble(clients[draw(CLIENTS)].machine);
 		step();
 	}
 	drain();
