@@ -373,16 +373,20 @@ static uint64_t bulk_next(struct store *store, struct bulk *bulk)
 /* Purge and kick: as many commits as it takes, each of them whole. */
 static int grant_bulk(struct store *store, struct store_wish *wish, struct store_commit *commit)
 {
+	const uint64_t record_bytes = LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX;
+	uint64_t chunk = log_transaction_max(store->log) / record_bytes; /* short of it with small segments */
 	int64_t now_ns = store_now_ns(store);
 	struct bulk bulk;
 	uint64_t id = 1;
 	int error = bulk_begin(store, wish, &bulk);
 
+	if (chunk > CHUNK)
+		chunk = CHUNK;
 	while (error == 0 && id != 0 && bulk.left > 0) {
-		error = store_begin(store, CHUNK * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true);
+		error = store_begin(store, chunk * record_bytes, true);
 		if (error < 0)
 			break;
-		for (uint32_t i = 0; i < CHUNK && (id = bulk_next(store, &bulk)) != 0; i++) {
+		for (uint32_t i = 0; i < chunk && (id = bulk_next(store, &bulk)) != 0; i++) {
 			struct job_record r;
 			int refused = bulk.purge ? job_check_cancel(store->jobs, id, now_ns, &r)
 			                         : job_check_kick(store->jobs, id, &r);
