@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "whilst/client.h"
 #include "whilst/http.h"
 #include "whilst/whilst.h"
 
@@ -55,9 +56,11 @@ void cli_text_format(struct cli_text *text, const char *format, ...) __attribute
 void cli_text_escaped(struct cli_text *text, const char *segment); /* percent-encoded as a path segment */
 void cli_text_free(struct cli_text *text);
 
-/* A server, for one command: a loop, a client and the server's address. */
+/* A server, for one command: a loop, the server's address, and clients: of its calls, and of HTTP where what the user says is
+ * handed to the server as it is. */
 struct cli_session {
 	wh_loop *loop;
+	wh_client *calls;
 	wh_http_client *client;
 	const char *server; /* URL without a slash at its end, or a UNIX socket "unix:/path" */
 	bool json;
@@ -78,6 +81,10 @@ wh_future cli_start(struct cli_session *session, const struct cli_request *reque
 int cli_ask(struct cli_session *session, const struct cli_request *request, struct wh_http_response **ret);
 /* A refusal in one line: the problem's detail, else the status. Returns CLI_FAILED. */
 int cli_refused(const struct wh_http_response *response);
+/* The same for a call that has failed, or CLI_NO_CONNECTION where there was no answer. */
+int cli_failed(const struct cli_session *session, const struct wh_problem *problem);
+/* A line of JSON as the server says it. */
+void cli_print_json(const char *json);
 /* The body as JSON; NULL, said: it is none. */
 json_t *cli_answer_json(const struct wh_http_response *response);
 

@@ -34,6 +34,14 @@ int cli_session_open(struct cli_session *session, const char *server, bool json)
 		                                         .body_bytes_max = UINT64_MAX};
 		error = wh_http_client_open(session->loop, &options, &session->client);
 	}
+	if (error == 0) {
+		/* who waits at a terminal wants to know that the server is away */
+		struct wh_client_options options = {.server = session->server,
+		                                    .user_agent = "whilst-cli",
+		                                    .answer_bytes_max = UINT64_MAX,
+		                                    .retry_ns = -1};
+		error = wh_client_open(session->loop, &options, &session->calls);
+	}
 	if (error != 0)
 		return cli_error(CLI_FAILED, "cannot start: %s", wh_strerror(error));
 	return 0;
@@ -41,6 +49,7 @@ int cli_session_open(struct cli_session *session, const char *server, bool json)
 
 void cli_session_close(struct cli_session *session)
 {
+	wh_client_close(session->calls);
 	wh_http_client_close(session->client);
 	wh_loop_close(session->loop);
 	free((void *)(uintptr_t)session->server);
@@ -93,6 +102,21 @@ json_t *cli_answer_json(const struct wh_http_response *response)
 	if (!json)
 		(void)cli_error(CLI_FAILED, "the server's answer is not JSON: %s", error.text);
 	return json;
+}
+
+int cli_failed(const struct cli_session *session, const struct wh_problem *problem)
+{
+	if (problem->status == 0)
+		return cli_error(CLI_NO_CONNECTION, "no answer from %s: %s", session->server,
+		                 wh_strerror(problem->cause));
+	if (!problem->code[0])
+		return cli_error(CLI_FAILED, "%s", problem->detail);
+	return cli_error(CLI_FAILED, "%s (%d %s)", problem->detail, problem->status, problem->code);
+}
+
+void cli_print_json(const char *json)
+{
+	printf("%.*s\n", (int)strcspn(json, "\n"), json);
 }
 
 int cli_refused(const struct wh_http_response *response)

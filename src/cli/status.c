@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "cli/cli.h"
 
 struct plain_options {
@@ -34,75 +35,59 @@ static int parse_plain(int argc, char **argv, struct plain_options *o)
 	return -1;
 }
 
-static const char *text_of(json_t *job, const char *name)
+static void print_instant(const char *what, int64_t at)
 {
-	const char *text = json_string_value(json_object_get(job, name));
-	return text ? text : "";
+	char text[WH__INSTANT_TEXT_BYTES];
+	if (at != 0)
+		printf("  %-9s %.*s\n", what, (int)wh__put_instant(text, at), text);
 }
 
-static long long number_of(json_t *job, const char *name)
+static void print_job(const struct wh_job *job)
 {
-	return (long long)json_integer_value(json_object_get(job, name));
-}
-
-static void print_job(json_t *job)
-{
-	printf("job %lld: %s\n  queue     %s\n  priority  %lld\n  attempts  %lld", number_of(job, "id"),
-	       text_of(job, "state"), text_of(job, "queue"), number_of(job, "priority"),
-	       number_of(job, "attempts"));
-	if (json_is_integer(json_object_get(job, "attempts_max")))
-		printf(" of %lld", number_of(job, "attempts_max"));
-	printf("\n  created   %s\n", text_of(job, "created_at"));
-	static const char *const instants[][2] = {
-		{"run_at", "runs at"}, {"deadline", "deadline"}, {"finished_at", "finished"}};
-	for (size_t i = 0; i < sizeof instants / sizeof *instants; i++)
-		if (*text_of(job, instants[i][0]))
-			printf("  %-9s %s\n", instants[i][1], text_of(job, instants[i][0]));
-	json_t *progress = json_object_get(job, "progress"), *result = json_object_get(job, "result"), *error;
-	if (progress && !json_is_null(progress)) {
-		printf("  progress  ");
-		json_dumpf(progress, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
-		putchar('\n');
+	printf("job %llu: %s\n  queue     %s\n  priority  %u\n  attempts  %u", (unsigned long long)job->id,
+	       wh_job_state_name(job->state), job->queue, job->priority, job->attempts);
+	if (job->attempts_max > 0)
+		printf(" of %u", job->attempts_max);
+	putchar('\n');
+	print_instant("created", job->created_at);
+	print_instant("runs at", job->run_at);
+	print_instant("deadline", job->deadline);
+	print_instant("finished", job->finished_at);
+	if (job->progress)
+		printf("  progress  %s\n", job->progress);
+	if (job->result_status != 0)
+		printf("  result    %llu bytes, %s\n", (unsigned long long)job->result_bytes,
+		       job->result_type);
+	for (size_t i = 0; i < job->error_count; i++) {
+		const struct wh_job_error *error = &job->errors[i];
+		char at[WH__INSTANT_TEXT_BYTES];
+		printf("  attempt %u failed at %.*s: %s\n", error->attempt,
+		       (int)wh__put_instant(at, error->at), at, error->message);
 	}
-	if (json_is_object(result))
-		printf("  result    %lld bytes, %s\n", number_of(result, "bytes"),
-		       text_of(result, "content_type"));
-	json_t *errors = json_object_get(job, "errors");
-	for (size_t i = 0; (error = json_array_get(errors, i)) != NULL; i++)
-		printf("  attempt %lld failed at %s: %s\n", number_of(error, "attempt"), text_of(error, "at"),
-		       text_of(error, "message"));
 }
 
 /* One request for each job; show() gets each good answer. */
-static int for_each_job(int argc, char **argv, struct plain_options *o, const char *method,
-                        void (*show)(json_t *job))
+static int for_each_job(int argc, char **argv, struct plain_options *o,
+                        wh_future (*ask)(wh_client *client, uint64_t job, const struct wh_how *how),
+                        void (*show)(uint64_t job, wh_res res, bool json))
 {
 	struct cli_session session = {0};
+	struct wh_problem problem;
 	if (optind == argc) {
 		fputs(o->usage, stderr);
 		return CLI_USAGE;
 	}
 	int status = cli_session_open(&session, o->server, o->json), worst = status;
-	for (int i = optind; i < argc && status != CLI_NO_CONNECTION && session.client; i++) {
+	for (int i = optind; i < argc && status != CLI_NO_CONNECTION && session.calls; i++) {
 		uint64_t job;
-		char path[64];
-		struct wh_http_response *response = NULL;
-		json_t *json;
 		if (!cli_parse_job(argv[i], &job)) {
 			worst = CLI_USAGE;
 			break;
 		}
-		snprintf(path, sizeof path, "/v1/jobs/%llu", (unsigned long long)job);
-		status = cli_ask(&session, &(struct cli_request){.method = method, .path = path}, &response);
-		if (status == 0 && response->status >= 300)
-			status = cli_refused(response);
-		else if (status == 0 && session.json)
-			printf("%.*s\n", (int)response->body.len, response->body.data);
-		else if (status == 0 && (json = cli_answer_json(response)) != NULL) {
-			show(json);
-			json_decref(json);
-		}
-		wh_http_response_free(response);
+		wh_res res = wh_await(ask(session.calls, job, &(struct wh_how){.problem = &problem}));
+		status = res.n < 0 ? cli_failed(&session, &problem) : CLI_DONE;
+		if (res.n >= 0)
+			show(job, res, session.json);
 		if (status > worst)
 			worst = status;
 	}
@@ -110,19 +95,35 @@ static int for_each_job(int argc, char **argv, struct plain_options *o, const ch
 	return worst;
 }
 
+static void show_job(uint64_t job, wh_res res, bool json)
+{
+	struct wh_job *look = res.ptr;
+	(void)job;
+	if (json)
+		cli_print_json(look->json);
+	else
+		print_job(look);
+	wh_job_free(look);
+}
+
 int cli_status(int argc, char **argv)
 {
 	struct plain_options o = {.usage = "usage: whilst status JOB... [--server URL] [--json] [--help]\n\n"
 	                                   "Shows how each JOB stands.\n"};
 	int status = parse_plain(argc, argv, &o);
-	return status >= 0 ? status : for_each_job(argc, argv, &o, "GET", print_job);
+	return status >= 0 ? status : for_each_job(argc, argv, &o, wh_client_look, show_job);
 }
 
-static void print_cancelled(json_t *job)
+static void show_cancelled(uint64_t job, wh_res res, bool json)
 {
-	printf("job %lld: %s\n", number_of(job, "id"),
-	       json_is_true(json_object_get(job, "cancel_requested")) ? "running; its worker will be told"
-	                                                              : text_of(job, "state"));
+	const char *state = wh_job_state_name((int)res.n);
+	bool running = res.n == WH_JOB_RUNNING;
+	if (json)
+		printf("{\"id\":%llu,\"state\":\"%s\"%s}\n", (unsigned long long)job, state,
+		       running ? ",\"cancel_requested\":true" : "");
+	else
+		printf("job %llu: %s\n", (unsigned long long)job,
+		       running ? "running; its worker will be told" : state);
 }
 
 int cli_cancel(int argc, char **argv)
@@ -131,24 +132,21 @@ int cli_cancel(int argc, char **argv)
 		.usage = "usage: whilst cancel JOB... [--server URL] [--json] [--help]\n\n"
 			 "Cancels each JOB: at once if it waits; if it runs, its worker is told.\n"};
 	int status = parse_plain(argc, argv, &o);
-	return status >= 0 ? status : for_each_job(argc, argv, &o, "DELETE", print_cancelled);
+	return status >= 0 ? status : for_each_job(argc, argv, &o, wh_client_cancel, show_cancelled);
 }
 
-static void print_queues(json_t *answer)
+static void print_queues(const struct wh_queues *queues)
 {
-	static const char *const states[] = {"delayed", "ready",     "running", "done",
-	                                     "failed",  "cancelled", "buried"};
-	enum { STATE_COUNT = sizeof states / sizeof *states };
-	json_t *queues = json_object_get(answer, "queues"), *queue;
 	printf("%-24s", "queue");
-	for (int s = 0; s < STATE_COUNT; s++)
-		printf(" %9s", states[s]);
+	for (int state = WH_JOB_DELAYED; state <= WH_JOB_BURIED; state++)
+		printf(" %9s", wh_job_state_name(state));
 	putchar('\n');
-	for (size_t i = 0; (queue = json_array_get(queues, i)) != NULL; i++) {
-		printf("%-24s", text_of(queue, "name"));
-		for (int s = 0; s < STATE_COUNT; s++)
-			printf(" %9lld", number_of(json_object_get(queue, "jobs"), states[s]));
-		printf("%s\n", json_is_true(json_object_get(queue, "paused")) ? "  paused" : "");
+	for (size_t i = 0; i < queues->count; i++) {
+		const struct wh_queue *queue = &queues->queues[i];
+		printf("%-24s", queue->name);
+		for (int state = WH_JOB_DELAYED; state <= WH_JOB_BURIED; state++)
+			printf(" %9llu", (unsigned long long)queue->jobs[state]);
+		printf("%s\n", queue->paused ? "  paused" : "");
 	}
 }
 
@@ -157,27 +155,23 @@ int cli_queues(int argc, char **argv)
 	struct plain_options o = {.usage = "usage: whilst queues [--server URL] [--json] [--help]\n\n"
 	                                   "Lists queues and how many jobs they hold in each state.\n"};
 	struct cli_session session = {0};
-	struct wh_http_response *response = NULL;
+	struct wh_problem problem;
 	int status = parse_plain(argc, argv, &o);
 	if (status >= 0)
 		return status;
 	status = cli_session_open(&session, o.server, o.json);
-	if (status == 0)
-		status = cli_ask(&session, &(struct cli_request){.method = "GET", .path = "/v1/queues"},
-		                 &response);
-	if (status == 0 && response->status != 200)
-		status = cli_refused(response);
-	else if (status == 0 && session.json)
-		printf("%.*s\n", (int)response->body.len, response->body.data);
-	else if (status == 0) {
-		json_t *json = cli_answer_json(response);
-		if (json)
-			print_queues(json);
+	if (status == 0) {
+		wh_res res = wh_await(
+			wh_client_queues(session.calls, NULL, &(struct wh_how){.problem = &problem}));
+		struct wh_queues *queues = res.ptr;
+		if (res.n < 0)
+			status = cli_failed(&session, &problem);
+		else if (session.json)
+			cli_print_json(queues->json);
 		else
-			status = CLI_FAILED;
-		json_decref(json);
+			print_queues(queues);
+		wh_queues_free(queues);
 	}
-	wh_http_response_free(response);
 	cli_session_close(&session);
 	return status;
 }

@@ -1,6 +1,6 @@
 /* src/cli/wait.c -- `whilst wait`: until jobs are finished, then their results.
  *
- * A wait longer than the server allows is asked for again: it is level-triggered, so nothing is missed in between.
+ * A wait longer than the server allows is asked for again by the client: it is level-triggered, so nothing is missed in between.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -23,80 +23,44 @@ struct waiting {
 
 static int64_t left(const struct waiting *w)
 {
-	if (w->until == INT64_MAX)
-		return 60 * WH_NS_PER_S;
-	int64_t ns = w->until - wh_clock(w->session.loop);
-	return ns < 60 * WH_NS_PER_S ? ns : 60 * WH_NS_PER_S;
-}
-
-static int ask_about(struct waiting *w, uint64_t job, const char *what, int64_t wait_ns,
-                     struct wh_http_response **ret)
-{
-	char path[64];
-	snprintf(path, sizeof path, "/v1/jobs/%llu%s", (unsigned long long)job, what);
-	struct cli_request request = {.method = "GET", .path = path, .wait_ns = wait_ns};
-	return cli_ask(&w->session, &request, ret);
-}
-
-/* 0 and the state, an exit status otherwise. */
-static int await_end(struct waiting *w, uint64_t job, json_t **ret)
-{
-	for (;;) {
-		struct wh_http_response *response = NULL;
-		int64_t wait_ns = left(w);
-		int status = ask_about(w, job, "", wait_ns > 0 ? wait_ns : 0, &response);
-		if (status != 0)
-			return status;
-		json_t *state = response->status == 200 ? cli_answer_json(response) : NULL;
-		if (!state)
-			status = response->status == 200 ? CLI_FAILED : cli_refused(response);
-		wh_http_response_free(response);
-		if (!state)
-			return status;
-		const char *name = json_string_value(json_object_get(state, "state"));
-		if (name &&
-		    (!strcmp(name, "done") || !strcmp(name, "failed") || !strcmp(name, "cancelled"))) {
-			*ret = state;
-			return 0;
-		}
-		if (wait_ns <= 0) {
-			status = cli_error(CLI_TIMED_OUT, "job %llu is still %s", (unsigned long long)job,
-			                   name ? name : "unfinished");
-			json_decref(state);
-			return status;
-		}
-		json_decref(state);
-	}
+	int64_t ns = w->until == INT64_MAX ? WH_FOR_EVER : w->until - wh_clock(w->session.loop);
+	return ns > 0 ? ns : 0;
 }
 
 static int print_result(struct waiting *w, uint64_t job)
 {
-	struct wh_http_response *response = NULL;
-	int status = ask_about(w, job, "/result", 0, &response);
-	if (status == 0) {
-		status = response->status < 400
-		                 ? cli_write_out(&w->session, response->body.data, response->body.len)
-		                 : cli_refused(response);
-		wh_http_response_free(response);
-	}
+	struct wh_problem problem;
+	wh_res res =
+		wh_await(wh_client_result(w->session.calls, job, 0, &(struct wh_how){.problem = &problem}));
+	struct wh_result *result = res.ptr;
+	if (res.n < 0)
+		return cli_failed(&w->session, &problem);
+	int status = result->status < 400 ? cli_write_out(&w->session, result->body.data, result->body.len)
+	                                  : cli_error(CLI_FAILED, "the server answered %d %s", result->status,
+	                                              wh_http_reason(result->status));
+	wh_result_free(result);
 	return status;
 }
 
-static int wait_for(struct waiting *w, uint64_t job)
+static int wait_for(struct waiting *w, uint64_t id)
 {
-	json_t *state = NULL;
-	int status = await_end(w, job, &state);
-	if (status != 0)
-		return status;
-	bool done = !strcmp(json_string_value(json_object_get(state, "state")), "done");
-	if (w->session.json) {
-		json_dumpf(state, stdout, JSON_COMPACT);
-		putchar('\n');
-		status = done ? CLI_DONE : CLI_FAILED;
-	} else if (!done || !w->quiet) {
-		status = print_result(w, job); /* says why when there is none */
+	struct wh_problem problem;
+	wh_res res = wh_await(
+		wh_client_wait(w->session.calls, id, left(w), &(struct wh_how){.problem = &problem}));
+	struct wh_job *job = res.ptr;
+	int status = CLI_DONE;
+	if (res.n < 0)
+		return cli_failed(&w->session, &problem);
+	if (!wh_job_is_finished(job->state)) {
+		status = cli_error(CLI_TIMED_OUT, "job %llu is still %s", (unsigned long long)id,
+		                   wh_job_state_name(job->state));
+	} else if (w->session.json) {
+		cli_print_json(job->json);
+		status = job->state == WH_JOB_DONE ? CLI_DONE : CLI_FAILED;
+	} else if (job->state != WH_JOB_DONE || !w->quiet) {
+		status = print_result(w, id); /* says why when there is none */
 	}
-	json_decref(state);
+	wh_job_free(job);
 	return status;
 }
 

@@ -21,7 +21,6 @@
 enum {
 	EXIT_FOR_GOOD = 100,    /* no further attempt, as with qmail-command(8) */
 	ERROR_BYTES_MAX = 4096, /* of standard error: the server keeps no more */
-	RESERVE_SECONDS = 60,
 	SLOTS_MAX = 1024,
 	PIECE_BYTES = 16 * 1024,
 };
@@ -45,10 +44,9 @@ struct work;
 struct slot {
 	struct work *work;
 	/* the job */
-	uint64_t job;
-	char lease[48], attempt[16], path[96];
-	int64_t time_to_run_ns;
-	struct wh_http_response *leased; /* its body is the payload */
+	struct wh_leases *leases;       /* one */
+	const struct wh_leased *leased; /* that; NULL: none */
+	struct wh_problem problem;      /* of the request that is under way */
 	/* the command */
 	struct wh_child child;
 	wh_future heartbeat;
@@ -63,7 +61,6 @@ struct work {
 	struct cli_session session;
 	const char *queue, *type;
 	char *const *command;
-	struct cli_text reserve_path;
 	struct slot **slots;
 	uint32_t slot_count, active;
 	bool exit_when_empty, stopping, releasing;
@@ -88,7 +85,8 @@ static void slot_is_idle(struct slot *slot)
 
 static void forget_job(struct slot *slot)
 {
-	slot->leased = wh_http_response_free(slot->leased);
+	slot->leases = wh_leases_free(slot->leases);
+	slot->leased = NULL;
 	cli_text_free(&slot->out);
 	cli_text_free(&slot->err);
 	slot->running = slot->lost = slot->too_large = false;
@@ -98,14 +96,15 @@ static void forget_job(struct slot *slot)
 static void report(const struct slot *slot, const char *state, const char *why)
 {
 	if (slot->work->session.json) {
-		json_t *line = json_pack("{s:I, s:s, s:s}", "id", (json_int_t)slot->job, "state", state,
-		                         "error", why);
+		json_t *line = json_pack("{s:I, s:s, s:s}", "id", (json_int_t)slot->leased->lease.job,
+		                         "state", state, "error", why);
 		json_dumpf(line, stdout, JSON_COMPACT);
 		putchar('\n');
 		fflush(stdout);
 		json_decref(line);
 	} else if (*why) {
-		fprintf(stderr, "whilst work: job %llu: %s: %s\n", (unsigned long long)slot->job, state, why);
+		fprintf(stderr, "whilst work: job %llu: %s: %s\n",
+		        (unsigned long long)slot->leased->lease.job, state, why);
 	}
 }
 
@@ -115,36 +114,47 @@ static void on_told(wh_loop *loop, wh_res res, void *arg)
 {
 	struct slot *slot = arg;
 	(void)loop;
-	if (res.n < 0) {
-		report(slot, "unknown", wh_strerror(res.n)); /* the lease will pass, and the job run again */
-	} else {
-		struct wh_http_response *response = res.ptr;
-		if (response->status == 413 && !slot->too_large) {
-			slot->too_large = true;
-			wh_http_response_free(response);
-			conclude(slot); /* as a failure that says so */
-			return;
-		}
-		if (response->status >= 300) {
-			json_t *problem = json_loadb(response->body.data, response->body.len, 0, NULL);
-			const char *detail = json_string_value(json_object_get(problem, "detail"));
-			report(slot, "refused", detail ? detail : wh_http_reason(response->status));
-			json_decref(problem);
-		}
-		wh_http_response_free(response);
+	if (res.n == -WH_ECALL_TOO_LARGE && !slot->too_large) {
+		slot->too_large = true;
+		conclude(slot); /* as a failure that says so */
+		return;
 	}
+	if (res.n < 0 && slot->problem.status == 0)
+		report(slot, "unknown",
+		       wh_strerror(slot->problem.cause)); /* the lease will pass, and the job run again */
+	else if (res.n < 0)
+		report(slot, "refused", slot->problem.detail);
 	forget_job(slot);
 }
 
-static void tell(struct slot *slot, const char *verb, const char *type, const void *body, size_t len)
+/* How each request of the slot is made. */
+static struct wh_how how(struct slot *slot)
 {
-	snprintf(slot->path, sizeof slot->path, "/v1/jobs/%llu/%s", (unsigned long long)slot->job, verb);
-	struct cli_request request = {.method = "POST",
-	                              .path = slot->path,
-	                              .headers = {{"Whilst-Lease", slot->lease}, {"Content-Type", type}},
-	                              .body = body,
-	                              .body_len = len};
-	wh_then(cli_start(&slot->work->session, &request), on_told, slot);
+	slot->problem = (struct wh_problem){0};
+	return (struct wh_how){.problem = &slot->problem};
+}
+
+static void release(struct slot *slot)
+{
+	struct wh_how h = how(slot);
+	wh_then(wh_client_release(slot->work->session.calls, slot->leased->lease, 0, NULL, &h), on_told,
+	        slot);
+}
+
+static void complete(struct slot *slot)
+{
+	struct wh_payload result = {.bytes = slot->out.bytes, .len = slot->out.len, .type = slot->work->type};
+	struct wh_how h = how(slot);
+	wh_then(wh_client_complete(slot->work->session.calls, slot->leased->lease, 200, &result, &h), on_told,
+	        slot);
+}
+
+static void fail(struct slot *slot, const char *why, bool for_good)
+{
+	struct wh_how h = how(slot);
+	wh_then(wh_client_fail(slot->work->session.calls, slot->leased->lease, why,
+	                       for_good ? WH_RETRY_NEVER : WH_RETRY_BACKOFF, &h),
+	        on_told, slot);
 }
 
 static void describe_failure(struct slot *slot, struct cli_text *ret)
@@ -169,17 +179,16 @@ static void conclude(struct slot *slot)
 		report(slot, "lost", "the lease was lost or the job cancelled; its result is not wanted");
 		forget_job(slot);
 	} else if (work->releasing) {
-		tell(slot, "release", "text/plain", "", 0);
+		release(slot);
 	} else if (exited && WEXITSTATUS(slot->wait_status) == 0 && !slot->too_large) {
 		report(slot, "done", "");
-		tell(slot, "complete", work->type, slot->out.bytes ? slot->out.bytes : "", slot->out.len);
+		complete(slot);
 	} else {
 		struct cli_text why = {0};
 		bool for_good = exited && WEXITSTATUS(slot->wait_status) == EXIT_FOR_GOOD;
 		describe_failure(slot, &why);
 		report(slot, "failed", why.bytes);
-		tell(slot, for_good ? "fail?retry=false" : "fail", "text/plain; charset=utf-8", why.bytes,
-		     why.len);
+		fail(slot, why.bytes, for_good);
 		cli_text_free(&why);
 	}
 }
@@ -262,15 +271,11 @@ static void on_extended(wh_loop *loop, wh_res res, void *arg)
 	slot->heartbeat.id = 0;
 	if (res.n == -ECANCELED)
 		return;
-	if (res.n >= 0) {
-		struct wh_http_response *response = res.ptr;
-		int status = response->status;
-		wh_http_response_free(response);
-		if (status == 409 || status == 404 || status == 410) {
-			slot->lost = true;
-			end_command(slot);
-			return;
-		}
+	if (res.n < 0 &&
+	    (slot->problem.status == 409 || slot->problem.status == 404 || slot->problem.status == 410)) {
+		slot->lost = true;
+		end_command(slot);
+		return;
 	}
 	if (slot->parts_left > 0)
 		beat(slot); /* no answer: the server may be back before the lease passes */
@@ -283,17 +288,14 @@ static void on_beat(wh_loop *loop, wh_res res, void *arg)
 	slot->heartbeat.id = 0;
 	if (res.n < 0 || slot->parts_left == 0)
 		return;
-	char path[64];
-	snprintf(path, sizeof path, "/v1/jobs/%llu/extend", (unsigned long long)slot->job);
-	struct cli_request request = {
-		.method = "POST", .path = path, .headers = {{"Whilst-Lease", slot->lease}}};
-	slot->heartbeat = cli_start(&slot->work->session, &request);
+	struct wh_how h = how(slot);
+	slot->heartbeat = wh_client_extend(slot->work->session.calls, slot->leased->lease, 0, &h);
 	wh_then(slot->heartbeat, on_extended, slot);
 }
 
 static void beat(struct slot *slot)
 {
-	slot->heartbeat = wh_sleep(slot->work->session.loop, slot->time_to_run_ns / 3);
+	slot->heartbeat = wh_sleep(slot->work->session.loop, slot->leased->time_to_run_ns / 3);
 	wh_then(slot->heartbeat, on_beat, slot);
 }
 
@@ -309,8 +311,8 @@ static int spawn(struct slot *slot)
 	if (!environment)
 		return -ENOMEM;
 	memcpy(environment, environ, count * sizeof *environment);
-	cli_text_format(&job, "WHILST_JOB=%llu", (unsigned long long)slot->job);
-	cli_text_format(&attempt, "WHILST_ATTEMPT=%s", slot->attempt);
+	cli_text_format(&job, "WHILST_JOB=%llu", (unsigned long long)slot->leased->lease.job);
+	cli_text_format(&attempt, "WHILST_ATTEMPT=%u", slot->leased->attempt);
 	cli_text_format(&queue, "WHILST_QUEUE=%s", work->queue);
 	environment[count] = job.bytes;
 	environment[count + 1] = attempt.bytes;
@@ -328,6 +330,7 @@ static int spawn(struct slot *slot)
 	cli_text_free(&queue);
 	return error;
 }
+
 static void run(struct slot *slot)
 {
 	struct work *work = slot->work;
@@ -337,13 +340,13 @@ static void run(struct slot *slot)
 		(void)cli_error(CLI_FAILED, "cannot run %s: %s", work->command[0], wh_strerror(error));
 		work->stopping = true;
 		work->status = CLI_FAILED;
-		tell(slot, "release", "text/plain", "", 0);
+		release(slot);
 		return;
 	}
 	slot->running = true;
 	slot->parts_left = 4;
 	beat(slot);
-	wh_then(wh_write_all(loop, slot->child.in, slot->leased->body.data, slot->leased->body.len),
+	wh_then(wh_write_all(loop, slot->child.in, slot->leased->payload.data, slot->leased->payload.len),
 	        on_input_written, slot);
 	wh_then(wh_read(loop, slot->child.out, slot->out_piece, PIECE_BYTES), on_output, slot);
 	wh_then(wh_read(loop, slot->child.err, slot->err_piece, PIECE_BYTES), on_error_output, slot);
@@ -351,30 +354,6 @@ static void run(struct slot *slot)
 }
 
 /* ---- leasing ------------------------------------------------------------------------------ */
-
-static bool copy_header(const struct wh_http_response *response, const char *name, char *to, size_t size)
-{
-	struct wh_slice value = wh_http_response_header(response, name);
-	if (!value.data || value.len >= size)
-		return false;
-	memcpy(to, value.data, value.len);
-	to[value.len] = 0;
-	return true;
-}
-
-static bool take_job(struct slot *slot, struct wh_http_response *response)
-{
-	char job[24], time_to_run[32];
-	if (!copy_header(response, "Whilst-Job", job, sizeof job) ||
-	    !wh__parse_u64(job, strlen(job), UINT64_MAX, &slot->job) ||
-	    !copy_header(response, "Whilst-Lease", slot->lease, sizeof slot->lease) ||
-	    !copy_header(response, "Whilst-Attempt", slot->attempt, sizeof slot->attempt) ||
-	    !copy_header(response, "Whilst-Time-To-Run", time_to_run, sizeof time_to_run) ||
-	    !wh__parse_duration(time_to_run, strlen(time_to_run), &slot->time_to_run_ns))
-		return false;
-	slot->leased = response;
-	return true;
-}
 
 static void on_paused(wh_loop *loop, wh_res res, void *arg)
 {
@@ -402,44 +381,38 @@ static void on_reserved(wh_loop *loop, wh_res res, void *arg)
 {
 	struct slot *slot = arg;
 	struct work *work = slot->work;
-	struct wh_http_response *response = res.ptr;
 	(void)loop;
-	if (res.n == -ECANCELED || (res.n < 0 && work->stopping)) {
-		slot_is_idle(slot);
-	} else if (res.n < 0) {
-		if (work->failures == 0)
-			(void)cli_error(CLI_NO_CONNECTION, "no answer from %s: %s; trying on",
-			                work->session.server, wh_strerror(res.n));
-		try_later(slot);
-	} else if (response->status == 200 && take_job(slot, response)) {
+	if (res.n == 1) {
 		work->failures = 0;
+		slot->leases = res.ptr;
+		slot->leased = slot->leases->jobs;
 		run(slot);
-	} else if (response->status == 204) {
+	} else if (res.n == 0) {
 		work->failures = 0;
-		wh_http_response_free(response);
 		if (work->exit_when_empty)
 			stop_with(slot, work->status);
 		else
 			slot_is_idle(slot);
-	} else if (response->status == 503 || response->status == 429) {
-		wh_http_response_free(response);
+	} else if (res.n == -ECANCELED || (slot->problem.status == 0 && work->stopping)) {
+		slot_is_idle(slot);
+	} else if (slot->problem.status == 0) {
+		if (work->failures == 0)
+			(void)cli_error(CLI_NO_CONNECTION, "no answer from %s: %s; trying on",
+			                work->session.server, wh_strerror(slot->problem.cause));
+		try_later(slot);
+	} else if (slot->problem.status == 503 || slot->problem.status == 429) {
 		try_later(slot);
 	} else {
-		int status = response->status == 200
-		                     ? cli_error(CLI_FAILED, "the server's answer names no job")
-		                     : cli_refused(response);
-		wh_http_response_free(response);
-		stop_with(slot, status);
+		stop_with(slot, cli_failed(&work->session, &slot->problem));
 	}
 }
 
 static void reserve(struct slot *slot)
 {
 	struct work *work = slot->work;
-	struct cli_request request = {.method = "POST",
-	                              .path = work->reserve_path.bytes,
-	                              .wait_ns = work->exit_when_empty ? 0 : RESERVE_SECONDS * WH_NS_PER_S};
-	slot->heartbeat = cli_start(&work->session, &request);
+	struct wh_how h = how(slot);
+	slot->heartbeat = wh_client_reserve(work->session.calls, work->queue, 1,
+	                                    work->exit_when_empty ? 0 : WH_FOR_EVER, &h);
 	wh_then(slot->heartbeat, on_reserved, slot);
 }
 
@@ -530,9 +503,6 @@ int cli_work(int argc, char **argv)
 	}
 	work.queue = argv[optind];
 	work.command = argv + optind + 1;
-	cli_text_format(&work.reserve_path, "/v1/queues/");
-	cli_text_escaped(&work.reserve_path, work.queue);
-	cli_text_format(&work.reserve_path, "/reserve");
 	int status = cli_session_open(&work.session, server, json);
 	if (status == 0)
 		status = run_slots(&work);
@@ -540,6 +510,5 @@ int cli_work(int argc, char **argv)
 	for (uint32_t i = 0; work.slots && i < work.slot_count; i++)
 		free(work.slots[i]);
 	free(work.slots);
-	cli_text_free(&work.reserve_path);
 	return status;
 }
