@@ -184,7 +184,8 @@ void log_release_go_on(struct log *log)
 	log->releasing = segment;
 	log->releasing_renamed = false;
 	log->disk_bytes -= segment->bytes;
-	if (is_wanted(log, segment) && start_named(log, segment->fd < 0 ? OPEN : RENAME))
+	close_segment(log, segment); /* it may have been opened for reading only */
+	if (is_wanted(log, segment) && start_named(log, OPEN))
 		return;
 	remove_it(log);
 }

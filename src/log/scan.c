@@ -445,8 +445,7 @@ static int find_start(struct log_scan *scan)
 	if (!scan->from_opening && !checkpoint)
 		return 0;
 	uint64_t lsn = checkpoint ? checkpoint->lsn : opening->base_lsn;
-	if (lsn > scan->evidence_lsn)
-		scan->evidence_lsn = lsn;
+	raise_evidence(scan, lsn);
 	if (first->opening_state != LOG_GOOD)
 		return bad_start(scan, lsn, "the first segment has no opening");
 	if (!checkpoint) {

@@ -4,7 +4,8 @@
  * After each recovery: a commit whose level was reached survives what that level promises (I1); survivors are a prefix
  * in the order of their positions (I2), whole commits (I3), and exactly those that the published end of their epoch says
  * (I10); epochs rise (I6); what was recovered once stays, what was lost once stays lost (I7); nothing but a crash is
- * never reported as damage (I8).
+ * never reported as damage (I8). Checkpoints are written meanwhile, of all commits so far, and segments below them are
+ * released in any order: what a start then shows is the same, and a record whose segment nobody released can be read.
  */
 #include "plan.h"
 
@@ -15,8 +16,10 @@ enum {
 	RECORDS_MAX = 2000,
 	PAYLOAD_MAX = 6000,
 	SEGMENT_BYTES = 64 << 10,
-	STEPS = 14, /* of one life */
+	STEPS = 24, /* of one life */
 	LIVES = 3,
+	SEGMENTS_MAX = 64,
+	RANGES_MAX = 400,
 };
 
 struct commit {
@@ -38,6 +41,13 @@ static uint64_t locations[RECORDS_MAX];
 static uint32_t records_count;
 static uint32_t epoch_last; /* the highest that was ever given out */
 
+/* Where segments were released, in any life. */
+static struct {
+	uint64_t from, to;
+} released[RANGES_MAX];
+static uint32_t released_count;
+static uint64_t checkpoints, releases, recycled;
+
 /* What the replay under way has shown. */
 static uint32_t shown[RECORDS_MAX], shown_count;
 
@@ -51,6 +61,8 @@ struct fixed {
 static uint32_t payload_bytes(uint32_t number)
 {
 	uint64_t mixed = (number + plan.seed) * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+	if (plan.seed % 2 == 0) /* many rolls */
+		return (uint32_t)(mixed % (PAYLOAD_MAX / 2));
 	return number % 5 == 0 ? (uint32_t)(mixed % PAYLOAD_MAX) : (uint32_t)(mixed % 200);
 }
 
@@ -71,9 +83,28 @@ static bool is_right(uint32_t number, const uint8_t *payload, uint32_t len)
 
 /* ---- a life ------------------------------------------------------------------------------- */
 
+/* One record of the checkpoint is a whole commit. */
+static void replay_saved(const struct log_record *record)
+{
+	uint32_t at;
+	must(record->type == LOG_TYPE_USER + 2 && record->fixed_bytes == sizeof at && record->location == 0,
+	     "a foreign record in the checkpoint");
+	memcpy(&at, record->fixed, sizeof at);
+	must(at < commits_count && commits[at].lsn <= record->group_lsn,
+	     "commit %u in a checkpoint at %" PRIu64, at, record->group_lsn);
+	for (uint32_t i = 0; i < commits[at].count; i++) {
+		must(shown_count < RECORDS_MAX, "too many records");
+		shown[shown_count++] = commits[at].first + i;
+	}
+}
+
 static int replay(void *arg, const struct log_record *record)
 {
 	struct fixed fixed;
+	if (record->checkpoint) {
+		replay_saved(record);
+		return 0;
+	}
 	must(record->fixed_bytes == sizeof fixed && record->type == LOG_TYPE_USER + 1, "a foreign record");
 	memcpy(&fixed, record->fixed, sizeof fixed);
 	must(fixed.seed == plan.seed && fixed.number < records_count, "record %u", fixed.number);
@@ -161,6 +192,98 @@ static int commit_some(int level)
 	return 0;
 }
 
+/* ---- checkpoints, and what they allow ----------------------------------------------------- */
+
+/* Nothing of the log's hangs on it: a full disk ends it alone. */
+static int64_t is_bearable(int64_t error)
+{
+	return error == -ENOSPC || error == -EBUSY || error == -EALREADY ? 0 : error;
+}
+
+static int64_t write_checkpoint(void)
+{
+	struct log_checkpoint *checkpoint = NULL;
+	uint32_t count = commits_count;
+	int64_t error = log_checkpoint_begin(opened, &checkpoint);
+	if (error < 0)
+		return is_bearable(error);
+	for (uint32_t i = 0; i < count && error == 0; i++) {
+		if (commits[i].lost)
+			continue;
+		error = log_checkpoint_append(checkpoint, &(struct log_append){.type = LOG_TYPE_USER + 2,
+		                                                               .version = 1,
+		                                                               .fixed_bytes = sizeof i,
+		                                                               .fixed = &i});
+		if (error == 0 && chance(count) < 2)
+			error = commit_some(chance(2) ? LOG_ASYNC : LOG_LOCAL);
+		if (error == 0 && chance(count) < 2)
+			error = wh_await(log_checkpoint_room(checkpoint)).n;
+	}
+	if (error < 0 || chance(8) == 0) {
+		log_checkpoint_cancel(checkpoint);
+		return is_bearable(error);
+	}
+	wh_future end = log_checkpoint_end(checkpoint);
+	if (chance(3) == 0) { /* it goes on by itself */
+		(void)wh_detach(end);
+		return 0;
+	}
+	error = wh_await(end).n;
+	checkpoints += error == 0;
+	return is_bearable(error);
+}
+
+static bool is_released(uint64_t location)
+{
+	for (uint32_t i = 0; i < released_count; i++)
+		if (location >= released[i].from && location < released[i].to)
+			return true;
+	return false;
+}
+
+/* Some of all, whether or not it may go. */
+static int64_t release_some(void)
+{
+	struct log_segment_info infos[SEGMENTS_MAX];
+	size_t count = log_segments_list(opened, infos, SEGMENTS_MAX);
+	for (size_t i = 0; i < count && i < SEGMENTS_MAX; i++) {
+		if (chance(3) == 0)
+			continue;
+		int error = log_segment_release(opened, infos[i].number);
+		if (error == -EINVAL || error == -EBUSY)
+			continue;
+		if (error < 0)
+			return error;
+		must(released_count < RANGES_MAX, "too many releases");
+		released[released_count].from = infos[i].base_lsn;
+		released[released_count++].to = infos[i].end_lsn;
+		releases++;
+	}
+	return 0;
+}
+
+static int scanned(void *arg, const struct log_record *record)
+{
+	struct fixed fixed;
+	must(record->type == LOG_TYPE_USER + 1 && record->fixed_bytes == sizeof fixed, "a foreign record");
+	memcpy(&fixed, record->fixed, sizeof fixed);
+	must(fixed.seed == plan.seed && fixed.number < records_count &&
+	             is_right(fixed.number, record->payload, record->payload_bytes),
+	     "record %u is scanned", fixed.number);
+	return 0;
+}
+
+static int64_t scan_one(void)
+{
+	struct log_segment_info infos[SEGMENTS_MAX];
+	size_t count = log_segments_list(opened, infos, SEGMENTS_MAX);
+	if (count < 2)
+		return 0;
+	int64_t n = wh_await(log_segment_scan(opened, infos[chance(count - 1)].number, scanned, NULL)).n;
+	must(n != -WH_EDAMAGED, "a scan finds damage");
+	return n < 0 ? n : 0;
+}
+
 static int64_t read_one(void)
 {
 	uint32_t number = (uint32_t)chance(records_count ? records_count : 1);
@@ -169,6 +292,10 @@ static int64_t read_one(void)
 		at++;
 	if (at == commits_count || commits[at].lost || (!commits[at].written && !commits[at].restored))
 		return 0;
+	if (log_segment_number(opened, locations[number]) == LOG_SEGMENT_NONE) {
+		must(is_released(locations[number]), "the segment of record %u is gone", number);
+		return 0;
+	}
 	wh_res res = wh_await(log_read(opened, locations[number], 0));
 	if (res.n < 0)
 		return res.n;
@@ -180,7 +307,7 @@ static int64_t read_one(void)
 
 static int64_t step(void)
 {
-	switch (chance(8)) {
+	switch (chance(12)) {
 	case 0:
 	case 1: { /* a closed loop of one client */
 		int error = commit_some(LOG_LOCAL);
@@ -207,6 +334,13 @@ static int64_t step(void)
 		return wh_await(wh_sleep(loop, (int64_t)chance(12) * WH_NS_PER_MS)).n;
 	case 6:
 		return read_one();
+	case 8:
+	case 9:
+		return write_checkpoint();
+	case 10:
+		return release_some();
+	case 11:
+		return scan_one();
 	default:
 		return commit_some(chance(2) ? LOG_ASYNC : LOG_LOCAL);
 	}
@@ -218,6 +352,9 @@ static int64_t live(uint64_t steps)
 	int64_t error = 0;
 	for (uint64_t i = 0; i < steps && error == 0; i++)
 		error = step();
+	struct log_stats stats;
+	log_stats(opened, &stats);
+	recycled += stats.recycled;
 	int closed = log_close(opened);
 	opened = NULL;
 	return error != 0 ? error : closed;
@@ -260,6 +397,11 @@ static void check_recovered(bool killed)
 		tally.kept += here;
 		tally.lost += !here;
 	}
+	for (uint32_t i = 0; i < commits_count; i++)
+		if (!commits[i].lost)
+			must(log_segment_number(opened, locations[commits[i].first]) != LOG_SEGMENT_NONE ||
+			             is_released(locations[commits[i].first]),
+			     "the segment of commit %u is gone", i);
 	must(at == shown_count, "records that nobody committed: %u of %u are known", at, shown_count);
 	must(log_failed(opened) == 0, "failed");
 	epoch_last = log_epoch(opened);
@@ -293,7 +435,7 @@ static void recover(int damage, bool faulty, bool last)
 static void begin_run(void)
 {
 	sim = plan_machine();
-	commits_count = records_count = epoch_last = 0;
+	commits_count = records_count = epoch_last = released_count = 0;
 	loop = plan_loop(sim);
 }
 
@@ -349,7 +491,11 @@ static uint64_t run(void)
 
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
+	checkpoints = releases = recycled = 0;
 	plan_cut_everywhere(run, 4);
+	printf("%" PRIu64 " checkpoints, %" PRIu64 " segments released, %" PRIu64 " made into new ones\n",
+	       checkpoints, releases, recycled);
+	assert_true(checkpoints > 0 && releases > 0 && recycled > 0);
 }
 
 static void test_every_disk_call_fails(void **state)
