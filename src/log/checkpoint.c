@@ -438,7 +438,7 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 			log_notice(log, WH_LOG_WARNING, "%s: %s: %s; it is given up", log->path,
 			           step_texts[c->step], wh_strerror(res.n));
 		set_error(c, res.n);
-	} else if (res.n < 0 && c->step != WAIT) {
+	} else if (res.n < 0 && c->step != WAIT && !log->failed) {
 		log_fail(log, res.n, step_texts[c->step], log->path);
 		return; /* which has ended it */
 	} else if (res.n < 0) {

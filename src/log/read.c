@@ -207,7 +207,7 @@ static void start(struct reading *reading)
 		return;
 	}
 	char *path = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
-	int status = path ? wh_then(wh_open(log->loop, path, O_RDONLY, 0), on_opened, reading) : -ENOMEM;
+	int status = path ? wh_then(wh_open(log->loop, path, O_RDWR, 0), on_opened, reading) : -ENOMEM;
 	free(path);
 	if (status == 0)
 		log->ops++;
