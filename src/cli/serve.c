@@ -269,6 +269,9 @@ static int open_store(struct server *server)
 	struct store_options options = {
 		.directory = data,
 		.queues_declared = server->settings.queues_declared,
+		.checkpoint_bytes = server->settings.checkpoint_bytes,
+		.compact_slack = server->settings.compact_slack,
+		.compact_rate = server->settings.compact_rate,
 		.payload_bytes_max = server->settings.max_payload_bytes > server->settings.max_job_size_bytes
 	                                     ? server->settings.max_payload_bytes
 	                                     : server->settings.max_job_size_bytes,

@@ -54,6 +54,13 @@ static const struct setting {
          DURATION, AT(beanstalk_retention_ns), 0, INT64_C(86400000000000) * 366, NULL},
 	{"max-job-size", "BYTES", "largest body that beanstalkd's put takes (default 65535)", BYTES,
          AT(max_job_size_bytes), 1, UINT64_C(1) << 30, NULL},
+	{"checkpoint-every", "BYTES", "write the state down when the log has grown by this (default 64MiB)",
+         BYTES, AT(checkpoint_bytes), UINT64_C(1) << 20, UINT64_C(1) << 40, NULL},
+	{"disk-slack", "BYTES",
+         "disk used beyond twice what is needed before compaction hurries (default 2GiB)", BYTES,
+         AT(compact_slack), UINT64_C(1) << 26, UINT64_C(1) << 46, NULL},
+	{"compact-rate", "BYTES", "bytes a second that compaction writes again otherwise (default 16MiB)",
+         BYTES, AT(compact_rate), UINT64_C(1) << 16, UINT64_C(1) << 34, NULL},
 	{"max-wait", "DURATION", "longest Prefer: wait (default 300s)", DURATION, AT(max_wait_ns), 1000000000,
          INT64_C(86400000000000), NULL},
 	{"max-connections", "N", "connections served at once (default 20000)", NUMBER, AT(max_connections), 1,
@@ -350,6 +357,9 @@ static void set_defaults(struct serve_settings *settings)
 {
 	*settings = (struct serve_settings){
 		.max_payload_bytes = UINT64_C(64) << 20,
+		.checkpoint_bytes = UINT64_C(64) << 20,
+		.compact_slack = UINT64_C(2) << 30,
+		.compact_rate = UINT64_C(16) << 20,
 		.max_job_size_bytes = 65535,
 		.max_connections = 20000,
 		.max_wait_ns = 300 * WH_NS_PER_S,

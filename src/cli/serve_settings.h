@@ -30,6 +30,7 @@ struct serve_settings {
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
 	uint64_t max_job_size_bytes; /* of the beanstalkd front */
 	int64_t beanstalk_retention_ns;
+	uint64_t checkpoint_bytes, compact_slack, compact_rate; /* of the store */
 	int engine, log_level, beanstalk_commit;
 	bool queues_declared, help;
 	uint8_t source[SERVE_SETTINGS_MAX]; /* enum serve_source, of each in the order of the table */

@@ -123,6 +123,29 @@ static void put_log(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_disk_full", "gauge", "1: there is no room for new jobs.", stats->disk_full);
 }
 
+/* What compaction and checkpoints have done, and what there is for them to do. */
+static void put_upkeep(struct wh__text *text, const struct store_stats *stats)
+{
+	one(text, "whilst_checkpoints_total", "counter", "Checkpoints written.", stats->checkpoints);
+	one(text, "whilst_checkpoints_failed_total", "counter",
+	    "Checkpoints given up for want of memory or disk.", stats->checkpoints_failed);
+	family(text, "whilst_checkpoint_seconds", "gauge", "How long the last checkpoint took.");
+	wh__text_format(text, "whilst_checkpoint_seconds %.9f\n", (double)stats->checkpoint_ns / 1e9);
+	one(text, "whilst_checkpoint_bytes", "gauge", "Size of the last checkpoint.",
+	    stats->checkpoint_bytes);
+	one(text, "whilst_log_since_checkpoint_bytes", "gauge", "Bytes of the log that a start would read.",
+	    stats->log_since_checkpoint);
+	one(text, "whilst_log_live_bytes", "gauge", "Bytes of the log that jobs need, about.",
+	    stats->live_bytes);
+	one(text, "whilst_log_segments_scanned_total", "counter", "Segments read by compaction.",
+	    stats->segments_scanned);
+	one(text, "whilst_log_segments_released_total", "counter", "Segments given back by compaction.",
+	    stats->segments_released);
+	one(text, "whilst_log_moved_total", "counter", "Jobs, or parts of them, written again by compaction.",
+	    stats->moved);
+	one(text, "whilst_log_moved_bytes_total", "counter", "Bytes of them.", stats->moved_bytes);
+}
+
 static void put_store(struct wh__text *text, const struct store_stats *stats)
 {
 	one(text, "whilst_jobs_reserved_total", "counter", "Leases given.", stats->reserved);
@@ -216,6 +239,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 		put_queues(&text, queues);
 	put_store(&text, &stats);
 	put_log(&text, &stats);
+	put_upkeep(&text, &stats);
 	put_http(&text, call->api);
 	put_loop(&text, loop);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);

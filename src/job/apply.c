@@ -249,7 +249,7 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_queue *q = job_slot_queue(m, s);
-	uint32_t submit = job_submit_about(m, s);
+	uint32_t submit = job_submit_about(s);
 
 	job_detach(m, slot);
 	if (m->live)

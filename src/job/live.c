@@ -28,11 +28,17 @@ uint64_t job_class_bytes(uint32_t size)
 	return (UINT64_C(5) + 2 * ((size - 1) & 1)) << ((size - 1) / 2 + SIZE_MIN_BITS - 2);
 }
 
-uint32_t job_submit_about(const struct job_machine *m, const struct job_slot *s)
+uint32_t job_submit_about(const struct job_slot *s)
 {
-	uint64_t about = job_slot_place(s) >> m->limits.place_shift;
+	uint64_t about = job_slot_place(s) >> JOB_SUBMIT_SHIFT;
 
 	return (uint32_t)(about & ((1u << JOB_SUBMIT_BITS) - 1)) | job_slot_size(s) << JOB_SUBMIT_BITS;
+}
+
+/* The beginning of the unit that it is in. */
+static uint64_t submit_place(const struct job_slot *s)
+{
+	return (uint64_t)(s->ext & ((1u << JOB_SUBMIT_BITS) - 1)) << JOB_SUBMIT_SHIFT;
 }
 
 static void tell(const struct job_machine *m, const struct job_slot *s, int sign, job_live_function *live,
@@ -47,9 +53,7 @@ static void tell(const struct job_machine *m, const struct job_slot *s, int sign
 	if (e && e->progress_bytes > 0)
 		live(arg, e->progress_place, sign * (int64_t)e->progress_bytes);
 	if (job_state_finished(s->state) && s->ext != 0) {
-		uint64_t about = (uint64_t)(s->ext & ((1u << JOB_SUBMIT_BITS) - 1)) << m->limits.place_shift;
-
-		live(arg, about, sign * (int64_t)job_class_bytes(s->ext >> JOB_SUBMIT_BITS));
+		live(arg, submit_place(s), sign * (int64_t)job_class_bytes(s->ext >> JOB_SUBMIT_BITS));
 	}
 }
 
@@ -81,6 +85,10 @@ static void places_of(const struct job_machine *m, const struct job_slot *s, str
 	                           .error = e ? e->error_place : 0,
 	                           .progress = e ? e->progress_place : 0,
 	                           .state = (uint8_t)s->state};
+	if (job_state_finished(s->state) && s->ext != 0) {
+		ret->submit = submit_place(s);
+		ret->submit_until = ret->submit + (UINT64_C(1) << JOB_SUBMIT_SHIFT);
+	}
 }
 
 int job_places(const struct job_machine *m, uint64_t id, struct job_places *ret)
@@ -109,8 +117,7 @@ int job_places_each(const struct job_machine *m, job_places_function *each, void
 	return error < 0 ? error : 0;
 }
 
-static unsigned needed_of_finished(const struct job_machine *m, const struct job_slot *s,
-                                   const struct job_record *r, uint64_t place)
+static unsigned needed_of_finished(const struct job_slot *s, const struct job_record *r, uint64_t place)
 {
 	uint32_t mask = (1u << JOB_SUBMIT_BITS) - 1;
 
@@ -126,7 +133,7 @@ static unsigned needed_of_finished(const struct job_machine *m, const struct job
 	/* a WHOLE that holds errors alone stands where nothing is remembered of it */
 	if (r->type == JOB_WHOLE && (r->flags & JOB_WHOLE_ERRORS))
 		return JOB_WHOLE_RESULT;
-	return (uint32_t)(place >> m->limits.place_shift & mask) == (s->ext & mask) ? JOB_WHOLE_RESULT : 0;
+	return (uint32_t)(place >> JOB_SUBMIT_SHIFT & mask) == (s->ext & mask) ? JOB_WHOLE_RESULT : 0;
 }
 
 unsigned job_needed(const struct job_machine *m, const struct job_record *r, uint64_t place)
@@ -139,7 +146,7 @@ unsigned job_needed(const struct job_machine *m, const struct job_record *r, uin
 	if (!s || (r->type == JOB_BURY && r->text.len == 0)) /* a burial without a text is in no chain */
 		return 0;
 	if (job_state_finished(s->state))
-		return needed_of_finished(m, s, r, place);
+		return needed_of_finished(s, r, place);
 	places_of(m, s, &now);
 	switch (r->type) {
 	case JOB_SUBMIT:

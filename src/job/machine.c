@@ -24,7 +24,6 @@ static void set_defaults(struct job_limits *l)
 		l->jobs_max = UINT32_MAX - 65537u;
 	l->finished_max = l->finished_max ? l->finished_max : 10000000;
 	l->queues_max = l->queues_max ? l->queues_max : 65536;
-	l->place_shift = l->place_shift ? l->place_shift : 21;
 }
 
 int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t now_ms)

@@ -18,7 +18,7 @@ enum { JOB_PAGE_BITS = 16, JOB_PAGE = 1 << JOB_PAGE_BITS };
 enum { JOB_EXT_PAGE_BITS = 12, JOB_EXT_PAGE = 1 << JOB_EXT_PAGE_BITS };
 enum { JOB_WHEEL_LEVELS = 4, JOB_WHEEL_LISTS = 256 };
 enum { JOB_LANES_MAX = 64, JOB_RANGES_MAX = 256 };
-enum { JOB_SUBMIT_BITS = 27 };
+enum { JOB_SUBMIT_BITS = 27, JOB_SUBMIT_SHIFT = 21 }; /* together 48: any place */
 
 enum job_where {
 	JOB_AT_NONE,
@@ -277,8 +277,7 @@ void job_queues_done(struct job_machine *m);
 /* live.c: how many bytes of the log are needed where. Sizes are classes of two to a power of two; 0: nothing */
 uint32_t job_size_class(uint64_t bytes);
 uint64_t job_class_bytes(uint32_t size);
-uint32_t job_submit_about(const struct job_machine *m,
-                          const struct job_slot *s); /* for ext of a finished job */
+uint32_t job_submit_about(const struct job_slot *s); /* for ext of a finished job */
 void job_live_tell(const struct job_machine *m, const struct job_slot *s, int sign);
 static inline void job_live_at(const struct job_machine *m, uint64_t place, int64_t bytes)
 {

@@ -12,7 +12,7 @@
 
 #include "job/machine.h"
 
-enum { CHUNK_BYTES = 32760, STEP_OF_CHUNK = 512, WALK_AT_ONCE = 256 };
+enum { CHUNK_BYTES = 16376, STEP_OF_CHUNK = 256, WALK_AT_ONCE = 256 };
 
 struct chunk {
 	struct chunk *next;

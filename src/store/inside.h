@@ -110,6 +110,50 @@ struct store_wait_entry {
 	uint8_t wait_for, level;
 };
 
+/* ---- what of the log is needed, checkpoints, compaction ----------------------------------- */
+
+struct store_segment {
+	int64_t live;    /* bytes of records that are needed, about */
+	int64_t seen_at; /* when it was first found below the checkpoint; 0: it is not */
+	bool kept;       /* cannot be compacted: damaged, or what is in it would not fit into a commit */
+};
+
+struct store_segments { /* by number of the segment, from first on */
+	struct store_segment *list;
+	uint64_t first;
+	size_t count, cap;
+	int64_t live; /* of all */
+};
+
+struct store_checkpoint {
+	struct log_checkpoint *log; /* being written; NULL: none */
+	uint64_t lsn, due;          /* of the last one; bytes of the log after which the next one is due */
+	uint64_t lsn_next;          /* of the one being written */
+	uint64_t bytes, written;    /* of the one being written: handed to the log; of the last one */
+	int64_t began_at, not_before;
+	bool stepping, ending,
+		waiting; /* jobs are being walked; the log makes it count; a callback is to come */
+	bool by_hand;    /* store_close() drives it */
+	wh_future wait;
+};
+
+struct store_gather;
+struct store_compact {
+	bool scanning, pausing, flushing, draining; /* what the segment is at */
+	bool in_scan, gathered;
+	bool pressed;     /* more on disk than there may be, or the disk is full */
+	uint64_t number;  /* of the segment being scanned */
+	uint64_t settled; /* place of the record that was found not to be needed after all */
+	int64_t gather_result;
+	uint64_t moved_bytes; /* out of this segment */
+	int64_t began_at, look_at;
+	wh_future wait, scan;
+	struct store_gather *gather;
+	uint8_t *scratch;
+	size_t scratch_bytes;
+	unsigned drain_phase;
+};
+
 /* ---- the store --------------------------------------------------------------------------- */
 
 struct store_request; /* parked.c: a change that waits for room in the log */
@@ -164,7 +208,20 @@ struct store {
 	size_t setting_spare_bytes;
 	struct store_stats stats;
 	struct job_totals at_open;
+	/* checkpoints and compaction */
+	struct store_segments segments;
+	struct store_checkpoint checkpoint;
+	struct store_compact compact;
+	unsigned look_phase;
+	uint64_t looks[2];
+	bool loading; /* the records of a checkpoint are being replayed */
 };
+
+static inline unsigned store_look_begin(struct store *store)
+{
+	store->looks[store->look_phase]++;
+	return store->look_phase;
+}
 
 /* open.c */
 struct store *store_by_number(uintptr_t number); /* NULL: closed */
@@ -205,14 +262,42 @@ void store_recent_add(struct store_recent *recent, uint64_t place, int type, con
                       size_t fixed_bytes, const struct job_slice *rest, int count);
 bool store_recent_find(struct store_recent *recent, uint64_t place, struct job_record *ret);
 
-/* read.c: one record, from memory or disk. done(arg, error, record) comes at once or later, exactly once. */
+/* read.c: one record, from memory or disk. done(arg, error, record) comes at once or later, exactly once. part: which record of
+ * the job is wanted (SUBMIT, FINISH, PROGRESS), should a WHOLE be there; 0: whatever is there. */
 typedef void store_read_function(void *arg, int64_t error, const struct job_record *record);
-void store_read(struct store *store, uint64_t place, store_read_function *done, void *arg);
+void store_read(struct store *store, uint64_t place, int part, store_read_function *done, void *arg);
 /* The body, headers and type of a SUBMIT (result false) or FINISH at place; whole, however many parts it has. */
 typedef void store_bytes_function(void *arg, int64_t error, struct store_bytes *bytes);
 void store_read_bytes(struct store *store, uint64_t place, bool result, store_bytes_function *done,
                       void *arg);
 struct store_bytes *store_bytes_make(const struct job_record *record, size_t body_bytes);
+
+/* live.c */
+int store_live_open(struct store *store, struct store_problem *ret_problem); /* after the replay */
+int store_live_recount(const struct store *store, char *ret_what, size_t cap);
+void store_live_released(struct store *store, uint64_t number);
+struct store_segment *store_segment_at(struct store *store, uint64_t number); /* NULL: no memory for it */
+void store_live_done(struct store *store);
+
+/* checkpoint.c */
+void store_checkpoint_look(struct store *store); /* is one due? */
+void store_checkpoint_stop(struct store *store);
+int store_checkpoint_at_close(struct store *store);
+
+/* compact.c, gather.c */
+void store_compact_look(struct store *store); /* is there a segment worth it? */
+void store_compact_stop(struct store *store);
+bool store_compact_scratch(struct store *store, size_t bytes);
+/* All records of a job, or its errors, written again. done: 1: the record at place is not among them; 0: done, or the job has
+ * changed: look again; negative: it cannot be. Comes later or at once. */
+typedef void store_gather_function(struct store *store, int64_t result);
+void store_gather(struct store *store, uint64_t job, uint64_t place, store_gather_function *done);
+/* A WHOLE into the log; its parts are bytes of a scratch. 0, -EAGAIN: no room now, or as store_begin(). */
+int store_move(struct store *store, const struct job_places *places, struct job_record *whole);
+
+/* Readers that go from one record to the next by places that they have read. A segment goes when those have ended that
+ * began before its last record was moved. */
+void store_look_end(struct store *store, unsigned phase);
 
 /* reserve.c */
 void store_match(struct store *store);

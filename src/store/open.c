@@ -5,8 +5,11 @@
 
 enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5 };
 
-#define RECENT_BYTES  (UINT64_C(64) << 20)
-#define PAYLOAD_BYTES (UINT64_C(64) << 20)
+#define RECENT_BYTES     (UINT64_C(64) << 20)
+#define PAYLOAD_BYTES    (UINT64_C(64) << 20)
+#define CHECKPOINT_BYTES (UINT64_C(64) << 20)
+#define COMPACT_SLACK    (UINT64_C(2) << 30)
+#define COMPACT_RATE     (UINT64_C(16) << 20)
 
 /* Stores that are open on this thread, for lots that outlive theirs. */
 static _Thread_local struct store *stores_open;
@@ -24,6 +27,8 @@ struct store *store_by_number(uintptr_t number)
 static void store_free(struct store *store)
 {
 	job_close(store->jobs);
+	store_live_done(store);
+	free(store->compact.scratch);
 	store_settings_done(store);
 	store_recent_done(&store->recent);
 	free(store->waits);
@@ -50,6 +55,10 @@ static int store_end_life(struct store *store)
 	int error = 0;
 
 	store->closing = true;
+	if (store->log) {
+		store_checkpoint_stop(store);
+		store_compact_stop(store);
+	}
 	if (store->timer_set)
 		wh_cancel(store->timer);
 	else
@@ -181,6 +190,8 @@ static void settle(struct store *store)
 	follow_wall_clock(store);
 	if (job_woken_any(store->jobs))
 		store_match(store);
+	store_checkpoint_look(store);
+	store_compact_look(store);
 	set_timer(store);
 }
 
@@ -271,9 +282,19 @@ static int on_replay(void *arg, const struct log_record *record)
 		return record->type >= JOB_RECORD_TYPES_END || record->version != JOB_RECORD_VERSION
 		               ? -ENOTSUP
 		               : error;
+	if (store->loading && !record->checkpoint) {
+		store->loading = false;
+		error = job_load_end(store->jobs);
+		if (error < 0)
+			return error;
+	}
 	if (r.type == JOB_SETTING) {
 		error = store_setting_room(store, r.text, r.body);
 		return error < 0 ? error : store_setting_apply(store, &r);
+	}
+	if (record->checkpoint) {
+		store->loading = true;
+		return job_load(store->jobs, &r);
 	}
 	return job_replay(store->jobs, &r, record->location);
 }
@@ -288,6 +309,12 @@ static void set_defaults(struct store *store)
 		o->payload_bytes_max = (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES;
 	if (o->recent_bytes == 0)
 		o->recent_bytes = RECENT_BYTES;
+	if (o->checkpoint_bytes == 0)
+		o->checkpoint_bytes = CHECKPOINT_BYTES;
+	if (o->compact_slack == 0)
+		o->compact_slack = COMPACT_SLACK;
+	if (o->compact_rate == 0)
+		o->compact_rate = COMPACT_RATE;
 }
 
 static int open_log(struct store *store, const char *directory, struct store_problem *ret_problem)
@@ -368,6 +395,23 @@ static int return_bound(struct store *store)
 	return 0;
 }
 
+/* What a checkpoint held is complete; where the log stands, and what of it is needed. */
+static int loaded(struct store *store, struct store_problem *ret_problem)
+{
+	struct log_stats stats;
+	int error = store->loading ? job_load_end(store->jobs) : 0;
+
+	store->loading = false;
+	if (error < 0)
+		return error;
+	log_stats(store->log, &stats);
+	store->checkpoint.lsn = stats.checkpoint_lsn;
+	store->checkpoint.due = stats.checkpoint_bytes > store->options.checkpoint_bytes
+	                                ? stats.checkpoint_bytes
+	                                : store->options.checkpoint_bytes;
+	return store_live_open(store, ret_problem);
+}
+
 static int start(struct store *store, const char *directory, struct store_problem *ret_problem)
 {
 	struct job_limits limits = {.defaults = store->options.defaults,
@@ -380,6 +424,8 @@ static int start(struct store *store, const char *directory, struct store_proble
 		error = store_recent_init(&store->recent, store->options.recent_bytes);
 	if (error == 0)
 		error = open_log(store, directory, ret_problem);
+	if (error == 0)
+		error = loaded(store, ret_problem);
 	if (error < 0)
 		return error;
 	store_fifo_init(store, &store->written, log_written(store->log), STORE_ASYNC);
@@ -448,6 +494,7 @@ int store_close(struct store *store)
 		store_waits_fail(store, -ECANCELED);
 		store_parked_fail(store, -ECANCELED);
 		give_back_ids(store);
+		store_checkpoint_at_close(store);
 		wh_await(wh_mark_wait(log_flushed(store->log), wh_mark_read(log_appended(store->log))));
 	}
 	return store_end_life(store);
@@ -457,6 +504,9 @@ int store_recount(const struct store *store)
 {
 	char what[256] = "";
 	int error = job_recount(store->jobs, what, sizeof(what));
+
+	if (error == 0)
+		error = store_live_recount(store, what, sizeof(what));
 
 	if (error < 0 && store->options.log)
 		store->options.log(WH_LOG_ERROR, what, store->options.log_arg);

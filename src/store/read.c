@@ -5,6 +5,8 @@
 
 struct reading {
 	struct store *store;
+	uint64_t place;
+	int part;
 	store_read_function *done;
 	void *arg;
 };
@@ -15,6 +17,22 @@ static int64_t decode(const struct log_data *data, struct job_record *ret)
 	                      (struct job_slice){data->payload, data->payload_bytes}, ret);
 }
 
+/* The record that is wanted, out of the WHOLE that is there. */
+static int64_t unwrap(uint64_t place, int part, struct job_record *r)
+{
+	struct job_record whole = *r;
+
+	if (r->type != JOB_WHOLE || part == 0)
+		return 0;
+	if (!job_part_find(&whole, part, r))
+		return -WH_EDAMAGED;
+	if (part == JOB_FINISH) {
+		r->submit_place = place;
+		r->error_place = whole.flags & JOB_WHOLE_ERRORS ? place : 0;
+	}
+	return 0;
+}
+
 static void on_read(wh_loop *loop, wh_res res, void *arg)
 {
 	struct reading *reading = arg;
@@ -23,13 +41,15 @@ static void on_read(wh_loop *loop, wh_res res, void *arg)
 	int64_t error = res.n < 0 ? res.n : decode(data, &r);
 
 	(void)loop;
+	if (error >= 0)
+		error = unwrap(reading->place, reading->part, &r);
 	reading->done(reading->arg, error < 0 ? error : 0, error < 0 ? NULL : &r);
 	(void)store_operation_end(reading->store);
 	log_data_free(data);
 	free(reading);
 }
 
-void store_read(struct store *store, uint64_t place, store_read_function *done, void *arg)
+void store_read(struct store *store, uint64_t place, int part, store_read_function *done, void *arg)
 {
 	struct reading *reading;
 	struct log_data data;
@@ -47,6 +67,8 @@ void store_read(struct store *store, uint64_t place, store_read_function *done, 
 	if (log_peek(store->log, place, &data)) {
 		int64_t error = decode(&data, &r);
 
+		if (error >= 0)
+			error = unwrap(place, part, &r);
 		store->stats.payload_reads_memory++;
 		done(arg, error, error < 0 ? NULL : &r);
 		return;
@@ -57,7 +79,7 @@ void store_read(struct store *store, uint64_t place, store_read_function *done, 
 		return;
 	}
 	store->stats.payload_reads_disk++;
-	*reading = (struct reading){store, done, arg};
+	*reading = (struct reading){store, place, part, done, arg};
 	if (wh_then(log_read(store->log, place, 0), on_read, reading) == 0) {
 		store->operations++;
 		return;
@@ -136,7 +158,7 @@ static void on_part(void *arg, int64_t error, const struct job_record *r)
 static void gather(struct gathering *g)
 {
 	if (g->next < g->count) {
-		store_read(g->store, g->places[g->next++], on_part, g);
+		store_read(g->store, g->places[g->next++], 0, on_part, g);
 		return;
 	}
 	if (g->filled == g->bytes->body.len) {
@@ -216,5 +238,5 @@ void store_read_bytes(struct store *store, uint64_t place, bool result, store_by
 		return;
 	}
 	*later = first;
-	store_read(store, place, on_first_later, later);
+	store_read(store, place, result ? JOB_FINISH : JOB_SUBMIT, on_first_later, later);
 }

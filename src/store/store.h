@@ -56,6 +56,13 @@ struct store_options {                    /* zero: the default */
 	uint32_t queues_max;  /* 65,536 */
 	uint64_t recent_bytes;  /* memory for payloads just written, 64 MiB */
 	uint64_t segment_bytes; /* size of a log segment, the log's default */
+	uint64_t
+		checkpoint_bytes; /* 64 MiB; the state is written down when the log has grown by this, or by what the last
+				      checkpoint took if that is more */
+	uint64_t
+		compact_slack; /* 2 GiB; on disk there may be twice what is needed of the log and this, before
+				      compaction stops being gentle */
+	uint64_t compact_rate; /* 16 MiB; bytes a second that gentle compaction writes again */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
 					       accepted any more, the process should say so and end */
@@ -432,6 +439,11 @@ struct store_stats {                                          /* since opening, 
 	uint64_t flush_ns;                           /* all flushes together */
 	uint64_t flush_buckets[STORE_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do
 							not fit into [i - 1]; the last: all that took longer */
+	uint64_t checkpoints, checkpoints_failed;
+	uint64_t checkpoint_ns, checkpoint_bytes;     /* of the last one */
+	uint64_t log_since_checkpoint, live_bytes;    /* now; the second: of the log, what is needed of it */
+	uint64_t segments_scanned, segments_released; /* by compaction */
+	uint64_t moved, moved_bytes;                  /* jobs, or parts of jobs, written again by it */
 };
 /* store_stats() - fills *ret at once. Jobs per flush = submitted / flushes. */
 void store_stats(const struct store *store, struct store_stats *ret);

@@ -301,4 +301,6 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	static_assert((int)STORE_FLUSH_BUCKETS == (int)LOG_FLUSH_BUCKETS, "one scale");
 	memcpy(ret->flush_buckets, log.flush_buckets, sizeof(ret->flush_buckets));
 	ret->job_memory_bytes = totals.memory_bytes;
+	ret->log_since_checkpoint = wh_mark_read(log_appended(store->log)) - store->checkpoint.lsn;
+	ret->live_bytes = store->segments.live > 0 ? (uint64_t)store->segments.live : 0;
 }

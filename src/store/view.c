@@ -10,6 +10,7 @@ struct look {
 	struct job_info info;
 	wh_future future;
 	int level;
+	unsigned phase; /* store_look_begin() */
 	uint64_t needed;
 	int stage;
 	uint64_t submit_place, error_place;
@@ -51,6 +52,7 @@ static void dispose_bytes(wh_res res, void *arg)
 
 static void fail(struct look *look, int64_t error)
 {
+	store_look_end(look->store, look->phase);
 	wh_resolve(look->future, error, NULL);
 	free(look->bytes);
 	free(look->view);
@@ -113,6 +115,7 @@ static void end(struct look *look)
 	                               .n = v->state,
 	                               .object = v,
 	                               .kind = STORE_ANSWER_VIEW};
+	store_look_end(look->store, look->phase);
 	store_answer(look->store, look->level, answer);
 	free(look->bytes);
 	free(look);
@@ -170,6 +173,23 @@ static bool take_submit(struct look *look, const struct job_record *r)
 	return keep(look, r->content_type, &look->content_type.from, &look->content_type.len);
 }
 
+/* An error, or all errors of a job, which end the chain. */
+static bool take_errors(struct look *look, const struct job_record *r)
+{
+	struct job_record part;
+	size_t cursor = 0;
+	bool good = true;
+
+	look->error_place = r->error_place;
+	if (r->type != JOB_WHOLE)
+		return take_error(look, r);
+	look->error_place = 0;
+	while (good && job_part_get(r, &cursor, &part))
+		if (part.type == JOB_RETRY || part.type == JOB_BURY)
+			good = take_error(look, &part);
+	return good;
+}
+
 static void go_on(struct look *look);
 
 static void on_record(void *arg, int64_t error, const struct job_record *r)
@@ -195,8 +215,7 @@ static void on_record(void *arg, int64_t error, const struct job_record *r)
 		look->stage = STAGE_ERRORS;
 		break;
 	case STAGE_ERRORS:
-		good = take_error(look, r);
-		look->error_place = r->error_place;
+		good = take_errors(look, r);
 		break;
 	}
 	if (!good)
@@ -208,6 +227,10 @@ static void on_record(void *arg, int64_t error, const struct job_record *r)
 /* The next record that the view needs. */
 static void go_on(struct look *look)
 {
+	static const int parts[] = {[STAGE_FIRST] = JOB_FINISH,
+	                            [STAGE_SUBMIT] = JOB_SUBMIT,
+	                            [STAGE_PROGRESS] = JOB_PROGRESS,
+	                            [STAGE_ERRORS] = 0};
 	uint64_t place = 0;
 
 	if (look->stage == STAGE_FIRST)
@@ -224,7 +247,7 @@ static void go_on(struct look *look)
 	if (place == 0)
 		end(look);
 	else
-		store_read(look->store, place, on_record, look);
+		store_read(look->store, place, parts[look->stage], on_record, look);
 }
 
 static struct store_view *view_of(const struct job_info *info)
@@ -279,6 +302,7 @@ wh_future store_get(struct store *store, uint64_t job, int level)
 		return wh_failed(store->loop, -ENOMEM);
 	future = wh_promise(store->loop, dispose_view, NULL);
 	look->store = store;
+	look->phase = store_look_begin(store);
 	look->info = info;
 	look->future = future;
 	look->level = level;
@@ -302,12 +326,14 @@ struct body_look {
 	wh_future future;
 	int level;
 	uint64_t needed;
+	unsigned phase;
 };
 
 static void on_bytes(void *arg, int64_t error, struct store_bytes *bytes)
 {
 	struct body_look *look = arg;
 
+	store_look_end(look->store, look->phase);
 	if (error < 0)
 		wh_resolve(look->future, error, NULL);
 	else
@@ -338,7 +364,7 @@ static struct body_look *body_begin(struct store *store, const struct job_info *
 
 	if (look)
 		*look = (struct body_look){store, wh_promise(store->loop, dispose_bytes, NULL), level,
-		                           store_needed(store, info, level)};
+		                           store_needed(store, info, level), store_look_begin(store)};
 	return look;
 }
 
@@ -356,7 +382,7 @@ wh_future store_payload(struct store *store, uint64_t job, int level)
 		return wh_failed(store->loop, -ENOMEM);
 	future = look->future;
 	if (job_state_finished(info.state))
-		store_read(store, info.place, on_finish_of_payload, look);
+		store_read(store, info.place, JOB_FINISH, on_finish_of_payload, look);
 	else
 		store_read_bytes(store, info.place, false, on_bytes, look);
 	return future;

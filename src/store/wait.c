@@ -158,6 +158,7 @@ void store_notice(struct store *store, const struct job_record *r)
 	case JOB_SETTING:
 	case JOB_PART:
 	case JOB_SUBMIT:
+	case JOB_WHOLE: /* changes nothing that is seen */
 		return;
 	case JOB_REMOVE:
 		for (size_t i = 0; i < r->body.len / 8; i++) {

@@ -366,6 +366,9 @@ static int open_store(void)
 		.directory = "/data",
 		.segment_bytes = 64 << 10,
 		.recent_bytes = 4096,
+		.checkpoint_bytes = 16 << 10,
+		.compact_slack = 64 << 10,
+		.compact_rate = 1 << 30,
 		.on_failure = on_failure,
 		.log = verbose ? tell : NULL,
 	};
@@ -376,11 +379,26 @@ static int open_store(void)
 	return error;
 }
 
+/* Checkpoints and compaction, in all lives together: they are part of what is tried here. */
+static struct {
+	uint64_t checkpoints, released, moved;
+} upkeep;
+
+static void count_upkeep(void)
+{
+	struct store_stats stats;
+	store_stats(store, &stats);
+	upkeep.checkpoints += stats.checkpoints;
+	upkeep.released += stats.segments_released;
+	upkeep.moved += stats.moved;
+}
+
 static int64_t live(uint64_t steps)
 {
 	int64_t error = 0;
 	for (uint64_t i = 0; i < steps && error == 0; i++)
 		error = step();
+	count_upkeep();
 	int closed = store_close(store);
 	store = NULL;
 	return error != 0 ? error : closed;
@@ -482,6 +500,10 @@ static void test_power_is_cut_at_every_disk_call(void **state)
 	refusals = 0;
 	plan_cut_everywhere(run, 3);
 	assert_true(refusals < tally.kept / 20); /* the model knows what is possible */
+	printf("%" PRIu64 " checkpoints, %" PRIu64 " segments released, %" PRIu64 " jobs moved\n",
+	       upkeep.checkpoints, upkeep.released, upkeep.moved);
+	assert_true(upkeep.checkpoints > tally.runs && upkeep.moved > tally.runs &&
+	            upkeep.released > tally.runs / 2);
 }
 
 static void test_every_disk_call_fails(void **state)
