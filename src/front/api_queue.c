@@ -41,6 +41,11 @@ static void put_queue(struct wh__text *text, const struct store_queue_view *queu
 		wh__text_u64(text, queue->config.jobs_max);
 	else
 		wh__text_str(text, "null");
+	wh__text_str(text, ",\"finished_max\":");
+	if (queue->config.finished_max > 0)
+		wh__text_u64(text, queue->config.finished_max);
+	else
+		wh__text_str(text, "null");
 	wh__text_put(text, "}", 1);
 }
 
@@ -209,16 +214,21 @@ static bool set_member(struct request *request, struct job_queue_config *config,
 		config->attempts_max = (uint32_t)number;
 		return true;
 	}
-	if (strcmp(key, "jobs_max") == 0) {
+	if (strcmp(key, "jobs_max") == 0 || strcmp(key, "finished_max") == 0) {
+		bool finished = key[0] == 'f';
+
 		if (!json_is_integer(value) && !json_is_null(value))
 			return bad_json(request, key, "a whole number, or null for no limit");
 		if (number < 0 || (json_is_integer(value) && number == 0))
 			return bad_value(request, key, "1 or more");
-		config->jobs_max = (uint64_t)number;
+		if (finished && number > UINT32_MAX)
+			return bad_value(request, key, "below 2^32");
+		*(finished ? &config->finished_max : &config->jobs_max) = (uint64_t)number;
 		return true;
 	}
 	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, NULL,
-	               "there is no member \"%.100s\"; known: time_to_run, attempts, retention, jobs_max",
+	               "there is no member \"%.100s\"; known: time_to_run, attempts, retention, jobs_max, "
+	               "finished_max",
 	               key);
 	return false;
 }

@@ -170,6 +170,21 @@ static int evict(struct pass *p)
 	return error < 0 ? error : emit_remove(p, JOB_REMOVE_EVICTED);
 }
 
+static int evict_one(void *arg, uint32_t slot)
+{
+	struct pass *p = arg;
+
+	p->ids[p->ids_count++] = job_slot_id(job_slot(p->m, slot));
+	job_wheel_remove(p->m, &p->m->retain, slot);
+	return p->ids_count == REMOVE_AT_ONCE ? emit_remove(p, JOB_REMOVE_EVICTED) : 0;
+}
+
+static int evict_rest(void *arg, uint32_t slot)
+{
+	(void)slot;
+	return emit_remove(arg, JOB_REMOVE_EVICTED);
+}
+
 static void end_pauses(struct job_machine *m, int64_t now_ms)
 {
 	int64_t next = INT64_MAX;
@@ -207,6 +222,8 @@ int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit
 		error = advance_retention(&p);
 	if (error == 0)
 		error = evict(&p);
+	if (error == 0)
+		error = job_kept_evict(m, &p.budget, evict_one, evict_rest, &p);
 	return error < 0 ? error : p.budget == 0;
 }
 
@@ -214,7 +231,7 @@ int64_t job_next_due(const struct job_machine *m)
 {
 	int64_t next = job_wheel_next(&m->delays), other = job_wheel_next(&m->leases);
 
-	if (finished(m) > m->limits.finished_max)
+	if (finished(m) > m->limits.finished_max || m->over)
 		return 0;
 	next = other < next ? other : next;
 	next = m->pauses_end_ms < next ? m->pauses_end_ms : next;

@@ -279,6 +279,8 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 	}
 	job_slot_set_when(s, r->when_ms);
 	job_wheel_add(m, &m->retain, slot, JOB_AT_RETAIN);
+	if (q->config.finished_max > 0 || q->kept_known)
+		job_kept_add(m, q, s);
 }
 
 static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)

@@ -27,6 +27,7 @@ struct job_limits { /* zero: the default */
 };
 
 struct job_lane;
+struct job_kept;
 
 /* A queue. The store reads the first part; the rest is the machine's. */
 struct job_queue {
@@ -54,6 +55,12 @@ struct job_queue {
 	uint32_t lanes_count, lanes_cap;
 	struct job_lane *lanes; /* sorted by priority */
 	uint32_t overflow;      /* root of the heap for priorities that have no lane */
+	struct job_kept *kept;  /* retain.c: heap of finished jobs, when only so many of them are kept */
+	uint64_t kept_count, kept_cap;
+	uint32_t kept_scan; /* as far as the slots have been looked at */
+	bool kept_known;    /* all of them have */
+	bool over;          /* more finished ones than are to be kept, perhaps */
+	struct job_queue *next_over;
 	uint32_t name_len;
 	char name[];
 };

@@ -263,8 +263,10 @@ int job_load_end(struct job_machine *m)
 		job_list_append(m, &q->buried_first, &q->buried_last, slot);
 	}
 	for (uint32_t i = 1; i < m->queues_end; i++)
-		if (m->queues[i])
+		if (m->queues[i]) {
+			job_kept_check(m, m->queues[i]);
 			job_queue_free_if_gone(m, m->queues[i]);
+		}
 	job_load_done(m);
 	return 0;
 }

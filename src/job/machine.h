@@ -90,6 +90,11 @@ struct job_wheel {
 	uint64_t bits[JOB_WHEEL_LEVELS][JOB_WHEEL_LISTS / 64]; /* clear: the list is empty */
 };
 
+struct job_kept { /* a finished job, for who goes first */
+	int64_t when_ms;
+	uint64_t id;
+};
+
 struct job_lane {
 	uint32_t priority;
 	uint32_t first, last;
@@ -137,7 +142,8 @@ struct job_machine {
 	uint32_t names_cap;
 	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
 	struct job_queue *woken;
-	int64_t pauses_end_ms; /* of the pauses for a time the first; INT64_MAX: none */
+	struct job_queue *over; /* retain.c */
+	int64_t pauses_end_ms;  /* of the pauses for a time the first; INT64_MAX: none */
 	job_ready_function *ready;
 	void *ready_arg;
 	uint64_t ids_next, ids_until;
@@ -295,6 +301,15 @@ static inline void job_changes(struct job_machine *m, uint32_t slot)
 	if (__builtin_expect(m->snapshot != NULL, 0))
 		job_snapshot_keep(m, slot);
 }
+
+/* retain.c */
+typedef int job_kept_function(void *arg, uint32_t slot);
+void job_kept_add(struct job_machine *m, struct job_queue *q, const struct job_slot *s); /* it has finished */
+void job_kept_check(struct job_machine *m, struct job_queue *q); /* are there too many? */
+void job_kept_forget(struct job_machine *m, struct job_queue *q);
+/* Gives remove() those that are too many, at most *budget, which is counted down, and calls flush() after some of them. */
+int job_kept_evict(struct job_machine *m, uint32_t *budget, job_kept_function *remove,
+                   job_kept_function *flush, void *arg);
 
 /* load.c */
 void job_load_done(struct job_machine *m);

@@ -203,6 +203,7 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	q->implicit = (r->flags & JOB_QUEUE_IMPLICIT) != 0;
 	if (!q->paused)
 		job_queue_wake(m, q);
+	job_kept_check(m, q);
 }
 
 /* Needs job_queue_room(). It has no name yet that it could be found by. */
@@ -280,6 +281,7 @@ void job_queue_woken_forget(struct job_machine *m, struct job_queue *q)
 static void queue_free(struct job_machine *m, struct job_queue *q)
 {
 	job_queue_woken_forget(m, q);
+	job_kept_forget(m, q);
 	m->queues[q->number] = NULL;
 	m->queues_free++;
 	free(q->lanes);
@@ -334,8 +336,10 @@ struct job_queue *job_woken(struct job_machine *m)
 void job_queues_done(struct job_machine *m)
 {
 	for (uint32_t i = 1; i < m->queues_end; i++) {
-		if (m->queues[i])
+		if (m->queues[i]) {
 			free(m->queues[i]->lanes);
+			free(m->queues[i]->kept);
+		}
 		free(m->queues[i]);
 	}
 	free(m->queues);

@@ -19,7 +19,7 @@ class Queues(harness.Case):
         document = self.client.get(f"/v1/queues/{self.queue}").json()
         self.assertEqual(document, {
             "name": self.queue, "paused": False, "submitted": 7, "time_to_run": "60s", "attempts": 5, "retention": "1h",
-            "jobs_max": None, "jobs": dict(zip(self.COUNTS, (1, 2, 1, 1, 1, 0, 1)))})
+            "jobs_max": None, "finished_max": None, "jobs": dict(zip(self.COUNTS, (1, 2, 1, 1, 1, 0, 1)))})
         self.client.delete(f"/v1/jobs/{self.client.submit(self.queue)}")
         self.assertEqual(self.counts()["cancelled"], 1)
         listed = {q["name"]: q for q in self.client.get("/v1/queues").json()["queues"]}
@@ -27,11 +27,13 @@ class Queues(harness.Case):
 
     def test_configure(self):
         path = f"/v1/queues/{self.queue}"
-        answer = self.client.put(path, {"time_to_run": "5m", "attempts": 2, "retention": "2h", "jobs_max": 2})
+        answer = self.client.put(path, {"time_to_run": "5m", "attempts": 2, "retention": "2h", "jobs_max": 2,
+                                        "finished_max": 7})
         self.assertEqual((answer.status, answer["Whilst-Commit"]), (201, "local"))
         self.assertEqual(answer["Location"], path)
         document = self.client.get(path).json()
-        self.assertEqual([document[k] for k in ("time_to_run", "attempts", "retention", "jobs_max")], ["5m", 2, "2h", 2])
+        self.assertEqual([document[k] for k in ("time_to_run", "attempts", "retention", "jobs_max", "finished_max")],
+                         ["5m", 2, "2h", 2, 7])
         self.assertEqual(self.client.put(path, {"attempts": 3, "jobs_max": 2}).status, 200)
         job = self.client.submit(self.queue)
         self.assertEqual(self.client.get(f"/v1/jobs/{job}").json()["attempts_max"], 3)
@@ -48,10 +50,12 @@ class Queues(harness.Case):
         for body in (b"", b"{", b"{'a': 1}", b'{"attempts": 1}x', b"[" * 5000):
             with self.subTest(body):
                 self.assertProblem(self.client.put(path, body), 400, "bad-json")
-        for body in ([], 1, {"attempts": "3"}, {"time_to_run": 60}, {"time_to_run": "60"}, {"jobs_max": 1.5}, {"nonsense": 1}):
+        for body in ([], 1, {"attempts": "3"}, {"time_to_run": 60}, {"time_to_run": "60"}, {"jobs_max": 1.5},
+                     {"finished_max": "1"}, {"nonsense": 1}):
             with self.subTest(body):
                 self.assertProblem(self.client.put(path, body), 400, "bad-json")
-        for body in ({"attempts": 0}, {"attempts": 1001}, {"time_to_run": "0s"}, {"jobs_max": -1}):
+        for body in ({"attempts": 0}, {"attempts": 1001}, {"time_to_run": "0s"}, {"jobs_max": -1},
+                     {"finished_max": 0}, {"finished_max": 4294967296}):
             with self.subTest(body):
                 self.assertProblem(self.client.put(path, body), 422, "bad-value")
         self.assertProblem(self.client.put(path, {}, Content_Type="text/plain"), 415, "wrong-content-type")

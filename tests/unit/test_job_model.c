@@ -56,7 +56,7 @@ struct snapshot {
 struct world {
 	struct job_machine *m;
 	struct snapshot snapshot;
-	uint64_t snapshots, moved;
+	uint64_t snapshots, moved, evicted;
 	int64_t live[LIVE_CELLS];
 	uint64_t seed;
 	int64_t now_ms;
@@ -151,6 +151,28 @@ static void model_finish(struct world *w, struct model_job *j, int state, int64_
 		j->state = JOB_NONE;
 }
 
+/* Where a queue keeps only so many, those closest to their end go. */
+static void check_evicted(struct world *w, const struct job_record *r)
+{
+	int64_t latest = 0;
+
+	if (r->reason != JOB_REMOVE_EVICTED || w->limits.finished_max > 0)
+		return;
+	for (size_t i = 0; i < r->body.len / 8; i++) {
+		uint64_t id;
+
+		memcpy(&id, (const uint8_t *)r->body.data + 8 * i, 8);
+		for (size_t k = 0; k < w->count; k++)
+			if (w->jobs[k].id == id) {
+				assert_int_equal(w->jobs[k].queue, 3);
+				latest = w->jobs[k].when_ms > latest ? w->jobs[k].when_ms : latest;
+			}
+	}
+	for (size_t k = 0; k < w->count; k++)
+		if (w->jobs[k].queue == 3 && job_state_finished(w->jobs[k].state))
+			assert_true(w->jobs[k].when_ms >= latest);
+}
+
 static int on_emit(void *arg, const struct job_record *r)
 {
 	struct world *w = arg;
@@ -167,7 +189,9 @@ static int on_emit(void *arg, const struct job_record *r)
 			assert_true(job_state_finished(j->state));
 			assert_true(r->reason == JOB_REMOVE_EVICTED || j->when_ms <= w->now_ms);
 			j->state = JOB_NONE;
+			w->evicted += r->reason == JOB_REMOVE_EVICTED;
 		}
+		check_evicted(w, r);
 	} else {
 		struct model_job *j = find(w, r->id);
 
@@ -214,6 +238,10 @@ static void pass_time(struct world *w)
 		assert_false(job_state_finished(j->state) && j->when_ms <= w->now_ms);
 	}
 	assert_true(job_next_due(w->m) > w->now_ms);
+	if (w->queues[3]->config.finished_max > 0)
+		assert_true(w->queues[3]->jobs[JOB_DONE] + w->queues[3]->jobs[JOB_FAILED] +
+		                    w->queues[3]->jobs[JOB_CANCELLED] <=
+		            w->queues[3]->config.finished_max);
 }
 
 /* Time alone, before anybody has noticed: a lease that has passed is lost all the same. */
@@ -536,9 +564,10 @@ static void pause_queue(struct world *w)
 
 	if (below(w, 2)) { /* anything else of it */
 		struct job_slice name = {w->queues[q]->name, w->queues[q]->name_len};
+		struct job_queue_config config = w->queues[q]->own;
 
-		assert_int_equal(
-			job_check_queue_put(w->m, name, &w->queues[q]->own, below(w, 2), w->now_ms, &r), 0);
+		config.finished_max = q == 3 ? below(w, 3) * 4 : 0;
+		assert_int_equal(job_check_queue_put(w->m, name, &config, below(w, 2), w->now_ms, &r), 0);
 		carry_out(w, &r, 0);
 		return;
 	}
@@ -844,6 +873,8 @@ static void compare(struct world *w)
 	job_close(again);
 }
 
+static uint64_t evicted;
+
 static void live_through(uint64_t seed, int steps)
 {
 	static struct world w;
@@ -917,6 +948,7 @@ static void live_through(uint64_t seed, int steps)
 	pass_time(&w);
 	compare(&w);
 	assert_true(w.refused > 0 && w.done > 100 && w.snapshots > 0 && w.moved > 0);
+	evicted += w.limits.finished_max > 0 ? 0 : w.evicted;
 	forget_snapshot(&w);
 	for (size_t i = 0; i < w.log_count; i++)
 		free(w.log[i].bytes);
@@ -932,6 +964,7 @@ static void test_against_model(void **state)
 	(void)state;
 	for (uint64_t seed = 1; seed <= seeds; seed++)
 		live_through(seed, 3000);
+	assert_true(evicted > seeds);
 }
 
 int main(void)
