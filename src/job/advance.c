@@ -279,41 +279,71 @@ static int by_soonness(const void *a, const void *b)
 	return sooner(a, b) ? -1 : sooner(b, a) ? 1 : 0;
 }
 
+/* Can the list hold what is due up to when? */
+static bool may_hold(const struct job_wheel *w, const struct job_wheel_turn *turn, int64_t when_ms)
+{
+	return turn->at <= (uint64_t)when_ms || turn->at <= w->base + 1;
+}
+
 uint64_t job_delayed_first(const struct job_machine *m, const struct job_queue *q)
 {
+	struct job_wheel_turn turns[JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS];
+	uint32_t lists = q->jobs[JOB_DELAYED] > 0 ? job_wheel_turns(&m->delays, turns) : 0;
 	struct soon best = {INT64_MAX, 0};
-	uint64_t left = q->jobs[JOB_DELAYED];
 
-	for (uint32_t list = 0; list < JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS && left > 0; list++) {
-		for (uint32_t slot = m->delays.first[list]; slot != 0 && left > 0;) {
+	for (uint32_t i = 0; i < lists && may_hold(&m->delays, &turns[i], best.when_ms); i++) {
+		for (uint32_t slot = m->delays.first[turns[i].list]; slot != 0;) {
 			const struct job_slot *s = job_slot(m, slot);
 			struct soon this = {job_slot_when(s), job_slot_id(s)};
 
 			slot = s->next;
-			if (s->queue != q->number)
-				continue;
-			left--;
-			if (best.id == 0 || sooner(&this, &best))
+			if (s->queue == q->number && (best.id == 0 || sooner(&this, &best)))
 				best = this;
 		}
 	}
 	return best.id;
 }
 
+static int gather_soon(struct soon **soon, uint64_t *cap, uint64_t count, struct soon one)
+{
+	uint64_t more = *cap ? *cap * 2 : 64;
+	struct soon *grown;
+
+	if (count == *cap) {
+		grown = realloc(*soon, more * sizeof(one));
+		if (!grown)
+			return -ENOMEM;
+		*soon = grown;
+		*cap = more;
+	}
+	(*soon)[count] = one;
+	return 0;
+}
+
 int64_t job_delayed_soonest(const struct job_machine *m, const struct job_queue *q, uint64_t *ids,
                             uint64_t max)
 {
-	uint64_t count = 0, all = q->jobs[JOB_DELAYED];
-	struct soon *soon = all > 0 ? malloc(all * sizeof(soon[0])) : NULL;
+	struct job_wheel_turn turns[JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS];
+	uint32_t lists = q->jobs[JOB_DELAYED] > 0 && max > 0 ? job_wheel_turns(&m->delays, turns) : 0;
+	uint64_t count = 0, cap = 0;
+	int64_t last_ms = 0; /* of those gathered */
+	struct soon *soon = NULL;
 
-	if (all > 0 && !soon)
-		return -ENOMEM;
-	for (uint32_t list = 0; list < JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS && count < all; list++) {
-		for (uint32_t slot = m->delays.first[list]; slot != 0; slot = job_slot(m, slot)->next) {
+	for (uint32_t i = 0; i < lists && (count < max || may_hold(&m->delays, &turns[i], last_ms)); i++) {
+		for (uint32_t slot = m->delays.first[turns[i].list]; slot != 0;
+		     slot = job_slot(m, slot)->next) {
 			const struct job_slot *s = job_slot(m, slot);
+			struct soon one = {job_slot_when(s), job_slot_id(s)};
 
-			if (s->queue == q->number)
-				soon[count++] = (struct soon){job_slot_when(s), job_slot_id(s)};
+			if (s->queue != q->number)
+				continue;
+			if (gather_soon(&soon, &cap, count, one) < 0) {
+				free(soon);
+				return -ENOMEM;
+			}
+			count++;
+			if (one.when_ms > last_ms)
+				last_ms = one.when_ms;
 		}
 	}
 	if (count > 0)

@@ -181,7 +181,9 @@ void job_queue_pause(struct job_machine *machine, struct job_queue *queue, int64
 uint64_t job_ready_id(struct job_machine *machine, struct job_queue *queue);
 uint64_t job_delayed_first(const struct job_machine *machine, const struct job_queue *queue);
 
-/* job_delayed_soonest() - up to max ids of delayed jobs of the queue, soonest first. How many; -ENOMEM. */
+/* job_delayed_soonest() - up to max ids of delayed jobs of the queue, soonest first. How many; -ENOMEM. Cost as of
+ * job_delayed_first(), up to the last of them, or rather up to the end of the wheel's list that it is in: 256 ms when it is due within
+ * a minute, 65 s within four hours, four hours within 49 days. */
 int64_t job_delayed_soonest(const struct job_machine *machine, const struct job_queue *queue, uint64_t *ids,
                             uint64_t max);
 

@@ -263,6 +263,14 @@ void job_wheel_remove(struct job_machine *m, struct job_wheel *w, uint32_t slot)
 uint32_t job_wheel_due(struct job_machine *m, struct job_wheel *w,
                        int64_t now_ms);            /* one, taken out; 0: none */
 int64_t job_wheel_next(const struct job_wheel *w); /* at the earliest; INT64_MAX: empty */
+/* job_wheel_turns() - the lists that are not empty, in the order of their turns. Of what is in a list nothing is due before
+ * its turn, but for what was due already when it was put there: that is in the list whose turn is base + 1. ret: room for
+ * JOB_WHEEL_LEVELS * JOB_WHEEL_LISTS. How many. */
+struct job_wheel_turn {
+	uint64_t at;
+	uint32_t list;
+};
+uint32_t job_wheel_turns(const struct job_wheel *w, struct job_wheel_turn *ret);
 uint32_t job_wheel_earliest(const struct job_machine *m, const struct job_wheel *w); /* about; 0: empty */
 
 /* ready.c: ready jobs of a queue, and the lists */

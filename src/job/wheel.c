@@ -152,3 +152,29 @@ uint32_t job_wheel_earliest(const struct job_machine *m, const struct job_wheel 
 	next_turn(w, &list);
 	return w->first[list];
 }
+
+static int by_turn(const void *a, const void *b)
+{
+	const struct job_wheel_turn *x = a, *y = b;
+
+	return x->at < y->at ? -1 : x->at > y->at;
+}
+
+uint32_t job_wheel_turns(const struct job_wheel *w, struct job_wheel_turn *ret)
+{
+	uint32_t count = 0;
+
+	for (uint32_t level = 0; level < JOB_WHEEL_LEVELS; level++) {
+		uint64_t index = w->base >> (LIST_BITS * level);
+
+		for (uint32_t far = 1; far <= JOB_WHEEL_LISTS; far++) {
+			uint32_t list = level * JOB_WHEEL_LISTS + (uint32_t)((index + far) & LIST_MASK);
+
+			if (w->first[list] != 0)
+				ret[count++] =
+					(struct job_wheel_turn){(index + far) << (LIST_BITS * level), list};
+		}
+	}
+	qsort(ret, count, sizeof(ret[0]), by_turn);
+	return count;
+}
