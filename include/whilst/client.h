@@ -49,10 +49,11 @@ struct wh_client_options {
 	const char *ca_file; /* https: authorities; NULL: what the system trusts */
 	wh_tls_context *tls; /* instead: a context of a client; borrowed until the client is closed */
 	bool tls_insecure;   /* https without verification */
+	const char *token;   /* shown to a server that wants one (Whilst-Token); NULL or "": none. Copied */
 };
 
 /* wh_client_open() - a client without connections yet; they are made when needed, kept for a few seconds, and made anew. options may
- * be NULL. Result 0; -EINVAL (the server's address), -EPROTONOSUPPORT, those of wh_tls_context_open(), -ENOMEM. */
+ * be NULL. Result 0; -EINVAL (the server's address, a token of other than visible ASCII), -EPROTONOSUPPORT, those of wh_tls_context_open(), -ENOMEM. */
 WH_API int wh_client_open(wh_loop *loop, const struct wh_client_options *options,
                           wh_client **ret) WH_MUST_USE;
 /* wh_client_close() - ends what is under way with -ECANCELED. Close workers before. Returns NULL; accepts NULL. */

@@ -33,6 +33,7 @@ int cli_call(int argc, char **argv);
 int cli_work(int argc, char **argv);
 int cli_queues(int argc, char **argv);
 int cli_config(int argc, char **argv);
+int cli_token(int argc, char **argv);
 int cli_log(int argc, char **argv);
 int cli_import(int argc, char **argv);
 int cli_fsync_test(int argc, char **argv);

@@ -18,6 +18,7 @@ static const struct {
 	{"work", cli_work, "run a command for each job of a queue"},
 	{"queues", cli_queues, "list queues and their counters"},
 	{"config", cli_config, "judge the settings of a server, and show them"},
+	{"token", cli_token, "make a bearer token for the HTTP interface"},
 	{"log", cli_log, "check the log of a data folder, and look into it"},
 	{"import", cli_import, "take the jobs of a beanstalkd binlog over"},
 	{"fsync-test", cli_fsync_test, "measure what a durable commit costs on a disk"},

@@ -20,6 +20,7 @@
 #include "front/beanstalk.h"
 #include "front/front.h"
 #include "front/target.h"
+#include "front/token.h"
 #include "store/store.h"
 #include "whilst/task.h"
 #include "whilst/tls.h"
@@ -41,6 +42,7 @@ struct server {
 	struct serve_settings settings;
 	struct serve_listeners listeners;
 	wh_tls_context *tls;
+	struct token_table *tokens; /* until the front has them */
 	struct notify notify;
 	int argc; /* to read the settings again */
 	char **argv;
@@ -242,6 +244,30 @@ static int open_tls(struct server *server)
 	            wh_strerror(error));
 }
 
+/* *ret NULL: no tokens are wanted. */
+static int read_tokens(struct server *server, const struct serve_settings *settings, struct token_table **ret)
+{
+	const char *path = only(&settings->tokens);
+	struct token_refusal refusal = {0};
+	char *text = NULL;
+	size_t len;
+	int error;
+
+	*ret = NULL;
+	if (!path)
+		return 0;
+	error = serve_file_read(server->loop, path, &text, &len);
+	if (error == 0)
+		error = token_table_read(text, len, ret, &refusal);
+	free(text);
+	if (error == 0)
+		return 0;
+	if (refusal.detail[0])
+		return fail(server, SERVE_USAGE, "usage", "--tokens %s:%u: %s", path, refusal.line,
+		            refusal.detail);
+	return fail(server, SERVE_USAGE, "usage", "--tokens %s: %s", path, wh_strerror(error));
+}
+
 /* Hand the sockets of some fronts over. */
 static int give_listeners(struct server *server, bool beanstalk)
 {
@@ -320,6 +346,8 @@ static int open_front(struct server *server)
 		if (front_service(server->front, name, equals + 1, detail, sizeof(detail)) != 0)
 			return fail(server, SERVE_FAILED, "cannot-start", "--service %s: %s", text, detail);
 	}
+	front_use_tokens(server->front, server->tokens);
+	server->tokens = NULL;
 	return give_listeners(server, false);
 }
 
@@ -389,10 +417,11 @@ static void declare_services(struct server *server)
 static void reload(struct server *server)
 {
 	struct serve_settings fresh = {0};
+	struct token_table *tokens = NULL;
 	int error = 0;
 
 	if (serve_settings_read(&fresh, server->loop, server->argc, server->argv) != 0 ||
-	    check_services(server, &fresh) != 0) {
+	    check_services(server, &fresh) != 0 || read_tokens(server, &fresh, &tokens) != 0) {
 		message_event(server, WH_LOG_ERROR, "cannot-reload",
 		              "the settings are wrong, see above; nothing was changed");
 	} else if (server->tls && (error = wh_tls_context_reload(server->tls)) != 0) {
@@ -401,9 +430,12 @@ static void reload(struct server *server)
 		     wh_strerror(error));
 	} else {
 		serve_settings_take(&server->settings, &fresh, on_changed, server);
+		front_use_tokens(server->front, tokens);
+		tokens = NULL;
 		declare_services(server);
 		event(server, WH_LOG_INFO, "reloaded", "");
 	}
+	token_table_free(tokens);
 	serve_settings_done(&fresh);
 }
 
@@ -513,6 +545,8 @@ static int run(struct server *server)
 	if (status == 0)
 		status = open_tls(server);
 	if (status == 0)
+		status = read_tokens(server, &server->settings, &server->tokens);
+	if (status == 0)
 		status = open_listeners(server);
 	if (status == 0)
 		status = open_store(server);
@@ -604,9 +638,12 @@ int serve_check(int argc, char **argv)
 		status = check_addresses(&server, &server.settings.beanstalk, SERVE_BEANSTALK);
 	if (status == 0)
 		status = open_tls(&server);
+	if (status == 0)
+		status = read_tokens(&server, &server.settings, &server.tokens);
 	if (status == 0 && !server.settings.help)
 		serve_settings_print(&server.settings, stdout);
 	wh_tls_context_close(server.tls);
+	token_table_free(server.tokens);
 	wh_loop_close(server.loop);
 	serve_settings_done(&server.settings);
 	return status;
@@ -644,6 +681,7 @@ int cli_serve(int argc, char **argv)
 		beanstalk_free(server.beanstalk);
 	}
 	wh_tls_context_close(server.tls);
+	token_table_free(server.tokens);
 	serve_settings_done(&server.settings);
 	return status;
 }

@@ -37,6 +37,8 @@ static const struct setting {
 	{"tls-key", "FILE", "its key, PEM (default: in the same file)", TEXT, AT(tls_key), 0, 0, NULL},
 	{"tls-client-ca", "FILE", "clients must show a certificate that one of these authorities signed",
          TEXT, AT(tls_client_ca), 0, 0, NULL},
+	{"tokens", "FILE", "who may do what over HTTP, lines of `whilst token`; read again at SIGHUP", TEXT,
+         AT(tokens), 0, 0, NULL},
 	{"beanstalk", "ADDR:PORT",
          "address for beanstalkd's protocol, or unix:PATH; repeatable (default: none)", TEXTS, AT(beanstalk),
          0, 0, NULL},
@@ -82,7 +84,7 @@ enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
 _Static_assert((int)SETTINGS <= (int)SERVE_SETTINGS_MAX, "where each setting comes from is remembered");
 
 /* What a running server takes over at SIGHUP; the TLS files are read again too, under their old names. */
-static const size_t while_running[] = {AT(service), AT(log_level), AT(drain_timeout_ns)};
+static const size_t while_running[] = {AT(service), AT(tokens), AT(log_level), AT(drain_timeout_ns)};
 
 void serve_settings_help(void)
 {
@@ -326,29 +328,43 @@ static int read_lines(struct serve_settings *settings, const char *path, char *t
 	return 0;
 }
 
-static int read_file(struct serve_settings *settings, wh_loop *loop, const char *path,
-                     const bool given[SETTINGS])
+int serve_file_read(wh_loop *loop, const char *path, char **ret, size_t *ret_len)
 {
-	char source[SOURCE_BYTES];
 	char *text = malloc(FILE_BYTES_MAX + 1);
 	int64_t fd, n;
-	int status;
 
-	snprintf(source, sizeof(source), "--config %s", path);
 	if (!text)
-		return usage(source, "out of memory%s%s", "", "");
+		return -ENOMEM;
 	fd = wh_await(wh_open(loop, path, O_RDONLY, 0)).n;
 	n = fd < 0 ? fd : wh_await(wh_pread_all(loop, (int)fd, text, FILE_BYTES_MAX, 0)).n;
 	if (fd >= 0)
 		wh_await(wh_close(loop, (int)fd));
+	if (n == FILE_BYTES_MAX)
+		n = -EFBIG;
 	if (n < 0) {
-		status = usage(source, "%s%s", wh_strerror(n), "");
-	} else if (n == FILE_BYTES_MAX || memchr(text, 0, (size_t)n)) {
-		status = usage(source, "is not a configuration file%s%s", "", "");
-	} else {
-		text[n] = 0;
-		status = read_lines(settings, path, text, given);
+		free(text);
+		return (int)n;
 	}
+	text[n] = 0;
+	*ret = text;
+	*ret_len = (size_t)n;
+	return 0;
+}
+
+static int read_file(struct serve_settings *settings, wh_loop *loop, const char *path,
+                     const bool given[SETTINGS])
+{
+	char source[SOURCE_BYTES], *text = NULL;
+	size_t len;
+	int error = serve_file_read(loop, path, &text, &len), status;
+
+	snprintf(source, sizeof(source), "--config %s", path);
+	if (error == -EFBIG || (error == 0 && memchr(text, 0, len)))
+		status = usage(source, "is not a configuration file%s%s", "", "");
+	else if (error < 0)
+		status = usage(source, "%s%s", wh_strerror(error), "");
+	else
+		status = read_lines(settings, path, text, given);
 	free(text);
 	return status;
 }

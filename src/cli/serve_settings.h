@@ -25,7 +25,7 @@ enum { SERVE_SETTINGS_MAX = 64 };
 
 struct serve_settings {
 	struct serve_values listen, listen_tls, beanstalk, service, data, config;
-	struct serve_values tls_certificate, tls_key, tls_client_ca;
+	struct serve_values tls_certificate, tls_key, tls_client_ca, tokens;
 	uint64_t max_payload_bytes, max_connections;
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
 	uint64_t max_job_size_bytes; /* of the beanstalkd front */
@@ -39,6 +39,9 @@ struct serve_settings {
 /* serve_settings_read() - 0, or 2 (usage) after one line on standard error that names the source and the value. The
  * configuration file is read through loop. */
 int serve_settings_read(struct serve_settings *settings, wh_loop *loop, int argc, char **argv);
+/* serve_file_read() - a file of at most 1 MiB, with a NUL after it; free(). -EFBIG, -ENOMEM, or of reading. Synchronous, or in
+ * a task. */
+int serve_file_read(wh_loop *loop, const char *path, char **ret, size_t *ret_len);
 void serve_settings_done(struct serve_settings *settings);
 void serve_settings_help(void);
 

@@ -39,7 +39,8 @@ int cli_session_open(struct cli_session *session, const char *server, bool json)
 		struct wh_client_options options = {.server = session->server,
 		                                    .user_agent = "whilst-cli",
 		                                    .answer_bytes_max = UINT64_MAX,
-		                                    .retry_ns = -1};
+		                                    .retry_ns = -1,
+		                                    .token = getenv("WHILST_TOKEN")};
 		error = wh_client_open(session->loop, &options, &session->calls);
 	}
 	if (error != 0)
@@ -64,14 +65,17 @@ static struct wh_slice slice(const char *text)
 wh_future cli_start(struct cli_session *session, const struct cli_request *request)
 {
 	enum { FIELDS_MAX = sizeof request->headers / sizeof *request->headers };
-	struct wh_http_field fields[FIELDS_MAX + 1];
+	struct wh_http_field fields[FIELDS_MAX + 2];
 	struct wh_http_request out = {.origin = session->server,
 	                              .method = request->method,
 	                              .target = request->path,
 	                              .fields = fields,
 	                              .body = request->body,
 	                              .body_len = request->body_len};
+	const char *token = getenv("WHILST_TOKEN");
 	char wait[48];
+	if (token && *token)
+		fields[out.field_count++] = (struct wh_http_field){slice("Whilst-Token"), slice(token)};
 	for (size_t i = 0; i < FIELDS_MAX && request->headers[i][0]; i++)
 		fields[out.field_count++] =
 			(struct wh_http_field){slice(request->headers[i][0]), slice(request->headers[i][1])};

@@ -289,6 +289,9 @@ static void send_request(struct wh__ask *ask)
 	};
 
 	request.field_count = gather_fields(ask, fields, prefer, sizeof(prefer), &wait_ns);
+	if (ask->client->token)
+		fields[request.field_count++] = (struct wh_http_field){
+			{"Whilst-Token", 12}, {ask->client->token, strlen(ask->client->token)}};
 	request.first_byte_timeout_ns =
 		ask->client->answer_timeout_ns > 0 ? ask->client->answer_timeout_ns + wait_ns : -1;
 	if (ask->until != INT64_MAX)

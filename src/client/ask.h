@@ -27,6 +27,7 @@ struct wh_client {
 	wh_loop *loop;
 	wh_http_client *quick, *waits; /* two pools of connections: a wait stands in nobody's way */
 	char *server;                  /* as the HTTP client wants it */
+	char *token;                   /* NULL: none */
 	struct wh__ask *asks;
 	uint64_t requests, retries, in_flight;
 	int64_t answer_timeout_ns, timeout_ns, retry_ns;

@@ -52,6 +52,16 @@ static int take_server(wh_client *client, const char *server)
 	return client->server ? 0 : -ENOMEM;
 }
 
+/* As a field can carry it. */
+static int take_token(wh_client *client, const char *token)
+{
+	for (const char *c = token; *c; c++)
+		if (*c <= ' ' || *c > '~')
+			return -EINVAL;
+	client->token = *token ? strdup(token) : NULL;
+	return client->token || !*token ? 0 : -ENOMEM;
+}
+
 static int open_pools(wh_client *client, const struct wh_client_options *o)
 {
 	struct wh_http_client_options http = {
@@ -91,6 +101,8 @@ int wh_client_open(wh_loop *loop, const struct wh_client_options *options, wh_cl
 	client->timeout_ns = options->timeout_ns;
 	client->retry_ns = or_default(options->retry_ns, 10 * WH_NS_PER_S);
 	error = take_server(client, options->server);
+	if (error == 0 && options->token)
+		error = take_token(client, options->token);
 	if (error == 0)
 		error = open_pools(client, options);
 	if (error != 0) {
@@ -106,6 +118,9 @@ void wh__client_unref(wh_client *client)
 	if (--client->references > 0)
 		return;
 	free(client->server);
+	if (client->token)
+		explicit_bzero(client->token, strlen(client->token));
+	free(client->token);
 	free(client);
 }
 

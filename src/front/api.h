@@ -15,6 +15,7 @@
 #include "front/prefer.h"
 #include "front/problem.h"
 #include "front/target.h"
+#include "front/token.h"
 #include "store/store.h"
 #include "whilst/http.h"
 
@@ -35,6 +36,9 @@ struct api {
 	struct push *push;
 	struct service_table services;
 	struct front_options options;
+	struct token_table *tokens; /* NULL: nobody is asked for one */
+	int64_t refusal_told_at;    /* of a token; wh_now() */
+	uint64_t refusals_untold;
 	uint32_t wait_s_max;
 	bool draining, server_drained, push_drained;
 	struct call *parked; /* calls that wait for what may take long, newest first */
@@ -71,7 +75,13 @@ struct route {
 	enum route_variable variable;
 	request_handler *handler;
 	uint64_t body_max; /* 0: the largest payload */
+	enum token_action action;
 };
+
+/* authorize() (authorize.c) - may whoever sends this do it? false: refused and answered. path is of the request. */
+bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route);
+/* authorize_is_credential() - was this field meant for us, and is not to be passed on or kept? */
+bool authorize_is_credential(const struct api *api, struct wh_http_field field);
 
 /* route_find() - NULL: no such path, or (methods not 0) other methods only, one bit 1 << enum wh_http_method each. */
 const struct route *route_find(const struct target *target, enum wh_http_method method,

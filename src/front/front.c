@@ -11,7 +11,7 @@
 #include "front/batch.h"
 
 /* Requests of the gateway carry this instead of a route of the table. */
-static const struct route gateway_route = {.path = "call"};
+static const struct route gateway_route = {.path = "call", .variable = ROUTE_SERVICE, .action = TOKEN_CALL};
 
 static void put_methods(wh_http_exchange *x, unsigned methods)
 {
@@ -75,6 +75,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 		return;
 	}
 	if (is_call(&target)) {
+		if (!authorize(api, x, &target, &gateway_route))
+			return;
 		wh_http_set_arg(x, (void *)(uintptr_t)&gateway_route);
 		gateway_head(x, api);
 		return;
@@ -84,6 +86,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 		no_route(api, x, methods);
 		return;
 	}
+	if (!authorize(api, x, &target, route))
+		return;
 	wh_http_set_arg(x, (void *)(uintptr_t)route);
 	body_max = route->body_max ? route->body_max : api->options.payload_bytes_max;
 	if (route->handler == api_submit && wh_http_body_length(x) != 0) {
@@ -270,6 +274,12 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 	return 0;
 }
 
+void front_use_tokens(struct api *api, struct token_table *tokens)
+{
+	token_table_free(api->tokens);
+	api->tokens = tokens;
+}
+
 int front_listen(struct api *api, int fd, wh_tls_context *tls)
 {
 	return tls ? wh_http_server_listen_tls(api->server, fd, tls) : wh_http_server_listen(api->server, fd);
@@ -330,5 +340,6 @@ void front_free(struct api *api)
 	if (!api)
 		return;
 	service_clear(&api->services);
+	token_table_free(api->tokens);
 	free(api);
 }

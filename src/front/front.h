@@ -13,6 +13,7 @@
 
 struct store;
 struct api;
+struct token_table;
 
 typedef void front_event_function(int level, const char *event, const char *members, void *arg);
 
@@ -32,6 +33,10 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 /* front_service() - declare a service from --service NAME=URL, unless the store has one of that name that differs only in
  * what the flag cannot say. Synchronous. 0, or -errno with a sentence in detail. */
 int front_service(struct api *api, const char *name, const char *url, char *detail, size_t detail_len);
+
+/* front_use_tokens() - from now on whoever asks for anything but /livez and /readyz must show one of these, and may do what it is
+ * good for. Takes tokens; NULL: nobody is asked. */
+void front_use_tokens(struct api *api, struct token_table *tokens);
 
 /* front_listen() - takes fd. tls NULL: in the clear; else a server's context, borrowed until front_free(). */
 int front_listen(struct api *api, int fd, wh_tls_context *tls);

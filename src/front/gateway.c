@@ -70,7 +70,7 @@ static bool is_replaced(struct wh_slice name)
 	       wh_slice_equal_caseless(name, "X-Forwarded-Proto") || is_preference(name);
 }
 
-bool gateway_fields(struct gateway_fields *to, wh_http_exchange *x)
+bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_exchange *x)
 {
 	size_t count = wh_http_field_count(x), connections_count = 0, first;
 	struct wh_slice connections[8], host = wh_http_host(x);
@@ -85,6 +85,7 @@ bool gateway_fields(struct gateway_fields *to, wh_http_exchange *x)
 	for (size_t i = 0; i < count; i++) {
 		struct wh_http_field field = wh_http_field(x, i);
 		if (to->count < GATEWAY_FIELDS_MAX - 4 && !is_replaced(field.name) &&
+		    !authorize_is_credential(api, field) &&
 		    message_is_end_to_end(field.name, connections, connections_count))
 			to->fields[to->count++] = field;
 	}
@@ -243,7 +244,7 @@ static void record(struct request *request, const struct service *service, int l
 	};
 
 	wh__text_init(&message, NULL, 0);
-	if (gateway_fields(&fields, request->x))
+	if (gateway_fields(&fields, request->api, request->x))
 		put_message(&message, request->x, service, &fields);
 	else
 		message.failed = true;

@@ -14,8 +14,9 @@ struct gateway_fields {
 
 enum { GATEWAY_FIELDS_MAX = 104 };
 
-/* gateway_fields() - false: no memory. The fields borrow the exchange's memory and *to. */
-bool gateway_fields(struct gateway_fields *to, wh_http_exchange *x);
+/* gateway_fields() - false: no memory. The fields borrow the exchange's memory and *to. What was shown to us (tokens) is not
+ * among them. */
+bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_exchange *x);
 void gateway_fields_done(struct gateway_fields *fields);
 
 /* gateway_target() - what the backend is asked for: the base of its URL, the path below the service, the query. */

@@ -240,7 +240,7 @@ static int open_call(struct relay *relay, int64_t body_length)
 	wh__text_put(&text, "", 1);
 	gateway_target(&text, x, relay->service);
 	wh__text_put(&text, "", 1);
-	if (gateway_fields(&fields, x) && !text.failed) {
+	if (gateway_fields(&fields, relay->api, x) && !text.failed) {
 		struct wh_http_request request = {
 			.origin = relay->service->address,
 			.host = relay->service->authority,

@@ -378,6 +378,10 @@ int store_queue_now(struct store *store, struct store_slice name, struct store_q
  * -JOB_EBUSY (try again soon) or what making it says. */
 int store_pause(struct store *store, struct store_slice name, int64_t for_ns);
 
+/* store_queue_of() - the queue of a job, at once; *ret is borrowed until the callback in which this is called returns. 0,
+ * -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
+int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret);
+
 /* store_first() - the job of a queue that is next in a state: ready, whatever pauses the queue; delayed: due first; buried:
  * buried first. 0: none. Cost: as of job_delayed_first() for delayed ones. */
 uint64_t store_first(struct store *store, struct store_slice name, int state);

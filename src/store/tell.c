@@ -166,6 +166,16 @@ int store_state(const struct store *store, uint64_t job)
 	return job_look(store->jobs, job, &info) < 0 ? JOB_NONE : info.state;
 }
 
+int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret)
+{
+	struct job_info info;
+	int error = job_look(store->jobs, job, &info);
+
+	if (error == 0)
+		*ret = (struct store_slice){info.queue->name, info.queue->name_len};
+	return error;
+}
+
 uint64_t store_segment(const struct store *store, uint64_t job)
 {
 	struct job_info info;

@@ -1,0 +1,55 @@
+/* src/cli/token.c -- `whilst token NAME SCOPE...`: a new bearer token, and the line of it for the file of --tokens. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "front/token.h"
+
+static const char help[] =
+	"usage: whilst token NAME SCOPE...\n\n"
+	"Makes a bearer token. It is shown once, on standard output; on standard error the line that\n"
+	"goes into the file that the server's setting `tokens` names, which holds a digest only:\n\n"
+	"  whilst token shop 'submit:mail-*' 'read:mail-*' 2>> tokens > shop.token\n\n"
+	"A scope is ACTION, or ACTION:NAME or ACTION:BEGINNING* of queues (call: of services):\n\n"
+	"  submit   hand jobs over, cancel them        read     look at jobs, results, queues\n"
+	"  work     reserve, complete, fail, extend    call     call services through /call/\n"
+	"  metrics  /metrics                           admin    configure, and all the others\n";
+
+int cli_token(int argc, char **argv)
+{
+	char text[TOKEN_TEXT_BYTES], digest[TOKEN_DIGEST_TEXT_BYTES];
+	unsigned char random[TOKEN_BYTES];
+	struct wh_loop_options options = {.engine = WH_SYNC, .name = "token"};
+	wh_loop *loop;
+	int error;
+
+	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		fputs(help, stdout);
+		return CLI_DONE;
+	}
+	if (argc < 3)
+		return cli_error(CLI_USAGE,
+		                 "wanted are a name and at least one scope; `whilst token --help`");
+	if (!token_name_valid(argv[1]))
+		return cli_error(CLI_USAGE, "a name has 1 to 100 of A-Z a-z 0-9 . _ - @, not '%s'", argv[1]);
+	for (int i = 2; i < argc; i++)
+		if (!token_scope_valid(argv[i]))
+			return cli_error(CLI_USAGE, "'%s' is not a scope; `whilst token --help` lists them",
+			                 argv[i]);
+	error = wh_loop_open(&loop, &options);
+	if (error != 0)
+		return cli_error(CLI_FAILED, "%s", wh_strerror(error));
+	wh_random(loop, random, sizeof(random));
+	wh_loop_close(loop);
+	error = token_make(random, text, digest);
+	if (error != 0)
+		return cli_error(CLI_FAILED, "%s",
+		                 error == -ENOSYS ? "built without OpenSSL" : wh_strerror(error));
+	fprintf(stderr, "%s %s", argv[1], digest);
+	for (int i = 2; i < argc; i++)
+		fprintf(stderr, " %s", argv[i]);
+	fputc('\n', stderr);
+	printf("%s\n", text);
+	return fflush(stdout) == 0 ? CLI_DONE : cli_error(CLI_FAILED, "standard output: %s", strerror(errno));
+}

@@ -1,0 +1,181 @@
+/* src/front/authorize.c -- may whoever sends a request do what it asks for? Bearer tokens, RFC 6750. See token.h.
+ *
+ * Judged from the head alone, before a byte of the body is taken. The credential is the Whilst-Token field or, if there is none,
+ * Authorization: so a call through the gateway can carry an Authorization that is meant for the backend.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/units.h"
+#include "front/api.h"
+
+enum { TOKEN_TEXT_MAX = 512 };
+
+/* "Bearer TOKEN" */
+static struct wh_slice bearer(struct wh_slice value)
+{
+	static const char scheme[] = "Bearer ";
+	size_t len = sizeof(scheme) - 1;
+
+	if (value.len <= len || strncasecmp(value.data, scheme, len) != 0)
+		return (struct wh_slice){0};
+	while (len < value.len && value.data[len] == ' ')
+		len++;
+	return (struct wh_slice){value.data + len, value.len - len};
+}
+
+static struct wh_slice presented(wh_http_exchange *x)
+{
+	struct wh_slice own = wh_http_header(x, "Whilst-Token");
+	struct wh_slice token = own.data ? own : bearer(wh_http_header(x, "Authorization"));
+
+	return token.len <= TOKEN_TEXT_MAX ? token : (struct wh_slice){0};
+}
+
+bool authorize_is_credential(const struct api *api, struct wh_http_field field)
+{
+	struct wh_slice token;
+
+	if (wh_slice_equal_caseless(field.name, "Whilst-Token"))
+		return true;
+	if (!api->tokens || !wh_slice_equal_caseless(field.name, "Authorization"))
+		return false;
+	token = bearer(field.value);
+	return token.len > 0 && token.len <= TOKEN_TEXT_MAX && token_find(api->tokens, token) != NULL;
+}
+
+static void tell(struct api *api, wh_http_exchange *x, const struct token *token, enum token_action action,
+                 bool allowed)
+{
+	struct wh_slice path = wh_http_path(x), method = wh_http_method_token(x);
+	struct wh__text text;
+
+	if (!api->options.event)
+		return;
+	wh__text_init(&text, NULL, 0);
+	wh__text_format(&text,
+	                "token=%s action=%s allowed=%s method=%.*s path=", token ? token_name(token) : "-",
+	                token_action_name(action), allowed ? "yes" : "no", (int)method.len, method.data);
+	wh__text_json(&text, path.data, path.len < 300 ? path.len : 300);
+	if (!allowed && api->refusals_untold > 0)
+		wh__text_format(&text, " untold=%llu", (unsigned long long)api->refusals_untold);
+	wh__text_put(&text, "", 1);
+	if (!text.failed)
+		api->options.event(allowed ? WH_LOG_INFO : WH_LOG_WARNING, "audit", text.data,
+		                   api->options.event_arg);
+	wh__text_done(&text);
+}
+
+/* A flood of refusals is not a flood of lines: ten a second, and how many were left out. */
+static void tell_refusal(struct api *api, wh_http_exchange *x, const struct token *token,
+                         enum token_action action)
+{
+	int64_t now = wh_now(api->loop);
+
+	if (api->refusal_told_at != 0 && now - api->refusal_told_at < 100 * WH_NS_PER_MS) {
+		api->refusals_untold++;
+		return;
+	}
+	tell(api, x, token, action, false);
+	api->refusal_told_at = now;
+	api->refusals_untold = 0;
+}
+
+static void refuse_unknown(struct api *api, wh_http_exchange *x, bool shown, enum token_action action)
+{
+	tell_refusal(api, x, NULL, action);
+	wh_http_set(x, "WWW-Authenticate",
+	            shown ? "Bearer realm=\"whilst\", error=\"invalid_token\"" : "Bearer realm=\"whilst\"");
+	answer_problem(api, x, PROBLEM_NO_TOKEN, NULL, "%s",
+	               shown ? "the token that was shown is not known here"
+	                     : "wanted is Authorization: Bearer TOKEN, or Whilst-Token: TOKEN");
+}
+
+static void refuse_scope(struct api *api, wh_http_exchange *x, const struct token *token,
+                         enum token_action action, struct wh_slice name)
+{
+	tell_refusal(api, x, token, action);
+	wh_http_set(x, "WWW-Authenticate", "Bearer realm=\"whilst\", error=\"insufficient_scope\"");
+	answer_problem(api, x, PROBLEM_NOT_ALLOWED, NULL, "the token of %s has no scope %s%s%.*s",
+	               token_name(token), token_action_name(action), name.len > 0 ? ":" : "", (int)name.len,
+	               name.data ? name.data : "");
+}
+
+enum subject { SUBJECT_READ, SUBJECT_UNKNOWN_JOB, SUBJECT_UNREADABLE };
+
+/* What the request is about: a queue or service. */
+static enum subject read_subject(struct api *api, const struct target *target, const struct route *route,
+                                 char room[TARGET_NAME_BYTES_MAX], struct wh_slice *ret)
+{
+	struct store_slice queue;
+	size_t len = 0;
+	uint64_t job;
+
+	*ret = (struct wh_slice){0};
+	if (route->variable == ROUTE_NONE)
+		return SUBJECT_READ;
+	if (route->variable == ROUTE_JOB) {
+		struct wh_slice text = target->segments[2];
+		if (!wh__parse_u64(text.data, text.len, UINT64_MAX, &job))
+			return SUBJECT_UNREADABLE;
+		if (store_queue_of(api->store, job, &queue) != 0)
+			return SUBJECT_UNKNOWN_JOB;
+		*ret = answer_slice(queue);
+		return SUBJECT_READ;
+	}
+	if (target_name(target->segments[route->action == TOKEN_CALL ? 1 : 2], room, &len))
+		return SUBJECT_UNREADABLE;
+	*ret = (struct wh_slice){room, len};
+	return SUBJECT_READ;
+}
+
+/* Jobs of the gateway stand in queues named after their services: who may call may look at them, and cancel them. */
+static bool allows(const struct token *token, enum token_action action, struct wh_slice name)
+{
+	static const char prefix[] = "call/";
+	size_t len = sizeof(prefix) - 1;
+
+	if (token_allows(token, action, name))
+		return true;
+	return (action == TOKEN_READ || action == TOKEN_SUBMIT) && name.len > len &&
+	       memcmp(name.data, prefix, len) == 0 &&
+	       token_allows(token, TOKEN_CALL, (struct wh_slice){name.data + len, name.len - len});
+}
+
+bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	const struct token *token;
+	struct wh_slice shown, name;
+
+	if (!api->tokens || route->action == TOKEN_OPEN)
+		return true;
+	shown = presented(x);
+	token = shown.len > 0 ? token_find(api->tokens, shown) : NULL;
+	if (!token) {
+		refuse_unknown(api, x, shown.len > 0, route->action);
+		return false;
+	}
+	switch (read_subject(api, target, route, room, &name)) {
+	case SUBJECT_UNREADABLE: /* its handler says what is wrong with it, whatever happens meanwhile */
+		break;
+	case SUBJECT_UNKNOWN_JOB:
+		/* It may be there once the body is: so only who may do this to any job goes on. */
+		if (!allows(token, route->action, name)) {
+			answer_problem(api, x, PROBLEM_UNKNOWN_JOB, NULL,
+			               "there is no such job, or its retention has passed");
+			return false;
+		}
+		break;
+	case SUBJECT_READ:
+		if (!allows(token, route->action, name)) {
+			refuse_scope(api, x, token, route->action, name);
+			return false;
+		}
+		break;
+	}
+	if (route->action == TOKEN_ADMIN)
+		tell(api, x, token, route->action, true);
+	return true;
+}

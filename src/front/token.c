@@ -1,0 +1,314 @@
+/* src/front/token.c -- bearer tokens: who may do what. See token.h. */
+#include "front/token.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char digest_prefix[] = "sha256:", text_prefix[] = "whilst_";
+enum { PREFIX_BYTES = 7 };
+
+static const char *const actions[TOKEN_ACTIONS] = {"open", "any",  "submit",  "work",
+                                                   "read", "call", "metrics", "admin"};
+
+struct scope {
+	enum token_action action;
+	bool all;   /* whatever it begins with */
+	size_t len; /* of pattern */
+	char *pattern;
+};
+
+struct token {
+	unsigned char digest[TOKEN_DIGEST_BYTES];
+	char name[TOKEN_NAME_MAX + 1];
+	size_t scopes_count;
+	struct scope *scopes;
+};
+
+struct token_table { /* sorted by digest */
+	size_t count, cap;
+	struct token *tokens;
+};
+
+/* ---- digests ----------------------------------------------------------------------------- */
+
+static int hex_value(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool read_digest(const char *text, size_t len, unsigned char to[TOKEN_DIGEST_BYTES])
+{
+	if (len != PREFIX_BYTES + 2 * TOKEN_DIGEST_BYTES || memcmp(text, digest_prefix, PREFIX_BYTES) != 0)
+		return false;
+	for (int i = 0; i < TOKEN_DIGEST_BYTES; i++) {
+		int high = hex_value(text[PREFIX_BYTES + 2 * i]),
+		    low = hex_value(text[PREFIX_BYTES + 2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		to[i] = (unsigned char)(high << 4 | low);
+	}
+	return true;
+}
+
+int token_make(const unsigned char random[TOKEN_BYTES], char ret_text[TOKEN_TEXT_BYTES],
+               char ret_digest[TOKEN_DIGEST_TEXT_BYTES])
+{
+	/* base64url without padding, RFC 4648 section 5: 32 bytes are 43 characters */
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	unsigned char sum[TOKEN_DIGEST_BYTES];
+	size_t n = PREFIX_BYTES;
+	int error;
+
+	memcpy(ret_text, text_prefix, PREFIX_BYTES);
+	for (int i = 0; i < TOKEN_BYTES; i += 3) {
+		uint32_t bits = (uint32_t)random[i] << 16;
+		bits |= i + 1 < TOKEN_BYTES ? (uint32_t)random[i + 1] << 8 : 0;
+		bits |= i + 2 < TOKEN_BYTES ? random[i + 2] : 0;
+		for (int shift = 18; shift >= 0 && n < TOKEN_TEXT_BYTES - 1; shift -= 6)
+			ret_text[n++] = letters[bits >> shift & 63];
+	}
+	ret_text[n] = 0;
+	error = token_digest(ret_text, n, sum);
+	if (error < 0)
+		return error;
+	memcpy(ret_digest, digest_prefix, PREFIX_BYTES);
+	for (int i = 0; i < TOKEN_DIGEST_BYTES; i++)
+		snprintf(ret_digest + PREFIX_BYTES + 2 * (size_t)i, 3, "%02x", sum[i]);
+	return 0;
+}
+
+/* ---- the file ---------------------------------------------------------------------------- */
+
+static bool split_scope(const char *text, size_t len, enum token_action *ret, const char **ret_pattern,
+                        size_t *ret_len)
+{
+	const char *colon = memchr(text, ':', len);
+	size_t word = colon ? (size_t)(colon - text) : len;
+
+	*ret_pattern = colon ? colon + 1 : "*";
+	*ret_len = colon ? len - word - 1 : 1;
+	if (*ret_len == 0)
+		return false;
+	for (int i = TOKEN_SUBMIT; i < TOKEN_ACTIONS; i++) {
+		if (strlen(actions[i]) == word && memcmp(actions[i], text, word) == 0) {
+			*ret = (enum token_action)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool token_scope_valid(const char *text)
+{
+	enum token_action action;
+	const char *pattern;
+	size_t len;
+
+	return split_scope(text, strlen(text), &action, &pattern, &len) && !strpbrk(text, " \t\r\n");
+}
+
+static bool name_valid(const char *name, size_t len)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@";
+
+	if (len == 0 || len > TOKEN_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!memchr(letters, name[i], sizeof(letters) - 1))
+			return false;
+	return true;
+}
+
+bool token_name_valid(const char *text)
+{
+	return name_valid(text, strlen(text));
+}
+
+static int add_scope(struct token *token, const char *text, size_t len)
+{
+	struct scope scope = {0}, *more;
+	const char *pattern;
+
+	if (!split_scope(text, len, &scope.action, &pattern, &scope.len))
+		return -EINVAL;
+	scope.all = pattern[scope.len - 1] == '*';
+	scope.len -= scope.all;
+	scope.pattern = malloc(scope.len + 1);
+	more = scope.pattern ? realloc(token->scopes, (token->scopes_count + 1) * sizeof(*more)) : NULL;
+	if (!more) {
+		free(scope.pattern);
+		return -ENOMEM;
+	}
+	memcpy(scope.pattern, pattern, scope.len);
+	scope.pattern[scope.len] = 0;
+	token->scopes = more;
+	token->scopes[token->scopes_count++] = scope;
+	return 0;
+}
+
+static void token_done(struct token *token)
+{
+	for (size_t i = 0; i < token->scopes_count; i++)
+		free(token->scopes[i].pattern);
+	free(token->scopes);
+}
+
+static int refuse(struct token_refusal *refusal, const char *what, const char *text, size_t len)
+{
+	snprintf(refusal->detail, sizeof(refusal->detail), "%s: '%.*s'", what, (int)(len < 80 ? len : 80),
+	         text);
+	return -EINVAL;
+}
+
+/* The next word of a line; false: none is left. */
+static bool next_word(const char **at, const char *end, const char **ret, size_t *ret_len)
+{
+	while (*at < end && strchr(" \t\r", **at))
+		++*at;
+	*ret = *at;
+	while (*at < end && !strchr(" \t\r", **at))
+		++*at;
+	*ret_len = (size_t)(*at - *ret);
+	return *ret_len > 0;
+}
+
+static int read_line(struct token *token, const char *at, const char *end, struct token_refusal *refusal)
+{
+	const char *word;
+	size_t len;
+
+	next_word(&at, end, &word, &len);
+	if (!name_valid(word, len))
+		return refuse(refusal, "a name has 1 to 100 of A-Z a-z 0-9 . _ - @", word, len);
+	memcpy(token->name, word, len);
+	if (!next_word(&at, end, &word, &len) || !read_digest(word, len, token->digest))
+		return refuse(refusal,
+		              "wanted is sha256: and 64 hexadecimal digits, as `whilst token` prints them",
+		              word, len);
+	while (next_word(&at, end, &word, &len)) {
+		int error = token->scopes_count < TOKEN_SCOPES_MAX ? add_scope(token, word, len) : -EINVAL;
+		if (error == -EINVAL)
+			return refuse(
+				refusal,
+				"wanted is a scope: submit, work, read, call, metrics or admin, alone or "
+				"with :NAME or :BEGINNING*",
+				word, len);
+		if (error < 0)
+			return error;
+	}
+	if (token->scopes_count == 0)
+		return refuse(refusal, "a token without a scope may do nothing", token->name,
+		              strlen(token->name));
+	return 0;
+}
+
+static int by_digest(const void *a, const void *b)
+{
+	return memcmp(((const struct token *)a)->digest, ((const struct token *)b)->digest,
+	              TOKEN_DIGEST_BYTES);
+}
+
+static int add_line(struct token_table *table, const char *line, const char *end,
+                    struct token_refusal *refusal)
+{
+	struct token token = {0};
+	int error;
+
+	if (table->count == table->cap) {
+		size_t cap = table->cap ? table->cap * 2 : 16;
+		struct token *more = realloc(table->tokens, cap * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		table->tokens = more;
+		table->cap = cap;
+	}
+	error = read_line(&token, line, end, refusal);
+	if (error < 0) {
+		token_done(&token);
+		return error;
+	}
+	table->tokens[table->count++] = token;
+	return 0;
+}
+
+int token_table_read(const char *text, size_t len, struct token_table **ret, struct token_refusal *refusal)
+{
+	struct token_table *table = calloc(1, sizeof(*table));
+	unsigned char probe[TOKEN_DIGEST_BYTES];
+	const char *end = text + len;
+	int error = table ? token_digest("", 0, probe) : -ENOMEM;
+
+	*refusal = (struct token_refusal){0};
+	for (const char *line = text, *stop; error == 0 && line < end; line = stop + 1) {
+		stop = memchr(line, '\n', (size_t)(end - line));
+		if (!stop)
+			stop = end;
+		refusal->line++;
+		while (line < stop && strchr(" \t\r", *line))
+			line++;
+		if (line < stop && *line != '#')
+			error = add_line(table, line, stop, refusal);
+	}
+	if (error < 0) {
+		token_table_free(table);
+		return error;
+	}
+	if (table->count > 1)
+		qsort(table->tokens, table->count, sizeof(table->tokens[0]), by_digest);
+	*ret = table;
+	return 0;
+}
+
+struct token_table *token_table_free(struct token_table *table)
+{
+	if (!table)
+		return NULL;
+	for (size_t i = 0; i < table->count; i++)
+		token_done(&table->tokens[i]);
+	free(table->tokens);
+	free(table);
+	return NULL;
+}
+
+/* ---- use --------------------------------------------------------------------------------- */
+
+const struct token *token_find(const struct token_table *table, struct wh_slice presented)
+{
+	struct token key;
+
+	/* What is looked up is the digest: how long that takes tells nothing of the token. */
+	if (table->count == 0 || token_digest(presented.data, presented.len, key.digest) < 0)
+		return NULL;
+	return bsearch(&key, table->tokens, table->count, sizeof(key), by_digest);
+}
+
+const char *token_name(const struct token *token)
+{
+	return token->name;
+}
+
+bool token_allows(const struct token *token, enum token_action action, struct wh_slice name)
+{
+	if (action <= TOKEN_ANY)
+		return true;
+	for (size_t i = 0; i < token->scopes_count; i++) {
+		const struct scope *scope = &token->scopes[i];
+
+		if (scope->action != action && scope->action != TOKEN_ADMIN)
+			continue;
+		if (name.len == 0 ? scope->all && scope->len == 0
+		    : scope->all
+		            ? name.len >= scope->len && memcmp(name.data, scope->pattern, scope->len) == 0
+		            : name.len == scope->len && memcmp(name.data, scope->pattern, scope->len) == 0)
+			return true;
+	}
+	return false;
+}
+
+const char *token_action_name(enum token_action action)
+{
+	return actions[action];
+}

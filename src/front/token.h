@@ -1,0 +1,71 @@
+/* src/front/token.h -- bearer tokens: who may do what, from the file of `tokens`.
+ *
+ * The file holds no token, but the SHA-256 of each: a token has 256 random bits, so that no slower hash is needed. One line:
+ *
+ *     NAME sha256:HEX SCOPE...
+ *
+ * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all.
+ * Blank lines and those that begin with # are ignored. Pure, but for the digest; any thread.
+ */
+#ifndef WH_FRONT_TOKEN_H
+#define WH_FRONT_TOKEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "whilst/http.h"
+
+enum token_action {
+	TOKEN_OPEN,    /* nobody is asked */
+	TOKEN_ANY,     /* any good token */
+	TOKEN_SUBMIT,  /* hand jobs over, cancel them */
+	TOKEN_WORK,    /* reserve, complete, fail, extend, ... */
+	TOKEN_READ,    /* look at jobs, results, payloads, queues */
+	TOKEN_CALL,    /* call a service */
+	TOKEN_METRICS, /* /metrics */
+	TOKEN_ADMIN,   /* configure, pause, remove; and all the others */
+	TOKEN_ACTIONS
+};
+
+enum {
+	TOKEN_BYTES = 32, /* of randomness */
+	TOKEN_DIGEST_BYTES = 32,
+	TOKEN_TEXT_BYTES = 7 + 43 + 1, /* "whilst_", base64url, NUL */
+	TOKEN_NAME_MAX = 100,
+	TOKEN_SCOPES_MAX = 100,
+};
+
+struct token;
+struct token_table;
+
+/* What is wrong with a file. */
+struct token_refusal {
+	unsigned line;
+	char detail[200];
+};
+
+/* token_table_read() - text is the file. 0; -EINVAL with *refusal filled in; -ENOMEM; -ENOSYS: built without OpenSSL. */
+int token_table_read(const char *text, size_t len, struct token_table **ret, struct token_refusal *refusal);
+struct token_table *token_table_free(struct token_table *table); /* NULL; accepts NULL */
+
+/* token_find() - whose this is; NULL: nobody's. Cost: one SHA-256, and a search. */
+const struct token *token_find(const struct token_table *table, struct wh_slice presented);
+const char *token_name(const struct token *token);
+
+/* token_allows() - name: of the queue or service; empty for what is about none, which only a scope for all allows. */
+bool token_allows(const struct token *token, enum token_action action, struct wh_slice name);
+const char *token_action_name(enum token_action action);
+
+/* token_make() - the text of a token out of random bytes, and its line of the file's digest ("sha256:..."). -ENOSYS. */
+enum { TOKEN_DIGEST_TEXT_BYTES = 7 + 64 + 1 };
+int token_make(const unsigned char random[TOKEN_BYTES], char ret_text[TOKEN_TEXT_BYTES],
+               char ret_digest[TOKEN_DIGEST_TEXT_BYTES]);
+
+/* token_digest() - SHA-256, FIPS 180-4. 0, -ENOMEM, -ENOSYS: built without OpenSSL. */
+int token_digest(const void *bytes, size_t len, unsigned char ret[TOKEN_DIGEST_BYTES]);
+
+/* token_scope_valid() - is text a scope as in the file? */
+bool token_scope_valid(const char *text);
+bool token_name_valid(const char *text); /* A-Z a-z 0-9 . _ - @ */
+
+#endif

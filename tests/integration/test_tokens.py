@@ -1,0 +1,165 @@
+"""tests/integration/test_tokens.py -- bearer tokens: who may do what, what is passed on, what is told."""
+import os
+import subprocess
+import tempfile
+import unittest
+
+import backend
+import harness
+
+
+class Tokens(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.path = self.folder.name + "/tokens"
+        self.tokens = {}
+        with open(self.path, "w") as file:
+            file.write("# who may do what\n\n")
+        self.add("shop", "submit:mail-*", "read:mail-*")
+        self.add("mailer", "work:mail-out")
+        self.add("caller", "call:echo")
+        self.add("watch", "metrics")
+        self.add("root", "admin")
+
+    def add(self, name, *scopes):
+        made = subprocess.run([harness.BINARY, "token", name, *scopes], capture_output=True, check=True, text=True, timeout=60)
+        with open(self.path, "a") as file:
+            file.write(made.stderr)
+        self.tokens[name] = made.stdout.strip()
+        self.assertNotIn(self.tokens[name], made.stderr)
+
+    def serve(self, *args):
+        server = harness.Server("--tokens", self.path, *args)
+        self.addCleanup(server.remove)
+        return server
+
+    def bearer(self, name):
+        return {"Authorization": f"Bearer {self.tokens[name]}"}
+
+    def refused(self, answer, status, code):
+        self.assertEqual((answer.status, answer.json()["code"]), (status, code), answer)
+        self.assertTrue(answer["WWW-Authenticate"].startswith("Bearer"))
+
+    def test_each_by_its_scopes(self):
+        with self.serve() as server:
+            client = server.client()
+            for path in ("/v1/queues", "/v1/jobs/1", "/metrics", "/call/echo/x", "/"):
+                self.refused(client.get(path), 401, "no-token")
+                self.refused(client.get(path, Authorization="Bearer nonsense"), 401, "no-token")
+                self.refused(client.get(path, Authorization="Basic eDp5"), 401, "no-token")
+            for path in ("/livez", "/readyz"):
+                self.assertEqual(client.get(path).status, 200)
+            job = client.submit("mail-out", b"hello", **self.bearer("shop"))
+            self.refused(client.post("/v1/queues/other/jobs", b"x", **self.bearer("shop")), 403, "not-allowed")
+            self.refused(client.post("/v1/queues/mail-out/jobs", b"x", **self.bearer("mailer")), 403, "not-allowed")
+            self.refused(client.post("/v1/queues/mail-out/reserve", **self.bearer("shop")), 403, "not-allowed")
+            self.refused(client.post("/v1/queues/mail-outer/reserve", **self.bearer("mailer")), 403, "not-allowed")
+            self.assertEqual(client.get(f"/v1/jobs/{job}", **self.bearer("shop")).status, 200)
+            self.refused(client.get(f"/v1/jobs/{job}", **self.bearer("mailer")), 403, "not-allowed")
+            self.refused(client.delete(f"/v1/jobs/{job}", **self.bearer("mailer")), 403, "not-allowed")
+            taken, lease, body = client.reserve("mail-out", **self.bearer("mailer"))
+            self.assertEqual((taken, body), (job, b"hello"))
+            self.refused(client.complete(job, lease, b"r", **self.bearer("caller")), 403, "not-allowed")
+            self.assertEqual(client.complete(job, lease, b"done", **self.bearer("mailer")).status, 200)
+            self.assertEqual(client.get(f"/v1/jobs/{job}/result", **self.bearer("shop")).body, b"done")
+            # the list of all queues is for who may read all of them
+            self.refused(client.get("/v1/queues", **self.bearer("shop")), 403, "not-allowed")
+            self.assertEqual(client.get("/v1/queues", **self.bearer("root")).status, 200)
+            self.refused(client.get("/metrics", **self.bearer("shop")), 403, "not-allowed")
+            self.assertEqual(client.get("/metrics", **self.bearer("watch")).status, 200)
+            self.refused(client.put("/v1/queues/mail-out", {}, **self.bearer("shop")), 403, "not-allowed")
+            self.assertIn(client.put("/v1/queues/mail-out", {}, **self.bearer("root")).status, (200, 201))
+            self.assertEqual(client.get("/v1/log", **self.bearer("watch")).status, 200)
+            # of what does not exist nothing is told but that
+            self.assertEqual(client.get("/v1/jobs/9007199254740000", **self.bearer("shop")).status, 404)
+            self.assertEqual(client.get("/v1/jobs/none", **self.bearer("shop")).status, 400)
+
+    def test_a_body_that_is_refused_is_not_read(self):
+        with self.serve() as server:
+            answer = harness.raw(server.port, b"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 60000000\r\n"
+                                 b"Expect: 100-continue\r\n\r\n", timeout=2, half_close=True)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 401 "), answer)
+
+    def test_the_gateway_keeps_our_credential_and_passes_theirs(self):
+        theirs = backend.Backend()
+        self.addCleanup(theirs.stop)
+        with self.serve("--service", f"echo=http://127.0.0.1:{theirs.server_address[1]}",
+                        "--service", f"other=http://127.0.0.1:{theirs.server_address[1]}") as server:
+            client = server.client()
+            for prefer in ({}, {"Prefer": "wait=20"}):
+                seen = client.get("/call/echo/headers", **self.bearer("caller"), **prefer)
+                self.assertEqual(seen.status, 200, seen)
+                self.assertNotIn(self.tokens["caller"].encode(), seen.body)
+                self.assertNotIn(b"authorization", seen.body.lower())
+                seen = client.get("/call/echo/headers", Whilst_Token=self.tokens["caller"], Authorization="Bearer theirs", **prefer)
+                self.assertIn(b"Bearer theirs", seen.body)
+                self.assertNotIn(self.tokens["caller"].encode(), seen.body)
+                self.assertNotIn(b"whilst-token", seen.body.lower())
+            self.refused(client.get("/call/other/headers", **self.bearer("caller")), 403, "not-allowed")
+            # who may call may look at the calls
+            accepted = client.post("/call/echo/echo", b"x", Prefer="respond-async", **self.bearer("caller"))
+            self.assertEqual(accepted.status, 202, accepted)
+            self.assertEqual(client.get(accepted["Location"], **self.bearer("caller")).status, 200)
+            self.refused(client.get(accepted["Location"], **self.bearer("shop")), 403, "not-allowed")
+
+    def test_what_is_told(self):
+        with self.serve() as server:
+            client = server.client()
+            client.put("/v1/queues/q", {}, **self.bearer("root"))
+            for _ in range(50):
+                client.get("/v1/queues", Authorization="Bearer guess")
+            harness.eventually(lambda: "allowed=no" in server.log(), "telling")
+            audit = [line for line in server.log().splitlines() if "ev=audit" in line]
+            self.assertRegex(audit[0], r'token=root action=admin allowed=yes method=PUT path="/v1/queues/q"')
+            self.assertLess(len(audit), 30)  # a flood of guesses is no flood of lines
+            for token in [*self.tokens.values(), "guess"]:
+                self.assertNotIn(token, server.log())
+
+    def test_new_tokens_without_a_restart(self):
+        with self.serve() as server:
+            client = server.client()
+            with open(self.path) as file:
+                lines = [line for line in file if not line.startswith("shop ")]
+            with open(self.path, "w") as file:
+                file.writelines(lines)
+            self.add("late", "read")
+            server.process.send_signal(1)
+            harness.eventually(lambda: "ev=reloaded" in server.log(), "reloading")
+            self.assertEqual(client.get("/v1/queues", **self.bearer("late")).status, 200)
+            self.refused(client.get("/v1/queues", **self.bearer("shop")), 401, "no-token")
+            with open(self.path, "a") as file:
+                file.write("broken\n")
+            server.process.send_signal(1)
+            harness.eventually(lambda: "ev=cannot-reload" in server.log(), "refusing")
+            self.assertEqual(client.get("/v1/queues", **self.bearer("late")).status, 200)
+
+    def test_the_commands_show_theirs(self):
+        with self.serve() as server:
+            command = [harness.BINARY, "submit", "mail-out", "--server", f"http://127.0.0.1:{server.port}"]
+            told = subprocess.run(command, input=b"x", capture_output=True, timeout=60)
+            self.assertEqual(told.returncode, 1, told)
+            told = subprocess.run(command, input=b"x", capture_output=True, timeout=60,
+                                  env=dict(os.environ, WHILST_TOKEN=self.tokens["shop"]))
+            self.assertEqual(told.returncode, 0, told)
+            for token, status in (("", 1), (self.tokens["mailer"], 1), (self.tokens["shop"], 0)):
+                looked = subprocess.run([harness.BINARY, "status", told.stdout.decode().strip(), "--server",
+                                         f"http://127.0.0.1:{server.port}"], capture_output=True, timeout=60,
+                                        env=dict(os.environ, WHILST_TOKEN=token))
+                self.assertEqual(looked.returncode, status, looked)
+
+    def test_files_that_are_wrong(self):
+        digest = "sha256:" + "0" * 64
+        for text, line in ((f"a {digest}", 1), (f"\n# c\na {digest} nothing:x", 3), (f"a sha256:00 read", 1), ("a", 1),
+                           (f"a! {digest} read", 1), (f"a {digest} read:", 1), (f"a {digest} any", 1)):
+            with open(self.path, "w") as file:
+                file.write(text + "\n")
+            ended = subprocess.run([harness.BINARY, "config", "check", "--tokens", self.path], capture_output=True, timeout=60)
+            self.assertEqual(ended.returncode, 2, text)
+            self.assertIn(f"{self.path}:{line}:", ended.stderr.decode())
+        self.assertEqual(subprocess.run([harness.BINARY, "token", "x", "nothing"], capture_output=True, timeout=60).returncode, 2)
+        self.assertEqual(subprocess.run([harness.BINARY, "token", "x"], capture_output=True, timeout=60).returncode, 2)
+
+
+if __name__ == "__main__":
+    harness.main()

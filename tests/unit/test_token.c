@@ -1,0 +1,149 @@
+/* tests/unit/test_token.c -- tokens and their file: scopes, patterns, what is refused. See front/token.h. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "front/token.h"
+
+static struct wh_slice slice(const char *text)
+{
+	return (struct wh_slice){text, strlen(text)};
+}
+
+static struct token_table *table_of(const char *text)
+{
+	struct token_refusal refusal;
+	struct token_table *table = NULL;
+
+	assert_int_equal(token_table_read(text, strlen(text), &table, &refusal), 0);
+	return table;
+}
+
+/* The digest of a token as others compute it: printf whilst | sha256sum */
+static void the_digest_is_sha256(void **state)
+{
+	static const unsigned char zeros[TOKEN_BYTES];
+	char text[TOKEN_TEXT_BYTES], digest[TOKEN_DIGEST_TEXT_BYTES];
+	struct token_table *table = table_of(
+		"fixed sha256:b5293f2894ae49fccb443aca0cf31caddeee34b6b5a4508c13840443bb4678e6 read\n");
+
+	(void)state;
+	assert_non_null(token_find(table, slice("whilst")));
+	token_table_free(table);
+	assert_int_equal(token_make(zeros, text, digest), 0);
+	assert_string_equal(text, "whilst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+	assert_string_equal(digest,
+	                    "sha256:9ae99a96a6277e475bda42596b577b9ae317fb89c5adef08c4a53f260bb162d8");
+}
+
+static void each_is_found_by_its_text_alone(void **state)
+{
+	char file[64 * 128] = "", text[64][TOKEN_TEXT_BYTES];
+	size_t len = 0;
+	struct token_table *table;
+
+	(void)state;
+	for (unsigned i = 0; i < 64; i++) {
+		unsigned char random[TOKEN_BYTES] = {(unsigned char)i, [31] = (unsigned char)(i * 7)};
+		char digest[TOKEN_DIGEST_TEXT_BYTES];
+
+		assert_int_equal(token_make(random, text[i], digest), 0);
+		len += (size_t)snprintf(file + len, sizeof(file) - len, "t%u %s read:q%u\n", i, digest, i);
+	}
+	table = table_of(file);
+	for (unsigned i = 0; i < 64; i++) {
+		char name[8], queue[8];
+		const struct token *token = token_find(table, slice(text[i]));
+
+		snprintf(name, sizeof(name), "t%u", i);
+		snprintf(queue, sizeof(queue), "q%u", i);
+		assert_non_null(token);
+		assert_string_equal(token_name(token), name);
+		assert_true(token_allows(token, TOKEN_READ, slice(queue)));
+		text[i][TOKEN_TEXT_BYTES - 2] ^= 1;
+		assert_null(token_find(table, slice(text[i])));
+	}
+	assert_null(token_find(table, (struct wh_slice){0}));
+	token_table_free(table);
+}
+
+static void scopes_allow_what_they_say(void **state)
+{
+	static const struct {
+		const char *scope;
+		enum token_action action;
+		const char *name; /* "": about none */
+		bool allowed;
+	} cases[] = {
+		{"read", TOKEN_READ, "q", true},      {"read", TOKEN_READ, "", true},
+		{"read:*", TOKEN_READ, "", true},     {"read:q", TOKEN_READ, "", false},
+		{"read:q*", TOKEN_READ, "", false},   {"read:q", TOKEN_READ, "q", true},
+		{"read:q", TOKEN_READ, "qq", false},  {"read:qq", TOKEN_READ, "q", false},
+		{"read:q*", TOKEN_READ, "q", true},   {"read:q*", TOKEN_READ, "qq", true},
+		{"read:q*", TOKEN_READ, "p", false},  {"read", TOKEN_WORK, "q", false},
+		{"work", TOKEN_READ, "q", false},     {"submit", TOKEN_ADMIN, "q", false},
+		{"admin", TOKEN_READ, "q", true},     {"admin", TOKEN_ADMIN, "", true},
+		{"admin:q", TOKEN_WORK, "q", true},   {"admin:q", TOKEN_ADMIN, "p", false},
+		{"metrics", TOKEN_METRICS, "", true}, {"metrics:q", TOKEN_METRICS, "", false},
+		{"metrics", TOKEN_READ, "q", false},  {"call:s", TOKEN_CALL, "s", true},
+		{"read:*q", TOKEN_READ, "xq", false}, /* only at the end a * is one */
+		{"read:q", TOKEN_ANY, "p", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[TOKEN_TEXT_BYTES], digest[TOKEN_DIGEST_TEXT_BYTES], line[200];
+		unsigned char random[TOKEN_BYTES] = {1};
+		struct token_table *table;
+
+		assert_true(token_scope_valid(cases[i].scope));
+		assert_int_equal(token_make(random, text, digest), 0);
+		snprintf(line, sizeof(line), "n %s %s", digest,
+		         cases[i].scope); /* no line end: none is needed */
+		table = table_of(line);
+		if (token_allows(token_find(table, slice(text)), cases[i].action, slice(cases[i].name)) !=
+		    cases[i].allowed)
+			fail_msg("%s, %s:%s", cases[i].scope, token_action_name(cases[i].action),
+			         cases[i].name);
+		token_table_free(table);
+	}
+}
+
+static void what_is_wrong_is_named_with_its_line(void **state)
+{
+	struct token_refusal refusal;
+	struct token_table *table = NULL;
+	char text[200];
+
+	(void)state;
+	snprintf(text, sizeof(text), "\n  # comment\r\n\t\nname sha256:%064d read nonsense\n", 0);
+	assert_int_equal(token_table_read(text, strlen(text), &table, &refusal), -EINVAL);
+	assert_int_equal(refusal.line, 4);
+	assert_non_null(strstr(refusal.detail, "nonsense"));
+	assert_null(table);
+	for (size_t cut = 1; cut < 80; cut++) { /* half a line is no line */
+		snprintf(text, sizeof(text), "name sha256:%064d read", 0);
+		text[cut] = 0;
+		assert_int_equal(token_table_read(text, strlen(text), &table, &refusal), -EINVAL);
+	}
+	assert_false(token_scope_valid("any") || token_scope_valid("open") || token_scope_valid("read:") ||
+	             token_scope_valid("") || token_scope_valid("read:a b"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_digest_is_sha256),
+		cmocka_unit_test(each_is_found_by_its_text_alone),
+		cmocka_unit_test(scopes_allow_what_they_say),
+		cmocka_unit_test(what_is_wrong_is_named_with_its_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
