@@ -238,6 +238,45 @@ static void test_many_ids(void **state)
 	assert_int_equal(store_recount(b->store), 0);
 }
 
+static uint64_t appended(struct bench *b)
+{
+	struct store_log *log = wh_await(store_log(b->store)).ptr;
+	uint64_t lsn = log->appended;
+
+	store_log_free(log);
+	return lsn;
+}
+
+/* Of the place of a job's last change 16 bits are kept: 256 MiB of log later an old job looks as if it were about to be
+ * written. Nobody writes here, so whoever waits for that waits for ever. */
+static void test_old_jobs_of_an_idle_log(void **state)
+{
+	enum { JOBS = 40, FILLER_BYTES = 512 << 10, TURN_BYTES = 65536 * 4096 };
+	struct bench *b = *state;
+	uint64_t ids[JOBS], first = appended(b) & ~UINT64_C(4095);
+	char *filler = calloc(1, FILLER_BYTES);
+
+	assert_non_null(filler);
+	memset(filler, 'x', FILLER_BYTES - 1);
+	for (int i = 0; i < JOBS; i++)
+		ids[i] = submit(b, "old", "one");
+	while (appended(b) + 2 * FILLER_BYTES < first + TURN_BYTES)
+		(void)submit(b, "filler", filler);
+	while (appended(b) < first + TURN_BYTES + 4 * 4096)
+		(void)submit(b, "filler", "small");
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < JOBS; i++) {
+			wh_res res = wh_await(wh_deadline(store_get(b->store, ids[i], STORE_DEFAULT),
+			                                  wh_now(b->loop) + 10 * WH_NS_PER_S));
+
+			assert_int_equal(res.n, JOB_READY);
+			store_view_free(res.ptr);
+		}
+		(void)submit(b, "filler", "small");
+	}
+	free(filler);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +285,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fair, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_pause, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_ids, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_old_jobs_of_an_idle_log, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
