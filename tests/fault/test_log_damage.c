@@ -1,8 +1,9 @@
 /* tests/fault/test_log_damage.c -- every bit of a small log flipped, every length cut, blocks lost, swapped and doubled.
  *
  * What was durable is either all there or the log does not start, says where the damage is, and changes nothing. What was
- * not durable may be missing, but only from some point on. Nothing else may ever be replayed. Three logs: closed
- * in order; killed when all was flushed and sealed; killed with groups that were written and not flushed. In the
+ * not durable may be missing, but only from some point on. Nothing else may ever be replayed. Four logs: closed
+ * in order; killed when all was flushed and sealed; killed with groups that were written and not flushed; and one with a
+ * checkpoint, closed in order. In the
  * gate one bit of some of the bytes is flipped; LOG_DAMAGE_ALL=1 flips every bit, LOG_DAMAGE_PART=i/n the i-th of n parts of them.
  */
 #include "../unit/log_help.h"
@@ -22,6 +23,7 @@ struct image {
 	struct file files[FILES_MAX];
 	size_t count;
 	struct help_model model;
+	uint64_t saved;   /* the checkpoint's lsn, 0: there is none. Nothing before it is read at a start */
 	uint64_t durable; /* what is acknowledged as flushed, and for which there is evidence */
 };
 
@@ -29,12 +31,15 @@ struct outcome {
 	uint64_t refused, whole, shorter;
 };
 
+static char saved_name[64]; /* the checkpoint's */
 static const char *const names[] = {"manifest-a",
                                     "manifest-b",
                                     "seg-0000000000000000.log",
                                     "seg-0000000000000001.log",
                                     "seg-0000000000000002.log",
-                                    "seg-0000000000000003.log"};
+                                    "seg-0000000000000003.log",
+                                    "seg-0000000000000004.log",
+                                    saved_name};
 static char context[200];
 
 #define CHECK(condition)                                         \
@@ -75,7 +80,7 @@ static void take_image(struct image *image)
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		char path[64];
 		snprintf(path, sizeof(path), "data/%s", names[i]);
-		int fd = (int)wh_await(wh_open(loop, path, O_RDONLY, 0)).n;
+		int fd = names[i][0] ? (int)wh_await(wh_open(loop, path, O_RDONLY, 0)).n : -ENOENT;
 		if (fd < 0)
 			continue;
 		struct file *file = &image->files[image->count++];
@@ -113,13 +118,28 @@ static void free_image(struct image *image)
 	help_fini(&image->model);
 }
 
-enum ending { CLEAN, SEALED, UNFLUSHED };
+/* All records so far as a checkpoint. */
+static void save(struct log *log, struct image *image)
+{
+	struct help_model *model = &image->model;
+	struct log_checkpoint *checkpoint = NULL;
+	CHECK(log_checkpoint_begin(log, &checkpoint) == 0);
+	image->saved = log_checkpoint_lsn(checkpoint);
+	snprintf(saved_name, sizeof(saved_name), "checkpoint-%016llx.ckp", (unsigned long long)image->saved);
+	for (uint32_t i = 0; i < model->count; i++)
+		CHECK(help_append_to(log, checkpoint, model, model->records[i].seed) == 0);
+	CHECK(wh_await(log_checkpoint_end(checkpoint)).n == 0);
+	model->in_checkpoint = model->count;
+}
+
+enum ending { CLEAN, SEALED, UNFLUSHED, SAVED };
 
 static void make_image(struct image *image, enum ending ending)
 {
 	static const char *const texts[] = {"closed in order", "killed, all flushed and sealed",
-	                                    "killed, the end not flushed"};
+	                                    "killed, the end not flushed", "with a checkpoint"};
 	*image = (struct image){.what = texts[ending]};
+	saved_name[0] = 0;
 	snprintf(context, sizeof(context), "%s", image->what);
 	help_init(&image->model, 700);
 	wh_sim *sim = new_machine();
@@ -129,6 +149,11 @@ static void make_image(struct image *image, enum ending ending)
 	CHECK(log_open(loop, &options, &log, NULL) == 0);
 	for (uint32_t i = 0; i < 16; i++)
 		must_commit(log, &image->model, i == 9 ? 60 : 1 + i % 4, i % 3 ? LOG_LOCAL : LOG_ASYNC);
+	if (ending == SAVED) {
+		save(log, image);
+		for (uint32_t i = 0; i < 6; i++)
+			must_commit(log, &image->model, 2, LOG_LOCAL);
+	}
 	must_commit(log, &image->model, 1, LOG_LOCAL);
 	image->durable = wh_mark_read(log_flushed(log));
 	if (ending == SEALED)
@@ -138,7 +163,7 @@ static void make_image(struct image *image, enum ending ending)
 		must_commit(log, &image->model, 2, LOG_ASYNC);
 		CHECK(wh_mark_read(log_flushed(log)) == image->durable);
 	}
-	if (ending == CLEAN) {
+	if (ending == CLEAN || ending == SAVED) {
 		CHECK(log_close(log) == 0);
 		image->durable = UINT64_MAX;
 		log = NULL;
@@ -194,12 +219,16 @@ static bool judge(struct image *image, struct outcome *outcome)
 /* Does the byte belong to a group that is certainly durable? Then its damage must be seen. */
 static bool must_be_refused(const struct image *image, const struct file *file, uint64_t at)
 {
+	if (file->name[0] == 'c')
+		return at < file->used;
 	if (file->name[0] != 's' || at >= file->used || file->used <= BLOCK)
 		return false; /* a manifest has a second; zeros and spare segments hold nothing */
-	if (image->durable == UINT64_MAX)
+	if (image->durable == UINT64_MAX && image->saved == 0)
 		return true;
 	uint64_t base;
 	memcpy(&base, file->bytes + BLOCK + 24, sizeof(base)); /* the opening's base_lsn */
+	if (at >= 2 * BLOCK && base + at - 2 * BLOCK < image->saved)
+		return false;
 	return at >= 2 * BLOCK && base + at - 2 * BLOCK < image->durable && file->bytes[BLOCK] == 'W';
 }
 
@@ -260,7 +289,13 @@ static void lose_files(struct image *image)
 		snprintf(context, sizeof(context), "%s: %s removed", image->what, image->files[i].name);
 		image->files[i].bytes = NULL;
 		bool refused = judge(image, &outcome), segment = image->files[i].name[0] == 's';
-		CHECK(refused == (segment && image->files[i].used > BLOCK));
+		bool needed = segment && image->files[i].used > BLOCK;
+		uint64_t base = 0;
+		if (needed)
+			memcpy(&base, bytes + BLOCK + 24, sizeof(base));
+		if (needed && base + image->files[i].len - 2 * BLOCK <= image->saved)
+			needed = false;
+		CHECK(refused == (needed || image->files[i].name[0] == 'c'));
 		image->files[i].bytes = bytes;
 	}
 }
@@ -312,7 +347,7 @@ static void all_damage(enum ending ending)
 	struct outcome outcome = {0};
 	assert_false(judge(&image, &outcome));
 	assert_int_equal(outcome.whole, 1);
-	flip_bits(&image, ending == CLEAN ? 17 : 29);
+	flip_bits(&image, ending == CLEAN ? 17 : 37);
 	cut_lengths(&image);
 	damage_blocks(&image);
 	lose_files(&image);
@@ -327,6 +362,11 @@ static void of_a_closed_log(void **state)
 static void of_a_sealed_log(void **state)
 {
 	all_damage(SEALED);
+}
+
+static void of_a_log_with_a_checkpoint(void **state)
+{
+	all_damage(SAVED);
 }
 
 static void of_a_log_with_an_unflushed_end(void **state)
@@ -438,6 +478,7 @@ int main(void)
 		cmocka_unit_test(of_a_closed_log),
 		cmocka_unit_test(of_a_sealed_log),
 		cmocka_unit_test(of_a_log_with_an_unflushed_end),
+		cmocka_unit_test(of_a_log_with_a_checkpoint),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,7 +195,7 @@ class WhilstBeanstalk(Beanstalkd):
         pass
 
     def command(self):
-        return [BINARY, "serve", "--listen", "unix:" + self.folder + ".sock", "--beanstalk", f"127.0.0.1:{self.port}",
+        return [BINARY, "serve", "--listen", "127.0.0.1:0", "--beanstalk", f"127.0.0.1:{self.port}",
                 "--data", self.folder, "--log-level", "warn", "--beanstalk-commit", self.level]
 
 
