@@ -55,7 +55,8 @@ static void submit_batch(struct bench *b, const char *queue, uint64_t first, uin
 {
 	static char bodies[BATCH][2 * BODY];
 	struct store_slice payloads[BATCH];
-	struct store_submit options = {.queue = text(queue), .priority = JOB_PRIORITY_DEFAULT};
+	struct store_submit options = {
+		.queue = text(queue), .priority = JOB_PRIORITY_DEFAULT, .retention_ns = -1};
 	struct store_commit *commit;
 	wh_res res;
 
@@ -70,15 +71,16 @@ static void submit_batch(struct bench *b, const char *queue, uint64_t first, uin
 	store_commit_free(commit);
 }
 
-static void delete_many(struct bench *b, const uint64_t *ids, size_t count)
+/* DELETE: durable before it is answered, so that who writes is held up by the disk; CANCEL: not. */
+static void end_many(struct bench *b, int kind, const uint64_t *ids, size_t count)
 {
 	struct store_action actions[2 * BATCH];
 	struct store_commit *commit;
 	wh_res res;
 
 	for (size_t i = 0; i < count; i++)
-		actions[i] = (struct store_action){.kind = STORE_DELETE, .job = ids[i]};
-	res = wh_await(store_apply(b->store, actions, count, 0, STORE_DEFAULT));
+		actions[i] = (struct store_action){.kind = kind, .job = ids[i]};
+	res = wh_await(store_apply(b->store, actions, count, 0, STORE_ASYNC));
 	assert_int_equal(res.n, 0);
 	commit = res.ptr;
 	assert_int_equal(commit->error, 0);
@@ -92,7 +94,7 @@ static void churn(struct bench *b, uint64_t bytes)
 
 	while (stats(b).log_written_bytes - from < bytes) {
 		submit_batch(b, "churn", 0, ids);
-		delete_many(b, ids, BATCH);
+		end_many(b, STORE_CANCEL, ids, BATCH);
 	}
 }
 
@@ -154,7 +156,7 @@ static void test_bound(void **state)
 			at = (at + 1) % KEPT;
 			count += count < KEPT;
 		}
-		delete_many(b, others, others_count);
+		end_many(b, STORE_DELETE, others, others_count);
 		s = stats(b);
 		most = s.log_bytes > most ? s.log_bytes : most;
 		over = s.log_bytes > bound(&s) + over ? s.log_bytes - bound(&s) : over;
@@ -381,6 +383,61 @@ static void test_everything_stays(void **state)
 	assert_int_equal(reserve_one(b, queue).job, ids[0]);
 }
 
+/* ---- readers ------------------------------------------------------------------------------- */
+
+/* One that looks at a job again and again; what it sees is whole, wherever its records are just then. */
+struct reader {
+	struct bench *b;
+	uint64_t id, reads;
+	bool stop, pending;
+};
+
+static void read_on(struct reader *reader);
+
+static void on_view(wh_loop *loop, wh_res res, void *arg)
+{
+	struct reader *reader = arg;
+	struct store_view *v = res.ptr;
+
+	(void)loop;
+	if (res.n != JOB_FAILED)
+		fail_msg("job %llu: %lld", (unsigned long long)reader->id, (long long)res.n);
+	assert_int_equal(v->errors_count, JOB_ERRORS_KEPT);
+	store_view_free(v);
+	reader->reads++;
+	reader->pending = false;
+	if (!reader->stop)
+		read_on(reader);
+}
+
+static void read_on(struct reader *reader)
+{
+	reader->pending = true;
+	assert_int_equal(wh_then(store_get(reader->b->store, reader->id, STORE_DEFAULT), on_view, reader), 0);
+}
+
+static void test_readers(void **state)
+{
+	struct bench *b = *state;
+	struct reader readers[4];
+	uint64_t reads = 0;
+
+	for (size_t i = 0; i < 4; i++) {
+		readers[i] = (struct reader){.b = b, .id = make(b, 4)};
+		read_on(&readers[i]);
+	}
+	churn(b, SLACK + 20 * SEGMENT);
+	settle(b);
+	assert_true(stats(b).moved > 0 && stats(b).segments_released > 10);
+	for (size_t i = 0; i < 4; i++) {
+		readers[i].stop = true;
+		while (readers[i].pending)
+			wh_loop_turn(b->loop, -1);
+		reads += readers[i].reads;
+	}
+	assert_true(reads > 100);
+}
+
 /* ---- a segment that is needed is gone ------------------------------------------------------ */
 
 static void test_missing_segment(void **state)
@@ -412,6 +469,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_bound, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_everything_stays, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_readers, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing_segment, set_up_small, tear_down),
 	};
 
