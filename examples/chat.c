@@ -1,13 +1,11 @@
 /* chat.c -- a chat room: what one says, all others get; who reads slowly costs the room no memory without bound.
  *
- *	chat [PORT]		on 127.0.0.1; 0 (the default): a free port, which it prints
+ *	chat [ADDRESS]		"127.0.0.1:7", "[::1]:7", "unix:/path"; without: a free port on 127.0.0.1, which it prints
  *
  * Two rules make that so. Back-pressure: while anybody has more than CALM_BYTES unsent, nobody is listened to; the
  * talkers' own connections fill up and they have to wait. And patience: who takes nothing for PATIENCE_NS is dropped.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +59,7 @@ static void leave(struct client *c, const char *why)
 	c->held = wh_buf_put(c->held);
 	printf("%d left: %s\n", c->number, why);
 	fflush(stdout);
-	wh_drop(wh_close(c->room->loop, c->fd)); /* ends what is pending on it */
+	wh_close_now(c->room->loop, c->fd); /* ends what is pending on it */
 }
 
 static void release_if_gone(struct client *c)
@@ -176,7 +174,7 @@ static void on_come(wh_loop *loop, wh_res res, void *arg)
 	struct client *c = calloc(1, sizeof *c);
 	char *queues[2] = {malloc(QUEUE_BYTES), malloc(QUEUE_BYTES)};
 	if (!c || !queues[0] || !queues[1]) {
-		wh_drop(wh_close(loop, (int)res.n));
+		wh_close_now(loop, (int)res.n);
 		free(queues[0]);
 		free(queues[1]);
 		free(c);
@@ -202,26 +200,27 @@ int main(int argc, char **argv)
 {
 	struct room room = {0};
 	int r = wh_loop_open(&room.loop, NULL);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	address.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0));
 	if (r == 0)
-		r = room.listener = wh_listen(room.loop, (struct sockaddr *)&address, sizeof address, NULL);
+		r = room.listener = wh_listen_text(room.loop, argc > 1 ? argv[1] : "127.0.0.1:0", NULL);
 	struct sockaddr_storage bound;
 	socklen_t len;
+	char text[WH_ADDRESS_TEXT_MAX];
 	if (r >= 0)
 		r = wh_local_address(room.loop, room.listener, &bound, &len);
+	if (r == 0)
+		r = wh_format_address((struct sockaddr *)&bound, len, text, sizeof text);
 	if (r < 0) {
 		fprintf(stderr, "chat: %s\n", wh_strerror(r));
 		return 1;
 	}
-	printf("listening on 127.0.0.1:%d\n", ntohs(((struct sockaddr_in *)&bound)->sin_port));
+	printf("listening on %s\n", text);
 	fflush(stdout);
 
 	accept_next(room.loop, (wh_res){0, NULL}, &room);
 	wh_then(wh_signal(room.loop, SIGTERM), on_signal, NULL);
 	wh_then(wh_signal(room.loop, SIGINT), on_signal, NULL);
 	wh_loop_run(room.loop);
-	wh_drop(wh_close(room.loop, room.listener));
+	wh_close_now(room.loop, room.listener);
 	wh_loop_close(room.loop);
 	return 0;
 }

@@ -1,10 +1,8 @@
 /* echo.c -- an echo server by callbacks: a few bytes of memory for each connection, no thread, no lock.
  *
- *	echo [PORT]		on 127.0.0.1; 0 (the default): a free port, which it prints
+ *	echo [ADDRESS]		"127.0.0.1:7", "[::1]:7", "unix:/path"; without: a free port on 127.0.0.1, which it prints
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +20,7 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg);
 
 static void hang_up(wh_loop *loop, struct connection *c)
 {
-	wh_drop(wh_close(loop, c->fd)); /* nobody waits for it to be closed */
+	wh_close_now(loop, c->fd); /* nobody waits for it to be closed */
 	wh_buf_put(c->buf);
 	free(c);
 }
@@ -63,7 +61,7 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 	struct connection *c = res.n >= 0 ? calloc(1, sizeof *c) : NULL;
 	if (!c) { /* out of descriptors or memory: those who are served will end; until then it waits */
 		if (res.n >= 0)
-			wh_drop(wh_close(loop, (int)res.n));
+			wh_close_now(loop, (int)res.n);
 		wh_then(wh_sleep(loop, 100 * WH_NS_PER_MS), accept_next, arg);
 		return;
 	}
@@ -82,26 +80,27 @@ int main(int argc, char **argv)
 {
 	wh_loop *loop;
 	int r = wh_loop_open(&loop, NULL);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	address.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0));
 	if (r == 0)
-		r = listener = wh_listen(loop, (struct sockaddr *)&address, sizeof address, NULL);
+		r = listener = wh_listen_text(loop, argc > 1 ? argv[1] : "127.0.0.1:0", NULL);
 	struct sockaddr_storage bound;
 	socklen_t len;
+	char text[WH_ADDRESS_TEXT_MAX];
 	if (r >= 0)
 		r = wh_local_address(loop, listener, &bound, &len);
+	if (r == 0)
+		r = wh_format_address((struct sockaddr *)&bound, len, text, sizeof text);
 	if (r < 0) {
 		fprintf(stderr, "echo: %s\n", wh_strerror(r));
 		return 1;
 	}
-	printf("listening on 127.0.0.1:%d\n", ntohs(((struct sockaddr_in *)&bound)->sin_port));
+	printf("listening on %s\n", text);
 	fflush(stdout);
 
 	accept_next(loop, (wh_res){0, NULL}, NULL);
 	wh_then(wh_signal(loop, SIGTERM), on_signal, NULL);
 	wh_then(wh_signal(loop, SIGINT), on_signal, NULL);
 	wh_loop_run(loop);
-	wh_drop(wh_close(loop, listener));
+	wh_close_now(loop, listener);
 	wh_loop_close(loop); /* every callback that is still to come gets -ECANCELED and frees what it has */
 	return 0;
 }

@@ -1,10 +1,8 @@
 /* echo_task.c -- the echo server again, written as if it blocked: a task for each connection.
  *
- *	echo_task [PORT]	on 127.0.0.1; 0 (the default): a free port, which it prints
+ *	echo_task [ADDRESS]	"127.0.0.1:7", "[::1]:7", "unix:/path"; without: a free port on 127.0.0.1, which it prints
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,19 +51,20 @@ int main(int argc, char **argv)
 {
 	wh_loop *loop;
 	int listener = -1, r = wh_loop_open(&loop, NULL);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	address.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0));
 	if (r == 0)
-		r = listener = wh_listen(loop, (struct sockaddr *)&address, sizeof address, NULL);
+		r = listener = wh_listen_text(loop, argc > 1 ? argv[1] : "127.0.0.1:0", NULL);
 	struct sockaddr_storage bound;
 	socklen_t len;
+	char text[WH_ADDRESS_TEXT_MAX];
 	if (r >= 0)
 		r = wh_local_address(loop, listener, &bound, &len);
+	if (r == 0)
+		r = wh_format_address((struct sockaddr *)&bound, len, text, sizeof text);
 	if (r < 0) {
 		fprintf(stderr, "echo_task: %s\n", wh_strerror(r));
 		return 1;
 	}
-	printf("listening on 127.0.0.1:%d\n", ntohs(((struct sockaddr_in *)&bound)->sin_port));
+	printf("listening on %s\n", text);
 	fflush(stdout);
 
 	wh_future server = wh_go(loop, accept_all, &listener);

@@ -1,14 +1,12 @@
 /* loops.c -- an echo server on several cores: a loop, and so a thread, for each, and nothing shared between them.
  *
- *	loops [PORT [LOOPS]]	on 127.0.0.1; port 0 (the default): a free one, which it prints; 2 loops
+ *	loops [ADDRESS [LOOPS]]	"127.0.0.1:7", "[::1]:7"; without: a free port on 127.0.0.1, which it prints; 2 loops
  *
  * Every loop has a listening socket of its own on the same port (SO_REUSEPORT), so the kernel spreads connections. Threads
  * talk by posting: a posted function runs on the loop's thread, where everything of that loop may be touched.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +31,7 @@ static void on_received(wh_loop *loop, wh_res res, void *arg);
 
 static void hang_up(wh_loop *loop, struct connection *c)
 {
-	wh_drop(wh_close(loop, c->fd));
+	wh_close_now(loop, c->fd);
 	wh_buf_put(c->buf);
 	free(c);
 }
@@ -72,7 +70,7 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 		worker->connections++;
 		wh_then(wh_recv_buf(loop, c->fd), on_received, c);
 	} else {
-		wh_drop(wh_close(loop, (int)res.n));
+		wh_close_now(loop, (int)res.n);
 	}
 	wh_then(wh_accept(loop, worker->listener), on_accepted, worker);
 }
@@ -85,17 +83,18 @@ static void begin(void *arg)
 }
 
 /* The listener is made by the main loop, before the worker runs; descriptors belong to no thread. */
-static int start_worker(wh_loop *main_loop, struct worker *worker, struct sockaddr_in *address)
+static int start_worker(wh_loop *main_loop, struct worker *worker, char address[WH_ADDRESS_TEXT_MAX])
 {
 	struct wh_listen_options options = {.reuse_port = true};
-	socklen_t len = sizeof *address;
-	int r = worker->listener = wh_listen(main_loop, (struct sockaddr *)address, len, &options);
 	struct sockaddr_storage bound;
+	socklen_t len;
+	int r = worker->listener = wh_listen_text(main_loop, address, &options);
 	if (r >= 0)
 		r = wh_local_address(main_loop, worker->listener, &bound, &len);
+	if (r == 0) /* with the port that was chosen: the others take the same */
+		r = wh_format_address((struct sockaddr *)&bound, len, address, WH_ADDRESS_TEXT_MAX);
 	if (r < 0)
 		return r;
-	address->sin_port = ((struct sockaddr_in *)&bound)->sin_port; /* the others take the same */
 	r = wh_loop_start(&worker->loop, NULL);
 	return r < 0 ? r : wh_post(worker->loop, begin, worker);
 }
@@ -104,22 +103,22 @@ int main(int argc, char **argv)
 {
 	static struct worker workers[LOOPS_MAX];
 	int count = argc > 2 ? atoi(argv[2]) : 2;
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	address.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 0));
+	char address[WH_ADDRESS_TEXT_MAX];
+	snprintf(address, sizeof address, "%s", argc > 1 ? argv[1] : "127.0.0.1:0");
 	if (count < 1 || count > LOOPS_MAX) {
-		fprintf(stderr, "usage: loops [PORT [LOOPS]], at most %d\n", LOOPS_MAX);
+		fprintf(stderr, "usage: loops [ADDRESS [LOOPS]], at most %d\n", LOOPS_MAX);
 		return 2;
 	}
 
 	wh_loop *loop; /* the main thread's own: it waits for signals */
 	int r = wh_loop_open(&loop, NULL);
 	for (int i = 0; r == 0 && i < count; i++)
-		r = start_worker(loop, &workers[i], &address);
+		r = start_worker(loop, &workers[i], address);
 	if (r < 0) {
 		fprintf(stderr, "loops: %s\n", wh_strerror(r));
 		return 1;
 	}
-	printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+	printf("listening on %s\n", address);
 	fflush(stdout);
 	wh_future stop[2] = {wh_signal(loop, SIGTERM), wh_signal(loop, SIGINT)};
 	wh_await(wh_any(loop, stop, 2, NULL));

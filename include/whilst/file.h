@@ -38,6 +38,9 @@ WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode
 WH_API wh_future wh_open_at(wh_loop *loop, int directory, const char *path, int flags, mode_t mode);
 /* wh_close() - first cancels every operation on fd, completes after them. Not itself cancelled. */
 WH_API wh_future wh_close(wh_loop *loop, int fd);
+/* wh_close_now() - wh_close() that nobody waits for, in ways out: operations on fd end with -ECANCELED, then it is closed. A limit
+ * on futures does not stand in the way of closing. 0; -EBADF (below 0), -EPERM, -ENOMEM (it is open still). */
+WH_API int wh_close_now(wh_loop *loop, int fd);
 /* wh_make_temporary() - a new file with a name that nobody else has; mkostemp(3), O_CLOEXEC added. path ends in
  * "XXXXXX", which becomes the name; borrowed until the future completes. n = descriptor (closed if dropped; the name
  * stays). flags: O_APPEND, O_SYNC and the like. Without a name: wh_open() of a directory with O_TMPFILE. */
@@ -58,6 +61,9 @@ WH_API wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, u
 WH_API wh_future wh_pread_all(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
 /* n = len or an error */
 WH_API wh_future wh_pwrite_all(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
+/* ptr = a pooled buffer with n bytes, as many as it holds (buffer_bytes), given: wh_buf_put(). At the end n = 0 and ptr = NULL.
+ * -ENOBUFS at buffers_max. */
+WH_API wh_future wh_pread_buf(wh_loop *loop, int fd, uint64_t off);
 /* preadv(2), pwritev(2); as the forms without v */
 WH_API wh_future wh_preadv(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off);
 WH_API wh_future wh_pwritev(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off);

@@ -21,6 +21,16 @@ struct wh_address {
 	struct sockaddr_storage address; /* with the port */
 	socklen_t len;
 };
+/* The longest text of an address, its NUL included. */
+enum { WH_ADDRESS_TEXT_MAX = 128 };
+/* wh_parse_address() - an address as people write it, with its port: "127.0.0.1:80", "[::1]:0", "[fe80::1%eth0]:80",
+ * "localhost:80" (127.0.0.1), "*:80" (every IPv4 address; "[::]:80": of IPv6 and, unless the system says otherwise, of
+ * IPv4), "unix:/path", "unix:@name" (abstract). Nobody is asked: for other names there is wh_lookup(). Result 0, -EINVAL (none of
+ * these), -ENAMETOOLONG (a path). Thread: any. */
+WH_API int wh_parse_address(const char *text, struct wh_address *ret) WH_MUST_USE;
+/* wh_format_address() - the same the other way: for messages, and for wh_parse_address(). max: the room at ret, with the NUL;
+ * WH_ADDRESS_TEXT_MAX is always enough. Result: bytes without the NUL; -ENOSPC, -EAFNOSUPPORT, -EINVAL. Thread: any. */
+WH_API int wh_format_address(const struct sockaddr *address, socklen_t len, char *ret, size_t max);
 struct wh_addresses {
 	size_t count;
 	const char *name;                   /* the canonical name, or as asked */

@@ -41,6 +41,10 @@ struct wh_listen_options {
  * whose first byte is 0 is abstract and needs no file. options may be NULL. -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE */
 WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
                      const struct wh_listen_options *options) WH_MUST_USE;
+/* wh_listen_text() - wh_listen() at an address as text, see wh_parse_address(): "127.0.0.1:0", "[::1]:0", "*:8080",
+ * "unix:/path". Errors of both. */
+WH_API int wh_listen_text(wh_loop *loop, const char *address,
+                          const struct wh_listen_options *options) WH_MUST_USE;
 /* wh_listen_on() - the same for a socket that is bound already (of any type that has connections); listen(2).
  * -EOPNOTSUPP, -EADDRINUSE */
 WH_API int wh_listen_on(wh_loop *loop, int fd, int backlog) WH_MUST_USE;

@@ -209,8 +209,9 @@ WH_API wh_res wh_await(wh_future f);
 WH_API bool wh_poll(wh_future f, wh_res *ret);
 
 /* wh_then() - call callback(loop, res, arg) once from the loop when f completes; never inline, not
- * even when f is complete already. Thread: loop. Result 0, -ESTALE, -EPERM; -ENOMEM (only for a
- * failure that has no slot, see docs/design/futures.md). */
+ * even when f is complete already. Thread: loop. Result 0, -ESTALE, -EPERM; -ENOMEM: only for
+ * a failure that has no slot (the loop is at futures_max, and malloc(3) fails as well). f is not consumed then, and complete:
+ * wh_poll() gives its error. What has begun always has room for its callback. */
 WH_API int wh_then(wh_future f, wh_callback *callback, void *arg);
 
 /* wh_drop() - cancel f and forget it; a result that still comes is disposed of. Thread: loop.

@@ -3,6 +3,7 @@
  * A whole copy is composed of parts, each an operation of its own, so that it can be cancelled between them. The
  * caller sees one slot, outer.
  */
+#include "io/inner.h"
 #include "io/start.h"
 
 #include <fcntl.h>
@@ -84,21 +85,22 @@ static void on_piece(wh_loop *loop, wh_res res, void *arg)
 		return;
 	copy->done += (uint64_t)res.n;
 	if (res.n == PIECE_BYTES) {
-		wh__step(loop, start_copy(loop, copy->to, copy->done, copy->from, copy->done, PIECE_BYTES),
-		         on_piece, copy, &copy->current);
+		wh__inner_step(loop,
+		               start_copy(loop, copy->to, copy->done, copy->from, copy->done, PIECE_BYTES),
+		               on_piece, copy, &copy->current);
 		return;
 	}
 	int to = copy->to;
 	copy->to = -1;
-	wh__step(loop, wh_close(loop, to), on_closed, copy, &copy->current);
+	wh__inner_step(loop, wh_close(loop, to), on_closed, copy, &copy->current);
 }
 
 static void on_emptied(wh_loop *loop, wh_res res, void *arg)
 {
 	struct copy *copy = arg;
 	if (!ended(copy, res))
-		wh__step(loop, start_copy(loop, copy->to, 0, copy->from, 0, PIECE_BYTES), on_piece, copy,
-		         &copy->current);
+		wh__inner_step(loop, start_copy(loop, copy->to, 0, copy->from, 0, PIECE_BYTES), on_piece,
+		               copy, &copy->current);
 }
 
 static void on_to_status(wh_loop *loop, wh_res res, void *arg)
@@ -109,7 +111,7 @@ static void on_to_status(wh_loop *loop, wh_res res, void *arg)
 	if (copy->status.inode == copy->to_status.inode && copy->status.device == copy->to_status.device)
 		end(copy, -EINVAL); /* it would be emptied before it is read */
 	else
-		wh__step(loop, wh_truncate(loop, copy->to, 0), on_emptied, copy, &copy->current);
+		wh__inner_step(loop, wh_truncate(loop, copy->to, 0), on_emptied, copy, &copy->current);
 }
 
 static void on_to_opened(wh_loop *loop, wh_res res, void *arg)
@@ -120,8 +122,8 @@ static void on_to_opened(wh_loop *loop, wh_res res, void *arg)
 	if (ended(copy, res))
 		return;
 	if (copy->replace)
-		wh__step(loop, wh_fstat(loop, copy->to, &copy->to_status), on_to_status, copy,
-		         &copy->current);
+		wh__inner_step(loop, wh_fstat(loop, copy->to, &copy->to_status), on_to_status, copy,
+		               &copy->current);
 	else
 		on_emptied(loop, res, copy);
 }
@@ -133,8 +135,8 @@ static void on_from_status(wh_loop *loop, wh_res res, void *arg)
 	if (res.n >= 0 && copy->status.type != WH_FILE_REGULAR)
 		res.n = copy->status.type == WH_FILE_DIRECTORY ? -EISDIR : -EINVAL;
 	if (!ended(copy, res))
-		wh__step(loop, wh_open(loop, copy->to_path, flags, copy->status.mode & 0777), on_to_opened,
-		         copy, &copy->current);
+		wh__inner_step(loop, wh_open(loop, copy->to_path, flags, copy->status.mode & 0777),
+		               on_to_opened, copy, &copy->current);
 }
 
 static void on_from_opened(wh_loop *loop, wh_res res, void *arg)
@@ -143,8 +145,8 @@ static void on_from_opened(wh_loop *loop, wh_res res, void *arg)
 	if (res.n >= 0)
 		copy->from = (int)res.n;
 	if (!ended(copy, res))
-		wh__step(loop, wh_fstat(loop, copy->from, &copy->status), on_from_status, copy,
-		         &copy->current);
+		wh__inner_step(loop, wh_fstat(loop, copy->from, &copy->status), on_from_status, copy,
+		               &copy->current);
 }
 
 static void cancel_copy(struct wh__op *outer)
@@ -174,8 +176,8 @@ wh_future wh_copy_file(wh_loop *loop, const char *from, const char *to, bool rep
 	outer->cancel_inner = cancel_copy;
 	f = wh__op_future(outer);
 	/* O_NONBLOCK: a pipe of that name would be waited for, and is refused below */
-	wh__step(loop, wh_open(loop, copy->paths, O_RDONLY | O_NONBLOCK, 0), on_from_opened, copy,
-	         &copy->current);
+	wh__inner_step(loop, wh_open(loop, copy->paths, O_RDONLY | O_NONBLOCK, 0), on_from_opened, copy,
+	               &copy->current);
 	return f;
 }
 
@@ -210,7 +212,7 @@ static void on_sent(wh_loop *loop, wh_res res, void *arg)
 	else if (outer->flags & WH__CANCELLED) /* while a worker was at it, which cannot be cancelled */
 		wh__op_complete(outer, -ECANCELED, NULL);
 	else
-		wh__step(loop, wh_ready(loop, outer->fd, POLLOUT), on_room, outer, &outer->off);
+		wh__inner_step(loop, wh_ready(loop, outer->fd, POLLOUT), on_room, outer, &outer->off);
 }
 
 static void send_piece(struct wh__op *outer)
@@ -223,7 +225,7 @@ static void send_piece(struct wh__op *outer)
 		op->len = left < PIECE_BYTES ? left : PIECE_BYTES;
 		f = wh__start(op);
 	}
-	wh__step(outer->loop, f, on_sent, outer, &outer->off);
+	wh__inner_step(outer->loop, f, on_sent, outer, &outer->off);
 }
 
 static void cancel_send(struct wh__op *outer)

@@ -6,6 +6,7 @@
  *
  * Thread: loop. Memory: one struct dial from start to the end of its last part; a part is a question, an attempt.
  */
+#include "io/address.h"
 #include "io/inner.h"
 #include "io/name.h"
 
@@ -326,20 +327,14 @@ static wh_future start(struct wh__op *outer, const char *host, const char *servi
 
 static wh_future dial_unix(wh_loop *loop, const char *path, int64_t timeout_ns)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	size_t len = strlen(path);
+	struct wh_address address;
 	int64_t now = wh_clock(loop);
-	if (len == 0 || len >= sizeof address.sun_path)
-		return wh_failed(loop, len == 0 ? -EINVAL : -ENAMETOOLONG);
-	memcpy(address.sun_path, path, len);
-	socklen_t address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
-	if (address.sun_path[0] == '@') {
-		address.sun_path[0] = 0;
-		address_len--; /* an abstract name has no NUL at its end, unix(7) */
-	}
+	int error = wh__address_unix(path, &address);
+	if (error != 0)
+		return wh_failed(loop, error);
 	if (timeout_ns <= 0)
 		timeout_ns = TIMEOUT_NS;
-	return wh_deadline(wh_connect(loop, (struct sockaddr *)&address, address_len),
+	return wh_deadline(wh_connect(loop, (struct sockaddr *)&address.address, address.len),
 	                   timeout_ns > INT64_MAX - now ? INT64_MAX : now + timeout_ns);
 }
 

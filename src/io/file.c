@@ -1,5 +1,6 @@
 /* src/io/file.c -- operations on open files: fill a slot in, hand it to the engine. Thread: loop. Names: path.c;
  * copies: copy.c. */
+#include "io/inner.h"
 #include "io/start.h"
 
 #include <fcntl.h>
@@ -80,11 +81,60 @@ wh_future wh_close(wh_loop *loop, int fd)
 	return start_on_fd(loop, WH__OP_CLOSE, fd, 0, 0, 0);
 }
 
+int wh_close_now(wh_loop *loop, int fd)
+{
+	wh_res res = {0};
+	wh_future f = wh_close(loop, fd);
+	if (!wh__loop_is_mine(loop))
+		return -EPERM;
+	if (wh_poll(f, &res))
+		return (int)(res.n < 0 ? res.n : 0);
+	return wh_detach(f);
+}
+
 /* ---- at an offset --------------------------------------------------------------------------- */
 
 wh_future wh_pread(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off)
 {
 	return start_transfer(loop, WH__OP_PREAD, fd, buf, len, off, 0);
+}
+
+static void put_dropped(wh_res res, void *arg)
+{
+	wh_buf_put(res.ptr);
+}
+
+static void on_buf_read(wh_loop *loop, wh_res res, void *arg)
+{
+	struct wh__op *outer = arg;
+	struct wh_buf *buf = outer->second;
+	if (res.n <= 0)
+		buf = wh_buf_put(buf);
+	else
+		buf->len = (uint32_t)res.n;
+	outer->dispose = put_dropped;
+	wh__op_complete(outer, res.n, buf);
+}
+
+static void cancel_buf_read(struct wh__op *outer)
+{
+	wh_cancel((wh_future){outer->len});
+}
+
+wh_future wh_pread_buf(wh_loop *loop, int fd, uint64_t off)
+{
+	wh_future f;
+	struct wh__op *outer = wh__begin(loop, WH__OP_INNER, &f);
+	if (!outer)
+		return f;
+	struct wh_buf *buf = wh_buf_get(loop);
+	if (!buf)
+		return wh__end(outer, -ENOBUFS);
+	f = wh__op_future(outer);
+	outer->second = buf;
+	outer->cancel_inner = cancel_buf_read;
+	wh__inner_step(loop, wh_pread(loop, fd, buf->data, buf->cap, off), on_buf_read, outer, &outer->len);
+	return f;
 }
 
 wh_future wh_pwrite(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off)

@@ -12,6 +12,14 @@
  * Runtime code only, no user code: it may be called from within an engine. */
 void wh__inner_then(wh_loop *loop, wh_future f, wh_callback *callback, void *arg);
 
+/* wh__inner_step() - the same for one part after the other: *ret_current is f meanwhile, for a cancel. */
+static inline void wh__inner_step(wh_loop *loop, wh_future f, wh_callback *callback, void *arg,
+                                  uint64_t *ret_current)
+{
+	*ret_current = f.id;
+	wh__inner_then(loop, f, callback, arg);
+}
+
 /* wh__inner_timer() - callback at an instant of wh_clock(); NULL: no slot. wh__inner_timer_move() sets another instant,
  * wh__inner_timer_stop() ends it without a call; NULL is fine. Not after the callback has been called. When the loop
  * closes the callback is called with -ECANCELED. */

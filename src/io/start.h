@@ -33,21 +33,4 @@ static inline void wh__close_dropped(wh_res res, void *arg)
 	(void)wh_drop(wh_close((wh_loop *)arg, (int)res.n));
 }
 
-/* wh__step() - callback(loop, res, arg) when f, a part of a composed operation, has ended: at once if it has, else inline
- * when it does. *ret_current is f meanwhile, for a cancel. */
-static inline void wh__step(wh_loop *loop, wh_future f, wh_callback *callback, void *arg,
-                            uint64_t *ret_current)
-{
-	wh_res res;
-	*ret_current = f.id;
-	if (wh_poll(f, &res)) {
-		callback(loop, res, arg);
-		return;
-	}
-	struct wh__op *op = wh__op_find(loop, f);
-	op->consumer = WH__CONSUMER_INTERNAL;
-	op->callback = callback;
-	op->arg = arg;
-}
-
 #endif

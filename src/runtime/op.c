@@ -90,6 +90,16 @@ struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
 	return fill(loop, op, opcode);
 }
 
+/* A limit that is reached is no reason to keep a descriptor: closing is what makes room. */
+static struct wh__op *new_to_close(wh_loop *loop)
+{
+	uint32_t max = loop->slots_max;
+	loop->slots_max = UINT32_MAX;
+	struct wh__op *op = wh__op_new(loop, WH__OP_CLOSE);
+	loop->slots_max = max;
+	return op;
+}
+
 struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_failed)
 {
 	struct wh__op *op = NULL;
@@ -98,7 +108,7 @@ struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_f
 		error = -EPERM;
 	else if (loop->closing && opcode != WH__OP_CLOSE) /* a descriptor is not left open */
 		error = -ECANCELED;
-	else if ((op = wh__op_new(loop, opcode)))
+	else if ((op = opcode == WH__OP_CLOSE ? new_to_close(loop) : wh__op_new(loop, opcode)))
 		return op;
 	else
 		error = loop->live_count >= loop->slots_max ? -EAGAIN : -ENOMEM;

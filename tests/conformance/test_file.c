@@ -377,6 +377,56 @@ static void blocking_forms(void **state)
 	close_fd(fd);
 }
 
+static void reading_into_a_pooled_buffer(void **state)
+{
+	const struct wh_loop_options few = {.buffers_max = 2, .buffer_bytes = 4096};
+	loop = wh_loop_close(loop);
+	assert_int_equal(wh_loop_open(&loop, &few), 0);
+	int fd = make_file("0123456789");
+	wh_res res = wh_await(wh_pread_buf(loop, fd, 3));
+	struct wh_buf *buf = res.ptr;
+	assert_int_equal(res.n, 7);
+	assert_int_equal(buf->len, 7);
+	assert_memory_equal(buf->data, "3456789", 7);
+	/* no more than one holds, and no more than there are */
+	assert_int_equal(wh_await(wh_truncate(loop, fd, 10000)).n, 0);
+	wh_res second = wh_await(wh_pread_buf(loop, fd, 0));
+	assert_int_equal(second.n, 4096);
+	assert_int_equal(wh_await(wh_pread_buf(loop, fd, 0)).n, -ENOBUFS);
+	wh_buf_put(second.ptr);
+	wh_buf_put(buf);
+	/* without bytes there is no buffer */
+	res = wh_await(wh_pread_buf(loop, fd, 10000));
+	assert_int_equal(res.n, 0);
+	assert_null(res.ptr);
+	res = wh_await(wh_pread_buf(loop, -1, 0));
+	assert_int_equal(res.n, -EBADF);
+	assert_null(res.ptr);
+	int ends[2];
+	assert_int_equal(wh_pipe(loop, ends), 0);
+	assert_int_equal(wh_await(wh_pread_buf(loop, ends[0], 0)).n, -ESPIPE);
+	/* what nobody takes goes back: dropped under way, and when it has come */
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(wh_drop(wh_pread_buf(loop, fd, 0)), 0);
+		assert_int_equal(wh_loop_run(loop), 0);
+		wh_future f = wh_pread_buf(loop, fd, 0);
+		assert_int_equal(wh_loop_run(loop), 0);
+		assert_int_equal(wh_drop(f), 0);
+		f = wh_pread_buf(loop, fd, 0);
+		wh_cancel(f);
+		res = wh_await(f);
+		assert_true(res.n == 4096 || (res.n == -ECANCELED && !res.ptr));
+		wh_buf_put(res.ptr);
+	}
+	struct wh_buf *all[2] = {wh_buf_get(loop), wh_buf_get(loop)};
+	assert_true(all[0] && all[1]);
+	wh_buf_put(all[0]);
+	wh_buf_put(all[1]);
+	close_fd(ends[0]);
+	close_fd(ends[1]);
+	close_fd(fd);
+}
+
 static void a_dropped_descriptor_is_closed(void **state)
 {
 	int before = open_fd_count();
@@ -429,6 +479,7 @@ int main(void)
 		IN_DIRECTORY(reads_of_pipes_are_cancelled),
 		IN_DIRECTORY(closing_waits_for_what_is_on_the_descriptor),
 		IN_DIRECTORY(blocking_forms),
+		IN_DIRECTORY(reading_into_a_pooled_buffer),
 		IN_DIRECTORY(a_dropped_descriptor_is_closed),
 		IN_DIRECTORY(direct_reads),
 	};

@@ -335,6 +335,28 @@ static void a_full_terminal_holds_no_loop(void **state)
 	a_full_output_holds_no_loop(TERMINAL, false);
 }
 
+/* A program may put another terminal in the place of one, as dup2(2) does for its standard output. */
+static void another_terminal_takes_its_place(void **state)
+{
+	int first[2], second[2];
+	char byte = 0;
+	make_terminal(first, true);
+	make_terminal(second, true);
+	assert_int_equal(wh_await(wh_write(loop, first[1], "1", 1)).n, 1);
+	assert_int_equal(dup3(second[1], first[1], O_CLOEXEC), first[1]);
+	assert_int_equal(wh_await(wh_write(loop, first[1], "2", 1)).n, 1);
+	assert_int_equal(wh_await(wh_read(loop, first[0], &byte, 1)).n, 1);
+	assert_int_equal(byte, '1');
+	assert_int_equal(wh_await(wh_read(loop, second[0], &byte, 1)).n, 1);
+	assert_int_equal(byte, '2');
+	/* nothing of the first is open any more: its reader is told */
+	assert_int_equal(wh_await(wh_read(loop, first[0], &byte, 1)).n, -EIO);
+	for (int i = 0; i < 2; i++) {
+		close_fd(first[i]);
+		close_fd(second[i]);
+	}
+}
+
 /* A reader that has gone is an error, and no signal ends the program. */
 static void nobody_reads(void **state)
 {
@@ -415,6 +437,7 @@ int main(int argc, char **argv)
 		ON_LOOP(a_terminal_hangs_up),
 		ON_LOOP(two_share_an_input),
 		ON_LOOP(closed_ones_stay_closed),
+		ON_LOOP(another_terminal_takes_its_place),
 	};
 	if (strcmp(argv[0], "/proc/self/exe") == 0)
 		return be_child(argv[1]);

@@ -104,6 +104,9 @@ static void contents(int fd)
 	assert_memory_equal(buf, "5678901234", 10);
 	GIVES(10, wh_preadv_all, fd, iov, 2, 0);
 	GIVES(1, wh_pread, fd, buf, 1, 0);
+	wh_res res = wh_await(wh_pread_buf(loop, fd, 0));
+	note("wh_pread_buf", res.n, 32);
+	wh_buf_put(res.ptr);
 	GIVES(1, wh_preadv, fd, &(struct iovec){buf, 1}, 1, 0);
 	GIVES(1, wh_read, fd, buf, 1);
 	GIVES(1, wh_readv, fd, &(struct iovec){buf, 1}, 1);
@@ -128,6 +131,7 @@ static void locks_and_copies(int fd)
 {
 	char buf[32];
 	int other = OPENS(wh_open_at, AT_FDCWD, "/f", O_RDWR, 0);
+	GIVES_NOW(0, wh_close_now, OPENS(wh_open_at, AT_FDCWD, "/f", O_RDWR, 0));
 	GIVES(0, wh_lock_shared, fd);
 	GIVES(0, wh_lock_shared, other);
 	GIVES(-EAGAIN, wh_lock, fd); /* and what fd held is gone */
@@ -283,6 +287,8 @@ static void datagrams(void)
 	GIVES_NOW(0, wh_bind, fd, (struct sockaddr *)&here, sizeof here);
 	assert_int_equal(wh_local_address(loop, fd, &bound, &len), 0);
 	GIVES_NOW(-EOPNOTSUPP, wh_listen_on, fd, 5);
+	int by_text = OPENS_NOW(wh_listen_text, "127.0.0.1:0", NULL);
+	assert_int_equal(wh_close_now(loop, by_text), 0);
 	GIVES(3, wh_send_to, fd, buf, 3, (struct sockaddr *)&bound, len);
 	GIVES(3, wh_recv_from, fd, in, 8, &from);
 	assert_memory_equal(&from.address, &bound, len);
