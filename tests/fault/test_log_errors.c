@@ -62,7 +62,8 @@ static uint64_t live(wh_sim *sim, struct help_model *model, uint64_t *ret_flushe
 	for (uint32_t i = 0; i < 40 && good; i++) {
 		struct log_commit commit = {0};
 		while ((status = help_commit(log, model, 1 + i % 5, i % 3 == 1 ? LOG_ASYNC : LOG_LOCAL,
-		                             &commit)) == -ENOSPC)
+		                             &commit)) == -ENOSPC &&
+		       log_failed(log) == 0)
 			while (log_full(log) && log_failed(log) == 0)
 				(void)wh_await(log_room_wait(log));
 		good = status == 0;
