@@ -95,9 +95,17 @@ static void print_look(const struct log_command *c, const struct log_look *look)
 	for (size_t i = 0; i < look->epochs_count; i++)
 		printf("epoch %" PRIu32 ": from %" PRIu64 ", %s\n", look->epochs[i].epoch,
 		       look->epochs[i].start, reason_of(look->epochs[i].reason));
+	if (look->checkpoint_lsn > 0)
+		printf("checkpoint: at %" PRIu64 ", %" PRIu64 " records in %" PRIu64 " bytes; %" PRIu64
+		       " segments before it were released since\n",
+		       look->checkpoint_lsn, look->checkpoint_records, look->checkpoint_bytes, look->missing);
 	for (size_t i = 0; i < look->segments_count; i++) {
 		const struct log_look_segment *s = &look->segments[i];
-		if (s->opened)
+		if (s->below)
+			printf("segment %" PRIu64 ": from %" PRIu64 ", before the checkpoint, %" PRIu64
+			       " of %" PRIu64 " bytes used\n",
+			       s->number, s->base_lsn, s->used_bytes, s->file_bytes);
+		else if (s->opened)
 			printf("segment %" PRIu64 ": from %" PRIu64 ", epoch %" PRIu32 ", %" PRIu64
 			       " of %" PRIu64 " bytes used\n",
 			       s->number, s->base_lsn, s->epoch, s->used_bytes, s->file_bytes);
@@ -128,7 +136,8 @@ static json_t *look_json(const struct log_command *c, const struct log_look *loo
 		json_array_append_new(
 			manifests,
 			m->valid
-				? json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "sequence", number(m->sequence),
+				? json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "checkpoint",
+		                            number(m->checkpoint_lsn), "sequence", number(m->sequence),
 		                            "epoch", number(m->epoch), "first_segment",
 		                            number(m->first_segment), "last_segment", number(m->last_segment),
 		                            "durable_lsn", number(m->durable_lsn), "clean", m->clean)
@@ -141,19 +150,25 @@ static json_t *look_json(const struct log_command *c, const struct log_look *loo
 		                                reason_of(look->epochs[i].reason)));
 	for (size_t i = 0; i < look->segments_count; i++) {
 		const struct log_look_segment *s = &look->segments[i];
-		json_array_append_new(segments,
-		                      json_pack("{s:o, s:o, s:b, s:o, s:o, s:o}", "number", number(s->number),
-		                                "bytes", number(s->file_bytes), "opened", s->opened, "epoch",
-		                                number(s->epoch), "base_lsn", number(s->base_lsn),
-		                                "used_bytes", number(s->used_bytes)));
+		json_array_append_new(segments, json_pack("{s:o, s:o, s:b, s:b, s:o, s:o, s:o}", "number",
+		                                          number(s->number), "bytes", number(s->file_bytes),
+		                                          "opened", s->opened, "below", s->below, "epoch",
+		                                          number(s->epoch), "base_lsn", number(s->base_lsn),
+		                                          "used_bytes", number(s->used_bytes)));
 	}
 	for (int type = JOB_IDS; type < JOB_RECORD_TYPES_END; type++)
 		if (c->counts[type])
 			json_object_set_new(records, job_record_name(type), number(c->counts[type]));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "manifests", manifests, "epochs", epochs,
-	                 "segments", segments, "records_by_type", records, "end_lsn", number(look->end_lsn),
-	                 "records", number(look->records), "bytes", number(look->bytes), "torn_bytes",
-	                 number(look->torn_bytes));
+	json_t *checkpoint =
+		look->checkpoint_lsn > 0
+			? json_pack("{s:o, s:o, s:o, s:o}", "lsn", number(look->checkpoint_lsn), "bytes",
+	                            number(look->checkpoint_bytes), "records",
+	                            number(look->checkpoint_records), "released_since", number(look->missing))
+			: json_null();
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "checkpoint", checkpoint,
+	                 "manifests", manifests, "epochs", epochs, "segments", segments, "records_by_type",
+	                 records, "end_lsn", number(look->end_lsn), "records", number(look->records), "bytes",
+	                 number(look->bytes), "torn_bytes", number(look->torn_bytes));
 }
 
 static void print_json(const struct log_command *c, const struct log_look *look, const char *verdict,

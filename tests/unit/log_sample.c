@@ -1,6 +1,6 @@
 /* tests/unit/log_sample.c -- writes a log into a folder and prints, a line each, the records that it must hold.
  *
- * For the decoder that knows nothing of this code (test_log_format.py). Four lives, several segments, transactions.
+ * For the decoder that knows nothing of this code (test_log_format.py). Four lives, several segments, transactions, a checkpoint.
  * A line: location, lsn of the commit, epoch, type, version, flags, fixed part and payload in hexadecimal.
  */
 #include "log_help.h"
@@ -12,19 +12,19 @@ static void print_hex(const uint8_t *bytes, size_t len)
 		printf("%02x", bytes[i]);
 }
 
-static int show(void *arg, const struct log_record *record)
+static int show(struct log *log, const struct help_record *record)
 {
-	const struct help_model *model = arg;
-	uint64_t lsn = 0;
-	for (uint32_t i = 0; i < model->count; i++)
-		if (model->records[i].location == record->location)
-			lsn = model->records[i].lsn;
-	printf("%llu %llu %u %u %u %u ", (unsigned long long)record->location, (unsigned long long)lsn,
-	       record->epoch, record->type, record->version, record->flags);
-	print_hex(record->fixed, record->fixed_bytes);
+	wh_res res = wh_await(log_read(log, record->location, 0));
+	struct log_data *data = res.ptr;
+	if (res.n < 0)
+		return (int)res.n;
+	printf("%llu %llu %u %u %u %u ", (unsigned long long)record->location,
+	       (unsigned long long)record->lsn, record->epoch, data->type, data->version, data->flags);
+	print_hex(data->fixed, data->fixed_bytes);
 	putchar(' ');
-	print_hex(record->payload, record->payload_bytes);
+	print_hex(data->payload, data->payload_bytes);
 	putchar('\n');
+	log_data_free(data);
 	return 0;
 }
 
@@ -46,13 +46,20 @@ int main(int argc, char **argv)
 			                i % 2 ? LOG_ASYNC : LOG_LOCAL, &commit) < 0 ||
 			    wh_await(wh_mark_wait(commit.mark, commit.lsn)).n < 0)
 				return 1;
+		if (life == 2 && help_checkpoint(log, &model) < 0)
+			return 1;
 		if (log_close(log) < 0)
 			return 1;
 	}
 	/* What is printed has been read back by the log itself and found to be what was appended. */
 	struct log_options options = help_options(argv[1], &model);
-	options.replay = show;
-	if (log_open(loop, &options, &log, NULL) < 0 || log_close(log) < 0)
+	if (log_open(loop, &options, &log, NULL) < 0 || model.wrong || model.replayed != model.count)
+		return 1;
+	for (uint32_t i = 0; i < model.count; i++)
+		if (show(log, &model.records[i]) < 0)
+			return 1;
+	printf("checkpoint of %u\n", model.in_checkpoint);
+	if (log_close(log) < 0)
 		return 1;
 	wh_loop_close(loop);
 	help_fini(&model);

@@ -52,19 +52,61 @@ class Decoder:
         assert abs(manifests[0]["sequence"] - manifests[1]["sequence"]) == 1
         self.cluster = self.newest["cluster"]
         self.lsn, self.seq, self.chain, self.epoch, self.held = 0, 0, self.cluster, 0, None
+        self.ends, self.bases = {}, {}
         names = sorted(path.name for path in folder.glob("seg-*"))
         assert names == [f"seg-{number:016x}.log" for number in range(len(names))], names
         self.opened = 0
         for number, name in enumerate(names):
             self.segment(number, (folder / name).read_bytes())
         assert self.held is None
+        assert len({manifest["checkpoint"] for manifest in manifests}) == 1
+        self.saved, self.saved_segments, self.saved_epochs = [], [], []
+        self.checkpoint(folder, *self.newest["checkpoint"])
+
+    def checkpoint(self, folder, lsn, size, trailer_hash):
+        assert [path.name for path in folder.glob("*.ckp")] == [f"checkpoint-{lsn:016x}.ckp"]
+        data = (folder / f"checkpoint-{lsn:016x}.ckp").read_bytes()
+        head, tail = data[:BLOCK], data[-BLOCK:]
+        assert len(data) == size and h128(tail) == trailer_hash and head[:8] == b"WHLOGCKP" and tail[:8] == b"WHLOGCKE"
+        keys = "<I16sQQQII16sQQQ"
+        form, cluster, salt, where, seq, epoch, zero, chain, segment, offset, _ = struct.unpack_from(keys, head, 12)
+        assert struct.unpack_from("<I", head, 8)[0] == check(head[12:], salt) and not any(head[104:])
+        assert struct.unpack_from("<I", tail, 8)[0] == check(tail[12:], salt) and not any(tail[56:])
+        assert (form, cluster, where, zero) == (1, self.cluster, lsn, 0)
+        assert self.ends[lsn] == (seq, epoch, chain), "C is not the end of the group that it says"
+        assert self.bases[segment] + offset - 2 * BLOCK == lsn
+        at, count, records, chain = BLOCK, 0, [], h128(head)
+        while at < size - BLOCK:
+            header = data[at:at + 64]
+            magic, found, place, length, payload, held, zero, sequence, zero2 = struct.unpack_from("<4sIQIIIIQQ", header)
+            assert magic == b"WHC1" and found == check(header[8:], salt) and zero == zero2 == 0
+            body = data[at + 64:at + length]
+            assert (place, sequence) == (at, count) and length % BLOCK == 0 and not any(body[payload:])
+            chain = h128(chain + header[8:48] + h128(body))
+            assert header[48:] == chain
+            found = self.group_records(body[:payload], at + 64 - 96, salt, 0)
+            assert len(found) == held
+            records += found
+            at, count = at + length, count + 1
+        assert struct.unpack_from("<QQQ16s", tail, 16) == (size, count, len(records), chain) and at == size - BLOCK
+        for record in records:
+            if record[3] == 1:
+                self.saved_epochs.append(struct.unpack("<IIQ", record[6]))
+            elif record[3] == 2:
+                number, _, _, base, end = struct.unpack("<QQQQQ", record[6])
+                assert (self.bases[number], self.bases[number + 1]) == (base, end)
+                self.saved_segments.append(number)
+            else:
+                self.saved.append(record[3:])
+        assert self.saved_segments == list(range(segment))
 
     def manifest(self, data):
         assert len(data) == BLOCK and data[:8] == b"WHLOGMAN" and data[8:24] == h128(data[24:])
         keys = ("format", "flags", "sequence", "cluster", "first", "last", "durable", "epoch", "count", "chain", "wall")
         manifest = dict(zip(keys, struct.unpack_from("<IIQ16sQQQII16sQ", data, 24)))
         assert manifest["format"] == 1 and manifest["flags"] in (0, 1)
-        assert not any(data[112:256]) and not any(data[256 + 16 * manifest["count"]:])
+        manifest["checkpoint"] = struct.unpack_from("<QQ16s", data, 112)
+        assert not any(data[144:256]) and not any(data[256 + 16 * manifest["count"]:])
         manifest["epochs"] = [struct.unpack_from("<IIQ", data, 256 + 16 * i) for i in range(manifest["count"])]
         return manifest
 
@@ -82,6 +124,7 @@ class Decoder:
         assert opening[:8] == b"WHLOGOPN" and struct.unpack_from("<I", opening, 8)[0] == check(opening[12:], salt)
         fields = struct.unpack_from("<IQQQII16sQ", opening, 12)
         assert fields[:7] == (1, number, self.lsn, self.seq + 1, self.epoch, 0, self.chain), fields
+        self.bases[number] = self.lsn
         at = 2 * BLOCK
         while at < len(data) and any(data[at:at + 96]):
             at += self.group(data, at, salt)
@@ -108,6 +151,7 @@ class Decoder:
         self.transaction(flags, records)
         self.flags.append(flags)
         self.lsn, self.seq, self.chain, self.epoch = lsn + length, seq, chain, epoch
+        self.ends[self.lsn] = (seq, epoch, chain)
         return length
 
     def transaction(self, flags, records):
@@ -151,13 +195,18 @@ class Format(unittest.TestCase):
             printed = subprocess.run([self.sample, name], stdout=subprocess.PIPE, check=True, timeout=60, text=True)
             log = Decoder(pathlib.Path(name))
         expected = []
-        for line in printed.stdout.splitlines():
+        *lines, last = printed.stdout.splitlines()
+        for line in lines:
             location, commit, epoch, kind, version, flags, fixed, payload = line.split()
             self.assertGreater(int(commit), int(location))
             expected.append((int(location), None, int(epoch), int(kind), int(version), int(flags), bytes_of(fixed),
                              bytes_of(payload)))
         self.assertGreater(len(expected), 300)
         self.assertEqual(log.records, expected)
+        saved = int(last.split()[-1])
+        self.assertGreater(saved, 100)
+        self.assertEqual(log.saved, [record[3:] for record in expected[:saved]])
+        self.assertEqual(log.saved_epochs, log.epochs[:3])
         self.assertGreater(log.opened, 3)
         for flag in (SEAL, TX_BEGIN, TX_CONT, TX_END):
             self.assertTrue(any(flags & flag for flags in log.flags), flag)
@@ -165,7 +214,7 @@ class Format(unittest.TestCase):
         self.assertEqual(newest["flags"], 1)  # CLEAN
         self.assertEqual(newest["durable"], log.lsn)
         self.assertEqual(newest["chain"], log.chain)
-        self.assertEqual((newest["first"], newest["last"]), (0, log.opened - 1))
+        self.assertEqual((newest["first"], newest["last"]), (len(log.saved_segments), log.opened - 1))
         self.assertEqual(newest["epochs"], log.epochs)
         self.assertEqual([epoch for epoch, _, _ in log.epochs], [1, 2, 3, 4, 5])
         self.assertEqual([reason for _, reason, _ in log.epochs], [1, 2, 2, 2, 2])
