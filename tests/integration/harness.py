@@ -289,6 +289,36 @@ class Case(unittest.TestCase):
         return document
 
 
+class Faults:
+    """Faults below a server, by tests/fault/shim.c: Server(env=faults.env), then faults.set("fdatasync error=EIO", ...)."""
+
+    def __init__(self, case):
+        self.folder = tempfile.mkdtemp(prefix="whilst-faults-")
+        case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.file = os.path.join(self.folder, "rules")
+        self.env = {"LD_PRELOAD": os.environ["WHILST_FAULT_SHIM"], "WHILST_SHIM": self.file,
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        self.set()
+
+    def set(self, *rules):
+        with open(self.file + ".new", "w", encoding="utf-8") as f:
+            f.write("".join(rule + "\n" for rule in rules))
+        os.rename(self.file + ".new", self.file)
+
+    def hits(self):
+        """(call, path, number of the rule) of every call that was hit, oldest first."""
+        try:
+            with open(self.file + ".hits", encoding="utf-8") as f:
+                lines = [line.split() for line in f]
+        except FileNotFoundError:
+            return []
+        return [(call, path, int(number)) for call, path, number in lines]
+
+    def forget(self):
+        if os.path.exists(self.file + ".hits"):
+            os.unlink(self.file + ".hits")
+
+
 def skip_all(reason):
     print("skipped: " + reason)
     sys.exit(77)
