@@ -53,7 +53,7 @@ struct request {
 	wh_http_exchange *x;
 	const struct route *route;
 	struct target target;
-	struct wh_slice content_type, accept, lease, if_none_match;
+	struct wh_slice content_type, accept, lease, if_none_match, last_event_id;
 	struct prefer prefer;
 	bool prefer_seen;
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
@@ -183,6 +183,10 @@ void call_accepted(struct call *call, int state); /* answer 202; the call is sti
 void call_set_wait(struct call *call, const struct request *request); /* prefer and until */
 
 void front_check_drained(struct api *api);
+
+/* api_log_stream() - answer by events until .position is reached, or (epoch 0) for ever; .arg: a struct store_position that the
+ * client was told last, or NULL. */
+void api_log_stream(struct call *call);
 
 /* ---- handlers ---------------------------------------------------------------------------- */
 

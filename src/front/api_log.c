@@ -1,8 +1,12 @@
-/* src/front/api_log.c -- GET /v1/log: how far the log has come, and whether a position is reached or lost. */
+/* src/front/api_log.c -- GET /v1/log: how far the log has come, and whether a position is reached or lost.
+ *
+ * As an answer, or as events: api_log_stream.c.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/units.h"
 #include "front/api.h"
@@ -97,19 +101,75 @@ static void reached(wh_loop *loop, wh_res res, void *arg)
 		error(call, res.n);
 }
 
-static bool read_position(struct request *request, const struct option *option, struct store_position *ret)
+static bool parse_position(const char *text, size_t len, struct store_position *ret)
 {
-	const char *slash = memchr(option->text, '/', (size_t)option->value);
+	const char *slash = memchr(text, '/', len);
 	uint64_t epoch;
 
-	if (slash && wh__parse_u64(option->text, (size_t)(slash - option->text), UINT32_MAX, &epoch) &&
-	    wh__parse_u64(slash + 1, strlen(slash + 1), UINT64_MAX, &ret->lsn)) {
-		ret->epoch = (uint32_t)epoch;
+	if (!slash || !wh__parse_u64(text, (size_t)(slash - text), UINT32_MAX, &epoch) ||
+	    !wh__parse_u64(slash + 1, (size_t)(text + len - slash - 1), UINT64_MAX, &ret->lsn))
+		return false;
+	ret->epoch = (uint32_t)epoch;
+	return true;
+}
+
+static bool read_position(struct request *request, const struct option *option, struct store_position *ret)
+{
+	if (parse_position(option->text, strlen(option->text), ret))
 		return true;
-	}
 	answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
 	               "query: position '%.60s' is not epoch/lsn, such as 3/90112", option->text);
 	return false;
+}
+
+/* An event stream is what the client would rather have: it names the type, and no other before it. */
+static bool wants_events(const struct request *request)
+{
+	static const char type[] = "text/event-stream";
+
+	return wh_http_method(request->x) == WH_HTTP_GET && request->accept.len >= sizeof(type) - 1 &&
+	       strncasecmp(request->accept.data, type, sizeof(type) - 1) == 0;
+}
+
+/* What a position that is lost, of an earlier epoch or none at all is answered with is no stream. */
+static void judged(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+
+	if (res.n >= 0 || res.n == -ETIMEDOUT)
+		api_log_stream(call);
+	else if (res.n == -JOB_ELOST)
+		call_then(call, store_log(call->api->store), got_end);
+	else
+		error(call, res.n);
+}
+
+static void stream_events(struct request *request, struct call *call)
+{
+	static const char reached[] = " reached";
+	struct wh_slice last = request->last_event_id;
+	struct store_position seen, *told;
+
+	if (last.len >= sizeof(reached) - 1 &&
+	    memcmp(last.data + last.len - (sizeof(reached) - 1), reached, sizeof(reached) - 1) == 0) {
+		answer_bytes(call->api, call->x, 204, NULL, "", 0); /* all has been told */
+		call_end(call);
+		return;
+	}
+	if (call->position.epoch != 0) {
+		call_then(call,
+		          wh_deadline(store_wait_position(call->api->store, call->position, call->level),
+		                      wh_now(call->api->loop)),
+		          judged);
+		return;
+	}
+	if (parse_position(last.data ? last.data : "", last.len, &seen)) {
+		told = malloc(sizeof(*told));
+		if (told)
+			*told = seen;
+		call->arg = told;
+	}
+	api_log_stream(call);
 }
 
 static bool read_level(struct request *request, const struct option *option, int *ret)
@@ -145,13 +205,21 @@ void api_log_get(struct request *request)
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
+	call->level = level;
+	if (wants_events(request) && !options[0].given) {
+		stream_events(request, call);
+		return;
+	}
 	if (!options[0].given) {
 		call_then(call, store_log(request->api->store), got_log);
 		return;
 	}
-	call_set_wait(call, request);
 	call->position = position;
-	call->level = level;
+	if (wants_events(request)) {
+		stream_events(request, call);
+		return;
+	}
+	call_set_wait(call, request);
 	call_watch(call, false);
 	call_park(call, store_wait_position(request->api->store, position, level), reached);
 }

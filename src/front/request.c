@@ -64,6 +64,8 @@ static void read_field(struct request *request, struct wh_http_field field)
 			read_level(request, field.value);
 		else if (is(field.name, "If-None-Match") && !request->if_none_match.data)
 			request->if_none_match = field.value;
+		else if (is(field.name, "Last-Event-ID"))
+			request->last_event_id = field.value;
 		break;
 	default:
 		break;

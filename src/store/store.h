@@ -414,6 +414,17 @@ struct store_log *store_log_free(struct store_log *log);
 /* store_log() - n = 0, ptr = struct store_log *. */
 wh_future store_log(struct store *store);
 
+struct store_marks {
+	uint32_t epoch;
+	uint64_t appended, written, flushed; /* commits of several groups count when they are whole */
+};
+/* store_marks() - how far the log has come, at once. */
+void store_marks(const struct store *store, struct store_marks *ret);
+
+/* store_moved() - n = 0 once the mark of level has passed lsn: a hint to look at store_marks() again. -JOB_ELEVEL; the error with
+ * which the log has failed. Cancel it freely. */
+wh_future store_moved(struct store *store, uint64_t lsn, int level);
+
 /* store_wait_position() - n = 0 once level has reached position (at once if it has). -JOB_ELOST: beyond the end of
  * its earlier epoch. -JOB_EVALUE: beyond what was ever appended. -JOB_ELEVEL. */
 wh_future store_wait_position(struct store *store, struct store_position position, int level);

@@ -249,6 +249,29 @@ wh_future store_log(struct store *store)
 	return given(store, dispose_plain, 0, log);
 }
 
+void store_marks(const struct store *store, struct store_marks *ret)
+{
+	*ret = (struct store_marks){.epoch = log_epoch(store->log),
+	                            .appended = wh_mark_read(log_appended(store->log)),
+	                            .written = store_reached(store, STORE_ASYNC),
+	                            .flushed = store_reached(store, STORE_LOCAL)};
+}
+
+wh_future store_moved(struct store *store, uint64_t lsn, int level)
+{
+	wh_mark *mark;
+	int error = store_level(level, STORE_LOCAL, &level);
+
+	if (error == 0 && store->failed)
+		error = (int)store->failed;
+	if (error < 0)
+		return wh_failed(store->loop, error);
+	mark = level == STORE_ASYNC ? log_written(store->log) : log_flushed(store->log);
+	if (lsn < wh_mark_read(mark)) /* part of a commit of several groups: the next one tells more */
+		lsn = wh_mark_read(mark);
+	return wh_mark_wait(mark, lsn + 1);
+}
+
 wh_future store_wait_position(struct store *store, struct store_position position, int level)
 {
 	uint64_t end;

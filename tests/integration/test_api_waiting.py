@@ -1,6 +1,8 @@
 """tests/integration/test_api_waiting.py -- a wait cannot miss its event, and a waiter that leaves takes nothing with it."""
+import json
 import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -161,6 +163,78 @@ class Waiting(harness.Case):
         answer = self.client.get(f"/v1/jobs/{done}", Prefer="wait=100000")
         self.assertEqual(answer["Preference-Applied"], "wait=300")
 
+    def events(self, query="", **headers):
+        """An open event stream: the socket, to be read by next_event()."""
+        s = socket.create_connection(("127.0.0.1", self.server.port), timeout=harness.DEADLINE)
+        self.addCleanup(s.close)
+        fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        s.sendall(f"GET /v1/log{query} HTTP/1.0\r\nAccept: text/event-stream\r\n{fields}\r\n".encode())
+        stream = s.makefile("rb")
+        self.addCleanup(stream.close)
+        status = int(stream.readline().split()[1])
+        head = {}
+        for line in iter(stream.readline, b"\r\n"):
+            name, value = line.decode().rstrip("\r\n").split(": ", 1)
+            head[name] = value
+        return status, head, stream
+
+    @staticmethod
+    def next_event(stream):
+        """{"event": ..., "id": ..., "data": ...}, or None at the end. Comments are passed over."""
+        event = {}
+        for line in stream:
+            line = line.decode().rstrip("\n")
+            if line == "" and event:
+                event["data"] = json.loads(event["data"])
+                return event
+            if line and not line.startswith(":"):
+                name, value = line.split(": ", 1)
+                event[name] = value
+        return None
+
+    def test_log_events(self):
+        """An asynchronous commit, told of when it is on disk."""
+        position = self.client.post(f"/v1/queues/{self.queue}/jobs", b"x", Whilst_Commit="async")["Whilst-Position"]
+        status, head, stream = self.events(f"?position={position}&level=local")
+        self.assertEqual((status, head["Content-Type"]), (200, "text/event-stream"))
+        seen = []
+        while not seen or seen[-1]["event"] != "reached":
+            seen.append(self.next_event(stream))
+        self.assertEqual(seen[-1]["data"], {"position": position, "level": "local"})
+        self.assertIsNone(self.next_event(stream), "it ends there")
+        # a client that connects again by itself is told to stop
+        status, _, _ = self.events(f"?position={position}&level=local", Last_Event_ID=seen[-1]["id"])
+        self.assertEqual(status, 204)
+
+    def test_log_events_by_curl(self):
+        """The command of the reference, as it stands there."""
+        reference = os.path.join(os.path.dirname(__file__), "../../docs/reference/http.md")
+        with open(reference, encoding="utf-8") as f:
+            command = next(line for line in f if line.startswith("curl -sN") and "/v1/log?" in line)
+        position = self.client.post(f"/v1/queues/{self.queue}/jobs", b"x", Whilst_Commit="async")["Whilst-Position"]
+        done = subprocess.run(["sh", "-c", command.replace("127.0.0.1:4480", f"127.0.0.1:{self.server.port}")],
+                              env=dict(os.environ, position=position), capture_output=True, text=True, check=True,
+                              timeout=harness.DEADLINE)
+        self.assertIn(f'event: reached\nid: {position} reached\ndata: {{"position":"{position}","level":"local"}}\n\n',
+                      done.stdout)
+
+    def test_log_events_follow(self):
+        _, _, stream = self.events("?level=local")
+        event = self.next_event(stream)
+        for _ in range(5):
+            position = self.client.post(f"/v1/queues/{self.queue}/jobs", b"x")["Whilst-Position"]
+            lsn = int(position.split("/")[1])
+            while int(event["data"]["flushed"].split("/")[1]) < lsn:
+                before, event = event, self.next_event(stream)
+                self.assertEqual(event["event"], "log")
+                self.assertEqual(event["id"], event["data"]["flushed"])
+                self.assertGreater(int(event["id"].split("/")[1]), int(before["id"].split("/")[1]))
+
+    def test_log_events_refused(self):
+        epoch = self.client.get("/v1/log").json()["epoch"]
+        for query, status in (("?position=x", 400), (f"?position={epoch}/999999999999", 422), ("?level=remote-write", 422)):
+            self.assertEqual(self.events(query)[0], status)
+
     def test_log_position(self):
         answer = self.client.post(f"/v1/queues/{self.queue}/jobs", b"x", Whilst_Commit="async")
         position = answer["Whilst-Position"]
@@ -204,6 +278,17 @@ class Lost(harness.unittest.TestCase):
             self.assertTrue(answer.json()["reached"])
             answer = client.get(f"/v1/log?position={epoch}/{end + 1}&level=local")
             self.assertEqual((answer.status, answer.json()["code"], answer.json()["end"]), (410, "lost", f"{epoch}/{end}"))
+            for accept in ("text/event-stream", "*/*"):
+                self.assertEqual(client.get(f"/v1/log?position={epoch}/{end + 1}", Accept=accept).status, 410)
+            # a stream that was cut off by the crash learns what of it is gone
+            for last, first in ((end, "log"), (end + 1, "lost")):
+                with socket.create_connection(("127.0.0.1", server.port), timeout=harness.DEADLINE) as s:
+                    s.sendall(b"GET /v1/log HTTP/1.0\r\nAccept: text/event-stream\r\n"
+                              b"Last-Event-ID: %d/%d\r\n\r\n" % (epoch, last))
+                    got = b""
+                    while b"data: " not in got.partition(b"\r\n\r\n")[2]:
+                        got += s.recv(4096)
+                    self.assertIn(b"\r\n\r\nevent: %s\n" % first.encode(), got)
             client.close()
 
 
