@@ -36,11 +36,15 @@ int cli_config(int argc, char **argv);
 int cli_token(int argc, char **argv);
 int cli_log(int argc, char **argv);
 int cli_import(int argc, char **argv);
+int cli_backup(int argc, char **argv);
 int cli_fsync_test(int argc, char **argv);
 
 /* One line on standard error: "whilst COMMAND: ..."; returns status, so that a command can return it. */
 int cli_error(enum cli_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern const char *cli_command; /* the name of the running sub-command, for messages */
+
+/* The name of the file system of a path whose files lie on another machine or in another process; NULL: not so. */
+const char *cli_network_file_system(const char *path);
 
 /* A job id; said if it is none. */
 bool cli_parse_job(const char *text, uint64_t *ret);

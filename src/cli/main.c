@@ -20,6 +20,7 @@ static const struct {
 	{"config", cli_config, "judge the settings of a server, and show them"},
 	{"token", cli_token, "make a bearer token for the HTTP interface"},
 	{"log", cli_log, "check the log of a data folder, and look into it"},
+	{"backup", cli_backup, "copy the data of a running server"},
 	{"import", cli_import, "take the jobs of a beanstalkd binlog over"},
 	{"fsync-test", cli_fsync_test, "measure what a durable commit costs on a disk"},
 };

@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "base/units.h"
+#include "cli/cli.h"
 #include "cli/notify.h"
 #include "cli/serve.h"
 #include "cli/serve_listen.h"
@@ -289,6 +290,22 @@ static int give_listeners(struct server *server, bool beanstalk)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
+/* Not refused: some of them keep their promises. But their word is not the disk's. */
+static void warn_of_network(struct server *server, const char *data)
+{
+	const char *type = cli_network_file_system(data);
+	char message[512];
+
+	if (!type)
+		return;
+	snprintf(message, sizeof(message),
+	         "%.200s is on %s: whether a flush reaches a disk, and whether the lock keeps a second "
+	         "server out, "
+	         "is up to another machine or process; a local disk is safer and faster",
+	         data, type);
+	message_event(server, WH_LOG_WARNING, "network-file-system", message);
+}
+
 static int open_store(struct server *server)
 {
 	const char *data = server->settings.data.values[0];
@@ -311,8 +328,10 @@ static int open_store(struct server *server)
 	struct store_problem problem = {0};
 	int error = store_open(server->loop, &options, &server->store, &problem);
 
-	if (error == 0)
+	if (error == 0) {
+		warn_of_network(server, data);
 		return 0;
+	}
 	if (error == -EBUSY)
 		return fail(server, SERVE_HELD, "data-held", "%s: another server holds this data folder (%s)",
 		            data, problem.text);

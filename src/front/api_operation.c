@@ -41,6 +41,7 @@ void api_index(struct request *request)
 		"PUT    /v1/services/{name}            a backend for the gateway\n"
 		"ANY    /call/{service}/{path}         the gateway\n"
 		"GET    /v1/log                        how far the log has come\n"
+		"GET    /v1/log/backup                 a copy of the data, as a tar archive\n"
 		"GET    /livez /readyz /metrics        operation\n";
 
 	answer_bytes(request->api, request->x, 200, PLAIN, body, sizeof(body) - 1);

@@ -35,6 +35,7 @@ static const struct route routes[] = {
 	{WH_HTTP_DELETE, "v1/services/{}", ROUTE_SERVICE, api_service_delete, API_CONFIG_BODY_MAX,
          TOKEN_ADMIN},
 	{WH_HTTP_GET, "v1/log", ROUTE_NONE, api_log_get, API_CONFIG_BODY_MAX, TOKEN_ANY},
+	{WH_HTTP_GET, "v1/log/backup", ROUTE_NONE, api_log_backup, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_GET, "livez", ROUTE_NONE, api_live, API_CONFIG_BODY_MAX, TOKEN_OPEN},
 	{WH_HTTP_GET, "readyz", ROUTE_NONE, api_ready, API_CONFIG_BODY_MAX, TOKEN_OPEN},
 	{WH_HTTP_GET, "metrics", ROUTE_NONE, api_metrics, API_CONFIG_BODY_MAX, TOKEN_METRICS},

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,6 +168,7 @@ struct store {
 	struct log *log;
 	struct job_machine *jobs;
 	struct store_options options;
+	char *directory;
 	uintptr_t number; /* of this store among all of its thread, never given twice */
 	struct store *next_open;
 	int64_t failed;

@@ -31,6 +31,7 @@ static void store_free(struct store *store)
 	free(store->compact.scratch);
 	store_settings_done(store);
 	store_recent_done(&store->recent);
+	free(store->directory);
 	free(store->waits);
 	free(store->spans);
 	free(store->written.ring);
@@ -303,7 +304,7 @@ static void set_defaults(struct store *store)
 {
 	struct store_options *o = &store->options;
 
-	o->directory = NULL; /* the caller's, not needed any more */
+	o->directory = NULL; /* the caller's; .directory is our own */
 	o->payload_bytes_max = o->payload_bytes_max ? o->payload_bytes_max : PAYLOAD_BYTES;
 	if (o->payload_bytes_max > (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES)
 		o->payload_bytes_max = (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES;
@@ -456,7 +457,8 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 	store->number = ++last_number;
 	store->next_open = stores_open;
 	stores_open = store;
-	error = start(store, options->directory, &own);
+	store->directory = strdup(options->directory);
+	error = store->directory ? start(store, options->directory, &own) : -ENOMEM;
 	if (error < 0) {
 		if (own.text[0] == 0)
 			snprintf(own.text, sizeof(own.text), "cannot open the store in %s: %s",

@@ -4,11 +4,13 @@
  * program runs, and is read again when it does (write it under another name and rename it). One rule a line:
  *
  *     CALL [path=PATTERN] [nth=N] [count=N] [error=NAME|NUMBER] [delay=MS] [short=BYTES] [exit=STATUS] [hang=1]
+ *         [type=NUMBER]
  *
  * CALL is a name below (the plain one: pwrite, not pwrite64; open_direct: open with O_DIRECT), or a pattern of names (open*, *). path: of the file or the
  * descriptor's, as fnmatch(3); calls on sockets have none. Of the calls that match, counted since the rule was first read, the
  * nth (1) and those after it, count (1; 0: for ever) in all, are hit: delayed first, then they fail with error, or move at most
- * short bytes, or end the process, or go on. The first rule that hits decides. A rule whose text stays keeps its count when
+ * short bytes, or end the process, or (statfs) tell of a file system of that type, or go on. The first rule that hits decides.
+ * A rule whose text stays keeps its count when
  * the file is read again. Each hit is a line, "CALL PATH NUMBER-OF-RULE", in $WHILST_SHIM.hits.
  *
  * What passes the C library by (io_uring, raw syscalls) is not seen. Thread: any.
@@ -31,6 +33,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,7 +42,7 @@ enum { RULES_MAX = 32, LINE_MAX_BYTES = 256, FILE_BYTES = RULES_MAX * LINE_MAX_B
 struct rule {
 	char text[LINE_MAX_BYTES];
 	char call[32], path[128];
-	long nth, count, error, delay_ms, cut, exit_status, hang;
+	long nth, count, error, delay_ms, cut, exit_status, hang, type;
 	long seen;
 };
 
@@ -117,6 +120,8 @@ static bool parse(const char *line, struct rule *ret)
 			ret->cut = strtol(value, NULL, 10);
 		else if (strcmp(word, "exit") == 0)
 			ret->exit_status = strtol(value, NULL, 10);
+		else if (strcmp(word, "type") == 0)
+			ret->type = strtol(value, NULL, 0);
 		else if (strcmp(word, "hang") == 0)
 			ret->hang = strtol(value, NULL, 10);
 		else {
@@ -183,6 +188,7 @@ static void tell(const char *file, const char *call, const char *path, size_t nu
 struct verdict {
 	long error; /* 0: none */
 	long cut;   /* at most so many bytes; -1: all */
+	long type;  /* 0: as it is */
 };
 
 /* What becomes of this call. path NULL: fd's. */
@@ -195,7 +201,7 @@ static struct verdict judge(const char *call, int fd, const char *path)
 	size_t number = 0;
 
 	if (!file)
-		return (struct verdict){0, -1};
+		return (struct verdict){0, -1, 0};
 	pthread_mutex_lock(&lock);
 	read_rules(file);
 	for (size_t i = 0; i < rules_count && !found; i++) {
@@ -222,7 +228,7 @@ static struct verdict judge(const char *call, int fd, const char *path)
 	}
 	pthread_mutex_unlock(&lock);
 	if (!found)
-		return (struct verdict){0, -1};
+		return (struct verdict){0, -1, 0};
 	tell(file, call, path ? path : of_fd, number);
 	if (hit.delay_ms > 0) {
 		struct timespec left = {hit.delay_ms / 1000, hit.delay_ms % 1000 * 1000000};
@@ -234,7 +240,7 @@ static struct verdict judge(const char *call, int fd, const char *path)
 		syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
 	if (hit.exit_status >= 0)
 		syscall(SYS_exit_group, hit.exit_status);
-	return (struct verdict){hit.error, hit.cut};
+	return (struct verdict){hit.error, hit.cut, hit.type};
 }
 
 /* ---- the functions ------------------------------------------------------------------------- */
@@ -363,25 +369,51 @@ PLAIN(int, unlinkat, "unlink", -1, path, (int at, const char *path, int flags), 
 PLAIN(int, mkdir, "mkdir", -1, path, (const char *path, mode_t mode), (path, mode))
 PLAIN(int, mkdirat, "mkdir", -1, path, (int at, const char *path, mode_t mode), (at, path, mode))
 
+static _Atomic(void *) real_statfs;
+VISIBLE int statfs(const char *path, struct statfs *fs)
+{
+	struct verdict v = judge("statfs", -1, path);
+	int n = v.error ? -1 : REAL(statfs)(path, fs);
+
+	if (v.error)
+		errno = (int)v.error;
+	else if (n == 0 && v.type)
+		fs->f_type = v.type;
+	return n;
+}
+
+static _Atomic(void *) real_statfs64;
+VISIBLE int statfs64(const char *path, struct statfs64 *fs)
+{
+	struct verdict v = judge("statfs", -1, path);
+	int n = v.error ? -1 : REAL(statfs64)(path, fs);
+
+	if (v.error)
+		errno = (int)v.error;
+	else if (n == 0 && v.type)
+		fs->f_type = v.type;
+	return n;
+}
+
 /* With a mode only when a file may be made. */
-#define OPEN(name, parameters, arguments)                             \
-	static _Atomic(void *) real_##name;                           \
-	VISIBLE int name parameters                                   \
-	{                                                             \
-		struct verdict v = judge(flags & O_DIRECT ? "open_direct" : "open", -1, path);           \
-		mode_t mode = 0;                                      \
-		va_list args;                                         \
-                                                                      \
-		if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) { \
-			va_start(args, flags);                        \
-			mode = (mode_t)va_arg(args, unsigned);        \
-			va_end(args);                                 \
-		}                                                     \
-		if (v.error) {                                        \
-			errno = (int)v.error;                         \
-			return -1;                                    \
-		}                                                     \
-		return REAL(name) arguments;                          \
+#define OPEN(name, parameters, arguments)                                                      \
+	static _Atomic(void *) real_##name;                                                    \
+	VISIBLE int name parameters                                                            \
+	{                                                                                      \
+		struct verdict v = judge(flags & O_DIRECT ? "open_direct" : "open", -1, path); \
+		mode_t mode = 0;                                                               \
+		va_list args;                                                                  \
+                                                                                               \
+		if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) {                          \
+			va_start(args, flags);                                                 \
+			mode = (mode_t)va_arg(args, unsigned);                                 \
+			va_end(args);                                                          \
+		}                                                                              \
+		if (v.error) {                                                                 \
+			errno = (int)v.error;                                                  \
+			return -1;                                                             \
+		}                                                                              \
+		return REAL(name) arguments;                                                   \
 	}
 
 OPEN(open, (const char *path, int flags, ...), (path, flags, mode))

@@ -41,7 +41,7 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log"):
+        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):

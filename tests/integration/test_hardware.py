@@ -6,6 +6,7 @@ that take long: connections live, memory is bounded, nothing acknowledged is los
 """
 import http.client
 import os
+import subprocess
 import threading
 import time
 import unittest
@@ -146,6 +147,25 @@ class Full(unittest.TestCase):
 
     def test_quota(self):
         self.fill("fallocate error=EDQUOT count=0", "pwrite* path=*/seg-*.tmp error=EDQUOT count=0")
+
+
+class Elsewhere(unittest.TestCase):
+    def test_network_file_systems(self):
+        """The type alone is made up: a warning, and no refusal."""
+        faults = harness.Faults(self)
+        for number, name in ((0x6969, "NFS"), (0x65735546, "FUSE"), (0x01021997, "9p")):
+            faults.set(f"statfs type={number} count=0")
+            with harness.Server(env=faults.env) as server:
+                harness.eventually(lambda s=server: "ev=ready" in s.log(), "its log")
+                self.assertIn("ev=network-file-system", server.log())
+                self.assertIn(f"is on {name}:", server.log())
+            told = subprocess.run([harness.BINARY, "fsync-test", faults.folder, "--duration", "5ms"], capture_output=True,
+                                  text=True, check=True, env=dict(os.environ, **faults.env), timeout=harness.DEADLINE)
+            self.assertIn(f"This is {name}:", told.stdout)
+        faults.set()
+        with harness.Server(env=faults.env) as server:
+            harness.eventually(lambda: "ev=ready" in server.log(), "its log")
+            self.assertNotIn("network-file-system", server.log())
 
 
 class Slow(unittest.TestCase):

@@ -1,0 +1,135 @@
+"""tests/integration/test_backup.py -- a copy of a running server's data: whole, checked, and a start from it."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import unittest
+
+import harness
+
+
+def whilst(*args, check=True):
+    return subprocess.run([harness.BINARY, *args], capture_output=True, text=True, check=check, timeout=harness.DEADLINE * 3)
+
+
+def lsn(position):
+    return int(position.split("/")[1])
+
+
+class Backup(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="whilst-backup-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.copy = os.path.join(self.folder, "copy")
+
+    def test_under_load(self):
+        """Everything acknowledged up to the copy's position is in it; of what came after it, nothing or all."""
+        with harness.Server() as server:
+            acked, stop = [], threading.Event()
+
+            def load(number):
+                client = server.client()
+                for i in range(100000):
+                    if stop.is_set():
+                        break
+                    body = json.dumps([number, i]).encode() * (1 + i % 400)
+                    answer = client.post("/v1/queues/q/jobs", body)
+                    self.assertEqual(answer.status, 202, answer)
+                    acked.append((answer.json()["id"], lsn(answer["Whilst-Position"]), body))
+                    if i % 5 == 0:
+                        job = client.reserve("q")
+                        client.complete(job[0], job[1], b"result of %d" % job[0])
+                client.close()
+
+            threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            harness.eventually(lambda: len(acked) > 300, "some jobs")
+            done = json.loads(whilst("backup", self.copy, "--json", "--server", f"http://127.0.0.1:{server.port}").stdout)
+            harness.eventually(lambda n=len(acked): len(acked) > n + 100, "more jobs")
+            stop.set()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(done["directory"], self.copy)
+        end = lsn(done["position"])
+        before = [a for a in acked if a[1] <= end]
+        self.assertGreater(len(before), 200)
+        self.assertLess(len(before), len(acked))
+        self.assertIn("sound", whilst("log", "verify", self.copy).stdout)
+        self.assertFalse(os.path.exists(self.copy + ".partial"))
+        with harness.Server(data=self.copy) as server:
+            client = server.client()
+            for job, position, body in acked:
+                answer = client.get(f"/v1/jobs/{job}/payload")
+                if position <= end:
+                    self.assertEqual(answer.status, 200, (job, position, end))
+                if answer.status == 200:
+                    self.assertEqual(answer.body, body)
+                else:
+                    self.assertGreater(position, end)
+            log = client.get("/v1/log").json()
+            self.assertGreater(log["epoch"], int(done["position"].split("/")[0]), "an epoch of its own")
+            # the copy says itself that what came after it is not there
+            last = max(position for _, position, _ in acked)
+            answer = client.get(f"/v1/log?position={done['position'].split('/')[0]}/{last}")
+            self.assertEqual((answer.status, answer.json()["code"]), (410, "lost"))
+            self.assertEqual(client.submit("q") > 0, True)
+            client.close()
+
+    def test_with_curl_and_tar(self):
+        """The archive is one that everybody's tools know."""
+        with harness.Server() as server:
+            client = server.client()
+            job = client.submit("q", b"kept")
+            client.close()
+            os.mkdir(self.copy)
+            subprocess.run(["sh", "-c", f"curl -sS http://127.0.0.1:{server.port}/v1/log/backup | tar xf - -C {self.copy}"],
+                           check=True, timeout=harness.DEADLINE)
+        with harness.Server(data=self.copy) as server:
+            client = server.client()
+            self.assertEqual(client.get(f"/v1/jobs/{job}/payload").body, b"kept")
+            client.close()
+
+    def test_refusals(self):
+        os.mkdir(self.copy)
+        done = whilst("backup", self.copy, "--server", "http://127.0.0.1:1", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is there already", done.stderr)
+        done = whilst("backup", self.copy + "2", "--server", "http://127.0.0.1:1", check=False)
+        self.assertEqual(done.returncode, 4)
+        self.assertEqual(whilst("backup", check=False).returncode, 2)
+        with harness.Server() as server:
+            done = whilst("backup", self.folder + "/no/such", "--server", f"http://127.0.0.1:{server.port}", check=False)
+            self.assertEqual(done.returncode, 1)
+            # a client that leaves in the middle: the server goes on and lets its files go
+            for _ in range(3):
+                with harness.socket.create_connection(("127.0.0.1", server.port)) as s:
+                    s.sendall(b"GET /v1/log/backup HTTP/1.1\r\nHost: x\r\n\r\n")
+                    s.recv(1000)
+            client = server.client()
+            self.assertEqual(client.request("HEAD", "/v1/log/backup").status, 200)
+            self.assertEqual(client.get("/livez").status, 200)
+            client.close()
+
+    def test_broken_off(self):
+        """A server that dies in the middle: the copy does not get its name."""
+        server = harness.Server()
+        self.addCleanup(server.remove)
+        client = server.client()
+        for _ in range(40):
+            client.submit("q", os.urandom(900000))
+        client.close()
+        running = subprocess.Popen([harness.BINARY, "backup", self.copy, "--server", f"http://127.0.0.1:{server.port}"],
+                                   stderr=subprocess.PIPE, text=True)
+        harness.eventually(lambda: os.path.isdir(self.copy + ".partial") and os.listdir(self.copy + ".partial"), "a beginning")
+        server.kill()
+        _, error = running.communicate(timeout=harness.DEADLINE)
+        if running.returncode != 0:
+            self.assertIn("broke off", error)
+            self.assertFalse(os.path.exists(self.copy))
+
+
+if __name__ == "__main__":
+    harness.main()
