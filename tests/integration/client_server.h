@@ -7,7 +7,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <sched.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,16 +89,25 @@ __attribute__((unused)) static void server_start(struct served *s)
 	}
 }
 
-__attribute__((unused)) static bool listens(const struct served *s)
+__attribute__((unused)) static bool answers(const struct sockaddr *address, socklen_t len)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET,
-	                              .sin_port = htons((uint16_t)atoi(strrchr(s->tcp, ':') + 1)),
-	                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool yes = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool yes = connect(fd, address, len) == 0;
 
 	close(fd);
 	return yes;
+}
+
+__attribute__((unused)) static bool listens(const struct served *s)
+{
+	struct sockaddr_in tcp = {.sin_family = AF_INET,
+	                          .sin_port = htons((uint16_t)atoi(strrchr(s->tcp, ':') + 1)),
+	                          .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un local = {.sun_family = AF_UNIX};
+
+	snprintf(local.sun_path, sizeof(local.sun_path), "%s", s->local + 5);
+	return answers((struct sockaddr *)&tcp, sizeof(tcp)) ||
+	       answers((struct sockaddr *)&local, sizeof(local));
 }
 
 __attribute__((unused)) static int server_end(struct served *s, int signal_number)
@@ -109,8 +119,11 @@ __attribute__((unused)) static int server_end(struct served *s, int signal_numbe
 	assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
 	s->pid = 0;
 	/* a ring lets go of the listening socket a little later than its process ends */
-	while (listens(s))
-		sched_yield();
+	for (int i = 0; listens(s); i++) {
+		if (i == 20000)
+			fail_msg("the server has ended, and its sockets listen on");
+		poll(NULL, 0, 1);
+	}
 	return status;
 }
 
