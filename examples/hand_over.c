@@ -74,6 +74,7 @@ static int hand_over(wh_client *client, const char *queue, struct errand *errand
 		if (res.n < 0)
 			complain(&errands[i], res.n);
 	}
+	fprintf(stderr, "told of all; waiting for the results\n");
 	for (int i = 0; i < count; i++) {
 		if (errands[i].future.id != 0)
 			failed += print_result(&errands[i], wh_await(errands[i].future));
