@@ -220,7 +220,7 @@ static inline struct job_ext *job_slot_ext(const struct job_machine *m, const st
 
 static inline uint32_t job_slot_size(const struct job_slot *s)
 {
-	return s->size_high << 2 | s->size_low;
+	return (uint32_t)s->size_high << 2 | s->size_low;
 }
 
 static inline void job_slot_set_size(struct job_slot *s, uint32_t size)
