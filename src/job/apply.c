@@ -438,7 +438,7 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 		apply_remove(m, r);
 		break;
 	case JOB_SETTING:
-	case JOB_PART:
+	case JOB_BLOBS:
 		break; /* the store's */
 	default:
 		apply_to_job(m, r, place);
@@ -519,7 +519,7 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 		break;
 	case JOB_REMOVE:
 	case JOB_SETTING:
-	case JOB_PART:
+	case JOB_BLOBS:
 		break;
 	default:
 		if (job_record_checkpoint(r->type))

@@ -47,7 +47,7 @@ static const struct {
 	[JOB_KICK] = {"kick", ID_BYTES},
 	[JOB_REMOVE] = {"remove", REMOVE_BYTES},
 	[JOB_SETTING] = {"setting", SETTING_BYTES},
-	[JOB_PART] = {"part", 0},
+	[JOB_BLOBS] = {"blobs", 0},
 	[JOB_RETURN] = {"return", ID_BYTES},
 	[JOB_WHOLE] = {"whole", WHOLE_BYTES},
 	[JOB_ENTRIES] = {"entries", ENTRIES_BYTES},
@@ -311,14 +311,35 @@ static bool get_options(const uint8_t *at, size_t len, struct job_record *r)
 	return true;
 }
 
+void job_blob_put(const struct job_blob *blob, uint8_t to[JOB_BLOB_BYTES])
+{
+	put64(to, blob->number);
+	put64(to + 8, blob->bytes);
+	memcpy(to + 16, blob->hash, sizeof(blob->hash));
+}
+
+struct job_blob job_blob_get(const uint8_t from[JOB_BLOB_BYTES])
+{
+	struct job_blob blob = {.number = get64(from), .bytes = get64(from + 8)};
+
+	memcpy(blob.hash, from + 16, sizeof(blob.hash));
+	return blob;
+}
+
+struct job_blob job_record_blob(const struct job_record *r)
+{
+	return r->flags & JOB_BODY_IN_BLOB ? job_blob_get(r->body.data) : (struct job_blob){0};
+}
+
 uint64_t job_body_bytes(const struct job_record *r)
 {
-	return r->flags & JOB_BODY_IN_PARTS ? get64(r->body.data) : r->body.len;
+	return r->flags & JOB_BODY_IN_BLOB ? get64((const uint8_t *)r->body.data + 8) : r->body.len;
 }
 
 static bool good_body(const struct job_record *r)
 {
-	return (r->flags & JOB_BODY_IN_PARTS) == 0 || (r->body.len % 8 == 0 && r->body.len >= 16);
+	return (r->flags & JOB_BODY_IN_BLOB) == 0 ||
+	       (r->body.len == JOB_BLOB_BYTES && get64(r->body.data) != 0);
 }
 
 static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -331,7 +352,7 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->content_type = take(rest, b[32]);
 	r->headers = take(rest, get16(b + 28));
 	r->body = take(rest, get32(b + 24));
-	return (r->flags & ~(JOB_BODY_IN_PARTS | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
+	return (r->flags & ~(JOB_BODY_IN_BLOB | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
 	       zeros(b + 34, 6) && get_options(b + SUBMIT_BYTES, get16(b + 30), r) &&
 	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
 	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS;
@@ -354,7 +375,7 @@ static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->headers = take(rest, get16(b + 44));
 	r->body = take(rest, get32(b + 40));
 	r->text = take(rest, get16(b + 46));
-	return job_state_finished(r->state) && (r->flags & ~JOB_BODY_IN_PARTS) == 0 && good_body(r) &&
+	return job_state_finished(r->state) && (r->flags & ~JOB_BODY_IN_BLOB) == 0 && good_body(r) &&
 	       zeros(b + 64, 8);
 }
 
@@ -510,9 +531,9 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 		return get_bury(b, rest, r);
 	case JOB_SETTING:
 		return get_setting(b, rest, r);
-	case JOB_PART:
+	case JOB_BLOBS:
 		r->body = take(rest, rest->len);
-		return true;
+		return r->body.len % JOB_BLOBS_ENTRY_BYTES == 0;
 	default:
 		return get_small(b, rest, r);
 	}

@@ -27,7 +27,7 @@ enum job_record_type {
 	JOB_KICK,
 	JOB_REMOVE,
 	JOB_SETTING,
-	JOB_PART,
+	JOB_BLOBS, /* in checkpoints */
 	JOB_RETURN,
 	JOB_WHOLE,       /* a job's records, or some of them, written again at a new place */
 	JOB_ENTRIES,     /* checkpoint: jobs that a slot alone describes */
@@ -58,7 +58,7 @@ enum job_record_flags {
 	JOB_QUEUE_IMPLICIT =
 		2,             /* QUEUE: made because something named it, not because somebody asked for it */
 	JOB_CLAIM_BOUND = 1,   /* CLAIM: the lease ends with the run of the server that gave it */
-	JOB_BODY_IN_PARTS = 2, /* SUBMIT, FINISH: body is its length and the places of its PART records */
+	JOB_BODY_IN_BLOB = 1,  /* SUBMIT, FINISH: body is a struct job_blob as on disk */
 	JOB_SUBMIT_BURIED = 4, /* SUBMIT: buried from the start */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
 	JOB_QUEUE_GONE_FLAG = 4, /* QUEUE_STATE: removed; finished jobs still name it */
@@ -98,7 +98,8 @@ struct job_record {
 enum {
 	JOB_RECORD_FIXED_MAX = 128, /* bytes of a fixed part */
 	JOB_RECORD_SLICES_MAX = 4,
-	JOB_PART_BYTES = 1 << 20,
+	JOB_BLOB_BYTES = 32, /* a reference to a blob, on disk */
+	JOB_BLOBS_ENTRY_BYTES = 8 + 2 * JOB_BLOB_BYTES,
 };
 
 /* job_record_fixed() - write the fixed part; its bytes. */
@@ -185,7 +186,13 @@ enum job_queue_counter {
 	JOB_QUEUE_COUNTERS_END = JOB_QUEUE_JOBS + JOB_STATES - 1
 };
 
-/* job_body_bytes() - of a SUBMIT or FINISH: bytes of the body, in parts or not. */
+void job_blob_put(const struct job_blob *blob, uint8_t to[JOB_BLOB_BYTES]);
+struct job_blob job_blob_get(const uint8_t from[JOB_BLOB_BYTES]);
+
+/* job_record_blob() - of a SUBMIT or FINISH: the file that its body is in; number 0: it is in the record. */
+struct job_blob job_record_blob(const struct job_record *record);
+
+/* job_body_bytes() - of a SUBMIT or FINISH: bytes of the body, wherever it is. */
 uint64_t job_body_bytes(const struct job_record *record);
 
 const char *job_record_name(int type);

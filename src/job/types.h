@@ -97,6 +97,13 @@ struct job_queue_config {
 };
 #define JOB_NO_JITTER UINT32_MAX
 
+/* A body in a file of its own. */
+struct job_blob {
+	uint64_t number; /* 0: none */
+	uint64_t bytes;
+	uint8_t hash[16];
+};
+
 /* A lease: what a worker holds while it runs a job. Printed as "epoch.claim". Both rise, so a later lease of a
  * job is always greater and an older one is told by comparing. */
 struct job_lease {

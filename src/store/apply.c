@@ -92,6 +92,7 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
                          struct job_queue **ret_queue, struct job_record *r)
 {
 	struct job_queue *q = job_queue_find(store->jobs, s->queue);
+	int error;
 
 	if (!q)
 		return -JOB_EUNKNOWN_QUEUE;
@@ -109,6 +110,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 	                         .content_type = s->content_type,
 	                         .headers = s->headers,
 	                         .body = s->payload};
+	if (s->body && (error = store_body_use(s->body, r)) < 0)
+		return error;
 	if (s->delay_ns > 0)
 		r->when_ms = to_ms(s->delay_ns < INT64_MAX - now_ns ? now_ns + s->delay_ns : INT64_MAX);
 	if (s->run_at > now_ns && to_ms(s->run_at) > r->when_ms)
@@ -163,6 +166,7 @@ static int check_leased(struct store *store, const struct store_action *a, int64
 {
 	struct job_machine *m = store->jobs;
 	int64_t now_ms = now_ns / STORE_NS_PER_MS;
+	int error;
 
 	switch (a->kind) {
 	case STORE_COMPLETE:
@@ -172,6 +176,9 @@ static int check_leased(struct store *store, const struct store_action *a, int64
 		r->content_type = a->complete.content_type;
 		r->headers = a->complete.headers;
 		r->body = a->complete.bytes;
+		error = a->complete.body ? store_body_use(a->complete.body, r) : 0;
+		if (error < 0)
+			return error;
 		return keep(job_check_complete(m, a->job, a->lease, now_ns, r), a->complete.keep_ns, now_ns,
 		            r);
 	case STORE_FAIL:
@@ -259,6 +266,8 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 			STORE_LOCAL; /* nobody is told of an id that could be given again after a power cut */
 	if (r->type != 0)
 		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
+	if (store_body_of(a))
+		store_body_named(store_body_of(a));
 	if (a->kind == STORE_QUEUE_DELETE)
 		store_queue_removed(store, r->queue);
 	if (result->job != 0 && job_look(store->jobs, result->job, &info) == 0)
@@ -271,7 +280,8 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 
 static uint64_t bytes_of(const struct store_action *a)
 {
-	struct job_record r = {0};
+	struct store_body *body = store_body_of(a);
+	struct job_record r = {0}, of_body = {0};
 
 	switch (a->kind) {
 	case STORE_SUBMIT:
@@ -302,6 +312,8 @@ static uint64_t bytes_of(const struct store_action *a)
 		r.text = a->setting.key;
 		break;
 	}
+	if (body && store_body_use(body, &of_body) == 0)
+		r.body = of_body.body;
 	return store_record_bytes(&r);
 }
 
@@ -545,46 +557,26 @@ static int level_of(struct store_wish *wish)
 	return error;
 }
 
-/* Bytes of bodies that do not have to go into the commit any more. */
-static uint64_t bytes_ahead(const struct store_wish *wish)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < wish->count; i++) {
-		const struct store_action *a = &wish->actions[i];
-		size_t len = a->kind == STORE_SUBMIT     ? a->submit.payload.len
-		             : a->kind == STORE_COMPLETE ? a->complete.bytes.len
-		                                         : 0;
-
-		if (store_parts_of(len) > 0)
-			bytes += len - store_parts_of(len) * sizeof(uint64_t);
-	}
-	return bytes;
-}
-
 /* The second pass. */
 static int carry_out_all(struct store *store, struct store_wish *wish, int64_t now_ns, uint64_t submits,
                          struct store_commit *commit)
 {
 	uint64_t bytes = submits > 0 ? store_ids_bytes() : 0;
-	uint64_t list[1 + STORE_PARTS_MAX];
 	char text[JOB_ERROR_TEXT_MAX];
 	bool essential = submits == 0;
 	int level = wish->level, error;
+	size_t bodies = 0;
 
 	for (size_t i = 0; i < wish->count; i++) {
 		int kind = wish->actions[i].kind;
 
 		bytes += bytes_of(&wish->actions[i]);
+		bodies += store_body_of(&wish->actions[i]) != NULL;
 		essential = essential && kind != STORE_QUEUE_PUT && kind != STORE_SETTING_PUT;
 	}
-	if (bytes > log_transaction_max(store->log) || wish->ahead) {
-		error = store_write_ahead(store, wish);
-		if (error < 0)
-			return error;
-		bytes -= bytes_ahead(wish);
-	}
-	error = store_begin(store, bytes, essential);
+	error = store_blob_table_room(&store->blobs.table, bodies);
+	if (error == 0)
+		error = store_begin(store, bytes, essential);
 	if (error < 0)
 		return error;
 	if (submits > 0)
@@ -604,8 +596,6 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
 		if (commit->results[i].error < 0)
 			continue;
-		if (wish->ahead)
-			store_use_ahead(wish, i, &r, list);
 		carry_out(store, a, &r, &level, &commit->results[i]);
 	}
 	wish->level = level;
@@ -678,18 +668,29 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 
 /* ---- the calls --------------------------------------------------------------------------- */
 
+void store_grant_or_park(struct store *store, const struct store_wish *given)
+{
+	struct store_wish wish = *given;
+	int error = store->parked_first ? -EAGAIN : store_grant_wish(store, &wish);
+
+	if (error == -EAGAIN)
+		error = store_park(store, &wish);
+	if (error < 0)
+		wh_resolve(wish.future, error, NULL);
+}
+
 /* wish->future has been made: no change is judged that cannot be answered. */
 static wh_future grant_or_park(struct store *store, struct store_wish *wish)
 {
-	int error = store->parked_first ? -EAGAIN : store_grant_wish(store, wish);
+	int error;
 
-	if (error == -EAGAIN) {
-		error = store_park(store, wish);
-		if (error == 0)
-			return wish->future; /* what was written ahead is kept with it */
-		wh_resolve(wish->future, error, NULL);
+	if (!store_needs_preparing(store, wish)) {
+		store_grant_or_park(store, wish);
+		return wish->future;
 	}
-	free(wish->ahead);
+	error = store_prepare(store, wish);
+	if (error < 0)
+		wh_resolve(wish->future, error, NULL);
 	return wish->future;
 }
 
@@ -704,6 +705,10 @@ wh_future store_apply(struct store *store, const struct store_action *actions, s
 
 wh_future store_submit(struct store *store, const struct store_submit *submit, int level)
 {
+	struct store_action action = {.kind = STORE_SUBMIT, .submit = *submit};
+
+	if (submit->body)
+		return store_apply(store, &action, 1, 0, level);
 	return store_submit_many(store, submit, &submit->payload, 1, level);
 }
 
@@ -740,7 +745,7 @@ static int submit_quickly(struct store *store, struct job_queue *q, struct job_r
 	r->body.len = 0;
 	bytes += count * store_record_bytes(r);
 	for (size_t i = 0; i < count; i++) {
-		if (payloads[i].len > limit || payloads[i].len > JOB_PART_BYTES)
+		if (payloads[i].len > limit || payloads[i].len > store->options.blob_bytes)
 			return -JOB_ETOO_LARGE;
 		bytes += payloads[i].len;
 	}

@@ -104,6 +104,8 @@ static int begin(struct store *store)
 	c->stepping = error == 0;
 	if (error == 0)
 		error = append_settings(store);
+	if (error == 0)
+		error = store_blobs_save(store, on_record, store);
 	if (error < 0)
 		cancel(store, error);
 	return error;

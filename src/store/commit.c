@@ -21,10 +21,8 @@ int store_level(int asked, int otherwise, int *ret)
 
 uint64_t store_record_bytes(const struct job_record *r)
 {
-	uint64_t parts = (r->body.len + JOB_PART_BYTES - 1) / JOB_PART_BYTES;
-
 	return LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX + 8 + r->content_type.len + r->headers.len +
-	       r->body.len + r->text.len + parts * (LOG_RECORD_BYTES + 16) + 16;
+	       r->body.len + r->text.len + 16;
 }
 
 int store_begin(struct store *store, uint64_t bytes_max, bool essential)
@@ -78,41 +76,16 @@ static uint64_t append_one(struct store *store, const struct job_record *r)
 	return place;
 }
 
-size_t store_parts_of(size_t body_bytes)
-{
-	return body_bytes > JOB_PART_BYTES ? (body_bytes + JOB_PART_BYTES - 1) / JOB_PART_BYTES : 0;
-}
-
-uint64_t store_append_part(struct store *store, struct job_slice body, size_t index)
-{
-	size_t at = index * JOB_PART_BYTES, left = body.len - at;
-	struct job_record part = {.type = JOB_PART};
-
-	part.body.data = (const uint8_t *)body.data + at;
-	part.body.len = left < JOB_PART_BYTES ? left : JOB_PART_BYTES;
-	return append_one(store, &part);
-}
-
 void store_append(struct store *store, struct job_record *r, unsigned flags)
 {
-	uint64_t list[1 + STORE_PARTS_MAX], place;
-	struct job_slice body = r->body;
-	bool has_body = r->type == JOB_SUBMIT || r->type == JOB_FINISH;
+	uint64_t place;
 
 	assert(store->in_commit);
-	if (has_body && !(r->flags & JOB_BODY_IN_PARTS) && body.len > JOB_PART_BYTES) {
-		size_t count = store_parts_of(body.len);
-
-		list[0] = body.len;
-		for (size_t i = 0; i < count; i++)
-			list[1 + i] = store_append_part(store, body, i);
-		r->flags |= JOB_BODY_IN_PARTS;
-		r->body = (struct job_slice){list, (1 + count) * sizeof(list[0])};
-	}
 	place = append_one(store, r);
 	if (r->type == JOB_SETTING)
 		store_setting_apply(store, r);
 	job_apply(store->jobs, r, place, flags);
+	store_blobs_apply(store, r, place);
 	if (store->waits_count > 0)
 		store_notice(store, r);
 	store_later(store);

@@ -94,8 +94,6 @@ static int move_parts(struct store *store, const struct job_record *r, unsigned 
 		                                           : 0;
 
 		if (needed & bit) {
-			if (part.flags & JOB_BODY_IN_PARTS && part.type == JOB_SUBMIT)
-				return -ENOTSUP;
 			if (!store_compact_scratch(store, len + job_part_bytes(&part)))
 				return -ENOMEM;
 			len += job_part_put(&part, store->compact.scratch + len);
@@ -187,8 +185,6 @@ static int on_scanned(void *arg, const struct log_record *record)
 	                        (struct job_slice){record->payload, record->payload_bytes}, &r);
 	if (status < 0)
 		return -WH_EDAMAGED;
-	if (r.type == JOB_PART)
-		return -ENOTSUP;
 	c->in_scan = true;
 	status = look_at(store, &r, record->location);
 	c->in_scan = false;

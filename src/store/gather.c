@@ -89,8 +89,8 @@ static void on_submit(void *arg, int64_t error, const struct job_record *r)
 	struct store_gather *g = arg;
 
 	g->found = g->found || g->reading == g->place;
-	if (error == 0 && (r->type != JOB_SUBMIT || (r->flags & JOB_BODY_IN_PARTS)))
-		error = r->type == JOB_SUBMIT ? -ENOTSUP : -WH_EDAMAGED;
+	if (error == 0 && r->type != JOB_SUBMIT)
+		error = -WH_EDAMAGED;
 	if (error == 0 && !add(g, r))
 		error = -ENOMEM;
 	g->flags |= JOB_WHOLE_PAYLOAD;
@@ -108,8 +108,6 @@ static void on_base(void *arg, int64_t error, const struct job_record *r)
 	g->found = g->reading == g->place;
 	if (error == 0 && r->type != JOB_WHOLE && r->type != JOB_FINISH)
 		error = -WH_EDAMAGED;
-	if (error == 0 && (r->flags & JOB_BODY_IN_PARTS) && r->type == JOB_FINISH)
-		error = -ENOTSUP;
 	if (error == 0 && !(r->type == JOB_WHOLE ? store_compact_scratch(g->store, r->body.len) : add(g, r)))
 		error = -ENOMEM;
 	if (error < 0) {

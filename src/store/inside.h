@@ -15,6 +15,7 @@
 
 #include "job/job.h"
 #include "log/log.h"
+#include "store/blob.h"
 #include "store/store.h"
 
 #define STORE_NS_PER_MS INT64_C(1000000)
@@ -157,6 +158,28 @@ struct store_compact {
 
 /* ---- the store --------------------------------------------------------------------------- */
 
+/* ---- bodies in files --------------------------------------------------------------------- */
+
+enum { STORE_READERS_MAX = 256 };
+
+struct store_blob_gone { /* removed once the record at place is flushed */
+	uint64_t number, place;
+};
+
+struct store_blobs {
+	struct store_blob_table table;
+	char *path;
+	int folder; /* descriptor; -1: not open */
+	uint32_t sequence; /* of the last file made in this run */
+	struct store_body *bodies;
+	uint32_t writing; /* of them those that have a file and are not whole */
+	struct store_reader *readers;
+	uint32_t readers_count;
+	struct store_blob_gone *gone; /* a queue */
+	size_t gone_first, gone_count, gone_cap;
+	bool removing;
+};
+
 struct store_request; /* parked.c: a change that waits for room in the log */
 
 struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */
@@ -203,6 +226,8 @@ struct store {
 	struct store_request *parked_first, *parked_last;
 	uint64_t parked_bytes;
 	bool room_waiting;
+	struct store_request *preparing; /* whose bodies are being written */
+	struct store_blobs blobs;
 	/* settings, sorted by key */
 	struct store_setting *settings;
 	size_t settings_count, settings_cap;
@@ -240,8 +265,6 @@ void store_advance(struct store *store);
 uint64_t store_record_bytes(const struct job_record *record); /* upper bound, in the log */
 int store_begin(struct store *store, uint64_t bytes_max, bool essential);
 void store_append(struct store *store, struct job_record *record, unsigned flags); /* and carries it out */
-size_t store_parts_of(size_t body_bytes); /* 0: it stands in its record */
-uint64_t store_append_part(struct store *store, struct job_slice body, size_t index);
 struct store_position store_end(struct store *store, int level);
 int store_level(int asked, int otherwise, int *ret); /* 0 or -JOB_ELEVEL */
 int store_answers_room(struct store *store);         /* for a few more answers; before a commit begins */
@@ -268,11 +291,10 @@ bool store_recent_find(struct store_recent *recent, uint64_t place, struct job_r
  * the job is wanted (SUBMIT, FINISH, PROGRESS), should a WHOLE be there; 0: whatever is there. */
 typedef void store_read_function(void *arg, int64_t error, const struct job_record *record);
 void store_read(struct store *store, uint64_t place, int part, store_read_function *done, void *arg);
-/* The body, headers and type of a SUBMIT (result false) or FINISH at place; whole, however many parts it has. */
+/* The body (where it is in a file: which one), headers and type of a SUBMIT (result false) or FINISH at place. */
 typedef void store_bytes_function(void *arg, int64_t error, struct store_bytes *bytes);
 void store_read_bytes(struct store *store, uint64_t place, bool result, store_bytes_function *done,
                       void *arg);
-struct store_bytes *store_bytes_make(const struct job_record *record, size_t body_bytes);
 
 /* live.c */
 int store_live_open(struct store *store, struct store_problem *ret_problem); /* after the replay */
@@ -314,18 +336,35 @@ void store_waits_fail(struct store *store, int64_t error);
 
 void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */
 
-enum { STORE_PARTS_MAX = 1024 }; /* bodies are at most 1 GiB */
+/* blob.c */
+int store_blobs_open(struct store *store, const char *directory); /* before the log is */
+int store_blobs_sweep(struct store *store); /* after the replay: what no job names goes */
+void store_blobs_apply(struct store *store, const struct job_record *record, uint64_t place);
+/* store_blobs_save() - BLOBS records of the present, for a checkpoint that begins now: emit takes them one by one. */
+int store_blobs_save(const struct store *store, job_emit_function *emit, void *arg);
+int store_blobs_load(struct store *store, const struct job_record *record);
+void store_blobs_flushed(struct store *store); /* begin to remove what may go */
+void store_blobs_told(struct store *store, uint64_t bytes); /* for the figures: one more was written */
+void store_blobs_fail(struct store *store, int64_t error);  /* nobody knows what the folder holds */
+void store_blobs_end(struct store *store);                  /* nothing new is begun; what is under way ends */
+void store_blobs_done(struct store *store);
 
-/* ahead.c: the parts of bodies that are too large for the commit that they belong to, written before it */
-struct store_ahead {
-	size_t done, count; /* parts of all actions, in order */
-	uint64_t places[];
-};
-struct store_wish;
-/* Write what is still to be written. -EAGAIN: go on later. */
-int store_write_ahead(struct store *store, struct store_wish *wish);
-/* The body of one action as a list; to has room for 1 + STORE_PARTS_MAX. */
-void store_use_ahead(const struct store_wish *wish, size_t index, struct job_record *record, uint64_t *to);
+/* blob_write.c */
+struct store_body *store_body_ref(struct store_body *body);
+/* The body of a SUBMIT or FINISH; 0, or why it cannot be. store_body_named(): a record has it now. */
+int store_body_use(struct store_body *body, struct job_record *r);
+void store_body_named(struct store_body *body);
+/* The body that an action brings apart from itself; NULL: none. */
+static inline struct store_body *store_body_of(const struct store_action *a)
+{
+	return a->kind == STORE_SUBMIT ? a->submit.body : a->kind == STORE_COMPLETE ? a->complete.body : NULL;
+}
+void store_bodies_end(struct store *store);
+void store_bodies_detach(struct store *store);
+
+/* blob_read.c */
+void store_readers_end(struct store *store);
+void store_readers_detach(struct store *store);
 
 /* apply.c: a change, with its arguments borrowed or copied */
 struct store_wish {
@@ -334,7 +373,6 @@ struct store_wish {
 	unsigned flags;
 	int level;
 	wh_future future;
-	struct store_ahead *ahead;
 	uint64_t done; /* of a purge or kick that goes on over several commits */
 	bool delayed;  /* a kick that has begun with delayed jobs */
 };
@@ -342,9 +380,13 @@ struct store_wish {
 int store_grant_wish(struct store *store, struct store_wish *wish);
 int store_queue_make(struct store *store, struct store_slice name); /* unless queues are declared */
 struct store_commit *store_commit_new(struct store *store, size_t count);
+void store_grant_or_park(struct store *store, const struct store_wish *wish); /* answers the future one way or the other */
 
 /* parked.c */
 int store_park(struct store *store, const struct store_wish *wish); /* copies it */
+/* store_prepare() - copies it too, writes its bodies that are too large for records into files, and grants it then. */
+bool store_needs_preparing(const struct store *store, const struct store_wish *wish);
+int store_prepare(struct store *store, const struct store_wish *wish);
 void store_parked_run(struct store *store);
 void store_parked_fail(struct store *store, int64_t error);
 void store_wait_for_room(struct store *store);

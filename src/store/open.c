@@ -3,13 +3,15 @@
 
 #include <stdio.h>
 
-enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5 };
+enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5, BODIES_MAX = 64 };
 
-#define RECENT_BYTES     (UINT64_C(64) << 20)
-#define PAYLOAD_BYTES    (UINT64_C(64) << 20)
-#define CHECKPOINT_BYTES (UINT64_C(64) << 20)
-#define COMPACT_SLACK    (UINT64_C(2) << 30)
-#define COMPACT_RATE     (UINT64_C(16) << 20)
+#define RECENT_BYTES      (UINT64_C(64) << 20)
+#define PAYLOAD_BYTES     (UINT64_C(64) << 20)
+#define PAYLOAD_BYTES_MAX (UINT64_C(1) << 30)
+#define BLOB_BYTES        (UINT64_C(1) << 20)
+#define CHECKPOINT_BYTES  (UINT64_C(64) << 20)
+#define COMPACT_SLACK     (UINT64_C(2) << 30)
+#define COMPACT_RATE      (UINT64_C(16) << 20)
 
 /* Stores that are open on this thread, for lots that outlive theirs. */
 static _Thread_local struct store *stores_open;
@@ -30,6 +32,7 @@ static void store_free(struct store *store)
 	store_live_done(store);
 	free(store->compact.scratch);
 	store_settings_done(store);
+	store_blobs_done(store);
 	store_recent_done(&store->recent);
 	free(store->directory);
 	free(store->waits);
@@ -64,6 +67,7 @@ static int store_end_life(struct store *store)
 		wh_cancel(store->timer);
 	else
 		(void)wh_drop(store->timer_slot);
+	store_blobs_end(store);
 	while (store->operations > 0 && wh_loop_turn(store->loop, -1) >= 0)
 		;
 	store_fail(store, store->failed ? store->failed : -ECANCELED);
@@ -193,6 +197,7 @@ static void settle(struct store *store)
 		store_match(store);
 	store_checkpoint_look(store);
 	store_compact_look(store);
+	store_blobs_flushed(store);
 	set_timer(store);
 }
 
@@ -293,11 +298,19 @@ static int on_replay(void *arg, const struct log_record *record)
 		error = store_setting_room(store, r.text, r.body);
 		return error < 0 ? error : store_setting_apply(store, &r);
 	}
+	if (r.type == JOB_BLOBS)
+		return record->checkpoint ? store_blobs_load(store, &r) : -EPROTO;
 	if (record->checkpoint) {
 		store->loading = true;
 		return job_load(store->jobs, &r);
 	}
-	return job_replay(store->jobs, &r, record->location);
+	if ((r.type == JOB_SUBMIT || r.type == JOB_FINISH) && (r.flags & JOB_BODY_IN_BLOB))
+		error = store_blob_table_room(&store->blobs.table, 1);
+	if (error == 0)
+		error = job_replay(store->jobs, &r, record->location);
+	if (error == 0)
+		store_blobs_apply(store, &r, record->location);
+	return error;
 }
 
 static void set_defaults(struct store *store)
@@ -306,8 +319,11 @@ static void set_defaults(struct store *store)
 
 	o->directory = NULL; /* the caller's; .directory is our own */
 	o->payload_bytes_max = o->payload_bytes_max ? o->payload_bytes_max : PAYLOAD_BYTES;
-	if (o->payload_bytes_max > (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES)
-		o->payload_bytes_max = (uint64_t)STORE_PARTS_MAX * JOB_PART_BYTES;
+	if (o->payload_bytes_max > PAYLOAD_BYTES_MAX)
+		o->payload_bytes_max = PAYLOAD_BYTES_MAX;
+	if (o->blob_bytes == 0 || o->blob_bytes > BLOB_BYTES)
+		o->blob_bytes = BLOB_BYTES;
+	o->bodies_max = o->bodies_max ? o->bodies_max : BODIES_MAX;
 	if (o->recent_bytes == 0)
 		o->recent_bytes = RECENT_BYTES;
 	if (o->checkpoint_bytes == 0)
@@ -424,9 +440,13 @@ static int start(struct store *store, const char *directory, struct store_proble
 	if (error == 0)
 		error = store_recent_init(&store->recent, store->options.recent_bytes);
 	if (error == 0)
+		error = store_blobs_open(store, directory);
+	if (error == 0)
 		error = open_log(store, directory, ret_problem);
 	if (error == 0)
 		error = loaded(store, ret_problem);
+	if (error == 0)
+		error = store_blobs_sweep(store);
 	if (error < 0)
 		return error;
 	store_fifo_init(store, &store->written, log_written(store->log), STORE_ASYNC);
@@ -448,6 +468,7 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 	if (!store)
 		return -ENOMEM;
 	store->loop = loop;
+	store->blobs.folder = -1;
 	store->options = *options;
 	set_defaults(store);
 	store->wall_read_at = wh_clock(loop);

@@ -1,7 +1,8 @@
-/* src/store/parked.c -- changes for which the log has no room just now: copied, and tried again in order.
+/* src/store/parked.c -- changes that cannot be made just now: copied, and made later.
  *
- * That is when 64 MiB are unwritten or the next segment is still being made. What is kept is bounded; beyond it changes
- * are refused with JOB_EBUSY. See inside.h.
+ * Those for which the log has no room are tried again in order. That is when 64 MiB are unwritten or the next segment is still being made. What is kept is bounded; beyond it changes
+ * are refused with JOB_EBUSY. Those that bring whole bodies too large for records wait until these are in files, each
+for itself. See inside.h.
  */
 #include "store/inside.h"
 
@@ -11,6 +12,12 @@ struct store_request {
 	struct store_request *next;
 	struct store_wish wish;
 	uint64_t bytes;
+	/* preparing */
+	struct store *store;
+	struct store_request *prev;
+	size_t index;            /* of the action whose body is being written */
+	struct store_body *body; /* that one */
+	bool ending;
 	struct store_action actions[];
 };
 
@@ -52,7 +59,8 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[4])
 	return n;
 }
 
-int store_park(struct store *store, const struct store_wish *wish)
+/* A copy of the wish, bodies counted. 0 or a negative error. */
+static int request_new(struct store *store, const struct store_wish *wish, struct store_request **ret)
 {
 	uint64_t bytes = sizeof(struct store_request) + wish->count * sizeof(struct store_action);
 	struct store_request *request;
@@ -66,18 +74,19 @@ int store_park(struct store *store, const struct store_wish *wish)
 		while (n-- > 0)
 			bytes += slices[n]->len;
 	}
-	if (store->parked_first && store->parked_bytes + bytes > PARKED_BYTES_MAX)
+	if (store->parked_bytes > 0 && store->parked_bytes + bytes > PARKED_BYTES_MAX)
 		return -JOB_EBUSY;
 	request = malloc(bytes);
 	if (!request)
 		return -ENOMEM;
-	*request = (struct store_request){.wish = *wish, .bytes = bytes};
+	*request = (struct store_request){.wish = *wish, .bytes = bytes, .store = store};
 	request->wish.actions = request->actions;
 	memcpy(request->actions, wish->actions, wish->count * sizeof(struct store_action));
 	to = (uint8_t *)&request->actions[wish->count];
 	for (size_t i = 0; i < wish->count; i++) {
 		size_t n = slices_of(&request->actions[i], slices);
 
+		store_body_ref(store_body_of(&request->actions[i]));
 		while (n-- > 0) {
 			if (slices[n]->len > 0)
 				memcpy(to, slices[n]->data, slices[n]->len);
@@ -85,9 +94,28 @@ int store_park(struct store *store, const struct store_wish *wish)
 			to += slices[n]->len;
 		}
 	}
+	store->parked_bytes += bytes;
+	*ret = request;
+	return 0;
+}
+
+static void request_free(struct store_request *request)
+{
+	for (size_t i = 0; i < request->wish.count; i++)
+		store_body_free(store_body_of(&request->actions[i]));
+	store_body_free(request->body);
+	free(request);
+}
+
+int store_park(struct store *store, const struct store_wish *wish)
+{
+	struct store_request *request;
+	int error = request_new(store, wish, &request);
+
+	if (error < 0)
+		return error;
 	*(store->parked_last ? &store->parked_last->next : &store->parked_first) = request;
 	store->parked_last = request;
-	store->parked_bytes += bytes;
 	store_wait_for_room(store);
 	return 0;
 }
@@ -100,8 +128,7 @@ static void unpark(struct store *store)
 	if (!store->parked_first)
 		store->parked_last = NULL;
 	store->parked_bytes -= request->bytes;
-	free(request->wish.ahead);
-	free(request);
+	request_free(request);
 }
 
 void store_parked_run(struct store *store)
@@ -155,4 +182,128 @@ void store_wait_for_room(struct store *store)
 	} else {
 		store_again(store);
 	}
+}
+
+/* ---- large bodies ------------------------------------------------------------------------ */
+
+/* The slice of a body that does not go into a record; NULL: none. */
+static struct store_slice *large(const struct store *store, struct store_action *a)
+{
+	struct store_slice *body = a->kind == STORE_SUBMIT     ? &a->submit.payload
+	                           : a->kind == STORE_COMPLETE ? &a->complete.bytes
+	                                                       : NULL;
+
+	return body && !store_body_of(a) && body->len > store->options.blob_bytes &&
+	                       body->len <= store->options.payload_bytes_max
+	               ? body
+	               : NULL;
+}
+
+bool store_needs_preparing(const struct store *store, const struct store_wish *wish)
+{
+	for (size_t i = 0; i < wish->count; i++) {
+		struct store_action a = wish->actions[i];
+
+		if ((a.kind == STORE_SUBMIT || a.kind == STORE_COMPLETE) && large(store, &a))
+			return !store->failed && !store->closing;
+	}
+	return false;
+}
+
+/* All bodies are in files, or one cannot be. */
+static void prepared(struct store_request *request, int64_t error)
+{
+	struct store *store = request->store;
+
+	*(request->prev ? &request->prev->next : &store->preparing) = request->next;
+	if (request->next)
+		request->next->prev = request->prev;
+	store->parked_bytes -= request->bytes;
+	if (error < 0)
+		wh_resolve(request->wish.future, error, NULL);
+	else if (!wh_done(request->wish.future))
+		store_grant_or_park(store, &request->wish);
+	request_free(request);
+}
+
+static void prepare_next(struct store_request *request);
+
+static void on_prepared(wh_loop *loop, wh_res res, void *arg)
+{
+	struct store_request *request = arg;
+
+	(void)loop;
+	if (!store_operation_end(request->store)) {
+		request_free(request);
+	} else if (res.n < 0) {
+		prepared(request, res.n);
+	} else {
+		if (request->ending) {
+			struct store_action *a = &request->actions[request->index++];
+
+			*(a->kind == STORE_SUBMIT ? &a->submit.body : &a->complete.body) = request->body;
+			*(a->kind == STORE_SUBMIT ? &a->submit.payload : &a->complete.bytes) =
+				(struct store_slice){0};
+			request->body = NULL;
+			request->ending = false;
+		}
+		prepare_next(request);
+	}
+}
+
+static void prepare_next(struct store_request *request)
+{
+	struct store *store = request->store;
+	const struct store_slice *slice = NULL;
+	wh_future future;
+	uint64_t at;
+	int error = 0;
+
+	if (wh_done(request->wish.future)) {
+		prepared(request, 0); /* cancelled */
+		return;
+	}
+	while (request->index < request->wish.count &&
+	       !(slice = large(store, &request->actions[request->index])))
+		request->index++;
+	if (request->index == request->wish.count) {
+		prepared(request, 0);
+		return;
+	}
+	if (!request->body)
+		error = store_body_open(
+			store, (int64_t)slice->len,
+			STORE_BODY_WAITS |
+				(request->actions[request->index].kind == STORE_COMPLETE ? STORE_BODY_RESULT : 0u),
+			&request->body);
+	if (error < 0) {
+		prepared(request, error);
+		return;
+	}
+	at = store_body_bytes(request->body);
+	request->ending = at == slice->len;
+	if (request->ending)
+		future = store_body_end(request->body);
+	else
+		future = store_body_write(request->body, (const uint8_t *)slice->data + at,
+		                          slice->len - at < STORE_PIECE_MAX ? slice->len - at : STORE_PIECE_MAX);
+	if (wh_then(future, on_prepared, request) == 0)
+		store->operations++;
+	else
+		prepared(request, -ENOMEM);
+}
+
+int store_prepare(struct store *store, const struct store_wish *wish)
+{
+	struct store_request *request;
+	int error = request_new(store, wish, &request);
+
+	if (error < 0)
+		return error;
+	request->next = store->preparing;
+	if (request->next)
+		request->next->prev = request;
+	store->preparing = request;
+	prepare_next(request);
+	return 0;
 }

@@ -1,4 +1,4 @@
-/* src/store/read.c -- records back from memory or disk, and bodies put together from their parts. See inside.h. */
+/* src/store/read.c -- records back from memory or disk, and the bodies in them. See inside.h. */
 #include "store/inside.h"
 
 /* ---- one record -------------------------------------------------------------------------- */
@@ -88,11 +88,13 @@ void store_read(struct store *store, uint64_t place, int part, store_read_functi
 	done(arg, -ENOMEM, NULL);
 }
 
-/* ---- whole bodies ------------------------------------------------------------------------ */
+/* ---- bodies ------------------------------------------------------------------------------ */
 
-struct store_bytes *store_bytes_make(const struct job_record *r, size_t body_bytes)
+static struct store_bytes *bytes_make(const struct job_record *r)
 {
-	struct store_bytes *b = malloc(sizeof(*b) + r->content_type.len + r->headers.len + body_bytes);
+	struct job_blob blob = job_record_blob(r);
+	size_t body = blob.number ? 0 : r->body.len;
+	struct store_bytes *b = malloc(sizeof(*b) + r->content_type.len + r->headers.len + body);
 	uint8_t *to;
 
 	if (!b)
@@ -102,13 +104,16 @@ struct store_bytes *store_bytes_make(const struct job_record *r, size_t body_byt
 	                          .status = r->type == JOB_FINISH ? r->status : 0,
 	                          .content_type = {to, r->content_type.len},
 	                          .headers = {to + r->content_type.len, r->headers.len},
-	                          .body = {to + r->content_type.len + r->headers.len, body_bytes}};
+	                          .body = {to + r->content_type.len + r->headers.len, body},
+	                          .bytes = job_body_bytes(r),
+	                          .job = r->id,
+	                          .blob = blob};
 	if (r->content_type.len > 0)
 		memcpy(to, r->content_type.data, r->content_type.len);
 	if (r->headers.len > 0)
 		memcpy(to + r->content_type.len, r->headers.data, r->headers.len);
-	if (!(r->flags & JOB_BODY_IN_PARTS) && body_bytes > 0)
-		memcpy(to + r->content_type.len + r->headers.len, r->body.data, body_bytes);
+	if (body > 0)
+		memcpy(to + r->content_type.len + r->headers.len, r->body.data, body);
 	return b;
 }
 
@@ -125,51 +130,6 @@ struct store_bytes *store_bytes_unref(struct store_bytes *b)
 	return NULL;
 }
 
-struct gathering {
-	struct store *store;
-	store_bytes_function *done;
-	void *arg;
-	bool result;
-	struct store_bytes *bytes;
-	size_t filled;
-	size_t next, count; /* parts */
-	uint64_t places[];
-};
-
-static void gather(struct gathering *g);
-
-static void on_part(void *arg, int64_t error, const struct job_record *r)
-{
-	struct gathering *g = arg;
-
-	if (error == 0 && (r->type != JOB_PART || r->body.len > g->bytes->body.len - g->filled))
-		error = -WH_EDAMAGED;
-	if (error < 0) {
-		store_bytes_unref(g->bytes);
-		g->done(g->arg, error, NULL);
-		free(g);
-		return;
-	}
-	memcpy((uint8_t *)(uintptr_t)g->bytes->body.data + g->filled, r->body.data, r->body.len);
-	g->filled += r->body.len;
-	gather(g);
-}
-
-static void gather(struct gathering *g)
-{
-	if (g->next < g->count) {
-		store_read(g->store, g->places[g->next++], 0, on_part, g);
-		return;
-	}
-	if (g->filled == g->bytes->body.len) {
-		g->done(g->arg, 0, g->bytes);
-	} else {
-		store_bytes_unref(g->bytes);
-		g->done(g->arg, -WH_EDAMAGED, NULL);
-	}
-	free(g);
-}
-
 struct first_read {
 	struct store *store;
 	store_bytes_function *done;
@@ -179,9 +139,7 @@ struct first_read {
 
 static void on_first(struct first_read *first, int64_t error, const struct job_record *r)
 {
-	struct store_bytes *bytes = NULL;
-	struct gathering *g;
-	size_t count;
+	struct store_bytes *bytes;
 
 	if (error == 0 && r->type != (first->result ? JOB_FINISH : JOB_SUBMIT))
 		error = -WH_EDAMAGED;
@@ -189,29 +147,8 @@ static void on_first(struct first_read *first, int64_t error, const struct job_r
 		first->done(first->arg, error, NULL);
 		return;
 	}
-	count = r->flags & JOB_BODY_IN_PARTS ? r->body.len / 8 - 1 : 0;
-	if (count * JOB_PART_BYTES < job_body_bytes(r) && count > 0) {
-		first->done(first->arg, -WH_EDAMAGED, NULL);
-		return;
-	}
-	bytes = store_bytes_make(r, job_body_bytes(r));
-	if (!bytes || count == 0) {
-		first->done(first->arg, bytes ? 0 : -ENOMEM, bytes);
-		return;
-	}
-	g = malloc(sizeof(*g) + r->body.len);
-	if (!g) {
-		store_bytes_unref(bytes);
-		first->done(first->arg, -ENOMEM, NULL);
-		return;
-	}
-	*g = (struct gathering){.store = first->store,
-	                        .done = first->done,
-	                        .arg = first->arg,
-	                        .bytes = bytes,
-	                        .count = count};
-	memcpy(g->places, (const uint8_t *)r->body.data + 8, count * 8);
-	gather(g);
+	bytes = bytes_make(r);
+	first->done(first->arg, bytes ? 0 : -ENOMEM, bytes);
 }
 
 static void on_first_later(void *arg, int64_t error, const struct job_record *r)

@@ -110,6 +110,17 @@ struct grant { /* what is asked for */
 	uint64_t job; /* 0: whichever is next */
 };
 
+/* About how many bytes of payload does the job bring? */
+static uint64_t payload_bytes(struct store *store, uint64_t id, uint64_t place)
+{
+	const struct store_blob_entry *e = store_blob_table_find(&store->blobs.table, id);
+	struct job_record r;
+
+	if (e && e->payload.number != 0)
+		return e->payload.bytes;
+	return store_recent_find(&store->recent, place, &r) ? r.body.len : BYTES_GUESS;
+}
+
 static int claim(struct store *store, uint64_t id, int64_t now_ms, const struct grant *grant,
                  struct store_leased *job, uint64_t *ret_place)
 {
@@ -164,12 +175,11 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 	}
 	while (id != 0 && lot->count < grant->jobs_max) {
 		struct store_leased *job = &lot->jobs[lot->count];
-		struct job_record r;
 
 		error = claim(store, id, now_ms, grant, job, &places[lot->count]);
 		if (error < 0)
 			break;
-		bytes += store_recent_find(&store->recent, places[lot->count], &r) ? r.body.len : BYTES_GUESS;
+		bytes += payload_bytes(store, id, places[lot->count]);
 		lot->count++;
 		if (grant->job != 0 || bytes >= grant->bytes_max)
 			break;

@@ -63,6 +63,8 @@ struct store_options {                    /* zero: the default */
 		compact_slack; /* 2 GiB; on disk there may be twice what is needed of the log and this, before
 				      compaction stops being gentle */
 	uint64_t compact_rate; /* 16 MiB; bytes a second that gentle compaction writes again */
+	uint64_t blob_bytes;    /* bodies larger than this get a file of their own; 1 MiB, at most that */
+	uint32_t bodies_max;    /* such files that are written at once, 64 */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
 					       accepted any more, the process should say so and end */
@@ -119,9 +121,12 @@ enum store_action_kind {
 	STORE_SETTING_DELETE,
 };
 
+struct store_body;
+
 struct store_submit {
 	struct store_slice queue;
 	struct store_slice payload;
+	struct store_body *body; /* not NULL: instead of payload, see store_body_open() */
 	struct store_slice content_type;
 	struct store_slice headers; /* opaque bytes kept with the payload and given back with it */
 	uint32_t priority;          /* 0 first; JOB_PRIORITY_DEFAULT is what clients get that say nothing */
@@ -142,6 +147,7 @@ struct store_action {
 		struct {
 			uint32_t status; /* 0: 200 */
 			struct store_slice bytes, content_type, headers;
+			struct store_body *body; /* not NULL: instead of bytes */
 			int64_t keep_ns; /* kept for this long at least, whatever its retention */
 		} complete;
 		struct {
@@ -220,6 +226,32 @@ wh_future store_submit(struct store *store, const struct store_submit *submit, i
 wh_future store_submit_many(struct store *store, const struct store_submit *options,
                             const struct store_slice *payloads, size_t count, int level);
 
+/* ---- large bodies, going in --------------------------------------------------------------
+ *
+ * A body that is not, or should not be, in memory whole is taken piece by piece: it is gathered in memory while it is small and
+ * written to a file from blob_bytes on, which is flushed, name and all, when store_body_end() has completed. It can be named by one
+ * change then; the commit needs no further byte of it. Whole bodies that are too large for records (payload, bytes) are written in the same
+ * way by the store itself, from a copy. */
+
+enum { STORE_PIECE_MAX = 128 << 10 };
+enum store_body_flags {
+	STORE_BODY_RESULT = 1, /* of a complete: taken when the disk is full as well */
+	STORE_BODY_WAITS = 2,  /* bodies_max: waits for its turn instead of being refused */
+};
+
+/* store_body_open() - length: known beforehand, or -1. 0; -JOB_ETOO_LARGE; -JOB_EBUSY: as many as may be are written just now; -ENOSPC;
+ * -ENOMEM. store_body_free() whatever happens then. */
+int store_body_open(struct store *store, int64_t length, unsigned flags, struct store_body **ret) WH_MUST_USE;
+/* store_body_write() - a piece of at most STORE_PIECE_MAX bytes, copied. n = 0 when the next one may come; one at a time. An error is the body's
+ * end, and its file is gone: -JOB_ETOO_LARGE, -JOB_EBUSY, -ENOSPC, -EIO, -EMSGSIZE (more than the length that was told). */
+wh_future store_body_write(struct store_body *body, const void *bytes, size_t len);
+/* store_body_end() - n = length: it is whole and on the disk. Errors as above, -EMSGSIZE for too few bytes too. */
+wh_future store_body_end(struct store_body *body);
+uint64_t store_body_bytes(const struct store_body *body); /* so far */
+/* store_body_free() - done with it. What no commit has named is removed from the disk. At any time, also after store_close(). NULL; accepts
+ * NULL. */
+struct store_body *store_body_free(struct store_body *body);
+
 /* ---- reserve ----------------------------------------------------------------------------- */
 
 /* Bytes with what they are; counted, read-only. */
@@ -227,6 +259,9 @@ struct store_bytes {
 	uint32_t references;
 	uint32_t status; /* of a result; 0: a payload */
 	struct store_slice content_type, headers, body;
+	uint64_t bytes;       /* of the body */
+	uint64_t job;
+	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
 struct store_bytes *store_bytes_ref(struct store_bytes *bytes);
 struct store_bytes *store_bytes_unref(struct store_bytes *bytes); /* NULL; accepts NULL */
@@ -343,6 +378,24 @@ wh_future store_wait(struct store *store, uint64_t job, int wait_for, uint64_t s
  * -WH_EDAMAGED: what is on disk does not match its checksum. */
 wh_future store_payload(struct store *store, uint64_t job, int level);
 wh_future store_result(struct store *store, uint64_t job, int level);
+
+/* ---- large bodies, coming out ------------------------------------------------------------ */
+
+struct store_reader;
+
+/* store_reader_open() - read the body of bytes (->blob.number not 0), which is held meanwhile. 0; -JOB_EBUSY: too many at once; -ENOMEM. */
+int store_reader_open(struct store *store, struct store_bytes *bytes, struct store_reader **ret) WH_MUST_USE;
+/* store_reader_check() - n = its length: the whole file was compared with its record. First, and once. -WH_EDAMAGED: it is missing, or not
+ * what was written (a notice names it); -JOB_EEXPIRED: its job was forgotten in the meantime. */
+wh_future store_reader_check(struct store_reader *reader);
+/* store_reader_next() - n bytes at ptr, which stay until the next call; n = 0: the end. -WH_EDAMAGED: the file changed since it was
+ * compared; of the last piece nothing is given then. One at a time. */
+wh_future store_reader_next(struct store_reader *reader);
+struct store_reader *store_reader_free(struct store_reader *reader); /* at any time; NULL; accepts NULL */
+
+enum { STORE_FILE_NAME_BYTES = 40 };
+/* store_file_name() - "blobs/00000001-00000002.blob", for messages; "the log" where the body is in no file. */
+void store_file_name(const struct store_bytes *bytes, char to[STORE_FILE_NAME_BYTES]);
 
 /* Leases of a queue, without payloads: for who served them before a restart and cannot go on.
  * n = how many, ptr = struct store_lot * (.payload NULL), NULL when none. */
@@ -470,6 +523,8 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_unflushed_bytes; /* appended and not flushed yet, now */
 	uint64_t segment_oldest, segment_newest,
 		segment_bytes;                       /* of the log: numbers, and size of one, now */
+	uint64_t blobs, blob_bytes;          /* files of large bodies that jobs name, now */
+	uint64_t blobs_written, blobs_removed, blobs_damaged, blobs_refused;
 	bool disk_full;                              /* now: only what finishes or removes jobs is accepted */
 	uint64_t flush_ns;                           /* all flushes together */
 	uint64_t flush_buckets[STORE_FLUSH_BUCKETS]; /* [i]: flushes that took less than 2^(i + 14) ns and do

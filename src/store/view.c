@@ -340,7 +340,7 @@ static void on_bytes(void *arg, int64_t error, struct store_bytes *bytes)
 		store_answer(look->store, look->level,
 		             (struct store_answer){.lsn = look->needed,
 		                                   .future = look->future,
-		                                   .n = (int64_t)bytes->body.len,
+		                                   .n = (int64_t)bytes->bytes,
 		                                   .object = bytes,
 		                                   .kind = STORE_ANSWER_BYTES});
 	free(look);

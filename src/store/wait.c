@@ -156,7 +156,7 @@ void store_notice(struct store *store, const struct job_record *r)
 	case JOB_QUEUE:
 	case JOB_QUEUE_GONE:
 	case JOB_SETTING:
-	case JOB_PART:
+	case JOB_BLOBS:
 	case JOB_SUBMIT:
 	case JOB_WHOLE: /* changes nothing that is seen */
 		return;

@@ -169,6 +169,40 @@ static inline struct store_action with_lease(int kind, struct store_leased job)
 	return (struct store_action){.kind = kind, .job = job.job, .lease = job.lease};
 }
 
+/* A body, wherever it is, in memory of its own; len, or why it cannot be had. */
+static inline int64_t body_of(struct bench *b, struct store_bytes *bytes, char **ret)
+{
+	struct store_reader *reader;
+	size_t len = 0;
+	wh_res res;
+
+	*ret = malloc(bytes->bytes + 1);
+	assert_non_null(*ret);
+	if (bytes->blob.number == 0) {
+		memcpy(*ret, bytes->body.data, bytes->body.len);
+		return (int64_t)bytes->body.len;
+	}
+	assert_int_equal(store_reader_open(b->store, bytes, &reader), 0);
+	res = wh_await(store_reader_check(reader));
+	while (res.n > 0 && (res = wh_await(store_reader_next(reader))).n > 0) {
+		assert_true(len + (size_t)res.n <= bytes->bytes);
+		memcpy(*ret + len, res.ptr, (size_t)res.n);
+		len += (size_t)res.n;
+	}
+	store_reader_free(reader);
+	return res.n < 0 ? res.n : (int64_t)len;
+}
+
+static inline void check_body(struct bench *b, struct store_bytes *bytes, const void *expected, size_t len)
+{
+	char *body;
+
+	assert_int_equal(bytes->bytes, len);
+	assert_int_equal(body_of(b, bytes, &body), len);
+	assert_memory_equal(body, expected, len);
+	free(body);
+}
+
 static inline int state_of(struct bench *b, uint64_t job)
 {
 	wh_res res = wh_await(store_get(b->store, job, STORE_DEFAULT));

@@ -80,7 +80,9 @@ static void test_submit(void **state)
 	bytes[36] = 1; /* zero */
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 	bytes[36] = 0;
-	bytes[33] = 1; /* a flag of a later version */
+	bytes[33] = 2; /* a flag of a later version */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[33] = 1; /* a reference has 32 bytes */
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 	bytes[33] = 0;
 	bytes[40] = 99; /* an option that is not known */
@@ -129,6 +131,32 @@ static void test_finish(void **state)
 	assert_memory_equal(back.text.data, "tttt", 4);
 	bytes[49] = JOB_READY;
 	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
+}
+
+static void test_blob(void **state)
+{
+	struct job_blob blob = {.number = 0x100000002, .bytes = 77, .hash = "0123456789abcde"}, back_blob;
+	struct job_record r = {.type = JOB_SUBMIT, .id = 5, .queue = 1, .flags = JOB_BODY_IN_BLOB}, back;
+	uint8_t reference[JOB_BLOB_BYTES];
+
+	(void)state;
+	job_blob_put(&blob, reference);
+	r.body = (struct job_slice){reference, sizeof(reference)};
+	put(&r);
+	assert_int_equal(number(24, 4), 32);
+	assert_int_equal(number(33, 1), 1);
+	assert_int_equal(number(40, 8), 0x100000002);
+	assert_int_equal(number(48, 8), 77);
+	assert_memory_equal(bytes + 56, "0123456789abcde", 16);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_int_equal(job_body_bytes(&back), 77);
+	back_blob = job_record_blob(&back);
+	assert_memory_equal(&back_blob, &blob, sizeof(blob));
+	memset(bytes + 40, 0, 8); /* no number */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	r.flags = 0;
+	assert_int_equal(job_body_bytes(&r), 32);
+	assert_int_equal(job_record_blob(&r).number, 0);
 }
 
 static void test_queue(void **state)
@@ -346,7 +374,7 @@ static void test_small_ones(void **state)
 		size_t fixed;
 	} sizes[] = {{JOB_IDS, 16},     {JOB_QUEUE_GONE, 8}, {JOB_CLAIM, 32}, {JOB_EXTEND, 16},
 	             {JOB_RELEASE, 24}, {JOB_RETRY, 40},     {JOB_CANCEL, 8}, {JOB_KICK, 8},
-	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_PART, 0},
+	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_BLOBS, 0},
 	             {JOB_RETURN, 8}};
 
 	(void)state;
@@ -409,7 +437,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_submit),     cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_queue),      cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_blob), cmocka_unit_test(test_queue),      cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_entries),    cmocka_unit_test(test_checkpoint),
 		cmocka_unit_test(test_small_ones), cmocka_unit_test(test_noise),
 	};
