@@ -27,6 +27,7 @@ enum {
 	API_TEXT_BODY_MAX = 1 << 20,    /* error text, of which the store keeps JOB_ERROR_TEXT_MAX bytes */
 };
 #define API_BATCH_BODY_MAX (UINT64_C(64) << 20)
+#define FRONT_STREAM_BYTES (1 << 20) /* larger bodies are received in pieces */
 
 struct api {
 	wh_loop *loop;
@@ -56,6 +57,7 @@ struct request {
 	struct wh_slice content_type, accept, lease, if_none_match, last_event_id;
 	struct prefer prefer;
 	bool prefer_seen;
+	bool streamed; /* the body comes in pieces: upload_start() */
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
@@ -181,6 +183,32 @@ void call_finish(struct call *call,
 void call_wait_finished(struct call *call); /* wait for the job's end, until .until; then call_finish() */
 void call_accepted(struct call *call, int state); /* answer 202; the call is still to be ended */
 void call_set_wait(struct call *call, const struct request *request); /* prefer and until */
+
+/* ---- large bodies (upload.c, download.c) ------------------------------------------------- */
+
+/* upload_needed() - is the body of this request received in pieces? Known by its header section. */
+bool upload_needed(const wh_http_exchange *x);
+/* upload_start() - receive the streamed body, put before in front of it (NULL: nothing), and apply the SUBMIT or COMPLETE; then callback(…,
+ * call) gets the commit. Answers and ends the call itself when the body cannot be had. The action's queue is the call's. */
+void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before, int level,
+                  wh_callback *callback);
+
+/* download_bytes() - answer with these bytes if they are in a file, and end the call; takes them then. false: they are not. */
+bool download_bytes(struct call *call, int status, struct store_bytes *bytes);
+
+/* An answer of several bodies with text between them: download_text() is appended to, download_add() puts bytes behind what stands there by then;
+ * a download has at most parts_max of these. NULL: no memory. */
+struct download;
+struct download *download_new(struct call *call, int status, size_t parts_max);
+struct wh__text *download_text(struct download *download);
+void download_add(struct download *download, struct store_bytes *bytes);
+/* download_start() - send it and end the call. base64: the bodies are sent so. lot: goes back if nothing can be sent; taken. */
+void download_start(struct download *download, bool base64, struct store_lot *lot);
+
+/* answer_unreadable() - the problem for a body that cannot be read. reserve_give_back() - a lot that cannot be delivered for the sake of
+ * one of its jobs: that one is buried if it is damaged, so that others come to their turn; takes the lot. */
+void answer_unreadable(struct call *call, uint64_t job, const struct store_bytes *bytes, int64_t error);
+void reserve_give_back(struct call *call, struct store_lot *lot, size_t bad, int64_t error);
 
 void front_check_drained(struct api *api);
 

@@ -49,6 +49,8 @@ static void got_payload(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12}, answer_slice(bytes->content_type));
+	if (download_bytes(call, 200, bytes))
+		return;
 	call->api->codes[200]++;
 	wh_http_respond_own(call->x, 200, bytes->body.data, bytes->body.len, release_bytes, bytes);
 	call_end(call);

@@ -77,7 +77,10 @@ static void act(struct request *request, const struct store_action *action, int 
 	if (!call)
 		return;
 	call->action = (uint8_t)action->kind;
-	call_then(call, store_apply(request->api->store, action, 1, 0, level), acted);
+	if (request->streamed)
+		upload_start(call, action, NULL, level, acted);
+	else
+		call_then(call, store_apply(request->api->store, action, 1, 0, level), acted);
 }
 
 static struct store_slice body_of(const struct request *request)

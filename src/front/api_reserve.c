@@ -32,9 +32,9 @@ static void set(wh_http_exchange *x, const char *name, const char *value, size_t
 	wh_http_set_slice(x, (struct wh_slice){name, strlen(name)}, (struct wh_slice){value, len});
 }
 
-static void answer_payload(struct call *call, struct store_leased *leased)
+static void set_payload_fields(struct call *call, const struct store_leased *leased)
 {
-	struct store_bytes *payload = leased->payload;
+	const struct store_bytes *payload = leased->payload;
 	char text[64];
 
 	set(call->x, "Content-Type", answer_slice(payload->content_type).data, payload->content_type.len);
@@ -42,9 +42,38 @@ static void answer_payload(struct call *call, struct store_leased *leased)
 	set(call->x, "Whilst-Lease", text, put_lease(text, leased->lease));
 	set(call->x, "Whilst-Attempt", text, wh__put_u64(text, leased->attempt));
 	set(call->x, "Whilst-Time-To-Run", text, wh__put_duration(text, leased->time_to_run_ns));
+}
+
+static void answer_payload(struct call *call, struct store_leased *leased)
+{
+	struct store_bytes *payload = leased->payload;
+
+	set_payload_fields(call, leased);
 	leased->payload = NULL;
 	call->api->codes[200]++;
 	wh_http_respond_own(call->x, 200, payload->body.data, payload->body.len, release_bytes, payload);
+}
+
+/* A job up to its payload, without what closes it. */
+static void put_json_job(struct wh__text *text, const struct store_leased *leased, char lease[48],
+                         char duration[WH__DURATION_TEXT_BYTES])
+{
+	wh__text_format(
+		text,
+		"{\"id\":%llu,\"lease\":\"%.*s\",\"attempt\":%u,\"time_to_run\":\"%.*s\",\"content_type\":",
+		(unsigned long long)leased->job, (int)put_lease(lease, leased->lease), lease, leased->attempt,
+		(int)wh__put_duration(duration, leased->time_to_run_ns), duration);
+	wh__text_json(text, leased->payload->content_type.data, leased->payload->content_type.len);
+	wh__text_str(text, ",\"payload\":\"");
+}
+
+static void put_batch_job(char to[28], const struct store_leased *leased)
+{
+	batch_put_u32(to, (uint32_t)(24 + leased->payload->bytes));
+	batch_put_u64(to + 4, leased->job);
+	batch_put_u64(to + 12, leased->lease.claim);
+	batch_put_u32(to + 20, leased->lease.epoch);
+	batch_put_u32(to + 24, leased->attempt);
 }
 
 static void answer_json(struct call *call, const struct store_lot *lot)
@@ -56,14 +85,9 @@ static void answer_json(struct call *call, const struct store_lot *lot)
 	wh__text_str(&text, "{\"jobs\":[");
 	for (size_t i = 0; i < lot->count; i++) {
 		const struct store_leased *leased = &lot->jobs[i];
-		wh__text_format(&text,
-		                "%s{\"id\":%llu,\"lease\":\"%.*s\",\"attempt\":%u,\"time_to_run\":\"%.*s\","
-		                "\"content_type\":",
-		                i ? "," : "", (unsigned long long)leased->job,
-		                (int)put_lease(lease, leased->lease), lease, leased->attempt,
-		                (int)wh__put_duration(duration, leased->time_to_run_ns), duration);
-		wh__text_json(&text, leased->payload->content_type.data, leased->payload->content_type.len);
-		wh__text_str(&text, ",\"payload\":\"");
+		if (i > 0)
+			wh__text_put(&text, ",", 1);
+		put_json_job(&text, leased, lease, duration);
 		wh__text_base64(&text, leased->payload->body.data, leased->payload->body.len);
 		wh__text_str(&text, "\"}");
 	}
@@ -83,16 +107,60 @@ static void answer_batch(struct call *call, const struct store_lot *lot)
 		char *to = wh__text_room(&text, 28 + len);
 		if (!to)
 			break;
-		batch_put_u32(to, (uint32_t)(24 + len));
-		batch_put_u64(to + 4, leased->job);
-		batch_put_u64(to + 12, leased->lease.claim);
-		batch_put_u32(to + 20, leased->lease.epoch);
-		batch_put_u32(to + 24, leased->attempt);
+		put_batch_job(to, leased);
 		if (len > 0)
 			memcpy(to + 28, leased->payload->body.data, len);
 		text.len += 28 + len;
 	}
 	answer_text(call->api, call->x, 200, BATCH_TYPE, &text);
+}
+
+/* What the client asked for, sent in pieces: some of the payloads are in files. */
+static void answer_pieces(struct call *call, struct store_lot *lot)
+{
+	struct download *d = download_new(call, 200, lot->count);
+	char lease[48], duration[WH__DURATION_TEXT_BYTES];
+	bool json = call->action == ANSWER_JSON;
+	struct wh__text *text;
+
+	if (!d) {
+		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+		store_lot_return(call->api->store, lot);
+		call_end(call);
+		return;
+	}
+	text = download_text(d);
+	for (size_t i = 0; i < lot->count; i++) {
+		struct store_leased *leased = &lot->jobs[i];
+		char *to;
+
+		if (call->action == ANSWER_PAYLOAD) {
+			set_payload_fields(call, leased);
+		} else if (json) {
+			wh__text_str(text, i ? "\"}," : "{\"jobs\":[");
+			put_json_job(text, leased, lease, duration);
+		} else if ((to = wh__text_room(text, 28)) != NULL) {
+			put_batch_job(to, leased);
+			text->len += 28;
+		}
+		download_add(d, leased->payload);
+	}
+	if (json) {
+		wh__text_str(text, "\"}]}\n");
+		set(call->x, "Content-Type", "application/json", 16);
+	} else if (call->action == ANSWER_BATCH) {
+		set(call->x, "Content-Type", BATCH_TYPE, sizeof(BATCH_TYPE) - 1);
+	}
+	download_start(d, json, lot);
+}
+
+static bool in_files(const struct store_lot *lot)
+{
+	for (size_t i = 0; i < lot->count; i++) {
+		if (lot->jobs[i].payload->blob.number != 0)
+			return true;
+	}
+	return false;
 }
 
 static void no_job(struct call *call, int64_t error)
@@ -113,7 +181,7 @@ static void no_job(struct call *call, int64_t error)
 }
 
 /* -WH_EDAMAGED and the like: a payload that cannot be read is no payload. */
-static const struct store_leased *unreadable(const struct store_lot *lot)
+static struct store_leased *unreadable(struct store_lot *lot)
 {
 	for (size_t i = 0; i < lot->count; i++) {
 		if (!lot->jobs[i].payload)
@@ -126,7 +194,7 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	struct store_lot *lot = res.ptr;
-	const struct store_leased *bad;
+	struct store_leased *bad;
 
 	call_unpark(call);
 	if (res.n <= 0 || !lot) {
@@ -143,12 +211,16 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 		char subject[40];
 		snprintf(subject, sizeof(subject), "payload of job %llu", (unsigned long long)bad->job);
 		answer_error(call->api, call->x, bad->error, NULL, JOB_NONE, subject);
-		store_lot_return(call->api->store, lot);
+		reserve_give_back(call, lot, (size_t)(bad - lot->jobs), bad->error);
 		call_end(call);
 		return;
 	}
 	answer_committed(call->x, lot->level, lot->position);
 	answer_preference(call->x, &call->prefer, true);
+	if (in_files(lot)) {
+		answer_pieces(call, lot);
+		return;
+	}
 	if (call->action == ANSWER_PAYLOAD)
 		answer_payload(call, &lot->jobs[0]);
 	else if (call->action == ANSWER_JSON)

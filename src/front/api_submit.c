@@ -202,6 +202,12 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	if (!call)
 		return;
 	call_set_wait(call, request);
+	if (request->streamed) {
+		struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
+
+		upload_start(call, &action, NULL, level, submitted);
+		return;
+	}
 	call_then(call, store_submit(request->api->store, &submit, level), submitted);
 }
 

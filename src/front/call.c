@@ -314,6 +314,8 @@ static void got_result(wh_loop *loop, wh_res res, void *arg)
 	answer_preference(call->x, &call->prefer, call->kind == CALL_RESULT);
 	if (call->kind != CALL_RESULT)
 		wh_http_add(call->x, "Vary", "Prefer");
+	if (download_bytes(call, status, bytes))
+		return;
 	call->api->codes[status]++;
 	wh_http_respond_own(call->x, status, bytes->body.data, bytes->body.len, release_bytes, bytes);
 	call_end(call);

@@ -59,6 +59,19 @@ static bool is_call(const struct target *target)
 	return target->segments_count >= 2 && wh_slice_equal(target->segments[0], "call");
 }
 
+static bool is_batch(const wh_http_exchange *x)
+{
+	struct wh_slice type = wh_http_header(x, "Content-Type");
+
+	return type.data && (request_is_type(type, BATCH_TYPE) || request_is_type(type, BATCH_LINES));
+}
+
+/* Does the body come in pieces? A batch is taken apart in memory, and is smaller. */
+static bool is_streamed(const struct route *route, const wh_http_exchange *x)
+{
+	return (route->handler == api_submit || route->handler == api_complete) && upload_needed(x) && !(route->handler == api_submit && is_batch(x));
+}
+
 static void on_head(wh_http_exchange *x, void *arg)
 {
 	struct api *api = arg;
@@ -90,11 +103,13 @@ static void on_head(wh_http_exchange *x, void *arg)
 		return;
 	wh_http_set_arg(x, (void *)(uintptr_t)route);
 	body_max = route->body_max ? route->body_max : api->options.payload_bytes_max;
-	if (route->handler == api_submit && wh_http_body_length(x) != 0) {
-		struct wh_slice type = wh_http_header(x, "Content-Type");
-		if (request_is_type(type, BATCH_TYPE) || request_is_type(type, BATCH_LINES))
-			body_max = body_max > API_BATCH_BODY_MAX ? body_max : API_BATCH_BODY_MAX;
+	if (is_streamed(route, x)) {
+		wh_http_stream(x, body_max);
+		return;
 	}
+	/* in memory whole, so the largest payload is no measure */
+	if (route->handler == api_submit && is_batch(x))
+		body_max = API_BATCH_BODY_MAX;
 	wh_http_collect(x, body_max);
 	/* what a request does is in the store's order when its handler returns; only the answer may come later */
 	wh_http_parallel(x);
@@ -110,8 +125,10 @@ static void on_request(wh_http_exchange *x, void *arg)
 		gateway_request(x, api);
 		return;
 	}
-	if (request_read(&request, api, x))
-		route->handler(&request);
+	if (!request_read(&request, api, x))
+		return;
+	request.streamed = is_streamed(route, x);
+	route->handler(&request);
 }
 
 /* What the server itself refuses speaks of problems in the same words. */

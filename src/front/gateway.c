@@ -176,6 +176,8 @@ void gateway_head(wh_http_exchange *x, void *arg)
 
 	if (!service)
 		no_service(api, x);
+	else if (is_recorded(service, &prefer) && upload_needed(x))
+		wh_http_stream(x, api->options.payload_bytes_max);
 	else if (is_recorded(service, &prefer))
 		wh_http_collect(x, api->options.payload_bytes_max);
 	else
@@ -187,6 +189,7 @@ static void put_message(struct wh__text *text, wh_http_exchange *x, const struct
 {
 	struct wh_slice method = wh_http_method_token(x), body = wh_http_body(x);
 	struct wh_slice host = wh_http_host(x);
+	int64_t length = upload_needed(x) ? wh_http_body_length(x) : (int64_t)body.len;
 
 	wh__text_put(text, method.data, method.len);
 	wh__text_put(text, " ", 1);
@@ -195,10 +198,11 @@ static void put_message(struct wh__text *text, wh_http_exchange *x, const struct
 	message_field(text, (struct wh_slice){"Host", 4}, host.data ? host : (struct wh_slice){"", 0});
 	for (size_t i = 0; i < fields->count; i++)
 		message_field(text, fields->fields[i].name, fields->fields[i].value);
-	if (body.len > 0)
-		wh__text_format(text, "Content-Length: %zu\r\n", body.len);
+	if (length > 0) /* of a body that is received in pieces it may not be known */
+		wh__text_format(text, "Content-Length: %lld\r\n", (long long)length);
 	wh__text_put(text, "\r\n", 2);
-	wh__text_put(text, body.data, body.len);
+	if (body.len > 0)
+		wh__text_put(text, body.data, body.len);
 }
 
 static void recorded(wh_loop *loop, wh_res res, void *arg)
@@ -260,10 +264,17 @@ static void record(struct request *request, const struct service *service, int l
 			call->until =
 				wh_http_received_at(request->x) + (int64_t)api->wait_s_max * WH_NS_PER_S;
 		call->read_async = false;
-		call_then(call,
-		          message.failed ? wh_failed(api->loop, -ENOMEM)
-		                         : store_submit(api->store, &submit, level),
-		          recorded);
+		if (upload_needed(request->x)) {
+			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
+
+			action.submit.payload = (struct store_slice){0};
+			upload_start(call, &action, &message, level, recorded);
+		} else {
+			call_then(call,
+			          message.failed ? wh_failed(api->loop, -ENOMEM)
+			                         : store_submit(api->store, &submit, level),
+			          recorded);
+		}
 	}
 	wh__text_done(&message);
 	gateway_fields_done(&fields);

@@ -40,6 +40,7 @@
 	X(QUEUE_FULL, "queue-full", 429, "The queue is full")                                             \
 	X(HEADERS_TOO_LARGE, "headers-too-large", 431, "The header section is too large")                 \
 	X(INTERNAL, "internal", 500, "The server could not do this")                                      \
+	X(DAMAGED, "damaged", 500, "What is stored cannot be read back")                                  \
 	X(UNSUPPORTED, "unsupported", 501, "This method or transfer coding is not known")                 \
 	X(JOB_FAILED, "job-failed", 502, "The job has failed")                                            \
 	X(JOB_TIMED_OUT, "job-failed", 504, "The job has failed")                                         \
