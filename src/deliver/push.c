@@ -53,12 +53,12 @@ struct delivery {
 	struct wh__text headers; /* of the answer, end to end */
 	char *content_type;      /* of the answer */
 	int status;
-	uint32_t sending; /* callbacks of the request's body to come */
-	bool decided;     /* how the attempt ends */
-	bool settled;     /* and the store has been told */
-	bool lost;        /* was under way when a server ended */
-	int64_t broken;   /* the request's body could not be read to its end */
-	int64_t until;    /* wh_now() at which the service's time-out passes */
+	uint32_t sending;    /* callbacks of the request's body to come */
+	bool decided;        /* how the attempt ends */
+	bool settled;        /* and the store has been told */
+	bool lost;           /* was under way when a server ended */
+	int64_t broken;      /* the request's body could not be read to its end */
+	int64_t until;       /* wh_now() at which the service's time-out passes */
 	const uint8_t *rest; /* of the piece of the request's body in hand */
 	size_t rest_len;
 	uint64_t job;
@@ -378,7 +378,8 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 	delivery->response = response;
 	length = no_body || response->status == 204 || response->status == 304 ? -1 : response->body_length;
 	if (response->status < 200 || response->status > 599) {
-		fail(delivery, !delivery->idempotent, "the backend answered with status %d", response->status);
+		fail(delivery, !delivery->idempotent, "the backend answered with status %d",
+		     response->status);
 	} else if (!keep_headers(delivery)) {
 		fail(delivery, !delivery->idempotent, "out of memory");
 	} else {
@@ -503,7 +504,8 @@ static void forward(struct delivery *delivery)
 		return;
 	}
 	delivery->until = wh_now(push->loop) + delivery->service->timeout_ns;
-	then(push, wh_deadline(wh_http_call_response(delivery->call), delivery->until), got_response, delivery);
+	then(push, wh_deadline(wh_http_call_response(delivery->call), delivery->until), got_response,
+	     delivery);
 	if (!delivery->reader) {
 		delivery->rest = (const uint8_t *)message->body.data;
 		delivery->rest_len = message->body.len;
@@ -577,8 +579,8 @@ static void no_message(struct delivery *delivery, int64_t error)
 		fail(delivery, true, "what is recorded is not a call");
 	} else if (error == -WH_EDAMAGED && delivery->payload) {
 		store_file_name(delivery->payload, name);
-		fail(delivery, true, "the recorded call cannot be read: %s is missing, or not what was written",
-		     name);
+		fail(delivery, true,
+		     "the recorded call cannot be read: %s is missing, or not what was written", name);
 	} else {
 		fail(delivery, false, "the recorded call cannot be read: %s", job_strerror(error));
 	}

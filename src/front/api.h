@@ -57,7 +57,7 @@ struct request {
 	struct wh_slice content_type, accept, lease, if_none_match, last_event_id;
 	struct prefer prefer;
 	bool prefer_seen;
-	bool streamed; /* the body comes in pieces: upload_start() */
+	bool streamed;     /* the body comes in pieces: upload_start() */
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
@@ -190,8 +190,8 @@ void call_set_wait(struct call *call, const struct request *request); /* prefer 
 bool upload_needed(const wh_http_exchange *x);
 /* upload_start() - receive the streamed body, put before in front of it (NULL: nothing), and apply the SUBMIT or COMPLETE; then callback(…,
  * call) gets the commit. Answers and ends the call itself when the body cannot be had. The action's queue is the call's. */
-void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before, int level,
-                  wh_callback *callback);
+void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
+                  int level, wh_callback *callback);
 
 /* download_bytes() - answer with these bytes if they are in a file, and end the call; takes them then. false: they are not. */
 bool download_bytes(struct call *call, int status, struct store_bytes *bytes);

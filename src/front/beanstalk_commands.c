@@ -68,8 +68,7 @@ static void reply_using(struct beanstalk_connection *c, const struct beanstalk_t
 	memcpy(room + 6 + tube->len, "\r\n", 2);
 }
 
-/* What the store refused for a reason that is not the client's. */
-static void reply_failure(struct beanstalk_connection *c, int64_t error)
+void beanstalk_reply_failure(struct beanstalk_connection *c, int64_t error)
 {
 	if (error == -ENOMEM || error == -ENOSPC || error == -JOB_EMEMORY_FULL || error == -JOB_EQUEUE_FULL ||
 	    error == -JOB_EBUSY)
@@ -84,11 +83,12 @@ static void reply_failure(struct beanstalk_connection *c, int64_t error)
 
 /* ---- put ---------------------------------------------------------------------------------- */
 
-void beanstalk_put(struct beanstalk_connection *c, const struct beanstalk_command *put, uint32_t count)
+static struct store_submit submit_of(const struct beanstalk_connection *c,
+                                     const struct beanstalk_command *put)
 {
-	struct beanstalk *front = c->front;
-	struct beanstalk_op *op = beanstalk_op_new(c, BEANSTALK_PUT, 0);
-	struct store_submit submit = {
+	const struct beanstalk *front = c->front;
+
+	return (struct store_submit){
 		.queue = tube_name(c->use),
 		.priority = put->priority,
 		.attempts_max = JOB_ATTEMPTS_UNLIMITED,
@@ -96,6 +96,28 @@ void beanstalk_put(struct beanstalk_connection *c, const struct beanstalk_comman
 		.time_to_run_ns = (put->ttr_s > 0 ? put->ttr_s : 1) * WH_NS_PER_S,
 		.retention_ns = front->options.retention_ns > 0 ? front->options.retention_ns : -1,
 	};
+}
+
+void beanstalk_put_body(struct beanstalk_connection *c, const struct beanstalk_command *put,
+                        struct store_body *body)
+{
+	struct beanstalk *front = c->front;
+	struct beanstalk_op *op = beanstalk_op_new(c, BEANSTALK_PUT, 0);
+	struct store_submit submit = submit_of(c, put);
+
+	front->commands[BEANSTALK_PUT]++;
+	if (!op)
+		return;
+	op->count = 1;
+	submit.body = body;
+	beanstalk_op_start(op, store_submit(front->store, &submit, front->options.level));
+}
+
+void beanstalk_put(struct beanstalk_connection *c, const struct beanstalk_command *put, uint32_t count)
+{
+	struct beanstalk *front = c->front;
+	struct beanstalk_op *op = beanstalk_op_new(c, BEANSTALK_PUT, 0);
+	struct store_submit submit = submit_of(c, put);
 
 	front->commands[BEANSTALK_PUT] += count;
 	c->producer = true;
@@ -112,9 +134,9 @@ static void answer_put(struct beanstalk_connection *c, const struct beanstalk_op
 
 	for (uint32_t i = 0; i < op->count; i++) {
 		if (!commit)
-			reply_failure(c, op->res.n);
+			beanstalk_reply_failure(c, op->res.n);
 		else if (commit->error < 0)
-			reply_failure(c, commit->error);
+			beanstalk_reply_failure(c, commit->error);
 		else
 			REPLY_NUMBER(c, "INSERTED", commit->results[i].job);
 	}
@@ -186,7 +208,7 @@ static void answer_change(struct beanstalk_connection *c, const struct beanstalk
 	if (error == -JOB_ECANCELLED && op->kind == BEANSTALK_DELETE)
 		error = 0;
 	if (error < 0 && error > -JOB_EUNKNOWN_JOB) {
-		reply_failure(c, error);
+		beanstalk_reply_failure(c, error);
 		return;
 	}
 	if (error == 0 && op->kind == BEANSTALK_TOUCH) {
@@ -240,7 +262,7 @@ static void answer_kick(struct beanstalk_connection *c, const struct beanstalk_o
 	struct store_commit *commit = op->res.n >= 0 ? op->res.ptr : NULL;
 
 	if (!commit || commit->error < 0)
-		reply_failure(c, commit ? commit->error : op->res.n);
+		beanstalk_reply_failure(c, commit ? commit->error : op->res.n);
 	else
 		REPLY_NUMBER(c, "KICKED", commit->results[0].count);
 	store_commit_free(commit);
@@ -318,11 +340,13 @@ static void answer_lot(struct beanstalk_connection *c, struct store_lot *lot)
 
 		beanstalk_hold_remove(hold); /* of a lease that has passed */
 		if (!leased->payload)
-			reply_failure(c, leased->error);
-		else if (beanstalk_hold_add(c, leased))
-			reply_job(c, "RESERVED", leased->job, leased->payload);
-		else
+			beanstalk_reply_failure(c, leased->error);
+		else if (!beanstalk_hold_add(c, leased))
 			c->failed = true;
+		else if (leased->payload->blob.number != 0) /* the last of the lot: more than its bytes_max */
+			beanstalk_large_reply(c, leased->payload, leased);
+		else
+			reply_job(c, "RESERVED", leased->job, leased->payload);
 	}
 	store_lot_free(lot);
 }
@@ -359,7 +383,7 @@ static void answer_reserve(struct beanstalk_connection *c, const struct beanstal
 		answer_nothing(c, op);
 	} else {
 		c->reserves_left--;
-		reply_failure(c, n);
+		beanstalk_reply_failure(c, n);
 	}
 }
 
@@ -370,7 +394,7 @@ static void answer_reserve_job(struct beanstalk_connection *c, const struct bean
 	else if (op->res.n <= -JOB_EUNKNOWN_JOB && op->res.n != -JOB_EBUSY)
 		BEANSTALK_REPLY(c, "NOT_FOUND");
 	else
-		reply_failure(c, op->res.n);
+		beanstalk_reply_failure(c, op->res.n);
 }
 
 /* ---- peek --------------------------------------------------------------------------------- */
@@ -400,12 +424,17 @@ static void peek(struct beanstalk_connection *c, uint64_t job)
 static void answer_peek(struct beanstalk_connection *c, const struct beanstalk_op *op)
 {
 	if (op->res.n >= 0) {
-		reply_job(c, "FOUND", op->job, op->res.ptr);
+		struct store_bytes *bytes = op->res.ptr;
+
+		if (bytes->blob.number != 0)
+			beanstalk_large_reply(c, bytes, NULL);
+		else
+			reply_job(c, "FOUND", op->job, bytes);
 		store_bytes_unref(op->res.ptr);
 	} else if (op->res.n <= -JOB_EUNKNOWN_JOB) {
 		BEANSTALK_REPLY(c, "NOT_FOUND");
 	} else {
-		reply_failure(c, op->res.n);
+		beanstalk_reply_failure(c, op->res.n);
 	}
 }
 
@@ -502,7 +531,7 @@ static void pause_tube(struct beanstalk_connection *c, const struct beanstalk_co
 	}
 	error = store_pause(front->store, name, command->delay_s * WH_NS_PER_S);
 	if (error < 0)
-		reply_failure(c, error);
+		beanstalk_reply_failure(c, error);
 	else
 		BEANSTALK_REPLY(c, "PAUSED");
 }

@@ -94,7 +94,7 @@ static void maybe_free(struct beanstalk_connection *c)
 {
 	struct beanstalk *front = c->front;
 
-	if (!c->closed || c->receiving || c->sending.data || c->first || c->dirty)
+	if (!c->closed || c->receiving || c->sending.data || c->first || c->dirty || c->large)
 		return;
 	*(c->prev ? &c->prev->next : &front->connections) = c->next;
 	if (c->next)
@@ -116,7 +116,8 @@ static void end_if_done(struct beanstalk_connection *c)
 
 	if (c->closed)
 		return;
-	if (c->failed || (last && !c->first && c->reserves_left == 0 && !c->sending.data && c->out.len == 0))
+	if (c->failed || (last && !c->first && !beanstalk_large_received(c) && c->reserves_left == 0 &&
+	                  !c->sending.data && c->out.len == 0))
 		beanstalk_connection_close(c);
 }
 
@@ -193,7 +194,7 @@ static void answer_done(struct beanstalk_connection *c)
 {
 	struct beanstalk_op *op;
 
-	while ((op = c->first) != NULL && op->done) {
+	while ((op = c->first) != NULL && op->done && !(c->large && !c->closed)) {
 		c->first = op->next;
 		if (!c->first)
 			c->last = NULL;
@@ -271,6 +272,14 @@ static size_t refuse_put(struct beanstalk_connection *c, const struct beanstalk_
 	if (put->bytes > c->front->options.job_bytes_max) {
 		c->front->commands[BEANSTALK_PUT]++;
 		c->skip = (uint64_t)put->bytes + 2;
+		c->skip_error = -JOB_ETOO_LARGE;
+		return line;
+	}
+	if (!put->garbage && put->bytes > BEANSTALK_LARGE_BYTES) {
+		c->front->commands[BEANSTALK_PUT]++;
+		c->producer = true;
+		c->skip = (uint64_t)put->bytes + 2;
+		c->skip_error = -ECANCELED;
 		return line;
 	}
 	if (put->garbage) {
@@ -304,6 +313,14 @@ static size_t gather_puts(struct beanstalk_connection *c, const char *data, size
 		beanstalk_parse(data + used, line - 2, &put);
 		if (put.kind != BEANSTALK_PUT || (count > 0 && !same_put(&first, &put)))
 			break;
+		if (put.bytes > BEANSTALK_LARGE_BYTES && put.bytes <= front->options.job_bytes_max &&
+		    !put.garbage) {
+			if (count > 0 || c->ops_count > 0)
+				break;
+			if (front->refusing)
+				return refuse_put(c, &put, line, body);
+			return beanstalk_large_put(c, &put) ? line : 0;
+		}
 		whole = line + put.bytes + 2;
 		if (put.bytes <= front->options.job_bytes_max && !put.garbage && len - used < whole) {
 			c->wanted = whole;
@@ -399,8 +416,10 @@ static size_t skip_body(struct beanstalk_connection *c, size_t len)
 	size_t n = len < c->skip ? len : (size_t)c->skip;
 
 	c->skip -= n;
-	if (c->skip == 0)
-		BEANSTALK_REPLY(c, "JOB_TOO_BIG");
+	if (c->skip == 0 && c->skip_error == -ECANCELED)
+		BEANSTALK_REPLY(c, "DRAINING");
+	else if (c->skip == 0)
+		beanstalk_reply_failure(c, c->skip_error);
 	return n;
 }
 
@@ -410,6 +429,8 @@ static size_t begin(struct beanstalk_connection *c, const char *data, size_t len
 	struct beanstalk_command command;
 	size_t line;
 
+	if (c->large)
+		return beanstalk_large_take(c, data, len);
 	if (c->skip > 0)
 		return skip_body(c, len);
 	if (c->discarding)
@@ -507,10 +528,19 @@ static void use_in(struct beanstalk_connection *c)
 /* After whatever has changed: begin what can begin, end what is at its end, receive more. */
 static void go_on(struct beanstalk_connection *c)
 {
+	beanstalk_large_go_on(c);
+	answer_done(c);
 	use_in(c);
 	end_if_done(c);
 	if (!c->closed)
 		receive_next(c);
+}
+
+void beanstalk_resume(struct beanstalk_connection *c)
+{
+	if (!c->closed)
+		go_on(c);
+	maybe_free(c);
 }
 
 static void on_end(struct beanstalk_connection *c)
@@ -681,6 +711,7 @@ void beanstalk_connection_close(struct beanstalk_connection *c)
 		if (op->waits && !op->done)
 			wh_cancel(op->future);
 	answer_done(c);
+	beanstalk_large_close(c);
 	return_holds(c);
 	c->use->using --;
 	beanstalk_tube_release(front, c->use);

@@ -11,11 +11,13 @@
 #include "store/store.h"
 
 enum {
-	BEANSTALK_BATCH = 256,         /* commands of one kind that go to the store together */
-	BEANSTALK_OPS_MAX = 64,        /* under way at once for a connection */
-	BEANSTALK_OUT_MAX = 1 << 20,   /* unsent bytes beyond which no command is begun */
-	BEANSTALK_LOT_BYTES = 1 << 20, /* bodies of one reservation of several jobs */
-	BEANSTALK_CHUNK = 4096,        /* of output buffers that are kept */
+	BEANSTALK_BATCH = 256,           /* commands of one kind that go to the store together */
+	BEANSTALK_OPS_MAX = 64,          /* under way at once for a connection */
+	BEANSTALK_OUT_MAX = 1 << 20,     /* unsent bytes beyond which no command is begun */
+	BEANSTALK_LOT_BYTES = 1 << 20,   /* bodies of one reservation of several jobs */
+	BEANSTALK_LARGE_BYTES = 1 << 20, /* larger bodies go through in pieces */
+	BEANSTALK_LARGE_OUT = 256 << 10, /* unsent bytes of such a body */
+	BEANSTALK_CHUNK = 4096,          /* of output buffers that are kept */
 	BEANSTALK_CHUNKS_KEPT = 256,
 };
 
@@ -70,8 +72,10 @@ struct beanstalk_connection {
 	bool producer, worker;
 	bool advancing;
 	uint32_t ops_count;
-	uint64_t skip;   /* bytes of a body that is too large */
-	uint64_t wanted; /* bytes that the put which has begun needs in all */
+	uint64_t skip;                 /* bytes of a body that is refused */
+	int skip_error;                /* why */
+	struct beanstalk_large *large; /* a large body on its way, in or out */
+	uint64_t wanted;               /* bytes that the put which has begun needs in all */
 	struct beanstalk_op *first, *last;
 	char *in; /* what was received and not used yet */
 	size_t in_at, in_len, in_cap;
@@ -173,11 +177,31 @@ struct beanstalk_op *beanstalk_op_new(struct beanstalk_connection *c, int kind, 
 void beanstalk_op_start(struct beanstalk_op *op, wh_future future);
 void beanstalk_op_abandon(struct beanstalk_op *op); /* that was made and not started */
 
+/* Something that the connection waited for has ended, in a callback of its own: go on, or end. */
+void beanstalk_resume(struct beanstalk_connection *c);
+
+/* ---- beanstalk_large.c -------------------------------------------------------------------- */
+
+/* A put over BEANSTALK_LARGE_BYTES begins; its bytes are given to beanstalk_large_take(). false: the connection has failed. */
+bool beanstalk_large_put(struct beanstalk_connection *c, const struct beanstalk_command *put);
+size_t beanstalk_large_take(struct beanstalk_connection *c, const char *data, size_t len); /* bytes used */
+bool beanstalk_large_received(const struct beanstalk_connection *c); /* nothing more of its peer is needed */
+/* Answer with a job whose body is in a file; leased: of a reservation, else NULL. Nothing else is answered meanwhile. */
+void beanstalk_large_reply(struct beanstalk_connection *c, struct store_bytes *bytes,
+                           const struct store_leased *leased);
+void beanstalk_large_go_on(struct beanstalk_connection *c);
+void beanstalk_large_close(struct beanstalk_connection *c);
+
 /* ---- beanstalk_commands.c ----------------------------------------------------------------- */
 
 /* Carry out a command that is not a put and not one of those gathered. */
 void beanstalk_command(struct beanstalk_connection *c, const struct beanstalk_command *command);
 void beanstalk_put(struct beanstalk_connection *c, const struct beanstalk_command *put, uint32_t count);
+/* The same for one put whose body has been taken by the store. */
+void beanstalk_put_body(struct beanstalk_connection *c, const struct beanstalk_command *put,
+                        struct store_body *body);
+/* What the store refused for a reason that is not the client's. */
+void beanstalk_reply_failure(struct beanstalk_connection *c, int64_t error);
 /* One action for a command on a job, into the front's actions[at]. */
 void beanstalk_action(struct beanstalk_connection *c, const struct beanstalk_command *command, uint32_t at);
 void beanstalk_apply(struct beanstalk_connection *c, int kind, uint32_t count);

@@ -14,7 +14,8 @@ struct upload {
 	struct call *call;
 	struct store_body *body;
 	struct wh_buf *piece;
-	struct store_action action; /* of a SUBMIT or COMPLETE; its texts are in .texts, the queue's name in the call */
+	struct store_action
+		action; /* of a SUBMIT or COMPLETE; its texts are in .texts, the queue's name in the call */
 	int level;
 	wh_callback *then;
 	char texts[];
@@ -122,7 +123,8 @@ static void got_piece(wh_loop *loop, wh_res res, void *arg)
 		then(upload, store_body_end(upload->body), ended);
 	} else {
 		upload->piece = res.ptr;
-		then(upload, store_body_write(upload->body, upload->piece->data, upload->piece->len), written);
+		then(upload, store_body_write(upload->body, upload->piece->data, upload->piece->len),
+		     written);
 	}
 }
 
@@ -139,11 +141,12 @@ static void keep(struct store_slice *slice, char **to)
 	*to += slice->len;
 }
 
-void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before, int level,
-                  wh_callback *callback)
+void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
+                  int level, wh_callback *callback)
 {
 	bool submit = action->kind == STORE_SUBMIT;
-	const struct store_slice *type = submit ? &action->submit.content_type : &action->complete.content_type;
+	const struct store_slice *type =
+		submit ? &action->submit.content_type : &action->complete.content_type;
 	struct upload *upload = malloc(sizeof(*upload) + type->len);
 	int64_t length = wh_http_body_length(call->x);
 	char *to;

@@ -124,7 +124,8 @@ static void report_missing(struct store *store, const struct wh_names *names)
 			store_blob_name(both[k]->number, true, name);
 			notice(store, WH_LOG_ERROR,
 			       k ? "the file " STORE_BLOBS_FOLDER "/%s with the result of job %llu is missing"
-			         : "the file " STORE_BLOBS_FOLDER "/%s with the payload of job %llu is missing",
+			         : "the file " STORE_BLOBS_FOLDER
+			           "/%s with the payload of job %llu is missing",
 			       name, t->entries[i].job);
 		}
 	}
@@ -159,8 +160,9 @@ int store_blobs_sweep(struct store *store)
 			continue;
 		error = wh_await(wh_unlink_at(store->loop, blobs->folder, names->names[i], 0)).n;
 		if (error < 0)
-			notice(store, WH_LOG_WARNING, "cannot remove " STORE_BLOBS_FOLDER "/%s, which no job needs",
-			       names->names[i], 0);
+			notice(store, WH_LOG_WARNING,
+			       "cannot remove " STORE_BLOBS_FOLDER "/%s, which no job needs", names->names[i],
+			       0);
 		else
 			store->stats.blobs_removed++;
 	}
@@ -179,8 +181,8 @@ static void on_gone(void *arg, uint64_t number, uint64_t place)
 
 	if (blobs->gone_first + blobs->gone_count == blobs->gone_cap) {
 		size_t cap = blobs->gone_cap && blobs->gone_count * 2 > blobs->gone_cap ? blobs->gone_cap * 2
-		             : blobs->gone_cap                                        ? blobs->gone_cap
-		                                                                      : 64;
+		             : blobs->gone_cap                                          ? blobs->gone_cap
+		                                                                        : 64;
 		struct store_blob_gone *gone = malloc(cap * sizeof(gone[0]));
 
 		if (!gone)
@@ -276,10 +278,11 @@ void store_blobs_flushed(struct store *store)
 		store_blob_name(gone->number, true, name);
 		blobs->gone_first++;
 		blobs->gone_count--;
-		blobs->removing = wh_then(wh_unlink_at(store->loop, blobs->folder, name, 0), on_removed, store) == 0;
-	} else {
 		blobs->removing =
-			wh_then(wh_mark_wait(log_flushed(store->log), gone->place + 1), on_flushed, store) == 0;
+			wh_then(wh_unlink_at(store->loop, blobs->folder, name, 0), on_removed, store) == 0;
+	} else {
+		blobs->removing = wh_then(wh_mark_wait(log_flushed(store->log), gone->place + 1), on_flushed,
+		                          store) == 0;
 	}
 	store->operations += blobs->removing;
 }

@@ -24,7 +24,7 @@ struct store_blob_entry {
 /* By job, open addressing. All zero: empty. */
 struct store_blob_table {
 	struct store_blob_entry *entries;
-	size_t cap, count; /* cap: a power of two */
+	size_t cap, count;     /* cap: a power of two */
 	uint64_t files, bytes; /* that they name, in all */
 };
 

@@ -16,7 +16,16 @@
 
 enum { PIECE = STORE_PIECE_MAX, FILL_BYTES = 2 * PIECE };
 
-enum step { STEP_OPEN, STEP_WRITE, STEP_SYNC, STEP_CLOSE, STEP_RENAME, STEP_FOLDER, STEP_GIVE_UP, STEP_UNLINK };
+enum step {
+	STEP_OPEN,
+	STEP_WRITE,
+	STEP_SYNC,
+	STEP_CLOSE,
+	STEP_RENAME,
+	STEP_FOLDER,
+	STEP_GIVE_UP,
+	STEP_UNLINK
+};
 
 struct store_body {
 	struct store_body *next, *prev; /* of the store */
@@ -28,11 +37,11 @@ struct store_body {
 	uint64_t number;
 	int64_t error;
 	uint8_t step;
-	bool busy;   /* a disk call is under way */
-	bool file;   /* too large for memory */
-	bool slot;   /* one of those that may write at once */
-	bool waits;  /* for a slot, instead of being refused */
-	bool made;   /* the file is there */
+	bool busy;  /* a disk call is under way */
+	bool file;  /* too large for memory */
+	bool slot;  /* one of those that may write at once */
+	bool waits; /* for a slot, instead of being refused */
+	bool made;  /* the file is there */
 	bool synced, renamed, ending, ended, named;
 	XXH3_state_t *hash;
 	uint8_t *fill, *out; /* being filled; being written */
@@ -358,7 +367,9 @@ static wh_future at_once(const struct store_body *body, int64_t n)
 /* Room for len more in the piece that is being filled. */
 static int make_room(struct store_body *body, size_t len)
 {
-	size_t need = body->fill_len + len, cap = body->file ? FILL_BYTES : body->fill_cap ? body->fill_cap : 4096;
+	size_t need = body->fill_len + len, cap = body->file       ? FILL_BYTES
+	                                          : body->fill_cap ? body->fill_cap
+	                                                           : 4096;
 	uint8_t *fill;
 
 	if (need <= body->fill_cap)

@@ -169,7 +169,7 @@ struct store_blob_gone { /* removed once the record at place is flushed */
 struct store_blobs {
 	struct store_blob_table table;
 	char *path;
-	int folder; /* descriptor; -1: not open */
+	int folder;        /* descriptor; -1: not open */
 	uint32_t sequence; /* of the last file made in this run */
 	struct store_body *bodies;
 	uint32_t writing; /* of them those that have a file and are not whole */
@@ -343,7 +343,7 @@ void store_blobs_apply(struct store *store, const struct job_record *record, uin
 /* store_blobs_save() - BLOBS records of the present, for a checkpoint that begins now: emit takes them one by one. */
 int store_blobs_save(const struct store *store, job_emit_function *emit, void *arg);
 int store_blobs_load(struct store *store, const struct job_record *record);
-void store_blobs_flushed(struct store *store); /* begin to remove what may go */
+void store_blobs_flushed(struct store *store);              /* begin to remove what may go */
 void store_blobs_told(struct store *store, uint64_t bytes); /* for the figures: one more was written */
 void store_blobs_fail(struct store *store, int64_t error);  /* nobody knows what the folder holds */
 void store_blobs_end(struct store *store);                  /* nothing new is begun; what is under way ends */
@@ -380,7 +380,8 @@ struct store_wish {
 int store_grant_wish(struct store *store, struct store_wish *wish);
 int store_queue_make(struct store *store, struct store_slice name); /* unless queues are declared */
 struct store_commit *store_commit_new(struct store *store, size_t count);
-void store_grant_or_park(struct store *store, const struct store_wish *wish); /* answers the future one way or the other */
+void store_grant_or_park(struct store *store,
+                         const struct store_wish *wish); /* answers the future one way or the other */
 
 /* parked.c */
 int store_park(struct store *store, const struct store_wish *wish); /* copies it */

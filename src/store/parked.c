@@ -271,11 +271,12 @@ static void prepare_next(struct store_request *request)
 		return;
 	}
 	if (!request->body)
-		error = store_body_open(
-			store, (int64_t)slice->len,
-			STORE_BODY_WAITS |
-				(request->actions[request->index].kind == STORE_COMPLETE ? STORE_BODY_RESULT : 0u),
-			&request->body);
+		error = store_body_open(store, (int64_t)slice->len,
+		                        STORE_BODY_WAITS |
+		                                (request->actions[request->index].kind == STORE_COMPLETE
+		                                         ? STORE_BODY_RESULT
+		                                         : 0u),
+		                        &request->body);
 	if (error < 0) {
 		prepared(request, error);
 		return;
@@ -286,7 +287,8 @@ static void prepare_next(struct store_request *request)
 		future = store_body_end(request->body);
 	else
 		future = store_body_write(request->body, (const uint8_t *)slice->data + at,
-		                          slice->len - at < STORE_PIECE_MAX ? slice->len - at : STORE_PIECE_MAX);
+		                          slice->len - at < STORE_PIECE_MAX ? slice->len - at
+		                                                            : STORE_PIECE_MAX);
 	if (wh_then(future, on_prepared, request) == 0)
 		store->operations++;
 	else

@@ -148,7 +148,7 @@ struct store_action {
 			uint32_t status; /* 0: 200 */
 			struct store_slice bytes, content_type, headers;
 			struct store_body *body; /* not NULL: instead of bytes */
-			int64_t keep_ns; /* kept for this long at least, whatever its retention */
+			int64_t keep_ns;         /* kept for this long at least, whatever its retention */
 		} complete;
 		struct {
 			struct store_slice
@@ -259,7 +259,7 @@ struct store_bytes {
 	uint32_t references;
 	uint32_t status; /* of a result; 0: a payload */
 	struct store_slice content_type, headers, body;
-	uint64_t bytes;       /* of the body */
+	uint64_t bytes; /* of the body */
 	uint64_t job;
 	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
@@ -522,8 +522,8 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_written_bytes;   /* to the log */
 	uint64_t log_unflushed_bytes; /* appended and not flushed yet, now */
 	uint64_t segment_oldest, segment_newest,
-		segment_bytes;                       /* of the log: numbers, and size of one, now */
-	uint64_t blobs, blob_bytes;          /* files of large bodies that jobs name, now */
+		segment_bytes;      /* of the log: numbers, and size of one, now */
+	uint64_t blobs, blob_bytes; /* files of large bodies that jobs name, now */
 	uint64_t blobs_written, blobs_removed, blobs_damaged, blobs_refused;
 	bool disk_full;                              /* now: only what finishes or removes jobs is accepted */
 	uint64_t flush_ns;                           /* all flushes together */

@@ -437,9 +437,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_submit),     cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_blob), cmocka_unit_test(test_queue),      cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_entries),    cmocka_unit_test(test_checkpoint),
-		cmocka_unit_test(test_small_ones), cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_blob),       cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_whole),      cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_small_ones),
+		cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
