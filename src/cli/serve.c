@@ -318,6 +318,7 @@ static int open_store(struct server *server)
 		.payload_bytes_max = server->settings.max_payload_bytes > server->settings.max_job_size_bytes
 	                                     ? server->settings.max_payload_bytes
 	                                     : server->settings.max_job_size_bytes,
+		.bodies_max = (uint32_t)server->settings.max_uploads,
 		.on_failure = on_failure,
 		.failure_arg = server,
 		.on_progress = on_progress,

@@ -29,6 +29,7 @@ struct serve_settings {
 	uint64_t max_payload_bytes, max_connections;
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
 	uint64_t max_job_size_bytes; /* of the beanstalkd front */
+	uint64_t max_uploads;
 	int64_t beanstalk_retention_ns;
 	uint64_t checkpoint_bytes, compact_slack, compact_rate; /* of the store */
 	int engine, log_level, beanstalk_commit;

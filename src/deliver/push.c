@@ -1,78 +1,15 @@
-/* src/deliver/push.c -- delivers recorded calls. See push.h.
+/* src/deliver/push.c -- delivers recorded calls: leases the jobs of a service up to its concurrency. See push.h, push_inside.h.
  *
  * A claim is flushed before its call is sent: after any crash the lease is there, so the call is known to be of
  * unknown outcome and is not sent twice by mistake. Leases found at the start belong to a server that is gone.
  */
-#include "deliver/push.h"
+#include "deliver/push_inside.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/units.h"
-#include "deliver/message.h"
-
-enum { LOT_MAX = 100, TEXT_BYTES = 400 };
-#define AGAIN_NS WH_NS_PER_S
-
-struct pusher {
-	struct pusher *next;
-	struct push *push;
-	struct service *service;
-	wh_future reserving;
-	bool is_reserving, recovered, forgotten;
-	uint32_t under_way;
-	size_t queue_len;
-	char queue[];
-};
-
-struct push {
-	wh_loop *loop;
-	struct store *store;
-	wh_http_client *client;
-	struct push_options options;
-	struct pusher *first;
-	uint64_t under_way;  /* calls */
-	uint64_t references; /* the owner's and one for each callback to come */
-	bool draining, closing, has_drained;
-	wh_future drained;
-};
-
-/* One attempt of one call. */
-struct delivery {
-	struct pusher *pusher;
-	struct service *service;
-	struct store_bytes *payload;
-	struct store_reader *reader; /* of a payload in a file */
-	struct wh_buf *piece;        /* of the answer, being stored */
-	wh_http_call *call;
-	const struct wh_http_response *response; /* the call's */
-	struct store_body *answer;
-	struct wh__text head;    /* the message of a payload in a file, up to its body */
-	struct wh__text headers; /* of the answer, end to end */
-	char *content_type;      /* of the answer */
-	int status;
-	uint32_t sending;    /* callbacks of the request's body to come */
-	bool decided;        /* how the attempt ends */
-	bool settled;        /* and the store has been told */
-	bool lost;           /* was under way when a server ended */
-	int64_t broken;      /* the request's body could not be read to its end */
-	int64_t until;       /* wh_now() at which the service's time-out passes */
-	const uint8_t *rest; /* of the piece of the request's body in hand */
-	size_t rest_len;
-	uint64_t job;
-	struct job_lease lease;
-	uint32_t attempt;
-	bool idempotent, no_retry;
-	struct message message;
-	char error[TEXT_BYTES]; /* why the attempt failed; "": it has an answer */
-};
+enum { LOT_MAX = 100 };
 
 static void fill(struct pusher *pusher);
-static void settle(struct delivery *delivery);
 
-static void push_unref(struct push *push)
+void push_unref(struct push *push)
 {
 	if (--push->references > 0)
 		return;
@@ -85,19 +22,18 @@ static void push_unref(struct push *push)
 	free(push);
 }
 
-/* future -> callback(…, arg), for which a reference is held. */
-static void then(struct push *push, wh_future future, wh_callback *callback, void *arg)
+void push_then(struct push *push, wh_future future, wh_callback *callback, void *arg)
 {
 	push->references++;
 	if (wh_then(future, callback, arg) != 0)
 		(void)!wh_then(wh_failed(push->loop, -ENOMEM), callback, arg);
 }
 
-static void event(struct push *push, int level, const char *name, const struct pusher *pusher, uint64_t job,
-                  const char *detail)
+void push_event(struct push *push, int level, const char *name, const struct pusher *pusher, uint64_t job,
+                const char *detail)
 {
 	struct wh__text text;
-	char given[TEXT_BYTES * 2];
+	char given[PUSH_TEXT_BYTES * 2];
 
 	if (!push->options.event)
 		return;
@@ -121,555 +57,15 @@ static void check_drained(struct push *push)
 	}
 }
 
-static void delivery_end(struct delivery *delivery)
+void push_settled(struct pusher *pusher)
 {
-	struct pusher *pusher = delivery->pusher;
 	struct push *push = pusher->push;
 
-	delivery->settled = delivery->decided = true;
-	delivery->call = wh_http_call_close(delivery->call);
-	delivery->reader = store_reader_free(delivery->reader);
-	if (delivery->sending > 0)
-		return; /* the last of these comes here again */
-	wh_buf_put(delivery->piece);
-	store_body_free(delivery->answer);
-	store_bytes_unref(delivery->payload);
-	free(delivery->content_type);
-	wh__text_done(&delivery->head);
-	wh__text_done(&delivery->headers);
-	service_unref(delivery->service);
-	free(delivery);
 	pusher->under_way--;
 	push->under_way--;
 	check_drained(push);
 	fill(pusher);
 	push_unref(push);
-}
-
-/* ---- how an attempt ends ----------------------------------------------------------------- */
-
-static void settle_again(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (res.n < 0)
-		delivery_end(delivery);
-	else
-		settle(delivery);
-	push_unref(push);
-}
-
-static void settled(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-	struct store_commit *commit = res.ptr;
-	int64_t error = res.n < 0 ? res.n : commit->error;
-
-	if (res.n >= 0)
-		store_commit_free(commit);
-	if ((error == -ENOSPC || error == -JOB_EBUSY || error == -JOB_EMEMORY_FULL || error == -ENOMEM) &&
-	    !push->closing) {
-		/* the answer is here and must not be lost: its lease has a while to go */
-		then(push, wh_sleep(push->loop, AGAIN_NS), settle_again, delivery);
-	} else if (error == -JOB_ETOO_LARGE && !delivery->error[0]) {
-		snprintf(delivery->error, sizeof(delivery->error),
-		         "the answer of the backend is too large to be kept");
-		delivery->no_retry = true;
-		settle(delivery);
-	} else {
-		if (error != 0 && error != -JOB_ECANCELLED && error != -ECANCELED)
-			event(push, WH_LOG_WARNING, "call-unsettled", delivery->pusher, delivery->job,
-			      job_strerror(error));
-		delivery_end(delivery);
-	}
-	push_unref(push);
-}
-
-static void settle(struct delivery *delivery)
-{
-	struct push *push = delivery->pusher->push;
-	struct store_action action = {.job = delivery->job, .lease = delivery->lease};
-
-	/* nobody waits for the backend any more: what is still being sent to it is not needed */
-	delivery->decided = true;
-	delivery->call = wh_http_call_close(delivery->call);
-	if (delivery->error[0]) {
-		action.kind = STORE_FAIL;
-		action.fail.error = (struct store_slice){delivery->error, strlen(delivery->error)};
-		action.fail.no_retry = delivery->no_retry;
-	} else {
-		const char *type = delivery->content_type;
-		action.kind = STORE_COMPLETE;
-		action.complete.status = (uint32_t)delivery->status;
-		action.complete.body = delivery->answer;
-		action.complete.content_type = (struct store_slice){type, type ? strlen(type) : 0};
-		action.complete.headers = (struct store_slice){delivery->headers.data, delivery->headers.len};
-	}
-	then(push, store_apply(push->store, &action, 1, 0, STORE_LOCAL), settled, delivery);
-}
-
-static void fail(struct delivery *delivery, bool no_retry, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void fail(struct delivery *delivery, bool no_retry, const char *format, ...)
-{
-	va_list list;
-
-	va_start(list, format);
-	vsnprintf(delivery->error, sizeof(delivery->error), format, list);
-	va_end(list);
-	delivery->no_retry = no_retry;
-	settle(delivery);
-}
-
-/* ---- forwarding -------------------------------------------------------------------------- */
-
-static bool never_sent(int64_t error)
-{
-	switch (-error) {
-	case ECONNREFUSED:
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case ENETDOWN:
-	case EADDRNOTAVAIL:
-	case ENOENT:
-	case EAGAIN:
-	case EMFILE:
-	case ENFILE:
-	case WH_ENAME_UNKNOWN:
-	case WH_ENAME_NO_ADDRESS:
-	case WH_ENAME_SERVER:
-	case WH_ETLS_CERTIFICATE: /* of the server: seen before anything is said */
-		return true;
-	default:
-		return false;
-	}
-}
-
-static bool keep_headers(struct delivery *delivery)
-{
-	const struct wh_http_response *response = delivery->response;
-	struct wh_slice connections[8], type;
-	size_t count = 0;
-
-	for (size_t i = 0; i < response->field_count && count < 8; i++) {
-		if (wh_slice_equal_caseless(response->fields[i].name, "Connection"))
-			connections[count++] = response->fields[i].value;
-	}
-	for (size_t i = 0; i < response->field_count; i++) {
-		const struct wh_http_field *field = &response->fields[i];
-		if (message_is_end_to_end(field->name, connections, count) &&
-		    !wh_slice_equal_caseless(field->name, "Content-Type"))
-			message_field(&delivery->headers, field->name, field->value);
-	}
-	message_field(&delivery->headers, (struct wh_slice){"Via", 3},
-	              (struct wh_slice){MESSAGE_VIA, sizeof(MESSAGE_VIA) - 1});
-	type = wh_http_response_header(response, "Content-Type");
-	if (type.data && type.len > 0) {
-		delivery->content_type = strndup(type.data, type.len);
-		if (!delivery->content_type)
-			return false;
-	}
-	delivery->status = response->status;
-	return !delivery->headers.failed;
-}
-
-/* The backend gives no answer, or breaks off. */
-static void no_answer(struct delivery *delivery, int64_t error)
-{
-	struct push *push = delivery->pusher->push;
-	char duration[WH__DURATION_TEXT_BYTES];
-	bool sent = !never_sent(error) || delivery->status > 0;
-
-	if (push->closing)
-		delivery_end(delivery); /* the lease stays: the next start finds it */
-	else if (delivery->broken < 0)
-		fail(delivery, true, "the recorded call cannot be read: %s", job_strerror(delivery->broken));
-	else if (error == -ETIMEDOUT)
-		fail(delivery, !delivery->idempotent, PUSH_TIMED_OUT ": no answer from %s within %.*s",
-		     delivery->service->origin,
-		     (int)wh__put_duration(duration, delivery->service->timeout_ns), duration);
-	else
-		fail(delivery, sent && !delivery->idempotent, "%s: %s%s", delivery->service->origin,
-		     wh_strerror(error), sent ? "" : " (nothing was sent)");
-}
-
-/* The answer cannot be kept. */
-static void not_kept(struct delivery *delivery, int64_t error)
-{
-	if (delivery->pusher->push->closing)
-		delivery_end(delivery);
-	else if (error == -JOB_ETOO_LARGE)
-		fail(delivery, true, "the answer of the backend is too large to be kept");
-	else
-		fail(delivery, !delivery->idempotent, "the answer of the backend cannot be kept: %s",
-		     job_strerror(error));
-}
-
-/* ---- the answer -------------------------------------------------------------------------- */
-
-static void read_answer(struct delivery *delivery);
-
-static void kept_whole(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (res.n < 0)
-		not_kept(delivery, res.n);
-	else
-		settle(delivery);
-	push_unref(push);
-}
-
-static void kept_piece(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	delivery->piece = wh_buf_put(delivery->piece);
-	if (res.n < 0)
-		not_kept(delivery, res.n);
-	else
-		read_answer(delivery);
-	push_unref(push);
-}
-
-static void got_piece(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (res.n < 0) {
-		no_answer(delivery, res.n);
-	} else if (res.n == 0) {
-		then(push, store_body_end(delivery->answer), kept_whole, delivery);
-	} else {
-		delivery->piece = res.ptr;
-		then(push, store_body_write(delivery->answer, delivery->piece->data, delivery->piece->len),
-		     kept_piece, delivery);
-	}
-	push_unref(push);
-}
-
-static void read_answer(struct delivery *delivery)
-{
-	struct push *push = delivery->pusher->push;
-
-	then(push, wh_deadline(wh_http_call_read(delivery->call), delivery->until), got_piece, delivery);
-}
-
-static void got_response(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-	const struct wh_http_response *response = res.ptr;
-	bool no_body = wh_slice_equal(delivery->message.method, "HEAD");
-	int64_t length;
-	int error;
-
-	if (res.n < 0 || push->closing) {
-		no_answer(delivery, res.n);
-		push_unref(push);
-		return;
-	}
-	delivery->response = response;
-	length = no_body || response->status == 204 || response->status == 304 ? -1 : response->body_length;
-	if (response->status < 200 || response->status > 599) {
-		fail(delivery, !delivery->idempotent, "the backend answered with status %d",
-		     response->status);
-	} else if (!keep_headers(delivery)) {
-		fail(delivery, !delivery->idempotent, "out of memory");
-	} else {
-		error = store_body_open(push->store, length < 0 ? -1 : length,
-		                        STORE_BODY_RESULT | STORE_BODY_WAITS, &delivery->answer);
-		if (error < 0)
-			not_kept(delivery, error);
-		else
-			read_answer(delivery);
-	}
-	push_unref(push);
-}
-
-/* ---- the request ------------------------------------------------------------------------- */
-
-static void send_rest(struct delivery *delivery);
-
-/* A callback of the request's body; false: the attempt is over, and perhaps the delivery. */
-static bool goes_on(struct delivery *delivery)
-{
-	delivery->sending--;
-	if (!delivery->decided)
-		return true;
-	if (delivery->settled && delivery->sending == 0)
-		delivery_end(delivery);
-	return false;
-}
-
-static void then_sending(struct delivery *delivery, wh_future future, wh_callback *callback)
-{
-	delivery->sending++;
-	then(delivery->pusher->push, future, callback, delivery);
-}
-
-/* What the backend has got is not whole: it learns so by the end of the connection. */
-static wh_http_call *break_off(struct delivery *delivery, int64_t error)
-{
-	delivery->broken = error;
-	return wh_http_call_close(delivery->call);
-}
-
-static void got_body(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (goes_on(delivery)) {
-		delivery->rest = res.ptr;
-		delivery->rest_len = res.n > 0 ? (size_t)res.n : 0;
-		if (res.n > 0)
-			send_rest(delivery);
-		else if (res.n == 0)
-			wh_http_call_end(delivery->call);
-		else
-			delivery->call = break_off(delivery, res.n);
-	}
-	push_unref(push);
-}
-
-static void sent_piece(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	/* a write that fails says nothing new: the backend may have answered early, which comes by its response */
-	if (goes_on(delivery) && res.n >= 0) {
-		if (delivery->reader)
-			then_sending(delivery, store_reader_next(delivery->reader), got_body);
-		else
-			wh_http_call_end(delivery->call);
-	}
-	push_unref(push);
-}
-
-static void send_rest(struct delivery *delivery)
-{
-	then_sending(delivery, wh_http_call_write(delivery->call, delivery->rest, delivery->rest_len),
-	             sent_piece);
-}
-
-static bool is_ours(struct wh_slice name)
-{
-	return wh_slice_equal_caseless(name, "Host") || wh_slice_equal_caseless(name, "Content-Length");
-}
-
-static void forward(struct delivery *delivery)
-{
-	struct push *push = delivery->pusher->push;
-	struct message *message = &delivery->message;
-	uint64_t body = message->body.len;
-	struct wh__text text;
-	struct wh_http_request request = {
-		.origin = delivery->service->address,
-		.host = delivery->service->authority,
-		.fields = message->fields,
-		.first_byte_timeout_ns = delivery->service->timeout_ns,
-	};
-	size_t method_at, kept = 0;
-	int error = -ENOMEM;
-
-	if (delivery->reader)
-		body = delivery->payload->bytes - delivery->head.len;
-	for (size_t i = 0; i < message->field_count; i++) {
-		if (!is_ours(message->fields[i].name))
-			message->fields[kept++] = message->fields[i];
-	}
-	request.field_count = kept;
-	wh__text_init(&text, NULL, 0);
-	wh__text_put(&text, message->target.data, message->target.len);
-	wh__text_put(&text, "", 1);
-	method_at = text.len;
-	wh__text_put(&text, message->method.data, message->method.len);
-	wh__text_put(&text, "", 1);
-	if (!text.failed) {
-		request.target = text.data;
-		request.method = text.data + method_at;
-		error = wh_http_call_open(push->client, &request, (int64_t)body, &delivery->call);
-	}
-	wh__text_done(&text);
-	if (error < 0) {
-		no_answer(delivery, error == -ENOMEM ? -EAGAIN : error);
-		return;
-	}
-	delivery->until = wh_now(push->loop) + delivery->service->timeout_ns;
-	then(push, wh_deadline(wh_http_call_response(delivery->call), delivery->until), got_response,
-	     delivery);
-	if (!delivery->reader) {
-		delivery->rest = (const uint8_t *)message->body.data;
-		delivery->rest_len = message->body.len;
-	}
-	if (delivery->rest_len > 0)
-		send_rest(delivery);
-	else if (body > 0)
-		then_sending(delivery, store_reader_next(delivery->reader), got_body);
-}
-
-/* A call that is not idempotent comes a second time only if nothing was sent; a lease that passed meanwhile says that
- * nobody knows. */
-static void checked(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-	struct store_view *view = res.ptr;
-
-	if (res.n < 0 || push->closing)
-		delivery_end(delivery);
-	else if (view->timeouts > 0)
-		fail(delivery, true, PUSH_UNKNOWN);
-	else
-		forward(delivery);
-	if (res.n >= 0)
-		store_view_free(view);
-	push_unref(push);
-}
-
-static struct delivery *delivery_new(struct pusher *pusher, const struct store_leased *leased)
-{
-	struct delivery *delivery = calloc(1, sizeof(*delivery));
-
-	if (!delivery)
-		return NULL;
-	delivery->pusher = pusher;
-	delivery->service = service_ref(pusher->service);
-	delivery->job = leased->job;
-	delivery->lease = leased->lease;
-	wh__text_init(&delivery->head, NULL, 0);
-	wh__text_init(&delivery->headers, NULL, 0);
-	pusher->under_way++;
-	pusher->push->under_way++;
-	pusher->push->references++;
-	return delivery;
-}
-
-/* What was recorded is known. */
-static void got_message(struct delivery *delivery)
-{
-	struct push *push = delivery->pusher->push;
-
-	delivery->idempotent = message_is_idempotent(delivery->message.method);
-	if (delivery->lost)
-		fail(delivery, !delivery->idempotent, PUSH_UNKNOWN);
-	else if (delivery->attempt > 1 && !delivery->idempotent)
-		then(push, store_get(push->store, delivery->job, STORE_ASYNC), checked, delivery);
-	else
-		forward(delivery);
-}
-
-static void no_message(struct delivery *delivery, int64_t error)
-{
-	char name[STORE_FILE_NAME_BYTES];
-
-	if (delivery->pusher->push->closing) {
-		delivery_end(delivery);
-	} else if (delivery->lost) {
-		fail(delivery, true, PUSH_UNKNOWN);
-	} else if (error == 0) {
-		fail(delivery, true, "what is recorded is not a call");
-	} else if (error == -WH_EDAMAGED && delivery->payload) {
-		store_file_name(delivery->payload, name);
-		fail(delivery, true,
-		     "the recorded call cannot be read: %s is missing, or not what was written", name);
-	} else {
-		fail(delivery, false, "the recorded call cannot be read: %s", job_strerror(error));
-	}
-}
-
-/* The first piece of a recorded call in a file: its message up to the body is copied, as the piece does not stay. */
-static void got_first(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-	const char *end = res.n > 0 ? memmem(res.ptr, (size_t)res.n, "\r\n\r\n", 4) : NULL;
-
-	if (end) {
-		wh__text_put(&delivery->head, res.ptr, (size_t)(end + 4 - (const char *)res.ptr));
-		delivery->rest = (const uint8_t *)end + 4;
-		delivery->rest_len = (size_t)res.n - delivery->head.len;
-	}
-	if (res.n < 0 || push->closing || delivery->head.failed)
-		no_message(delivery, res.n < 0 ? res.n : -ENOMEM);
-	else if (!end || !message_read(&delivery->message, delivery->head.data, delivery->head.len))
-		no_message(delivery, 0);
-	else
-		got_message(delivery);
-	push_unref(push);
-}
-
-static void compared(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (res.n < 0 || push->closing)
-		no_message(delivery, res.n);
-	else
-		then(push, store_reader_next(delivery->reader), got_first, delivery);
-	push_unref(push);
-}
-
-static void read_message(struct delivery *delivery);
-
-static void read_again(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (res.n < 0 || push->closing)
-		delivery_end(delivery);
-	else
-		read_message(delivery);
-	push_unref(push);
-}
-
-static void read_message(struct delivery *delivery)
-{
-	struct push *push = delivery->pusher->push;
-	const struct store_bytes *payload = delivery->payload;
-	int error;
-
-	if (payload->blob.number == 0) {
-		if (message_read(&delivery->message, payload->body.data, payload->body.len))
-			got_message(delivery);
-		else
-			no_message(delivery, 0);
-		return;
-	}
-	error = store_reader_open(push->store, delivery->payload, &delivery->reader);
-	if (error == 0)
-		then(push, store_reader_check(delivery->reader), compared, delivery);
-	else if (error == -JOB_EBUSY) /* nothing is lost: its lease has a while to go */
-		then(push, wh_sleep(push->loop, AGAIN_NS), read_again, delivery);
-	else
-		no_message(delivery, error);
-}
-
-static void deliver(struct pusher *pusher, struct store_leased *leased)
-{
-	struct delivery *delivery = delivery_new(pusher, leased);
-
-	if (!delivery) {
-		event(pusher->push, WH_LOG_WARNING, "call-postponed", pusher, leased->job, "out of memory");
-		return;
-	}
-	delivery->attempt = leased->attempt;
-	delivery->payload = leased->payload;
-	leased->payload = NULL;
-	if (delivery->payload)
-		read_message(delivery);
-	else
-		no_message(delivery, leased->error);
 }
 
 /* ---- leasing ----------------------------------------------------------------------------- */
@@ -703,15 +99,15 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 		struct store_action action = {.kind = STORE_QUEUE_PUT,
 		                              .queue.name = {pusher->queue, pusher->queue_len}};
 		pusher->is_reserving = true;
-		then(push, store_apply(push->store, &action, 1, 0, STORE_LOCAL), queue_made, pusher);
+		push_then(push, store_apply(push->store, &action, 1, 0, STORE_LOCAL), queue_made, pusher);
 	} else if (res.n < 0 && res.n != -ECANCELED && !push->closing) {
 		pusher->is_reserving = true;
-		then(push, wh_sleep(push->loop, AGAIN_NS), fill_later, pusher);
+		push_then(push, wh_sleep(push->loop, PUSH_AGAIN_NS), fill_later, pusher);
 	} else if (res.n > 0 && (push->draining || push->closing || pusher->forgotten)) {
 		store_lot_return(push->store, lot);
 	} else if (res.n > 0) {
 		for (size_t i = 0; i < lot->count; i++)
-			deliver(pusher, &lot->jobs[i]);
+			delivery_begin(pusher, &lot->jobs[i]);
 		store_lot_free(lot);
 		fill(pusher);
 	} else if (!push->draining) {
@@ -736,27 +132,10 @@ static void fill(struct pusher *pusher)
 	reserve.lease_ns = pusher->service->timeout_ns + PUSH_LEASE_MARGIN_NS;
 	pusher->is_reserving = true;
 	pusher->reserving = store_reserve(push->store, &reserve);
-	then(push, pusher->reserving, reserved, pusher);
+	push_then(push, pusher->reserving, reserved, pusher);
 }
 
 /* ---- leases of a server that is gone ----------------------------------------------------- */
-
-static void lost_payload(wh_loop *loop, wh_res res, void *arg)
-{
-	struct delivery *delivery = arg;
-	struct push *push = delivery->pusher->push;
-
-	if (push->closing || res.n < 0) {
-		if (res.n >= 0)
-			store_bytes_unref(res.ptr);
-		delivery_end(delivery);
-	} else {
-		delivery->payload = res.ptr;
-		delivery->lost = true;
-		read_message(delivery);
-	}
-	push_unref(push);
-}
 
 static void found_leases(wh_loop *loop, wh_res res, void *arg)
 {
@@ -766,12 +145,8 @@ static void found_leases(wh_loop *loop, wh_res res, void *arg)
 
 	pusher->recovered = true;
 	if (res.n > 0 && !push->closing) {
-		for (size_t i = 0; i < lot->count; i++) {
-			struct delivery *delivery = delivery_new(pusher, &lot->jobs[i]);
-			if (delivery)
-				then(push, store_payload(push->store, delivery->job, STORE_ASYNC),
-				     lost_payload, delivery);
-		}
+		for (size_t i = 0; i < lot->count; i++)
+			delivery_lost(pusher, &lot->jobs[i]);
 	}
 	if (res.n >= 0)
 		store_lot_free(lot);
@@ -832,8 +207,8 @@ void push_service(struct push *push, struct service *service)
 	memcpy(pusher->queue + prefix, service->name, strlen(service->name));
 	pusher->next = push->first;
 	push->first = pusher;
-	then(push, store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
-	     found_leases, pusher);
+	push_then(push, store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
+	          found_leases, pusher);
 }
 
 void push_forget(struct push *push, const char *name, size_t len)

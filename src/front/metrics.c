@@ -120,6 +120,14 @@ static void put_log(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_log_unsynced_bytes", "gauge", "Bytes appended and not flushed yet.",
 	    stats->log_unflushed_bytes);
 	one(text, "whilst_log_disk_bytes", "gauge", "Bytes of the log on disk.", stats->log_bytes);
+	one(text, "whilst_blobs", "gauge", "Files of bodies over 1 MiB that jobs name.", stats->blobs);
+	one(text, "whilst_blob_bytes", "gauge", "Bytes in them.", stats->blob_bytes);
+	one(text, "whilst_blobs_written_total", "counter", "Such files written.", stats->blobs_written);
+	one(text, "whilst_blobs_removed_total", "counter", "Such files removed.", stats->blobs_removed);
+	one(text, "whilst_blobs_refused_total", "counter",
+	    "Bodies refused because max-uploads were under way.", stats->blobs_refused);
+	one(text, "whilst_blobs_damaged_total", "counter",
+	    "Reads of such a file that was missing or not what was written.", stats->blobs_damaged);
 	one(text, "whilst_disk_full", "gauge", "1: there is no room for new jobs.", stats->disk_full);
 }
 

@@ -705,10 +705,11 @@ wh_future store_apply(struct store *store, const struct store_action *actions, s
 
 wh_future store_submit(struct store *store, const struct store_submit *submit, int level)
 {
-	struct store_action action = {.kind = STORE_SUBMIT, .submit = *submit};
+	if (submit->body) {
+		struct store_action action = {.kind = STORE_SUBMIT, .submit = *submit};
 
-	if (submit->body)
 		return store_apply(store, &action, 1, 0, level);
+	}
 	return store_submit_many(store, submit, &submit->payload, 1, level);
 }
 

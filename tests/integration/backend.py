@@ -1,6 +1,6 @@
 """tests/integration/backend.py -- an ordinary, synchronous HTTP backend that knows nothing of whilst.
 
-What it does is in the path: /echo answers with what it received, as JSON; /status/418 with that status; /sleep/0.5
+What it does is in the path: /echo answers with what it received, as JSON, /mirror with the body alone; /status/418 with that status; /sleep/0.5
 after half a second; /bytes/N with N bytes; /chunked in pieces; /slow-pieces with a pause between them that the test
 releases; /break cuts the connection in the middle of an answer; /garbage speaks no HTTP; /count/KEY counts its calls;
 /gate waits until the test opens it.
@@ -49,6 +49,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = self.body()
         if what[0] == "status":
             self.answer(int(what[1]), b"status " + what[1].encode(), [("X-Backend", "yes")])
+        elif what[0] == "mirror":
+            self.answer(200, data, [("Content-Type", self.headers.get("Content-Type", "none"))])
         elif what[0] == "sleep":
             backend.wake.wait(float(what[1]))
             self.answer(200, b"slept")

@@ -1,0 +1,90 @@
+/* src/deliver/push_inside.h -- what push.c, which leases jobs, and delivery.c, which carries out one attempt, share.
+ *
+ * Used by: src/deliver only. Thread: the loop of the store. A push lives until its last callback has come, a delivery until the store has
+ * been told how it ended and nothing of its request is under way.
+ */
+#ifndef WH_DELIVER_PUSH_INSIDE_H
+#define WH_DELIVER_PUSH_INSIDE_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "deliver/message.h"
+#include "deliver/push.h"
+
+enum { PUSH_TEXT_BYTES = 400 };
+#define PUSH_AGAIN_NS WH_NS_PER_S
+
+struct pusher {
+	struct pusher *next;
+	struct push *push;
+	struct service *service;
+	wh_future reserving;
+	bool is_reserving, recovered, forgotten;
+	uint32_t under_way;
+	size_t queue_len;
+	char queue[];
+};
+
+struct push {
+	wh_loop *loop;
+	struct store *store;
+	wh_http_client *client;
+	struct push_options options;
+	struct pusher *first;
+	uint64_t under_way;  /* calls */
+	uint64_t references; /* the owner's and one for each callback to come */
+	bool draining, closing, has_drained;
+	wh_future drained;
+};
+
+/* One attempt of one call. */
+struct delivery {
+	struct pusher *pusher;
+	struct service *service;
+	struct store_bytes *payload;
+	struct store_reader *reader; /* of a payload in a file */
+	struct wh_buf *piece;        /* of the answer, being stored */
+	wh_http_call *call;
+	const struct wh_http_response *response; /* the call's */
+	struct store_body *answer;
+	struct wh__text head;    /* the message of a payload in a file, up to its body */
+	struct wh__text headers; /* of the answer, end to end */
+	char *content_type;      /* of the answer */
+	int status;
+	uint32_t sending;    /* callbacks of the request's body to come */
+	bool decided;        /* how the attempt ends */
+	bool settled;        /* and the store has been told */
+	bool lost;           /* was under way when a server ended */
+	int64_t broken;      /* the request's body could not be read to its end */
+	int64_t until;       /* wh_now() at which the service's time-out passes */
+	const uint8_t *rest; /* of the piece of the request's body in hand */
+	size_t rest_len;
+	uint64_t job;
+	struct job_lease lease;
+	uint32_t attempt;
+	bool idempotent, no_retry;
+	struct message message;
+	char error[PUSH_TEXT_BYTES]; /* why the attempt failed; "": it has an answer */
+};
+
+/* ---- push.c ------------------------------------------------------------------------------ */
+
+void push_unref(struct push *push);
+/* push_then() - future -> callback(…, arg), for which a reference is held until push_unref(). */
+void push_then(struct push *push, wh_future future, wh_callback *callback, void *arg);
+void push_event(struct push *push, int level, const char *name, const struct pusher *pusher, uint64_t job,
+                const char *detail);
+/* push_settled() - a delivery of the pusher has ended: others may begin. */
+void push_settled(struct pusher *pusher);
+
+/* ---- delivery.c -------------------------------------------------------------------------- */
+
+/* delivery_begin() - carry out the attempt of a leased job; takes its payload. delivery_lost() - of one that was under way when a server ended. */
+void delivery_begin(struct pusher *pusher, struct store_leased *leased);
+void delivery_lost(struct pusher *pusher, const struct store_leased *leased);
+
+#endif

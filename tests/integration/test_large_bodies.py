@@ -1,0 +1,243 @@
+"""tests/integration/test_large_bodies.py -- bodies over 1 MiB: through every way in and out, without the server's memory growing with them.
+
+What is not whole leaves nothing behind: a client that breaks off, a server that is killed. What is damaged is refused and named.
+"""
+import base64
+import http.client
+import os
+import socket
+import struct
+import time
+import unittest
+
+from harness import DEADLINE, Server, main, raw
+from backend import Backend
+
+MIB = 1 << 20
+LARGE = os.urandom(MIB) * 100
+
+
+def blobs(server):
+    folder = os.path.join(server.data, "blobs")
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def peak(server):
+    """The most memory the server ever had, in bytes."""
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM")
+
+
+def eventually(predicate, what):
+    deadline = time.monotonic() + DEADLINE
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(what)
+        time.sleep(0.005)
+
+
+class Bodies(unittest.TestCase):
+    def setUp(self):
+        self.server = Server("--max-payload", "200MiB", "--max-uploads", "3")
+        self.addCleanup(self.server.remove)
+        self.client = self.server.client()
+
+    def tearDown(self):
+        self.client.close()
+        self.server.stop()
+
+    def chunked(self, path, body, **headers):
+        """A body of a length that is not told, in chunks."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=DEADLINE)
+        pieces = (body[at:at + 700001] for at in range(0, len(body), 700001))
+        connection.request("POST", path, body=pieces, headers=headers, encode_chunked=True)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer, data
+
+    def test_in_and_out(self):
+        job = self.client.submit("q", LARGE, Content_Type="x/y")
+        answer = self.client.get(f"/v1/jobs/{job}/payload")
+        self.assertEqual((answer.status, answer["Content-Type"]), (200, "x/y"))
+        self.assertEqual(answer.body, LARGE)
+        reserved, lease, body = self.client.reserve("q")
+        self.assertEqual((reserved, body), (job, LARGE))
+        answer, _ = self.chunked(f"/v1/jobs/{job}/complete?status=201", LARGE[1:], Whilst_Lease=lease, Content_Type="a/b")
+        self.assertEqual(answer.status, 200)
+        answer = self.client.get(f"/v1/jobs/{job}/result")
+        self.assertEqual((answer.status, answer["Content-Type"], answer["Content-Length"]), (201, "a/b", str(len(LARGE) - 1)))
+        self.assertEqual(answer.body, LARGE[1:])
+        answer = self.client.request("HEAD", f"/v1/jobs/{job}/result")
+        self.assertEqual((answer.status, answer["Content-Length"], answer.body), (201, str(len(LARGE) - 1), b""))
+        view = self.client.get(f"/v1/jobs/{job}").json()
+        self.assertEqual((view["bytes"], view["result"]["bytes"]), (len(LARGE), len(LARGE) - 1))
+        self.assertLess(peak(self.server), 40 * MIB)
+        self.assertEqual(len(blobs(self.server)), 2)
+        self.client.close()
+        self.server.kill().start()
+        self.client = self.server.client()
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/payload").body, LARGE)
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body, LARGE[1:])
+
+    def test_sizes_around_the_limit(self):
+        for size in (MIB - 1, MIB, MIB + 1, MIB + 131072, MIB + 131073):
+            body = LARGE[size:2 * size]
+            for send in (lambda: self.client.post("/v1/queues/s/jobs", body), lambda: self.chunked("/v1/queues/s/jobs", body)[0]):
+                answer = send()
+                self.assertEqual(answer.status, 202)
+            for _ in range(2):
+                job, lease, got = self.client.reserve("s")
+                self.assertEqual(got, body)
+                self.assertEqual(self.client.complete(job, lease, got).status, 200)
+                self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body, body)
+
+    def test_several_in_one_answer(self):
+        bodies = [LARGE[:3 * MIB + 1], b"small", LARGE[5:2 * MIB + 5], b"", LARGE[7:MIB * 2 + 9]]
+        for body in bodies:
+            self.client.submit("json", body)
+            self.client.submit("batch", body)
+        answer = self.client.post("/v1/queues/json/reserve?n=10")
+        self.assertEqual([base64.b64decode(job["payload"]) for job in answer.json()["jobs"]], bodies)
+        answer = self.client.post("/v1/queues/batch/reserve?n=10", Accept="application/vnd.whilst.batch")
+        at, got = 0, []
+        while at < len(answer.body):
+            length, = struct.unpack_from("<I", answer.body, at)
+            got.append(answer.body[at + 28:at + 4 + length])
+            at += 4 + length
+        self.assertEqual(got, bodies)
+        # a batch of them goes in as well
+        items = b"".join(struct.pack("<I", len(body)) + body for body in bodies)
+        answer = self.client.post("/v1/queues/in/jobs", items, Content_Type="application/vnd.whilst.batch")
+        self.assertEqual(answer.status, 202)
+        for body in bodies:
+            self.assertEqual(self.client.reserve("in")[2], body)
+
+    def test_too_large(self):
+        size = 200 * MIB + 1
+        head = f"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+        self.assertIn(b" 413 ", raw(self.server.port, head))
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE) as s:
+            s.sendall(b"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            chunk = b"100000\r\n" + LARGE[:MIB] + b"\r\n"
+            try:
+                for _ in range(201):
+                    s.sendall(chunk)
+            except OSError:
+                pass  # it may have closed in the middle
+            answer = b""
+            try:
+                while b"\r\n\r\n" not in answer:
+                    piece = s.recv(65536)
+                    if not piece:
+                        break
+                    answer += piece
+            except OSError:
+                pass
+            self.assertIn(b" 413 ", answer)
+        eventually(lambda: not blobs(self.server), "a file is left")
+
+    def begin_upload(self, sent):
+        s = socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE)
+        s.sendall(b"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(LARGE))
+        s.sendall(LARGE[:sent])
+        return s
+
+    def test_broken_off(self):
+        s = self.begin_upload(20 * MIB)
+        eventually(lambda: blobs(self.server), "no file")
+        s.close()
+        eventually(lambda: not blobs(self.server), "a file is left")
+        self.assertIsNone(self.client.reserve("q"))
+
+    def test_how_many_at_once(self):
+        open_ones = [self.begin_upload(2 * MIB) for _ in range(3)]
+        eventually(lambda: len(blobs(self.server)) == 3, "not all have begun")
+        answer = self.client.post("/v1/queues/q/jobs", LARGE[:2 * MIB])
+        self.assertEqual((answer.status, answer.json()["code"], answer["Retry-After"]), (503, "too-busy", "1"))
+        self.assertEqual(self.client.post("/v1/queues/q/jobs", LARGE[:MIB]).status, 202)  # small ones go on
+        for s in open_ones:
+            s.close()
+        eventually(lambda: not blobs(self.server), "files are left")
+        self.client.submit("q", LARGE[:2 * MIB])
+
+    def test_killed_in_an_upload(self):
+        s = self.begin_upload(30 * MIB)
+        eventually(lambda: blobs(self.server), "no file")
+        self.server.kill()
+        s.close()
+        self.assertEqual(len(blobs(self.server)), 1)
+        self.server.start()
+        self.assertEqual(blobs(self.server), [])
+        self.client = self.server.client()
+        self.assertIsNone(self.client.reserve("q"))
+
+    def test_gone_with_their_jobs(self):
+        job = self.client.submit("q", LARGE[:3 * MIB], "?retention=0s")
+        _, lease, _ = self.client.reserve("q")
+        self.assertEqual(len(blobs(self.server)), 1)
+        self.assertEqual(self.client.complete(job, lease).status, 200)
+        eventually(lambda: not blobs(self.server), "a file is left")
+
+    def test_damaged(self):
+        bad = self.client.submit("q", LARGE[:3 * MIB])
+        good = self.client.submit("q", LARGE[:2 * MIB])
+        name = blobs(self.server)[0]
+        path = os.path.join(self.server.data, "blobs", name)
+        with open(path, "r+b") as file:
+            file.seek(2 * MIB)
+            file.write(bytes([LARGE[2 * MIB] ^ 1]))
+        for answer in (self.client.get(f"/v1/jobs/{bad}/payload"), self.client.post("/v1/queues/q/reserve")):
+            self.assertEqual((answer.status, answer.json()["code"]), (500, "damaged"))
+            self.assertIn(f"job {bad}", answer.json()["detail"])
+            self.assertIn(name, answer.json()["detail"])
+        self.assertEqual(self.client.reserve("q")[0], good)
+        view = self.client.get(f"/v1/jobs/{bad}").json()
+        self.assertEqual(view["state"], "buried")
+        # put back, and kicked, it is as before
+        with open(path, "r+b") as file:
+            file.write(LARGE[:3 * MIB])
+        self.assertEqual(self.client.post(f"/v1/jobs/{bad}/kick").status, 200)
+        self.assertEqual(self.client.reserve("q")[2], LARGE[:3 * MIB])
+        os.unlink(path)
+        self.assertEqual(self.client.get(f"/v1/jobs/{bad}/payload").json()["code"], "damaged")
+        self.client.close()
+        self.server.stop().start()
+        self.client = self.server.client()
+        self.assertIn(name, self.server.log())
+        self.assertEqual(self.client.get(f"/v1/jobs/{bad}/payload").json()["code"], "damaged")
+        self.assertEqual(self.client.get(f"/v1/jobs/{good}/payload").body, LARGE[:2 * MIB])
+
+    def test_a_slow_reader(self):
+        job = self.client.submit("q", LARGE)
+        before = peak(self.server)
+        readers = []
+        for _ in range(20):
+            s = socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE)
+            s.sendall(f"GET /v1/jobs/{job}/payload HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            self.assertIn(b" 200 ", s.recv(100))
+            readers.append(s)
+        self.assertLess(peak(self.server) - before, 40 * MIB)
+        for s in readers:
+            s.close()
+        self.assertEqual(self.client.get(f"/v1/jobs/{job}/payload").body, LARGE)
+
+
+class Calls(unittest.TestCase):
+    def test_recorded(self):
+        with Backend() as backend, Server("--max-payload", "200MiB", "--service", f"echo={backend.url}") as server:
+            client = server.client()
+            for size in (MIB - 3000, MIB, MIB + 1, 20 * MIB + 7):
+                answer = client.post("/call/echo/mirror", LARGE[:size], Prefer="wait=20", Content_Type="x/y")
+                self.assertEqual(answer.status, 200)
+                self.assertEqual((answer.body, answer["Content-Type"]), (LARGE[:size], "x/y"))
+            client.close()
+            self.assertLess(peak(server), 40 * MIB)
+
+
+if __name__ == "__main__":
+    main()
