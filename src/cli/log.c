@@ -10,12 +10,14 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/log_blobs.h"
 #include "job/record.h"
 #include "log/log.h"
 
 static const char usage_text[] = "usage: whilst log verify DIRECTORY [--json] [--help]\n"
 				 "       whilst log inspect DIRECTORY [--records] [--json] [--help]\n\n"
-				 "Reads the log of a data folder as a start of the server would, checks "
+				 "Reads the log of a data folder as a start of the server would, and the "
+                                 "files of large bodies, checks "
 				 "every byte, and changes nothing. The "
 				 "server must\nnot be running. verify says in one line whether the log is "
 				 "sound; inspect shows what is in it, "
@@ -23,12 +25,13 @@ static const char usage_text[] = "usage: whilst log verify DIRECTORY [--json] [-
 				 "Exit status: 0 sound (a torn tail, which the next start cuts off, "
 				 "included), 3 damaged, 4 unreadable or in use.\n";
 
-enum { EXIT_UNREADABLE = 4 };
+enum { EXIT_DAMAGED = 3, EXIT_UNREADABLE = 4 };
 
 struct log_command {
 	bool inspect, records, json;
 	uint64_t counts[JOB_RECORD_TYPES_END]; /* by type */
 	uint64_t unreadable;                   /* records that the store would refuse */
+	struct log_blobs blobs;
 };
 
 /* ---- records ----------------------------------------------------------------------------- */
@@ -68,7 +71,7 @@ static int on_record(void *arg, const struct log_record *record)
 	}
 	if (c->records)
 		print_record(record, &r);
-	return 0;
+	return log_blobs_record(&c->blobs, &r);
 }
 
 /* ---- for people -------------------------------------------------------------------------- */
@@ -178,6 +181,9 @@ static void print_json(const struct log_command *c, const struct log_look *look,
 	                         : json_pack("{s:o, s:o, s:o, s:o}", "end_lsn", number(look->end_lsn),
 	                                     "records", number(look->records), "bytes", number(look->bytes),
 	                                     "torn_bytes", number(look->torn_bytes));
+	json_object_set_new(all, "blobs", number(c->blobs.files));
+	json_object_set_new(all, "blob_bytes", number(c->blobs.bytes));
+	json_object_set_new(all, "blobs_damaged", number(c->blobs.damaged));
 	json_object_set_new(all, "verdict", json_string(verdict));
 	if (problem)
 		json_object_set_new(all, "problem", json_string(problem));
@@ -199,35 +205,45 @@ static int look(struct log_command *c, wh_loop *loop, const char *directory)
 {
 	struct log_look found;
 	struct log_problem problem = {0};
-	char text[1024] = "";
+	char text[4600] = "";
 	struct log_options options = {
 		.path = directory, .replay = on_record, .replay_arg = c, .notice = on_notice};
 	int error = log_look(loop, &options, &found, &problem);
-	const char *verdict = problem.kind == LOG_PROBLEM_DAMAGED || (error < 0 && c->unreadable) ? "damaged"
+	if (error == 0)
+		error = log_blobs_check(&c->blobs, loop, directory);
+	bool damaged = error == 0 && c->blobs.damaged > 0;
+	const char *verdict = damaged ? "damaged"
+	                      : problem.kind == LOG_PROBLEM_DAMAGED || (error < 0 && c->unreadable)
+	                              ? "damaged"
 	                      : error < 0        ? "unreadable"
 	                      : found.torn_bytes ? "torn tail"
 	                                         : "sound";
-	if (error < 0)
+	if (damaged)
+		snprintf(text, sizeof text,
+		         "%s (%" PRIu64 " of %" PRIu64 " files; a start goes on without them)",
+		         c->blobs.problem, c->blobs.damaged, c->blobs.files);
+	else if (error < 0)
 		log_problem_text(&problem, text, sizeof text);
 	if (c->json) {
-		print_json(c, &found, verdict, error < 0 ? text : NULL);
+		print_json(c, &found, verdict, text[0] ? text : NULL);
 	} else {
 		if (c->inspect)
 			print_look(c, &found);
-		if (error == 0 && found.torn_bytes)
+		if (error == 0 && !damaged && found.torn_bytes)
 			printf("sound up to %" PRIu64 "; a torn tail of %" PRIu64
 			       " bytes behind that was never flushed for anybody: the next start keeps it "
 			       "aside and cuts it off\n",
 			       found.end_lsn, found.torn_bytes);
-		else if (error == 0)
+		else if (error == 0 && !damaged)
 			printf("sound: %" PRIu64 " records, up to %" PRIu64 "\n", found.records,
 			       found.end_lsn);
 	}
 	log_look_fini(&found);
-	if (error == 0)
+	store_blob_table_done(&c->blobs.table);
+	if (error == 0 && !damaged)
 		return CLI_DONE;
 	cli_error(CLI_FAILED, "%s", text);
-	return problem.exit_status ? problem.exit_status : EXIT_UNREADABLE;
+	return damaged ? EXIT_DAMAGED : problem.exit_status ? problem.exit_status : EXIT_UNREADABLE;
 }
 
 /* -1: go on; else the exit status. */

@@ -267,12 +267,13 @@ static void on_removed(wh_loop *loop, wh_res res, void *arg)
 void store_blobs_flushed(struct store *store)
 {
 	struct store_blobs *blobs = &store->blobs;
-	const struct store_blob_gone *gone = &blobs->gone[blobs->gone_first];
+	const struct store_blob_gone *gone;
 	char name[STORE_BLOB_NAME_BYTES];
 	bool flushed;
 
 	if (blobs->removing || blobs->gone_count == 0 || store->failed || store->closing)
 		return;
+	gone = &blobs->gone[blobs->gone_first];
 	flushed = store_reached(store, STORE_LOCAL) > gone->place;
 	if (flushed) {
 		store_blob_name(gone->number, true, name);
@@ -299,14 +300,9 @@ void store_blobs_fail(struct store *store, int64_t error)
 {
 	char message[200];
 
-	if (store->failed)
-		return;
 	snprintf(message, sizeof(message), "%s: fsync: %s; what the folder holds on the disk is not known",
 	         store->blobs.path, wh_strerror(error));
-	store->failed = error;
-	store_later(store);
-	if (store->options.on_failure)
-		store->options.on_failure(error, message, store->options.failure_arg);
+	store_failed(store, error, message);
 }
 
 void store_blobs_end(struct store *store)

@@ -195,7 +195,7 @@ struct store {
 	uintptr_t number; /* of this store among all of its thread, never given twice */
 	struct store *next_open;
 	int64_t failed;
-	bool closing, in_commit;
+	bool closing, in_commit, failure_told;
 	bool gone; /* closed; freed with the last of its operations */
 	struct store_fifo written, flushed;
 	struct store_recent recent;
@@ -258,6 +258,7 @@ void store_again(
 	struct store *store); /* something was refused for want of memory: all that waits tries again soon */
 bool store_lacks_memory(const struct store *store, int64_t error);
 void store_fail(struct store *store, int64_t error);
+void store_failed(struct store *store, int64_t error, const char *message); /* for good: on_failure is told, once */
 bool store_operation_end(struct store *store); /* false: the store is closed, and may be freed now */
 void store_advance(struct store *store);
 

@@ -264,14 +264,20 @@ void store_fail(struct store *store, int64_t error)
 	store_fifo_fail(store, &store->flushed, error);
 }
 
-static void on_log_failure(void *arg, int64_t error, const char *message)
+void store_failed(struct store *store, int64_t error, const char *message)
 {
-	struct store *store = arg;
-
+	if (store->failure_told)
+		return;
+	store->failure_told = true;
 	store->failed = error;
 	store_later(store); /* not here: a commit may be half made */
 	if (store->options.on_failure)
 		store->options.on_failure(error, message, store->options.failure_arg);
+}
+
+static void on_log_failure(void *arg, int64_t error, const char *message)
+{
+	store_failed(arg, error, message);
 }
 
 /* ---- open -------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 import harness
@@ -46,6 +47,35 @@ class FullDisk(unittest.TestCase):
                 self.assertEqual(client.get(f"/v1/jobs/{job}").status, 200)
             last, i = list(acknowledged.items())[-1]
             self.assertTrue(client.get(f"/v1/jobs/{last}/payload").body.startswith(b"%06d" % i))
+            client.close()
+            server.stop()
+        finally:
+            server.remove()
+
+    def test_upload_that_does_not_fit(self):
+        """A body that the disk has no room for is refused, and leaves nothing behind; smaller ones go on."""
+        folder = tempfile.mkdtemp(prefix="whilst-small-")
+        self.addCleanup(os.rmdir, folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=240m", "none", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder])
+        server = harness.Server("--max-payload", "200MiB", data=os.path.join(folder, "data"))
+        try:
+            client = server.client()
+            size = 180 << 20
+            head = f"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+            answer = harness.raw(server.port, head + b"f" * size)
+            self.assertIn(b"HTTP/1.1 503 ", answer)
+            self.assertIn(b"disk-full", answer)
+            self.assertEqual(os.listdir(os.path.join(server.data, "blobs")), [])
+            # the log notices within a second that there is room again
+            deadline = time.monotonic() + harness.DEADLINE
+            answer = client.post("/v1/queues/q/jobs", b"g" * (3 << 20))
+            while answer.status == 503 and time.monotonic() < deadline:
+                time.sleep(0.05)
+                answer = client.post("/v1/queues/q/jobs", b"g" * (3 << 20))
+            self.assertEqual(answer.status, 202, answer)
+            job = answer.json()["id"]
+            self.assertEqual(client.get(f"/v1/jobs/{job}/payload").body, b"g" * (3 << 20))
             client.close()
             server.stop()
         finally:

@@ -4,13 +4,16 @@ What is not whole leaves nothing behind: a client that breaks off, a server that
 """
 import base64
 import http.client
+import json
 import os
+import re
 import socket
 import struct
+import subprocess
 import time
 import unittest
 
-from harness import DEADLINE, Server, main, raw
+from harness import BINARY, DEADLINE, Server, main, raw
 from backend import Backend
 
 MIB = 1 << 20
@@ -212,6 +215,31 @@ class Bodies(unittest.TestCase):
         self.assertEqual(self.client.get(f"/v1/jobs/{bad}/payload").json()["code"], "damaged")
         self.assertEqual(self.client.get(f"/v1/jobs/{good}/payload").body, LARGE[:2 * MIB])
 
+    def verify(self, expect):
+        done = subprocess.run([BINARY, "log", "verify", "--json", self.server.data], capture_output=True, check=False)
+        self.assertEqual(done.returncode, expect, done)
+        return json.loads(done.stdout)
+
+    def test_verify(self):
+        job = self.client.submit("q", LARGE[:3 * MIB])
+        self.client.submit("q", LARGE[:2 * MIB], "?retention=0s")
+        _, lease, _ = self.client.reserve("q")
+        self.assertEqual(self.client.complete(job, lease, LARGE[:4 * MIB]).status, 200)
+        self.assertEqual(self.client.complete(*self.client.reserve("q")[:2]).status, 200)
+        self.client.close()
+        self.server.stop()
+        said = self.verify(0)
+        self.assertEqual((said["verdict"], said["blobs"], said["blob_bytes"]), ("sound", 2, 7 * MIB))
+        path = os.path.join(self.server.data, "blobs", blobs(self.server)[-1])
+        os.truncate(path, 4 * MIB - 1)
+        said = self.verify(3)
+        self.assertEqual((said["verdict"], said["blobs_damaged"]), ("damaged", 1))
+        self.assertIn(f"result of job {job}", said["problem"])
+        self.assertIn(path, said["problem"])
+        os.unlink(path)
+        self.assertIn("missing", self.verify(3)["problem"])
+        self.server.start()
+
     def test_a_slow_reader(self):
         job = self.client.submit("q", LARGE)
         before = peak(self.server)
@@ -225,6 +253,96 @@ class Bodies(unittest.TestCase):
         for s in readers:
             s.close()
         self.assertEqual(self.client.get(f"/v1/jobs/{job}/payload").body, LARGE)
+
+
+class Beanstalk(unittest.TestCase):
+    def setUp(self):
+        self.server = Server("--beanstalk", "127.0.0.1:0", "--max-job-size", "64MiB", "--max-uploads", "2")
+        self.addCleanup(self.server.remove)
+        self.port = int(re.search(r"beanstalk://127\.0\.0\.1:(\d+)", self.server.addresses).group(1))
+        self.s, self.f = self.connect()
+
+    def tearDown(self):
+        self.f.close()
+        self.s.close()
+        self.server.stop()
+
+    def connect(self):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE)
+        return s, s.makefile("rwb")
+
+    def say(self, *lines):
+        self.f.write(b"".join(lines))
+        self.f.flush()
+
+    def line(self):
+        return self.f.readline()
+
+    def job(self):
+        word, job, length = self.line().split()
+        body = self.f.read(int(length))
+        self.assertEqual(self.f.read(2), b"\r\n")
+        return word, int(job), body
+
+    @staticmethod
+    def put(body, priority=1):
+        return b"put %d 0 60 %d\r\n" % (priority, len(body)) + body + b"\r\n"
+
+    def test_in_order(self):
+        first, second = LARGE[:60 * MIB], LARGE[3:30 * MIB]
+        self.say(self.put(b"small"), self.put(first), self.put(b"x"), self.put(second), b"stats-tube default\r\n")
+        self.assertEqual([self.line() for _ in range(4)], [b"INSERTED %d\r\n" % i for i in (1, 2, 3, 4)])
+        self.f.read(int(self.line().split()[1]) + 2)
+        self.say(b"reserve\r\n" * 4, b"peek 2\r\n", b"peek 1\r\n", b"delete 2\r\n", b"bogus\r\n")
+        self.assertEqual([self.job() for _ in range(6)],
+                         [(b"RESERVED", 1, b"small"), (b"RESERVED", 2, first), (b"RESERVED", 3, b"x"), (b"RESERVED", 4, second),
+                          (b"FOUND", 2, first), (b"FOUND", 1, b"small")])
+        self.assertEqual(self.line(), b"DELETED\r\n")
+        self.assertEqual(self.line(), b"UNKNOWN_COMMAND\r\n")
+        self.assertLess(peak(self.server), 40 * MIB)
+        eventually(lambda: len(blobs(self.server)) == 1, "the file of a deleted job is left")
+
+    def test_refused(self):
+        body = LARGE[:2 * MIB]
+        self.say(b"put 1 0 60 %d\r\n" % len(body) + body + b"no", self.put(b"next"))
+        self.assertEqual([self.line(), self.line()], [b"EXPECTED_CRLF\r\n", b"INSERTED 1\r\n"])
+        self.say(b"put 1 0 60 %d\r\n" % (65 * MIB), LARGE[:65 * MIB], b"\r\n", self.put(b"next"))
+        self.assertEqual([self.line(), self.line()], [b"JOB_TOO_BIG\r\n", b"INSERTED 2\r\n"])
+        eventually(lambda: not blobs(self.server), "a file is left")
+        others = [self.connect() for _ in range(2)]
+        for _, f in others:
+            f.write(b"put 1 0 60 %d\r\n" % len(body) + body[:MIB])
+            f.flush()
+        eventually(lambda: len(blobs(self.server)) == 2, "not begun")
+        self.say(self.put(body), self.put(b"next"))
+        self.assertEqual([self.line(), self.line()], [b"OUT_OF_MEMORY\r\n", b"INSERTED 3\r\n"])
+        for s, f in others:
+            f.close()
+            s.close()
+        eventually(lambda: not blobs(self.server), "a file is left")
+        self.say(self.put(body))
+        self.assertEqual(self.line(), b"INSERTED 4\r\n")
+
+    def test_damaged(self):
+        self.say(self.put(LARGE[:2 * MIB]), self.put(b"next"))
+        self.assertEqual([self.line(), self.line()], [b"INSERTED 1\r\n", b"INSERTED 2\r\n"])
+        os.truncate(os.path.join(self.server.data, "blobs", blobs(self.server)[0]), 2 * MIB - 1)
+        self.say(b"peek 1\r\n", b"reserve\r\n", b"reserve\r\n", b"peek-buried\r\n")
+        self.assertEqual([self.line(), self.line()], [b"INTERNAL_ERROR\r\n"] * 2)
+        self.assertEqual(self.job(), (b"RESERVED", 2, b"next"))
+        self.assertEqual(self.line(), b"INTERNAL_ERROR\r\n")  # there it is, and cannot be read
+
+    def test_a_worker_that_leaves(self):
+        self.say(self.put(LARGE[:50 * MIB]))
+        self.line()
+        s, f = self.connect()
+        f.write(b"reserve\r\n")
+        f.flush()
+        self.assertEqual(f.readline(), b"RESERVED 1 %d\r\n" % (50 * MIB))
+        f.close()
+        s.close()
+        self.say(b"reserve\r\n")
+        self.assertEqual(self.job(), (b"RESERVED", 1, LARGE[:50 * MIB]))
 
 
 class Calls(unittest.TestCase):

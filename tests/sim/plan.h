@@ -34,7 +34,7 @@ struct plan {
 
 /* What the plans have led to, for the line at the end. */
 struct tally {
-	uint64_t runs, crashes, recoveries, crashes_in_recovery, faults, checked, lost, kept;
+	uint64_t runs, crashes, recoveries, crashes_in_recovery, faults, checked, lost, kept, files;
 };
 
 static struct plan plan;

@@ -88,9 +88,37 @@ static size_t payload_of(int made_by, int index, char to[PAYLOAD_MAX + 1])
 /* What the completion of a job says. The slice lasts until the next call. */
 static struct store_slice result_of(const struct job *job)
 {
-	static char text[40];
-	int len = snprintf(text, sizeof text, "result of %" PRIu64, job->id);
-	return (struct store_slice){text, (size_t)len};
+	static char text[PAYLOAD_MAX];
+	size_t len = (size_t)snprintf(text, sizeof text, "result of %" PRIu64, job->id);
+	size_t end = job->id % 3 ? len : len + job->id % 1999;
+	for (; len < end; len++)
+		text[len] = (char)('a' + (len * 17 + job->id) % 26);
+	return (struct store_slice){text, len};
+}
+
+/* A body, wherever it is: in its record, or in a file that is read in pieces. It lasts until the next call. Result: its length, or
+ * why it cannot be had. */
+static int64_t body_of(struct store_bytes *bytes, struct store_slice *ret)
+{
+	static char text[PAYLOAD_MAX + 1];
+	struct store_reader *reader;
+	wh_res res;
+
+	*ret = bytes->body;
+	if (bytes->blob.number == 0)
+		return (int64_t)bytes->bytes;
+	*ret = (struct store_slice){text, 0};
+	res.n = store_reader_open(store, bytes, &reader);
+	if (res.n < 0)
+		return res.n;
+	res = wh_await(store_reader_check(reader));
+	while (res.n > 0 && (res = wh_await(store_reader_next(reader))).n > 0) {
+		must(ret->len + (size_t)res.n <= PAYLOAD_MAX, "a body of more than %d bytes", PAYLOAD_MAX);
+		memcpy(text + ret->len, res.ptr, (size_t)res.n);
+		ret->len += (size_t)res.n;
+	}
+	store_reader_free(reader);
+	return res.n < 0 ? res.n : (int64_t)ret->len;
 }
 
 static void check_payload(const struct job *job, struct store_slice body)
@@ -263,13 +291,17 @@ static int observe(struct job *job)
 	store_view_free(view);
 	res = wh_await(store_payload(store, job->id, STORE_DEFAULT));
 	must(res.n >= 0, "payload of job %" PRIu64 ": %s", job->id, wh_strerror(res.n));
-	check_payload(job, ((struct store_bytes *)res.ptr)->body);
+	struct store_slice body;
+	int64_t n = body_of(res.ptr, &body);
+	must(n >= 0, "payload of job %" PRIu64 ": %s", job->id, wh_strerror(n));
+	check_payload(job, body);
 	store_bytes_unref(res.ptr);
 	if (state == JOB_DONE) {
 		struct store_slice expected = result_of(job);
 		res = wh_await(store_result(store, job->id, STORE_DEFAULT));
 		must(res.n == (int64_t)expected.len, "result of job %" PRIu64 ": %" PRId64, job->id, res.n);
-		must(!memcmp(((struct store_bytes *)res.ptr)->body.data, expected.data, expected.len),
+		n = body_of(res.ptr, &body);
+		must(n == (int64_t)expected.len && !memcmp(body.data, expected.data, expected.len),
 		     "result of job %" PRIu64, job->id);
 		store_bytes_unref(res.ptr);
 	}
@@ -304,7 +336,9 @@ static void find_untold_between(uint64_t from, uint64_t to)
 		must(res.n >= 0, "%s", wh_strerror(res.n));
 		struct store_bytes *bytes = res.ptr;
 		char text[64] = "";
-		memcpy(text, bytes->body.data, bytes->body.len < 63 ? bytes->body.len : 63);
+		struct store_slice body;
+		must(body_of(bytes, &body) >= 0, "the payload of job %" PRIu64, id);
+		memcpy(text, body.data, body.len < 63 ? body.len : 63);
 		must(sscanf(text, "%" SCNu64 "/%d/%d/", &seed, &made_by, &index) == 3 && seed == plan.seed &&
 		             made_by < ops_count,
 		     "job %" PRIu64 " is nobody's: %s", id, text);
@@ -431,9 +465,21 @@ static void check_counts(void)
 		     stats.jobs[state], state, counts[state]);
 }
 
+/* Every file of a body belongs to a job, and none is there that does not. */
+static void check_files(void)
+{
+	struct store_stats stats;
+	store_stats(store, &stats);
+	wh_res res = wh_await(wh_list(loop, "/data/blobs"));
+	must(res.n == (int64_t)stats.blobs, "%" PRId64 " files of bodies, not %" PRIu64, res.n, stats.blobs);
+	tally.files += stats.blobs;
+	wh_names_free(res.ptr);
+}
+
 static void check_recovered(bool killed)
 {
 	static int states[JOBS_MAX], before[JOBS_MAX];
+	check_files();
 	judge_ops(killed);
 	find_untold();
 	for (int at = 0; at < jobs_count; at++) {

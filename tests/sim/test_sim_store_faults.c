@@ -22,7 +22,8 @@ enum { JOBS = 12 };
 
 static int told;
 static char context[100];
-static uint64_t failures, unharmed, unopened;
+static uint64_t failures, unharmed, unopened, refused;
+static bool in_files; /* all bodies are */
 
 #define CHECK(condition)                                         \
 	do {                                                     \
@@ -50,6 +51,7 @@ static int open_store(wh_loop *loop, struct store **ret)
 	struct store_options options = {.directory = "data",
 	                                .recent_bytes = 4096,
 	                                .segment_bytes = 128 << 10,
+	                                .blob_bytes = in_files ? 6 : 0,
 	                                .on_failure = on_failure};
 
 	return store_open(loop, &options, ret, NULL);
@@ -63,7 +65,6 @@ static size_t live(wh_loop *loop, struct store *store, uint64_t *acked)
 	struct store_submit submit = {.queue = STORE_SLICE("q"), .payload = STORE_SLICE("payload")};
 	wh_future parked = store_reserve(store, &reserve), waiting = wh_failed(loop, -1), submitted[JOBS];
 	size_t count = 0;
-	bool failed = false;
 
 	for (int i = 0; i < JOBS; i++) {
 		submitted[i] = store_submit(store, &submit, i % 3 ? STORE_LOCAL : STORE_ASYNC);
@@ -79,14 +80,14 @@ static size_t live(wh_loop *loop, struct store *store, uint64_t *acked)
 		wh_res res = wh_await(submitted[i]);
 		struct store_commit *commit = res.ptr;
 
-		failed = failed || res.n < 0;
+		CHECK(res.n == 0 || told > 0 || in_files); /* a file that fails is not the store's end */
+		refused += res.n < 0 && told == 0;
 		if (res.n == 0 && commit->error == 0 && commit->level == STORE_LOCAL)
 			acked[count++] = commit->results[0].job;
 		if (res.n == 0)
 			store_commit_free(commit);
 	}
-	failed = failed || told > 0;
-	if (failed) {
+	if (told > 0) {
 		CHECK(told == 1);
 		CHECK(wh_await(parked).n < 0);
 		CHECK(wh_await(waiting).n < 0);
@@ -99,6 +100,32 @@ static size_t live(wh_loop *loop, struct store *store, uint64_t *acked)
 		unharmed++;
 	}
 	return count;
+}
+
+static void check_body(struct store *store, struct store_bytes *bytes)
+{
+	struct store_reader *reader;
+	wh_res res;
+
+	CHECK((bytes->blob.number != 0) == in_files);
+	if (!in_files)
+		return;
+	CHECK(store_reader_open(store, bytes, &reader) == 0);
+	CHECK(wh_await(store_reader_check(reader)).n == 7);
+	res = wh_await(store_reader_next(reader));
+	CHECK(res.n == 7 && memcmp(res.ptr, "payload", 7) == 0);
+	store_reader_free(reader);
+}
+
+/* What failed has left no file behind. */
+static void check_files(wh_loop *loop, struct store *store)
+{
+	wh_res res = wh_await(wh_list(loop, "data/blobs"));
+	struct store_stats stats;
+
+	store_stats(store, &stats);
+	CHECK(res.n == (int64_t)stats.blobs);
+	wh_names_free(res.ptr);
 }
 
 static bool run(uint64_t fail_at, int error, bool for_ever, uint64_t *ret_calls)
@@ -135,8 +162,10 @@ static bool run(uint64_t fail_at, int error, bool for_ever, uint64_t *ret_calls)
 		wh_res res = wh_await(store_payload(store, acked[i], STORE_LOCAL));
 
 		CHECK(res.n == 7);
+		check_body(store, res.ptr);
 		store_bytes_unref(res.ptr);
 	}
+	check_files(loop, store);
 	CHECK(store_recount(store) == 0);
 	CHECK(store_close(store) == 0);
 	wh_loop_close(loop);
@@ -144,26 +173,44 @@ static bool run(uint64_t fail_at, int error, bool for_ever, uint64_t *ret_calls)
 	return true;
 }
 
-static void every_call_fails(void **state)
+static void fail_every_call(void)
 {
 	static const int errors[] = {EIO, ENOSPC};
 	uint64_t calls, ignored;
 
-	(void)state;
+	failures = unharmed = unopened = refused = 0;
 	run(0, 0, false, &calls);
 	CHECK(calls > 20);
 	for (uint64_t k = 1; k <= calls; k++)
 		for (int i = 0; i < 4; i++)
 			run(k, errors[i % 2], i / 2, &ignored);
-	print_message("%llu calls: %llu failures told, %llu lives unharmed, %llu stores not opened\n",
+	print_message("%llu calls: %llu failures told, %llu lives unharmed, %llu stores not opened, %llu "
+	              "changes refused\n",
 	              (unsigned long long)calls, (unsigned long long)failures, (unsigned long long)unharmed,
-	              (unsigned long long)unopened);
+	              (unsigned long long)unopened, (unsigned long long)refused);
 	assert_true(failures > 10);
+}
+
+static void every_call_fails(void **state)
+{
+	(void)state;
+	in_files = false;
+	fail_every_call();
+	assert_int_equal(refused, 0);
+}
+
+static void every_call_fails_with_bodies_in_files(void **state)
+{
+	(void)state;
+	in_files = true;
+	fail_every_call();
+	assert_true(refused > 10);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(every_call_fails)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(every_call_fails),
+	                                   cmocka_unit_test(every_call_fails_with_bodies_in_files)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
