@@ -17,7 +17,7 @@
 static const char usage_text[] = "usage: whilst log verify DIRECTORY [--json] [--help]\n"
 				 "       whilst log inspect DIRECTORY [--records] [--json] [--help]\n\n"
 				 "Reads the log of a data folder as a start of the server would, and the "
-                                 "files of large bodies, checks "
+				 "files of large bodies, checks "
 				 "every byte, and changes nothing. The "
 				 "server must\nnot be running. verify says in one line whether the log is "
 				 "sound; inspect shows what is in it, "

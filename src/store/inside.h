@@ -258,7 +258,8 @@ void store_again(
 	struct store *store); /* something was refused for want of memory: all that waits tries again soon */
 bool store_lacks_memory(const struct store *store, int64_t error);
 void store_fail(struct store *store, int64_t error);
-void store_failed(struct store *store, int64_t error, const char *message); /* for good: on_failure is told, once */
+void store_failed(struct store *store, int64_t error,
+                  const char *message);        /* for good: on_failure is told, once */
 bool store_operation_end(struct store *store); /* false: the store is closed, and may be freed now */
 void store_advance(struct store *store);
 

@@ -63,8 +63,8 @@ struct store_options {                    /* zero: the default */
 		compact_slack; /* 2 GiB; on disk there may be twice what is needed of the log and this, before
 				      compaction stops being gentle */
 	uint64_t compact_rate; /* 16 MiB; bytes a second that gentle compaction writes again */
-	uint64_t blob_bytes;    /* bodies larger than this get a file of their own; 1 MiB, at most that */
-	uint32_t bodies_max;    /* such files that are written at once, 64 */
+	uint64_t blob_bytes;   /* bodies larger than this get a file of their own; 1 MiB, at most that */
+	uint32_t bodies_max;   /* such files that are written at once, 64 */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
 					       accepted any more, the process should say so and end */

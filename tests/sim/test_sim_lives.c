@@ -507,7 +507,7 @@ static void test_power_is_cut_at_every_disk_call(void **state)
 	refusals = 0;
 	plan_cut_everywhere(run, 3);
 	assert_true(tally.files > tally.recoveries); /* the test is of files as well */
-	assert_true(refusals < tally.kept / 20); /* the model knows what is possible */
+	assert_true(refusals < tally.kept / 20);     /* the model knows what is possible */
 	printf("%" PRIu64 " checkpoints, %" PRIu64 " segments released, %" PRIu64 " jobs moved\n",
 	       upkeep.checkpoints, upkeep.released, upkeep.moved);
 	assert_true(upkeep.checkpoints > tally.runs && upkeep.moved > tally.runs &&

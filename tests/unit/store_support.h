@@ -170,7 +170,7 @@ static inline struct store_action with_lease(int kind, struct store_leased job)
 }
 
 /* A body, wherever it is, in memory of its own; len, or why it cannot be had. */
-static inline int64_t body_of(struct bench *b, struct store_bytes *bytes, char **ret)
+static inline int64_t bytes_body(struct bench *b, struct store_bytes *bytes, char **ret)
 {
 	struct store_reader *reader;
 	size_t len = 0;
@@ -193,12 +193,12 @@ static inline int64_t body_of(struct bench *b, struct store_bytes *bytes, char *
 	return res.n < 0 ? res.n : (int64_t)len;
 }
 
-static inline void check_body(struct bench *b, struct store_bytes *bytes, const void *expected, size_t len)
+static inline void check_bytes(struct bench *b, struct store_bytes *bytes, const void *expected, size_t len)
 {
 	char *body;
 
 	assert_int_equal(bytes->bytes, len);
-	assert_int_equal(body_of(b, bytes, &body), len);
+	assert_int_equal(bytes_body(b, bytes, &body), len);
 	assert_memory_equal(body, expected, len);
 	free(body);
 }

@@ -372,7 +372,7 @@ static void test_large(void **state)
 		struct store_action done = with_lease(STORE_COMPLETE, lot->jobs[0]);
 
 		assert_true(lot->jobs[0].payload->blob.number > 0);
-		check_body(b, lot->jobs[0].payload, big, sizes[i]);
+		check_bytes(b, lot->jobs[0].payload, big, sizes[i]);
 		done.complete.bytes = (struct store_slice){big + 1, sizes[i] - 1};
 		assert_int_equal(try(b, done), 0);
 		store_lot_free(lot);
@@ -384,7 +384,7 @@ static void test_large(void **state)
 		struct store_view *v;
 
 		assert_int_equal(res.n, sizes[i] - 1);
-		check_body(b, bytes, big + 1, sizes[i] - 1);
+		check_bytes(b, bytes, big + 1, sizes[i] - 1);
 		store_bytes_unref(bytes);
 		v = wh_await(store_get(b->store, ids[i], STORE_DEFAULT)).ptr;
 		assert_int_equal(v->payload_bytes, sizes[i]);

@@ -111,7 +111,7 @@ static void expect_payload(struct bench *b, uint64_t id, const uint8_t *bytes, s
 	wh_res res = wh_await(store_payload(b->store, id, STORE_DEFAULT));
 
 	assert_int_equal(res.n, len);
-	check_body(b, res.ptr, bytes, len);
+	check_bytes(b, res.ptr, bytes, len);
 	store_bytes_unref(res.ptr);
 }
 
@@ -122,7 +122,7 @@ static int64_t payload_error(struct bench *b, uint64_t id)
 	int64_t n;
 
 	assert_true(res.n >= 0);
-	n = body_of(b, res.ptr, &body);
+	n = bytes_body(b, res.ptr, &body);
 	free(body);
 	store_bytes_unref(res.ptr);
 	return n;
@@ -198,7 +198,7 @@ static void test_result(void **state)
 	res = wh_await(store_result(b->store, id, STORE_DEFAULT));
 	assert_int_equal(res.n, sizeof(bytes));
 	assert_int_equal(((struct store_bytes *)res.ptr)->status, 201);
-	check_body(b, res.ptr, bytes, sizeof(bytes));
+	check_bytes(b, res.ptr, bytes, sizeof(bytes));
 	store_bytes_unref(res.ptr);
 	view = wh_await(store_get(b->store, id, STORE_DEFAULT)).ptr;
 	assert_int_equal(view->result_bytes, sizeof(bytes));
