@@ -69,7 +69,8 @@ static bool is_batch(const wh_http_exchange *x)
 /* Does the body come in pieces? A batch is taken apart in memory, and is smaller. */
 static bool is_streamed(const struct route *route, const wh_http_exchange *x)
 {
-	return (route->handler == api_submit || route->handler == api_complete) && upload_needed(x) && !(route->handler == api_submit && is_batch(x));
+	return (route->handler == api_submit || route->handler == api_complete) && upload_needed(x) &&
+	       !(route->handler == api_submit && is_batch(x));
 }
 
 static void on_head(wh_http_exchange *x, void *arg)

@@ -26,12 +26,10 @@ def blobs(server):
 
 
 def peak(server):
-    """The most memory the server ever had, in bytes."""
+    """The most memory the server ever had, in bytes; 0 with a sanitizer, which keeps what was freed (and maps terabytes)."""
     with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("no VmHWM")
+        sizes = {line.split()[0]: int(line.split()[1]) * 1024 for line in status if line.endswith(" kB\n")}
+    return 0 if sizes["VmPeak:"] > 1 << 40 else sizes["VmHWM:"]
 
 
 def eventually(predicate, what):
