@@ -250,6 +250,15 @@ def eventually(check, what="it", timeout=DEADLINE):
         time.sleep(0.005)
 
 
+def refuses(port):
+    """Does nobody listen there?"""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
+        return False
+    except ConnectionRefusedError:
+        return True
+
+
 class Case(unittest.TestCase):
     """A test case with one server for the whole class; ARGS are its further arguments."""
 

@@ -57,8 +57,8 @@ class Reserve(harness.Case):
         self.assertEqual((got[0][0], got[0][2]), (job, b"woken"))
 
     def test_delayed_becomes_ready(self):
-        job = self.client.submit(self.queue, query="?delay=300ms")
         start = time.monotonic()
+        job = self.client.submit(self.queue, query="?delay=300ms")
         self.assertIsNone(self.client.reserve(self.queue))
         self.assertEqual(self.client.reserve(self.queue, Prefer="wait=10")[0], job)
         self.assertGreaterEqual(time.monotonic() - start, 0.25)

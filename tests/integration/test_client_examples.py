@@ -72,6 +72,8 @@ class Restarted(harness.unittest.TestCase):
             while "waiting" not in (line := caller.stderr.readline()):
                 self.assertTrue(line)
             server.kill()
+            # the ring of a killed process gives its sockets back a moment later
+            harness.eventually(lambda: harness.refuses(server.port), "letting go of the address")
             server.listen = f"127.0.0.1:{server.port}"
             server.start()
             with Worker(address, queue):
