@@ -35,6 +35,7 @@ struct backup {
 	size_t used;
 	uint64_t bytes;
 	unsigned files;
+	bool has_blobs;
 };
 
 /* Exactly len bytes of the archive, to a place or to a file at its offset, or to nowhere. 0 or an exit status, said. */
@@ -70,9 +71,13 @@ static int take(struct backup *b, uint64_t len, uint8_t *to, int fd)
 	return 0;
 }
 
+static const char blobs[] = "blobs/";
+
 /* Names are those of a data folder: nothing that leads out of it. */
 static bool name_is_right(const char *name)
 {
+	if (!strncmp(name, blobs, sizeof blobs - 1))
+		name += sizeof blobs - 1;
 	return *name && strlen(name) < 100 &&
 	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == strlen(name) && *name != '.';
 }
@@ -82,7 +87,16 @@ static int take_file(struct backup *b, const char *name, uint64_t bytes)
 	char path[PATH_BYTES + 101];
 	snprintf(path, sizeof path, "%s/%s", b->partial, name);
 	wh_loop *loop = b->session.loop;
-	int64_t fd = wh_await(wh_open(loop, path, O_WRONLY | O_CREAT | O_EXCL, 0600)).n;
+	int64_t fd;
+	if (!b->has_blobs && !strncmp(name, blobs, sizeof blobs - 1)) {
+		char folder[PATH_BYTES + 10];
+		snprintf(folder, sizeof folder, "%s/blobs", b->partial);
+		fd = wh_await(wh_mkdir(loop, folder, 0700)).n;
+		if (fd < 0)
+			return cli_error(CLI_FAILED, "cannot make %s: %s", folder, wh_strerror(fd));
+		b->has_blobs = true;
+	}
+	fd = wh_await(wh_open(loop, path, O_WRONLY | O_CREAT | O_EXCL, 0600)).n;
 	if (fd < 0)
 		return cli_error(CLI_FAILED, "cannot make %s: %s", path, wh_strerror(fd));
 	int status = take(b, bytes, NULL, (int)fd);
@@ -135,7 +149,11 @@ static int finish(struct backup *b)
 	char text[1024], parent[PATH_BYTES];
 	struct log_look found;
 	struct log_problem problem = {0};
-	int64_t error = sync_folder(loop, b->partial);
+	char folder[PATH_BYTES + 10];
+	snprintf(folder, sizeof folder, "%s/blobs", b->partial);
+	int64_t error = b->has_blobs ? sync_folder(loop, folder) : 0;
+	if (error == 0)
+		error = sync_folder(loop, b->partial);
 	if (error == 0) {
 		int looked = log_look(loop, &(struct log_options){.path = b->partial}, &found, &problem);
 		log_look_fini(&found);

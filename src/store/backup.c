@@ -6,10 +6,54 @@
 
 #include <stdio.h>
 
+struct backup_blob {
+	char name[sizeof(STORE_BLOBS_FOLDER) + STORE_BLOB_NAME_BYTES];
+	uint64_t bytes;
+};
+
 struct store_backup {
 	struct store *store;
 	struct log_pin *pin;
+	struct backup_blob *blobs;
+	size_t blobs_count;
 };
+
+static void add_blob(struct store_backup *backup, uint64_t number, uint64_t bytes)
+{
+	struct backup_blob *blob = &backup->blobs[backup->blobs_count];
+	char name[STORE_BLOB_NAME_BYTES];
+
+	if (number == 0)
+		return;
+	store_blob_name(number, true, name);
+	snprintf(blob->name, sizeof(blob->name), STORE_BLOBS_FOLDER "/%s", name);
+	blob->bytes = bytes;
+	backup->blobs_count++;
+}
+
+/* Every file that a job of the copy may name: those of jobs that are there, and of those whose end may not be in the copy. One too
+ * many is removed by the first start of it. */
+static int list_blobs(struct store_backup *backup)
+{
+	const struct store_blobs *blobs = &backup->store->blobs;
+	const struct store_blob_table *table = &blobs->table;
+	size_t most = 2 * table->count + blobs->gone_count;
+
+	backup->blobs = most > 0 ? malloc(most * sizeof(backup->blobs[0])) : NULL;
+	if (most > 0 && !backup->blobs)
+		return -ENOMEM;
+	for (size_t i = 0; i < table->cap; i++) {
+		if (table->entries[i].job == 0)
+			continue;
+		add_blob(backup, table->entries[i].payload.number, table->entries[i].payload.bytes);
+		add_blob(backup, table->entries[i].result.number, table->entries[i].result.bytes);
+	}
+	for (size_t i = 0; i < blobs->gone_count; i++) {
+		const struct store_blob_gone *gone = &blobs->gone[blobs->gone_first + i];
+		add_blob(backup, gone->number, gone->bytes);
+	}
+	return 0;
+}
 
 int store_backup_begin(struct store *store, struct store_backup **ret)
 {
@@ -18,25 +62,32 @@ int store_backup_begin(struct store *store, struct store_backup **ret)
 
 	if (store->failed)
 		return (int)store->failed;
-	backup = malloc(sizeof(*backup));
+	backup = calloc(1, sizeof(*backup));
 	if (!backup)
 		return -ENOMEM;
-	*backup = (struct store_backup){.store = store};
-	error = log_pin(store->log, &backup->pin);
+	backup->store = store;
+	error = list_blobs(backup);
+	if (error == 0)
+		error = log_pin(store->log, &backup->pin);
 	if (error < 0) {
+		free(backup->blobs);
 		free(backup);
 		return error;
 	}
+	store->blobs.held++;
 	*ret = backup;
 	return 0;
 }
 
 struct store_backup *store_backup_end(struct store_backup *backup)
 {
-	if (backup) {
-		log_unpin(backup->store->log, backup->pin);
-		free(backup);
-	}
+	if (!backup)
+		return NULL;
+	log_unpin(backup->store->log, backup->pin);
+	if (--backup->store->blobs.held == 0)
+		store_blobs_flushed(backup->store);
+	free(backup->blobs);
+	free(backup);
 	return NULL;
 }
 
@@ -50,17 +101,26 @@ bool store_backup_file(const struct store_backup *backup, size_t index, struct s
 	const struct log_pin_file *files;
 	size_t count = log_pin_files(backup->pin, &files);
 
-	if (index > count)
-		return false;
-	if (index == count) /* last, since it makes a log of the others */
-		*ret = (struct store_backup_file){.name = "manifest-a",
-		                                  .bytes = STORE_BACKUP_MANIFEST_BYTES,
-		                                  .file_bytes = STORE_BACKUP_MANIFEST_BYTES,
-		                                  .content = log_pin_manifest(backup->pin)};
-	else
+	if (index < count) {
 		*ret = (struct store_backup_file){.name = files[index].name,
 		                                  .bytes = files[index].bytes,
 		                                  .file_bytes = files[index].file_bytes};
+		return true;
+	}
+	index -= count;
+	if (index < backup->blobs_count) {
+		const struct backup_blob *blob = &backup->blobs[index];
+		*ret = (struct store_backup_file){
+			.name = blob->name, .bytes = blob->bytes, .file_bytes = blob->bytes};
+		return true;
+	}
+	if (index > backup->blobs_count)
+		return false;
+	/* last, since it makes a log of the others */
+	*ret = (struct store_backup_file){.name = "manifest-a",
+	                                  .bytes = STORE_BACKUP_MANIFEST_BYTES,
+	                                  .file_bytes = STORE_BACKUP_MANIFEST_BYTES,
+	                                  .content = log_pin_manifest(backup->pin)};
 	return true;
 }
 

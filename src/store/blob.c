@@ -174,7 +174,7 @@ int store_blobs_sweep(struct store *store)
 
 /* ---- files that are not needed any more -------------------------------------------------- */
 
-static void on_gone(void *arg, uint64_t number, uint64_t place)
+static void on_gone(void *arg, const struct job_blob *blob, uint64_t place)
 {
 	struct store *store = arg;
 	struct store_blobs *blobs = &store->blobs;
@@ -194,7 +194,8 @@ static void on_gone(void *arg, uint64_t number, uint64_t place)
 		blobs->gone_cap = cap;
 		blobs->gone_first = 0;
 	}
-	blobs->gone[blobs->gone_first + blobs->gone_count++] = (struct store_blob_gone){number, place};
+	blobs->gone[blobs->gone_first + blobs->gone_count++] =
+		(struct store_blob_gone){blob->number, blob->bytes, place};
 }
 
 void store_blobs_apply(struct store *store, const struct job_record *r, uint64_t place)
@@ -271,7 +272,7 @@ void store_blobs_flushed(struct store *store)
 	char name[STORE_BLOB_NAME_BYTES];
 	bool flushed;
 
-	if (blobs->removing || blobs->gone_count == 0 || store->failed || store->closing)
+	if (blobs->removing || blobs->held > 0 || blobs->gone_count == 0 || store->failed || store->closing)
 		return;
 	gone = &blobs->gone[blobs->gone_first];
 	flushed = store_reached(store, STORE_LOCAL) > gone->place;

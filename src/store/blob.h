@@ -29,7 +29,7 @@ struct store_blob_table {
 };
 
 /* A file that is not needed any more once the record at place is flushed. */
-typedef void store_blob_gone_function(void *arg, uint64_t number, uint64_t place);
+typedef void store_blob_gone_function(void *arg, const struct job_blob *blob, uint64_t place);
 
 /* store_blob_table_room() - for count more jobs, so that records can be applied. 0 or -ENOMEM. */
 int store_blob_table_room(struct store_blob_table *table, size_t count);

@@ -126,9 +126,9 @@ static void forget(struct store_blob_table *t, uint64_t job, uint64_t place, sto
 	if (!e || e->job == 0)
 		return;
 	if (gone && e->payload.number != 0)
-		gone(arg, e->payload.number, place);
+		gone(arg, &e->payload, place);
 	if (gone && e->result.number != 0)
-		gone(arg, e->result.number, place);
+		gone(arg, &e->result, place);
 	put(t, &e->payload, (struct job_blob){0});
 	put(t, &e->result, (struct job_blob){0});
 	take_out(t, (size_t)(e - t->entries));

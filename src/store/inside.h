@@ -163,7 +163,7 @@ struct store_compact {
 enum { STORE_READERS_MAX = 256 };
 
 struct store_blob_gone { /* removed once the record at place is flushed */
-	uint64_t number, place;
+	uint64_t number, bytes, place;
 };
 
 struct store_blobs {
@@ -178,6 +178,7 @@ struct store_blobs {
 	struct store_blob_gone *gone; /* a queue */
 	size_t gone_first, gone_count, gone_cap;
 	bool removing;
+	uint32_t held; /* by backups that need every file */
 };
 
 struct store_request; /* parked.c: a change that waits for room in the log */

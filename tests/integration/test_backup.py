@@ -24,6 +24,43 @@ class Backup(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.copy = os.path.join(self.folder, "copy")
 
+    def test_large_bodies(self):
+        """Files beside the log are in it, also of a job that ends while the copy is being taken."""
+        bodies = [os.urandom(1 << 16) * n for n in (17, 40, 130)]
+        with harness.Server() as server:
+            client = server.client()
+            jobs = [client.submit("q", body, query="?retention=0s" if body is bodies[2] else "") for body in bodies]
+            taken, lease, body = client.reserve("q")
+            self.assertEqual((taken, body), (jobs[0], bodies[0]))
+            self.assertEqual(client.complete(taken, lease, bodies[1]).status, 200)
+            # slowly: a job that ends meanwhile keeps its file until the archive is taken
+            with harness.socket.create_connection(("127.0.0.1", server.port), timeout=harness.DEADLINE) as slow:
+                slow.sendall(b"GET /v1/log/backup HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                archive = slow.recv(1024)
+                self.assertEqual(client.delete(f"/v1/jobs/{jobs[2]}").status, 200)
+                self.assertEqual(client.get(f"/v1/jobs/{jobs[2]}").status, 410)
+                archive += harness.read_all(slow)
+            head, archive = archive.split(b"\r\n\r\n", 1)
+            self.assertIn(b" 200 ", head.split(b"\r\n")[0])
+            by_curl = os.path.join(self.folder, "by-curl")
+            os.mkdir(by_curl)
+            subprocess.run(["tar", "-x", "-C", by_curl], input=archive, check=True, timeout=harness.DEADLINE)
+            # and goes after it
+            harness.eventually(lambda: len(os.listdir(server.data + "/blobs")) == 3, "removing a file")
+            whilst("backup", self.copy, "--server", f"http://127.0.0.1:{server.port}")
+            client.close()
+        for data, last in ((by_curl, 200), (self.copy, None)):
+            self.assertIn("sound", whilst("log", "verify", data).stdout)
+            with harness.Server(data=data) as server:
+                client = server.client()
+                self.assertEqual(client.get(f"/v1/jobs/{jobs[0]}/payload").body, bodies[0])
+                self.assertEqual(client.get(f"/v1/jobs/{jobs[0]}/result").body, bodies[1])
+                self.assertEqual(client.get(f"/v1/jobs/{jobs[1]}/payload").body, bodies[1])
+                answer = client.get(f"/v1/jobs/{jobs[2]}/payload")
+                if last:
+                    self.assertEqual((answer.status, answer.body), (last, bodies[2]))
+                client.close()
+
     def test_under_load(self):
         """Everything acknowledged up to the copy's position is in it; of what came after it, nothing or all."""
         with harness.Server() as server:

@@ -616,11 +616,11 @@ static void test_many_readers(void **state)
 
 static uint64_t gone_sum;
 
-static void on_gone(void *arg, uint64_t number, uint64_t place)
+static void on_gone(void *arg, const struct job_blob *blob, uint64_t place)
 {
 	(void)arg;
 	assert_int_equal(place, 5);
-	gone_sum += number;
+	gone_sum += blob->number;
 }
 
 static void test_table(void **state)
