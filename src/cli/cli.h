@@ -24,7 +24,6 @@ enum cli_status {
 	CLI_NO_CONNECTION = 4,
 };
 
-int cli_serve(int argc, char **argv);
 int cli_submit(int argc, char **argv);
 int cli_wait(int argc, char **argv);
 int cli_status(int argc, char **argv);

@@ -1,5 +1,6 @@
 /* src/cli/main.c -- `whilst COMMAND ...`: the table of sub-commands. */
 #include "cli/cli.h"
+#include "cli/serve.h"
 
 #include <stdio.h>
 #include <string.h>

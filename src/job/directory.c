@@ -255,7 +255,7 @@ int job_directory_put(struct job_directory *d, uint64_t id, uint32_t slot)
 {
 	uint16_t key = (uint16_t)(id & (SHARD_IDS - 1));
 	struct job_shard *shard = find_shard(d, id >> SHARD_BITS);
-	uint32_t at = key;
+	uint32_t at;
 
 	if (!shard)
 		shard = new_table(d, id >> SHARD_BITS);

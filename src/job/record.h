@@ -118,8 +118,8 @@ uint64_t job_record_bytes(const struct job_record *record);
 /* ---- whole jobs -------------------------------------------------------------------------- */
 
 /* job_part_bytes() - of a record as a part of a WHOLE. job_part_put() - write it there; its bytes. */
-size_t job_part_bytes(const struct job_record *part);
-size_t job_part_put(const struct job_record *part, uint8_t *to);
+size_t job_part_bytes(const struct job_record *r);
+size_t job_part_put(const struct job_record *r, uint8_t *to);
 
 /* job_part_get() - the next part of a WHOLE that job_record_get() gave; *cursor starts at 0. false: no more. */
 bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret);

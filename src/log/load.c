@@ -183,7 +183,7 @@ static int run(struct log_load *load)
 		return status;
 	int verdict = log_checkpoint_header_get(bytes, &load->header);
 	if (verdict == LOG_NEWER) {
-		status = bad(load, 12, "a checkpoint of a later format");
+		(void)bad(load, 12, "a checkpoint of a later format");
 		return -ENOTSUP;
 	}
 	if (verdict != LOG_GOOD)

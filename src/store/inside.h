@@ -384,7 +384,7 @@ int store_grant_wish(struct store *store, struct store_wish *wish);
 int store_queue_make(struct store *store, struct store_slice name); /* unless queues are declared */
 struct store_commit *store_commit_new(struct store *store, size_t count);
 void store_grant_or_park(struct store *store,
-                         const struct store_wish *wish); /* answers the future one way or the other */
+                         const struct store_wish *given); /* answers the future one way or the other */
 
 /* parked.c */
 int store_park(struct store *store, const struct store_wish *wish); /* copies it */

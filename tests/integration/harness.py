@@ -299,7 +299,7 @@ class Case(unittest.TestCase):
 
 
 class Faults:
-    """Faults below a server, by tests/fault/shim.c: Server(env=faults.env), then faults.set("fdatasync error=EIO", ...)."""
+    """Faults below a server, by tests/fault/shim/shim.c: Server(env=faults.env), then faults.set("fdatasync error=EIO", ...)."""
 
     def __init__(self, case):
         self.folder = tempfile.mkdtemp(prefix="whilst-faults-")

@@ -1,4 +1,4 @@
-"""tests/integration/test_hardware.py -- disks that fail, are full or slow, below the real server: tests/fault/shim.c.
+"""tests/integration/test_hardware.py -- disks that fail, are full or slow, below the real server: tests/fault/shim/shim.c.
 
 A flush that fails once: the process ends and acknowledges nothing after it, and the next start asks the disk, not the page
 cache. No space, at every step of making room: what adds is refused, what finishes goes on, and it ends without a restart. Flushes
@@ -248,5 +248,5 @@ class Slow(unittest.TestCase):
 
 if __name__ == "__main__":
     if "WHILST_FAULT_SHIM" not in os.environ:
-        harness.skip_all("WHILST_FAULT_SHIM does not name the library of tests/fault/shim.c")
+        harness.skip_all("WHILST_FAULT_SHIM does not name the library of tests/fault/shim/shim.c")
     harness.main()

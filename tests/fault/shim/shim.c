@@ -1,4 +1,4 @@
-/* tests/fault/shim.c -- system calls that fail, are cut short or take long, below a program that knows nothing of it.
+/* tests/fault/shim/shim.c -- system calls that fail, are cut short or take long, below a program that knows nothing of it.
  *
  * Loaded by LD_PRELOAD before the C library. The file that $WHILST_SHIM names says what is to happen; it may change while the
  * program runs, and is read again when it does (write it under another name and rename it). One rule a line:
