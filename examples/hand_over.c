@@ -104,6 +104,7 @@ int main(int argc, char **argv)
 	error = errands ? wh_loop_open(&loop, NULL) : -1;
 	if (error < 0 || (error = wh_client_open(loop, &options, &client)) < 0) {
 		fprintf(stderr, "cannot start: %s\n", wh_strerror(error));
+		free(errands);
 		return 1;
 	}
 	for (int i = first + 1; i < argc; i++)

@@ -155,7 +155,7 @@ int cli_queues(int argc, char **argv)
 	struct plain_options o = {.usage = "usage: whilst queues [--server URL] [--json] [--help]\n\n"
 	                                   "Lists queues and how many jobs they hold in each state.\n"};
 	struct cli_session session = {0};
-	struct wh_problem problem;
+	struct wh_problem problem = {0};
 	int status = parse_plain(argc, argv, &o);
 	if (status >= 0)
 		return status;

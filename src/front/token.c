@@ -277,7 +277,7 @@ struct token_table *token_table_free(struct token_table *table)
 
 const struct token *token_find(const struct token_table *table, struct wh_slice presented)
 {
-	struct token key;
+	struct token key = {0};
 
 	/* What is looked up is the digest: how long that takes tells nothing of the token. */
 	if (table->count == 0 || token_digest(presented.data, presented.len, key.digest) < 0)
