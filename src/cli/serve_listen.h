@@ -33,8 +33,7 @@ void serve_listeners_done(struct serve_listeners *listeners, wh_loop *loop);
 /* serve_address_valid() - is text an address that serve_listen() knows? */
 bool serve_address_valid(const char *text);
 
-/* serve_listen() - listen on 127.0.0.1:4480, [::1]:4480, localhost:4480, *:4480 (every IPv4 address) or unix:/path.
- * 0; -EINVAL: text is no such thing; -ENOSPC: too many; or as wh_listen(). */
+/* serve_listen() - listen on an address as wh_parse_address() reads it. 0; -ENOSPC: too many; or as wh_listen_text(). */
 int serve_listen(struct serve_listeners *listeners, wh_loop *loop, const char *text, enum serve_front front);
 
 /* serve_inherit() - take the sockets that a service manager has opened for us ($LISTEN_PID, $LISTEN_FDS, $LISTEN_FDNAMES), by
