@@ -282,7 +282,9 @@ static void too_large(void **state)
 
 static void drained(void **state)
 {
+	struct wh_submit_options brief = {.time_to_run_ns = 150 * MS};
 	uint64_t first = submit("x", NULL), second;
+	wh_worker_job *only;
 	wh_future drain;
 
 	(void)state;
@@ -291,13 +293,18 @@ static void drained(void **state)
 	while (!held)
 		assert_int_equal(wh_loop_turn(loop, -1), 0);
 	assert_int_equal(wh_worker_in_flight(worker), 1);
+	only = held;
 	drain = wh_worker_drain(worker);
-	second = submit("y", NULL); /* nobody leases it any more */
+	/* nobody is given it any more; the server may lease it to the request that has just been taken back, if
+	 * it learns of the job before it learns of that */
+	second = submit("y", &brief);
 	assert_false(wh_done(drain));
 	assert_int_equal(wh_detach(wh_worker_complete(held, 0, NULL)), 0);
 	assert_int_equal(wh_await(drain).n, 0);
 	finished(first, WH_JOB_DONE);
-	assert_int_equal(wh_await(wh_client_cancel(client, second, NULL)).n, WH_JOB_CANCELLED);
+	assert_true(wh_await(wh_client_cancel(client, second, NULL)).n > 0);
+	finished(second, WH_JOB_CANCELLED);
+	assert_ptr_equal(held, only);
 }
 
 static void closed_with_a_job(void **state)

@@ -173,6 +173,7 @@ static void refusals(void **state)
 	};
 	struct wh_problem problem;
 	char body[400], longest[2000];
+	size_t length;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -194,11 +195,12 @@ static void refusals(void **state)
 	assert_int_equal(refusal(409, "text/html", body, &problem), -WH_ECALL_REFUSED);
 	assert_int_equal(refusal(413, "text/html", "", &problem), -WH_ECALL_TOO_LARGE);
 	/* a detail that is too long loses its end, at a character */
-	memset(longest, 0, sizeof(longest));
-	strcpy(longest, "{\"type\":\"urn:whilst:problem:lost\",\"code\":\"lost\",\"detail\":\"");
+	length = (size_t)snprintf(longest, sizeof(longest),
+	                          "{\"type\":\"urn:whilst:problem:lost\",\"code\":\"lost\",\"detail\":\"");
 	for (int i = 0; i < 300; i++)
-		strcat(longest, "\xc3\xa4");
-	strcat(longest, "\"}");
+		length += (size_t)snprintf(longest + length, sizeof(longest) - length, "\xc3\xa4");
+	assert_true(length + 2 < sizeof(longest));
+	snprintf(longest + length, sizeof(longest) - length, "\"}");
 	assert_int_equal(refusal(410, "application/problem+json", longest, &problem), -WH_ECALL_LOST);
 	assert_int_equal(strlen(problem.detail), 510);
 }
