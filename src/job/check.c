@@ -137,6 +137,9 @@ static int64_t backoff_ms(const struct job_queue_config *c, uint32_t attempts, u
 		max = c->backoff_max_ns > c->backoff_ns ? c->backoff_max_ns : c->backoff_ns;
 	int64_t jitter = c->backoff_jitter == JOB_NO_JITTER ? 0 : c->backoff_jitter;
 
+	if (c->backoffs > 0)
+		max = ns =
+			NS_PER_MS * c->backoff_list_ms[(attempts < c->backoffs ? attempts : c->backoffs) - 1];
 	for (uint32_t i = 1; i < attempts && ns < max; i++)
 		ns = ns > max / 2 ? max : ns * 2;
 	/* between -jitter and +jitter percent, in thousandths */

@@ -122,7 +122,8 @@ static bool config_valid(const struct job_queue_config *c)
 	       c->retention_ns <= 3660 * day && c->backoff_ns >= 0 && c->backoff_ns <= 366 * day &&
 	       c->backoff_max_ns >= 0 && c->backoff_max_ns <= 366 * day &&
 	       (c->backoff_jitter <= 100 || c->backoff_jitter == JOB_NO_JITTER) &&
-	       c->attempts_max <= JOB_ATTEMPTS_MAX && c->finished_max <= UINT32_MAX;
+	       c->attempts_max <= JOB_ATTEMPTS_MAX && c->finished_max <= UINT32_MAX &&
+	       c->backoffs <= JOB_BACKOFFS_MAX;
 }
 
 int job_check_queue_put(struct job_machine *m, struct job_slice name, const struct job_queue_config *config,
@@ -144,7 +145,7 @@ int job_check_queue_put(struct job_machine *m, struct job_slice name, const stru
 	                         .at_ns = q ? q->created_ns : now_ns,
 	                         .config = *config,
 	                         .body = name};
-	return 0;
+	return job_options_bytes(r) > JOB_OPTIONS_MAX ? -JOB_ETOO_LARGE : 0;
 }
 
 int job_check_queue_pause(struct job_machine *m, struct job_queue *q, bool paused, struct job_record *r)
@@ -191,6 +192,10 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	struct job_queue_config *c = &q->config;
 
 	q->own = *c = r->config;
+	if (c->backoffs == 0 && c->backoff_ns == 0 && c->backoff_max_ns == 0) {
+		c->backoffs = d->backoffs;
+		memcpy(c->backoff_list_ms, d->backoff_list_ms, sizeof(c->backoff_list_ms));
+	}
 	c->time_to_run_ns = c->time_to_run_ns ? c->time_to_run_ns : d->time_to_run_ns;
 	c->retention_ns = c->retention_ns ? c->retention_ns : d->retention_ns;
 	c->backoff_ns = c->backoff_ns ? c->backoff_ns : d->backoff_ns;

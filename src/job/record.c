@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "job/bytes.h"
+#include "job/options.h"
 
 enum {
 	IDS_BYTES = 16,
@@ -25,8 +26,6 @@ enum {
 	PART_FRAME_BYTES = 8,
 	LOG_HEADER_BYTES = 16, /* what the log puts before a record */
 };
-
-enum { OPTION_RUN_AT = 1, OPTION_TIME_TO_RUN, OPTION_RETENTION, OPTION_ATTEMPTS_MAX, OPTION_IGNORABLE = 128 };
 
 static const struct {
 	const char *name;
@@ -61,22 +60,6 @@ const char *job_record_name(int type)
 	return type >= JOB_IDS && type < JOB_RECORD_TYPES_END ? kinds[type].name : "unknown";
 }
 
-static size_t options_size(const struct job_record *r)
-{
-	return (r->when_ms != 0 ? 10u : 0u) + (r->time_to_run_ms != 0 ? 10u : 0u) +
-	       (r->retention_ms != 0 ? 10u : 0u) + (r->attempts_max != 0 ? 6u : 0u);
-}
-
-static uint8_t *put_option(uint8_t *to, uint8_t tag, int64_t value)
-{
-	if (value == 0)
-		return to;
-	to[0] = tag;
-	to[1] = 8;
-	put_i64(to + 2, value);
-	return to + 10;
-}
-
 static size_t put_submit(const struct job_record *r, uint8_t *to)
 {
 	put64(to, r->id);
@@ -85,19 +68,11 @@ static size_t put_submit(const struct job_record *r, uint8_t *to)
 	put_i64(to + 16, r->at_ns);
 	put32(to + 24, r->body.len);
 	put16(to + 28, r->headers.len);
-	put16(to + 30, options_size(r));
+	put16(to + 30, job_options_put(r, to + SUBMIT_BYTES));
 	to[32] = (uint8_t)r->content_type.len;
 	to[33] = r->flags;
 	memset(to + 34, 0, 6);
-	to = put_option(to + SUBMIT_BYTES, OPTION_RUN_AT, r->when_ms);
-	to = put_option(to, OPTION_TIME_TO_RUN, r->time_to_run_ms);
-	to = put_option(to, OPTION_RETENTION, r->retention_ms);
-	if (r->attempts_max != 0) {
-		to[0] = OPTION_ATTEMPTS_MAX;
-		to[1] = 4;
-		put32(to + 2, r->attempts_max);
-	}
-	return SUBMIT_BYTES + options_size(r);
+	return SUBMIT_BYTES + get16(to + 30);
 }
 
 static void put_finish(const struct job_record *r, uint8_t *to)
@@ -120,7 +95,7 @@ static void put_finish(const struct job_record *r, uint8_t *to)
 	put64(to + 64, 0);
 }
 
-static void put_queue(const struct job_record *r, uint8_t *to)
+static size_t put_queue(const struct job_record *r, uint8_t *to)
 {
 	put32(to, r->queue);
 	put32(to + 4, r->flags);
@@ -132,8 +107,10 @@ static void put_queue(const struct job_record *r, uint8_t *to)
 	put64(to + 48, r->config.jobs_max);
 	put32(to + 56, r->config.backoff_jitter);
 	put32(to + 60, r->config.attempts_max);
-	put32(to + 64, r->body.len);
+	put16(to + 64, r->body.len);
+	put16(to + 66, job_options_put(r, to + QUEUE_BYTES));
 	put32(to + 68, r->config.finished_max);
+	return QUEUE_BYTES + get16(to + 66);
 }
 
 static void put_retry(const struct job_record *r, uint8_t *to)
@@ -167,8 +144,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		break;
 	case JOB_QUEUE:
 	case JOB_QUEUE_STATE:
-		put_queue(r, to);
-		break;
+		return put_queue(r, to);
 	case JOB_QUEUE_GONE:
 		put32(to, r->queue);
 		put32(to + 4, 0);
@@ -253,8 +229,8 @@ int job_record_rest(const struct job_record *r, struct job_slice ret[JOB_RECORD_
 
 uint64_t job_record_bytes(const struct job_record *r)
 {
-	return LOG_HEADER_BYTES + kinds[r->type].fixed + (r->type == JOB_SUBMIT ? options_size(r) : 0) +
-	       r->content_type.len + r->headers.len + r->body.len + r->text.len;
+	return LOG_HEADER_BYTES + kinds[r->type].fixed + job_options_put(r, NULL) + r->content_type.len +
+	       r->headers.len + r->body.len + r->text.len;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
@@ -283,31 +259,6 @@ static bool zeros(const uint8_t *at, size_t len)
 	for (size_t i = 0; i < len; i++)
 		if (at[i] != 0)
 			return false;
-	return true;
-}
-
-static bool get_options(const uint8_t *at, size_t len, struct job_record *r)
-{
-	const uint8_t *end = at + len;
-
-	while (at < end) {
-		if (end - at < 2 || end - at - 2 < at[1])
-			return false;
-		if (at[0] <= OPTION_RETENTION && at[0] > 0 && at[1] == 8) {
-			int64_t value = get_i64(at + 2);
-			if (at[0] == OPTION_RUN_AT)
-				r->when_ms = value;
-			else if (at[0] == OPTION_TIME_TO_RUN)
-				r->time_to_run_ms = value;
-			else
-				r->retention_ms = value;
-		} else if (at[0] == OPTION_ATTEMPTS_MAX && at[1] == 4) {
-			r->attempts_max = get32(at + 2);
-		} else if (at[0] < OPTION_IGNORABLE) {
-			return false;
-		}
-		at += 2 + at[1];
-	}
 	return true;
 }
 
@@ -353,7 +304,7 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->headers = take(rest, get16(b + 28));
 	r->body = take(rest, get32(b + 24));
 	return (r->flags & ~(JOB_BODY_IN_BLOB | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
-	       zeros(b + 34, 6) && get_options(b + SUBMIT_BYTES, get16(b + 30), r) &&
+	       zeros(b + 34, 6) && job_options_get(b + SUBMIT_BYTES, get16(b + 30), r) &&
 	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
 	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS;
 }
@@ -397,8 +348,9 @@ static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)
 	r->config.finished_max = get32(b + 68);
 	if (state)
 		r->headers = take(rest, JOB_QUEUE_COUNTERS_END * sizeof(uint64_t));
-	r->body = take(rest, get32(b + 64));
-	return (r->flags & ~flags) == 0 && zeros(b + 5, 3) && r->body.len > 0 &&
+	r->body = take(rest, get16(b + 64));
+	return (r->flags & ~flags) == 0 && zeros(b + 5, 3) &&
+	       job_options_get(b + QUEUE_BYTES, get16(b + 66), r) && r->body.len > 0 &&
 	       r->body.len <= JOB_NAME_MAX && r->queue > 0 && r->queue < (1u << 24);
 }
 
@@ -552,6 +504,8 @@ int job_record_get(int type, int version, struct job_slice fixed, struct job_sli
 		return -EPROTO;
 	if (type == JOB_SUBMIT)
 		fixed_bytes += get16((const uint8_t *)fixed.data + 30);
+	if (type == JOB_QUEUE || type == JOB_QUEUE_STATE)
+		fixed_bytes += get16((const uint8_t *)fixed.data + 66);
 	*ret = (struct job_record){.type = (uint8_t)type};
 	if (fixed.len != fixed_bytes || !get_any(fixed.data, &rest, ret) || rest.bad || rest.len != 0 ||
 	    ret->id > JOB_ID_MAX || ret->text.len > JOB_ERROR_TEXT_MAX)

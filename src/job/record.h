@@ -96,11 +96,16 @@ struct job_record {
 };
 
 enum {
-	JOB_RECORD_FIXED_MAX = 128, /* bytes of a fixed part */
+	JOB_RECORD_FIXED_MAX = 4096, /* bytes of a fixed part, options included */
+	JOB_RECORD_SMALL_MAX = 128,  /* of any but QUEUE, texts among the options of a SUBMIT apart */
+	JOB_OPTIONS_MAX = 3072,      /* bytes of a record's options */
 	JOB_RECORD_SLICES_MAX = 4,
 	JOB_BLOB_BYTES = 32, /* a reference to a blob, on disk */
 	JOB_BLOBS_ENTRY_BYTES = 8 + 2 * JOB_BLOB_BYTES,
 };
+
+/* job_options_bytes() - what the options of a SUBMIT or QUEUE take; more than JOB_OPTIONS_MAX: it cannot be written. */
+size_t job_options_bytes(const struct job_record *record);
 
 /* job_record_fixed() - write the fixed part; its bytes. */
 size_t job_record_fixed(const struct job_record *record, uint8_t to[JOB_RECORD_FIXED_MAX]);

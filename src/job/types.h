@@ -46,6 +46,7 @@ enum job_limit {
 	JOB_SETTING_MAX = 65536,      /* bytes */
 	JOB_RESERVE_MAX = 1000,       /* jobs of one reservation */
 	JOB_RESERVE_QUEUES_MAX = 256, /* queues of one reservation */
+	JOB_BACKOFFS_MAX = 16,        /* pauses in a queue's list of them */
 };
 #define JOB_ID_MAX             ((UINT64_C(1) << 53) - 1)
 #define JOB_PRIORITY_DEFAULT   UINT32_C(1024)               /* smaller ones are urgent */
@@ -94,6 +95,9 @@ struct job_queue_config {
 	uint64_t
 		finished_max; /* finished jobs, below 2^32: beyond, those that finished first go; default 0: no
 				    limit of its own */
+	/* a pause for each attempt that failed, the last one for all that follow, instead of doubling; with jitter as above */
+	uint32_t backoffs; /* how many; 0: backoff_ns and backoff_max_ns count */
+	uint32_t backoff_list_ms[JOB_BACKOFFS_MAX];
 };
 #define JOB_NO_JITTER UINT32_MAX
 

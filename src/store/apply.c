@@ -304,7 +304,7 @@ static uint64_t bytes_of(const struct store_action *a)
 	case STORE_QUEUE_PUT:
 	case STORE_QUEUE_PAUSE:
 	case STORE_QUEUE_RESUME:
-		r.body.len = JOB_NAME_MAX;
+		r.body.len = JOB_NAME_MAX + JOB_OPTIONS_MAX;
 		break;
 	case STORE_SETTING_PUT:
 	case STORE_SETTING_DELETE:
@@ -385,7 +385,7 @@ static uint64_t bulk_next(struct store *store, struct bulk *bulk)
 /* Purge and kick: as many commits as it takes, each of them whole. */
 static int grant_bulk(struct store *store, struct store_wish *wish, struct store_commit *commit)
 {
-	const uint64_t record_bytes = LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX;
+	const uint64_t record_bytes = LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX;
 	uint64_t chunk = log_transaction_max(store->log) / record_bytes; /* short of it with small segments */
 	int64_t now_ns = store_now_ns(store);
 	struct bulk bulk;

@@ -21,8 +21,8 @@ int store_level(int asked, int otherwise, int *ret)
 
 uint64_t store_record_bytes(const struct job_record *r)
 {
-	return LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX + 8 + r->content_type.len + r->headers.len +
-	       r->body.len + r->text.len + 16;
+	return LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX + 8 + r->content_type.len + r->headers.len +
+	       r->body.len + r->text.len + 16 + (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
 }
 
 int store_begin(struct store *store, uint64_t bytes_max, bool essential)
@@ -362,7 +362,7 @@ void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error
 
 uint64_t store_ids_bytes(void)
 {
-	return LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX + 8;
+	return LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX + 8;
 }
 
 /* Part of a commit, before its SUBMITs. Half a block ahead, so that the new range is flushed before it is used. */

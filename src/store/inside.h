@@ -57,7 +57,7 @@ struct store_recent_entry {
 	uint64_t at; /* byte in the endless ring */
 	uint32_t bytes;
 	uint8_t type;
-	uint8_t fixed_bytes;
+	uint16_t fixed_bytes;
 };
 
 struct store_recent {

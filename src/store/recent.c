@@ -49,7 +49,7 @@ void store_recent_add(struct store_recent *r, uint64_t place, int type, const ui
 	                                    .at = at,
 	                                    .bytes = (uint32_t)bytes,
 	                                    .type = (uint8_t)type,
-	                                    .fixed_bytes = (uint8_t)fixed_bytes};
+	                                    .fixed_bytes = (uint16_t)fixed_bytes};
 	to = r->bytes + at % r->cap;
 	memcpy(to, fixed, fixed_bytes);
 	to += fixed_bytes;

@@ -25,7 +25,7 @@ struct store_lot *store_lot_free(struct store_lot *lot)
 int64_t store_release_lot(struct store *store, const struct store_lot *lot)
 {
 	int64_t now_ms = store_now_ns(store) / STORE_NS_PER_MS;
-	int error = store_begin(store, lot->count * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true);
+	int error = store_begin(store, lot->count * (LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX), true);
 
 	if (error < 0)
 		return error; /* the leases pass by themselves */
@@ -166,7 +166,7 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 	lot = calloc(1, sizeof(*lot) + grant->jobs_max * sizeof(lot->jobs[0]));
 	making = malloc(sizeof(*making));
 	error = lot && making ? store_begin(store,
-	                                    grant->jobs_max * (LOG_RECORD_BYTES + JOB_RECORD_FIXED_MAX), true)
+	                                    grant->jobs_max * (LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX), true)
 	                      : -ENOMEM;
 	if (error < 0) {
 		free(making);

@@ -59,18 +59,19 @@ static void test_submit(void **state)
 	(void)state;
 	put(&r);
 	assert_int_equal(r.type, 19);
-	assert_int_equal(fixed_bytes, 40 + 10 + 10 + 6);
+	assert_int_equal(fixed_bytes, 40 + 11 + 11 + 7);
 	assert_int_equal(number(0, 8), 0x1122334455);
 	assert_int_equal(number(8, 4), 7);
 	assert_int_equal(number(12, 4), 9);
 	assert_true((int64_t)number(16, 8) == -5);
 	assert_int_equal(number(24, 4), 4);
 	assert_int_equal(number(28, 2), 1);
-	assert_int_equal(number(30, 2), 26);
+	assert_int_equal(number(30, 2), 29);
 	assert_int_equal(number(32, 1), 3);
 	assert_int_equal(number(33, 7), 0);
 	assert_memory_equal(bytes + 40,
-	                    "\1\10\115\0\0\0\0\0\0\0\3\10\377\377\377\377\377\377\377\377\4\4\3\0\0\0", 26);
+	                    "\1\10\0\115\0\0\0\0\0\0\0\3\10\0\377\377\377\377\377\377\377\377\4\4\0\3\0\0\0",
+	                    29);
 	assert_memory_equal(bytes + fixed_bytes, "t/phbody", 8);
 	assert_int_equal(get(JOB_SUBMIT, &back), 0);
 	assert_true(back.id == r.id && back.at_ns == -5 && back.when_ms == 77 && back.retention_ms == -1 &&
@@ -91,6 +92,9 @@ static void test_submit(void **state)
 	assert_int_equal(get(JOB_SUBMIT, &back), 0);
 	assert_int_equal(back.when_ms, 0);
 	bytes[41] = 250; /* beyond the end */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[41] = 8;
+	bytes[42] = 1;
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 }
 
@@ -165,7 +169,7 @@ static void test_queue(void **state)
 	                       .queue = 1,
 	                       .flags = JOB_QUEUE_PAUSED,
 	                       .at_ns = 2,
-	                       .config = {3, 4, 5, 6, 8, 9, 7, 10},
+	                       .config = {3, 4, 5, 6, 8, 9, 7, 10, 0, {0}},
 	                       .body = {"name", 4}},
 			  back;
 
@@ -178,10 +182,45 @@ static void test_queue(void **state)
 		assert_int_equal(number(8 + 8 * i, 8), 2 + i);
 	assert_int_equal(number(56, 4), 8);
 	assert_int_equal(number(60, 4), 9);
-	assert_int_equal(number(64, 4), 4);
+	assert_int_equal(number(64, 2), 4);
+	assert_int_equal(number(66, 2), 0);
 	assert_int_equal(number(68, 4), 10);
 	assert_int_equal(get(JOB_QUEUE, &back), 0);
 	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
+}
+
+static void test_queue_options(void **state)
+{
+	struct job_record r = {.type = JOB_QUEUE,
+	                       .queue = 1,
+	                       .config = {.backoffs = 2, .backoff_list_ms = {1000, 60000}},
+	                       .body = {"name", 4}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(fixed_bytes, 72 + 11);
+	assert_int_equal(job_options_bytes(&r), 11);
+	assert_int_equal(number(66, 2), 11);
+	assert_memory_equal(bytes + 72, "\1\10\0\350\3\0\0\140\352\0\0name", 15);
+	assert_int_equal(get(JOB_QUEUE, &back), 0);
+	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
+	bytes[73] = 7; /* part of a number */
+	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
+	bytes[73] = 9; /* beyond the end */
+	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
+	bytes[73] = 8;
+	bytes[72] = 127; /* an option that is not known */
+	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
+	bytes[72] = 128; /* one that may be ignored */
+	assert_int_equal(get(JOB_QUEUE, &back), 0);
+	assert_int_equal(back.config.backoffs, 0);
+	r.config.backoffs = JOB_BACKOFFS_MAX;
+	put(&r);
+	assert_int_equal(get(JOB_QUEUE, &back), 0);
+	r.config.backoffs = JOB_BACKOFFS_MAX + 1; /* more than there may be */
+	put(&r);
+	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
 }
 
 /* A job's records in one, whole and broken in every way. */
@@ -418,7 +457,7 @@ static void test_noise(void **state)
 
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
 		type = 14 + (int)(seed >> 33) % 25;
-		fixed_bytes = (seed >> 40) % 100;
+		fixed_bytes = (seed >> 40) % 160;
 		all_bytes = fixed_bytes + (seed >> 50) % 100;
 		copy = malloc(all_bytes + 1);
 		for (size_t k = 0; k < all_bytes; k++) {
@@ -436,11 +475,11 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_submit),     cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_blob),       cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_whole),      cmocka_unit_test(test_entries),
-		cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_small_ones),
-		cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_submit),        cmocka_unit_test(test_finish),
+		cmocka_unit_test(test_blob),          cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_queue_options), cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_entries),       cmocka_unit_test(test_checkpoint),
+		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

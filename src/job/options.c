@@ -1,0 +1,153 @@
+/* src/job/options.c -- options to bytes and back, docs/format-records.md. See options.h.
+ *
+ * An option is tag(1) length(2) value. Written in the order of their tags, read in any; what is 0 is left out.
+ */
+#include "job/options.h"
+
+#include "job/bytes.h"
+
+/* on disk */
+enum submit_option { SUBMIT_RUN_AT = 1, SUBMIT_TIME_TO_RUN, SUBMIT_RETENTION, SUBMIT_ATTEMPTS_MAX };
+enum queue_option { QUEUE_BACKOFF_LIST = 1 };
+enum { IGNORABLE = 128, HEADER_BYTES = 3 };
+
+/* ---- writing ----------------------------------------------------------------------------- */
+
+struct out {
+	uint8_t *at; /* NULL: only counting */
+	size_t len;
+};
+
+static uint8_t *begin(struct out *out, int tag, size_t len)
+{
+	uint8_t *to = out->at ? out->at + out->len : NULL;
+
+	out->len += HEADER_BYTES + len;
+	if (!to)
+		return NULL;
+	to[0] = (uint8_t)tag;
+	put16(to + 1, len);
+	return to + HEADER_BYTES;
+}
+
+static void put_number(struct out *out, int tag, int64_t value)
+{
+	uint8_t *to = value != 0 ? begin(out, tag, 8) : NULL;
+
+	if (to)
+		put_i64(to, value);
+}
+
+static void put_small(struct out *out, int tag, uint32_t value)
+{
+	uint8_t *to = value != 0 ? begin(out, tag, 4) : NULL;
+
+	if (to)
+		put32(to, value);
+}
+
+static void put_submit(struct out *out, const struct job_record *r)
+{
+	put_number(out, SUBMIT_RUN_AT, r->when_ms);
+	put_number(out, SUBMIT_TIME_TO_RUN, r->time_to_run_ms);
+	put_number(out, SUBMIT_RETENTION, r->retention_ms);
+	put_small(out, SUBMIT_ATTEMPTS_MAX, r->attempts_max);
+}
+
+static void put_queue(struct out *out, const struct job_queue_config *c)
+{
+	uint8_t *to = c->backoffs > 0 ? begin(out, QUEUE_BACKOFF_LIST, 4 * (size_t)c->backoffs) : NULL;
+
+	for (uint32_t i = 0; to && i < c->backoffs; i++)
+		put32(to + 4 * (size_t)i, c->backoff_list_ms[i]);
+}
+
+size_t job_options_put(const struct job_record *r, uint8_t *to)
+{
+	struct out out = {to, 0};
+
+	if (r->type == JOB_SUBMIT)
+		put_submit(&out, r);
+	else if (r->type == JOB_QUEUE || r->type == JOB_QUEUE_STATE)
+		put_queue(&out, &r->config);
+	return out.len;
+}
+
+size_t job_options_bytes(const struct job_record *r)
+{
+	return job_options_put(r, NULL);
+}
+
+/* ---- reading ----------------------------------------------------------------------------- */
+
+static bool get_number(const uint8_t *value, size_t len, int64_t *ret)
+{
+	if (len != 8)
+		return false;
+	*ret = get_i64(value);
+	return true;
+}
+
+static bool get_small(const uint8_t *value, size_t len, uint32_t *ret)
+{
+	if (len != 4)
+		return false;
+	*ret = get32(value);
+	return true;
+}
+
+static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_record *r)
+{
+	switch (tag) {
+	case SUBMIT_RUN_AT:
+		return get_number(value, len, &r->when_ms);
+	case SUBMIT_TIME_TO_RUN:
+		return get_number(value, len, &r->time_to_run_ms);
+	case SUBMIT_RETENTION:
+		return get_number(value, len, &r->retention_ms);
+	case SUBMIT_ATTEMPTS_MAX:
+		return get_small(value, len, &r->attempts_max);
+	default:
+		return tag >= IGNORABLE;
+	}
+}
+
+static bool get_backoffs(const uint8_t *value, size_t len, struct job_queue_config *c)
+{
+	if (len == 0 || len % 4 != 0 || len / 4 > JOB_BACKOFFS_MAX)
+		return false;
+	c->backoffs = (uint32_t)(len / 4);
+	for (uint32_t i = 0; i < c->backoffs; i++)
+		c->backoff_list_ms[i] = get32(value + 4 * (size_t)i);
+	return true;
+}
+
+static bool get_queue(int tag, const uint8_t *value, size_t len, struct job_queue_config *c)
+{
+	switch (tag) {
+	case QUEUE_BACKOFF_LIST:
+		return get_backoffs(value, len, c);
+	default:
+		return tag >= IGNORABLE;
+	}
+}
+
+bool job_options_get(const uint8_t *at, size_t len, struct job_record *r)
+{
+	size_t value;
+
+	if (len > JOB_OPTIONS_MAX)
+		return false;
+	for (; len > 0; at += HEADER_BYTES + value, len -= HEADER_BYTES + value) {
+		bool good;
+
+		if (len < HEADER_BYTES || len - HEADER_BYTES < get16(at + 1))
+			return false;
+		value = get16(at + 1);
+		good = r->type == JOB_SUBMIT ? get_submit(at[0], at + HEADER_BYTES, value, r)
+		                             : get_queue(at[0], at + HEADER_BYTES, value, &r->config);
+		if (!good)
+			return false;
+	}
+	return true;
+}
