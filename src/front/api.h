@@ -222,7 +222,7 @@ request_handler api_submit, api_job_get, api_job_result, api_job_payload, api_jo
 	api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
 	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
 	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete, api_log_get,
-	api_log_backup, api_live, api_ready, api_index, api_metrics;
+	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
 wh_http_handler gateway_head, gateway_request;
 
 #endif

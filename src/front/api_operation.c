@@ -1,4 +1,4 @@
-/* src/front/api_operation.c -- /livez, /readyz and what there is at /. */
+/* src/front/api_operation.c -- /livez, /readyz, what there is at /, and the same for programs: /openapi.json. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +26,16 @@ void api_ready(struct request *request)
 		answer_bytes(api, request->x, 200, PLAIN, "ok\n", 3);
 }
 
+/* openapi.json, by scripts/embed */
+extern const char openapi_document[];
+extern const unsigned long openapi_document_bytes;
+
+void api_openapi(struct request *request)
+{
+	answer_bytes(request->api, request->x, 200, "application/json", openapi_document,
+	             openapi_document_bytes);
+}
+
 void api_index(struct request *request)
 {
 	static const char body[] =
@@ -42,7 +52,8 @@ void api_index(struct request *request)
 		"ANY    /call/{service}/{path}         the gateway\n"
 		"GET    /v1/log                        how far the log has come\n"
 		"GET    /v1/log/backup                 a copy of the data, as a tar archive\n"
-		"GET    /livez /readyz /metrics        operation\n";
+		"GET    /livez /readyz /metrics        operation\n"
+		"GET    /openapi.json                  all of this in detail, for programs\n";
 
 	answer_bytes(request->api, request->x, 200, PLAIN, body, sizeof(body) - 1);
 }

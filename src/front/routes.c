@@ -1,6 +1,7 @@
 /* src/front/routes.c -- which handler a method and a path belong to.
  *
- * The table is the whole surface but for /call/, in the order of how often it is asked for. Thread: any; read only.
+ * The table is the whole surface but for /call/, in the order of how often it is asked for; openapi.json describes every row
+ * (tests/integration/test_openapi_routes.py compares them). Thread: any; read only.
  */
 #include <string.h>
 
@@ -39,6 +40,7 @@ static const struct route routes[] = {
 	{WH_HTTP_GET, "livez", ROUTE_NONE, api_live, API_CONFIG_BODY_MAX, TOKEN_OPEN},
 	{WH_HTTP_GET, "readyz", ROUTE_NONE, api_ready, API_CONFIG_BODY_MAX, TOKEN_OPEN},
 	{WH_HTTP_GET, "metrics", ROUTE_NONE, api_metrics, API_CONFIG_BODY_MAX, TOKEN_METRICS},
+	{WH_HTTP_GET, "openapi.json", ROUTE_NONE, api_openapi, API_CONFIG_BODY_MAX, TOKEN_ANY},
 	{WH_HTTP_GET, "", ROUTE_NONE, api_index, API_CONFIG_BODY_MAX, TOKEN_ANY},
 };
 enum { ROUTES = sizeof(routes) / sizeof(routes[0]) };

@@ -20,6 +20,8 @@ import threading
 import time
 import unittest
 
+import openapi
+
 BINARY = os.environ.get("WHILST_BINARY", os.path.join(os.path.dirname(__file__), "../../build/src/whilst"))
 DEADLINE = float(os.environ.get("WHILST_TEST_DEADLINE", "20"))
 READY = re.compile(r"^whilst: listening on (\S+(?: \S+)*?), data in (.+), engine (\w+)$")
@@ -40,7 +42,8 @@ class Response:
 
 
 class Client:
-    """One keep-alive connection; request() opens it again when the server has closed it."""
+    """One keep-alive connection; request() opens it again when the server has closed it. Every exchange must be as
+    src/front/openapi.json describes it."""
 
     def __init__(self, port, timeout=None):
         self.port, self.timeout = port, timeout or DEADLINE
@@ -56,7 +59,9 @@ class Client:
                 self.connection.request(method, path, body=body, headers=headers)
                 answer = self.connection.getresponse()
                 data = answer.read()
-                return Response(answer.status, answer.headers, data)
+                answer = Response(answer.status, answer.headers, data)
+                openapi.DESCRIPTION.check(method, path, body, headers.get("Content-Type"), answer)
+                return answer
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
                 self.close()
                 if fresh or attempt:
