@@ -32,7 +32,7 @@ static void answer(void *arg)
 	struct wh__watch *watch = ask->to->watch;
 	wh__callbacks_begin(ask->to);
 	if (watch)
-		wh__watch_begin(watch, (uintptr_t)ask->fn);
+		wh__watch_begin(watch, (uintptr_t)ask->fn, wh_clock(ask->to));
 	int64_t n = ask->fn(ask->arg);
 	if (watch)
 		wh__watch_end(watch);

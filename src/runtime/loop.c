@@ -256,6 +256,7 @@ static void run_ready(wh_loop *loop)
 {
 	struct wh__op *op = loop->ready.first, *next;
 	struct wh__watch *watch = loop->watch;
+	int64_t since = watch ? wh_clock(loop) : 0;
 	loop->ready = (struct wh__queue){0};
 	wh__callbacks_begin(loop);
 	for (; op; op = next) {
@@ -264,7 +265,7 @@ static void run_ready(wh_loop *loop)
 		wh_res res = {op->n, op->ptr};
 		next = op->next;
 		if (watch)
-			wh__watch_begin(watch, function_of(op));
+			wh__watch_begin(watch, function_of(op), since);
 		if (op->state == WH__PENDING) { /* a task that begins, or has yielded */
 			wh__task_continue(op);
 		} else {
@@ -275,7 +276,7 @@ static void run_ready(wh_loop *loop)
 			WH__PROBE2(callback_end, loop->number, callback);
 		}
 		if (watch)
-			wh__watch_end(watch);
+			since = wh__watch_end(watch);
 	}
 	wh__callbacks_end(loop);
 }

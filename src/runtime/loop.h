@@ -205,8 +205,10 @@ void wh__watch_close(wh_loop *loop);
 void wh__watch_forked(void); /* in the child: it has neither the loops nor the watching thread */
 void wh__watch_turn(struct wh__watch *watch,
                     int64_t since); /* a turn has begun; 0: the loop waits, or is not run */
-void wh__watch_begin(struct wh__watch *watch, uintptr_t function); /* a call of user code */
-void wh__watch_end(struct wh__watch *watch);
+/* A call of user code: since, wh_clock(), is when it began; the end gives when it ended. One call after another needs one
+ * reading of the clock each. */
+void wh__watch_begin(struct wh__watch *watch, uintptr_t function, int64_t since);
+int64_t wh__watch_end(struct wh__watch *watch);
 uintptr_t wh__watch_running(const struct wh__watch *watch,
                             int64_t *ret_since); /* any thread, signal handlers; 0: none */
 void wh__watch_stats(const struct wh__watch *watch, struct wh_stats *ret);
@@ -230,7 +232,7 @@ static inline void wh__call(wh_loop *loop, wh_function *fn, void *arg)
 {
 	struct wh__watch *watch = loop->watch;
 	if (watch)
-		wh__watch_begin(watch, (uintptr_t)fn);
+		wh__watch_begin(watch, (uintptr_t)fn, wh_clock(loop));
 	fn(arg);
 	if (watch)
 		wh__watch_end(watch);

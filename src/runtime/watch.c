@@ -77,13 +77,13 @@ void wh__watch_turn(struct wh__watch *watch, int64_t since)
 	atomic_store_explicit(&watch->turn_since, since, memory_order_relaxed);
 }
 
-void wh__watch_begin(struct wh__watch *watch, uintptr_t function)
+void wh__watch_begin(struct wh__watch *watch, uintptr_t function, int64_t since)
 {
 	atomic_store_explicit(&watch->function, function, memory_order_relaxed);
-	atomic_store_explicit(&watch->call_since, wh_clock(watch->loop), memory_order_release);
+	atomic_store_explicit(&watch->call_since, since, memory_order_release);
 }
 
-void wh__watch_end(struct wh__watch *watch)
+int64_t wh__watch_end(struct wh__watch *watch)
 {
 	int64_t now = wh_clock(watch->loop);
 	int64_t ns = now - atomic_load_explicit(&watch->call_since, memory_order_relaxed);
@@ -91,16 +91,17 @@ void wh__watch_end(struct wh__watch *watch)
 	if ((uint64_t)ns > watch->call_ns_max)
 		watch->call_ns_max = (uint64_t)ns;
 	if (watch->slow_ns == 0 || ns <= watch->slow_ns)
-		return;
+		return now;
 	watch->slow_count++;
 	if (watch->told_at != 0 && now - watch->told_at < WH_NS_PER_S) {
 		watch->untold_count++;
-		return;
+		return now;
 	}
 	watch->told_at = now;
 	tell(watch, "slow callback", atomic_load_explicit(&watch->function, memory_order_relaxed), ns,
 	     watch->untold_count);
 	watch->untold_count = 0;
+	return wh_clock(watch->loop); /* telling may have taken its time */
 }
 
 uintptr_t wh__watch_running(const struct wh__watch *watch, int64_t *ret_since)
