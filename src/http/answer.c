@@ -27,9 +27,26 @@ enum {
 
 static bool is_framing(struct wh_slice name)
 {
-	return wh_slice_equal_caseless(name, "content-length") ||
-	       wh_slice_equal_caseless(name, "transfer-encoding") ||
-	       wh_slice_equal_caseless(name, "connection");
+	switch (name.len) {
+	case 10:
+		return WH__HTTP_IS(name.data, 10, "connection");
+	case 14:
+		return WH__HTTP_IS(name.data, 14, "content-length");
+	case 17:
+		return WH__HTTP_IS(name.data, 17, "transfer-encoding");
+	default:
+		return false;
+	}
+}
+
+/* Names that differ have different bits mostly, so that a field that is set for the first time is told without looking
+ * at the others. */
+static uint64_t name_bit(struct wh_slice name)
+{
+	unsigned first = (unsigned char)name.data[0] | 0x20,
+		 last = (unsigned char)name.data[name.len - 1] | 0x20;
+
+	return UINT64_C(1) << ((first * 5 + last * 3 + name.len) & 63);
 }
 
 static bool reserve(wh_http_exchange *x, size_t len)
@@ -66,15 +83,20 @@ static void remove_field(wh_http_exchange *x, struct wh_slice name)
 	}
 }
 
-int wh_http_add_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value)
+/* What is not valid must not take out the present one, what finds no room may: the answer lacks it either way. */
+static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice value, bool replace)
 {
+	uint64_t bit;
 	char *at;
 
 	if (x->started || x->answered)
 		return -EALREADY;
 	if (name.len == 0 || !wh__http_all(name.data, name.len, WH__HTTP_TOKEN) ||
-	    !wh__http_all(value.data, value.len, WH__HTTP_VALUE) || is_framing(name))
+	    !wh__http_value(value.data, value.len) || is_framing(name))
 		return -EINVAL;
+	bit = name_bit(name);
+	if (replace && (x->fields_names & bit) && x->fields_len > 0)
+		remove_field(x, name);
 	if (name.len + value.len + 4 > FIELDS_MAX - x->fields_len)
 		return -E2BIG;
 	if (!reserve(x, name.len + value.len + 4))
@@ -86,18 +108,20 @@ int wh_http_add_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice
 		memcpy(at + name.len + 2, value.data, value.len);
 	memcpy(at + name.len + 2 + value.len, "\r\n", 2);
 	x->fields_len += (uint32_t)(name.len + value.len + 4);
+	x->fields_names |= bit;
 	if (name.len == 4 && wh_slice_equal_caseless(name, "date"))
 		x->date_set = true;
 	return 0;
 }
 
+int wh_http_add_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value)
+{
+	return add_field(x, name, value, false);
+}
+
 int wh_http_set_slice(wh_http_exchange *x, struct wh_slice name, struct wh_slice value)
 {
-	/* checked before the present one is taken out */
-	if (!x->started && name.len > 0 && wh__http_all(value.data, value.len, WH__HTTP_VALUE) &&
-	    x->fields_len > 0)
-		remove_field(x, name);
-	return wh_http_add_slice(x, name, value);
+	return add_field(x, name, value, true);
 }
 
 int wh_http_set(wh_http_exchange *x, const char *name, const char *value)

@@ -80,6 +80,7 @@ static void refuse_exchange(wh_http_exchange *x, int status, const char *reason)
 	wh__http_call_once(&x->on_close, x->on_close_arg);
 	x->on_half_close = NULL;
 	x->fields_len = 0;
+	x->fields_names = 0;
 	x->date_set = false;
 	wh__http_input_drop(c);
 	wh__http_answer_refusal(x, status, reason, limit_of(c, x, status));

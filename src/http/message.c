@@ -45,6 +45,44 @@ const uint8_t wh__http_characters[256] = {
 #undef GV
 #undef R8
 
+/* Eight at a time. */
+size_t wh__http_plain(const char *data, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+	size_t i = 0;
+
+	for (; i + 8 <= len; i += 8) {
+		uint64_t word, del, odd;
+
+		memcpy(&word, data + i, 8);
+		del = word ^ (ones * 0x7f);
+		odd = (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
+		if (odd == 0)
+			continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+		/* a borrow may mark bytes after the first odd one, never before it */
+		return i + (size_t)__builtin_ctzll(odd) / 8;
+#else
+		break;
+#endif
+	}
+	while (i < len && (unsigned char)data[i] >= 0x20 && data[i] != 0x7f)
+		i++;
+	return i;
+}
+
+bool wh__http_value(const char *data, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len) {
+		i += wh__http_plain(data + i, len - i);
+		if (i < len && data[i++] != '\t')
+			return false;
+	}
+	return true;
+}
+
 bool wh__http_is(const char *data, size_t len, const char *lower, size_t lower_len)
 {
 	if (len != lower_len)

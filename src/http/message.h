@@ -28,6 +28,12 @@ static inline bool wh__http_all(const char *data, size_t len, unsigned class)
 	return true;
 }
 
+/* How many of the first bytes stand for themselves in a line: neither controls (HTAB is one) nor DEL. */
+size_t wh__http_plain(const char *data, size_t len);
+
+/* May it be a field's value? All bytes are WH__HTTP_VALUE. */
+bool wh__http_value(const char *data, size_t len);
+
 /* The same text but for the case of ASCII letters; lower is lower case. */
 bool wh__http_is(const char *data, size_t len, const char *lower, size_t lower_len);
 #define WH__HTTP_IS(data, len, literal) wh__http_is(data, len, literal, sizeof(literal) - 1)

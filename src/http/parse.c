@@ -15,33 +15,6 @@ static int refuse(const char **ret_reason, int status, const char *reason)
 	return status;
 }
 
-/* How many of the first bytes stand for themselves in a line: neither controls nor DEL (HTAB is left to the slow
- * path). Eight at a time. */
-static size_t plain_bytes(const char *data, size_t len)
-{
-	const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
-	size_t i = 0;
-
-	for (; i + 8 <= len; i += 8) {
-		uint64_t word, del, odd;
-
-		memcpy(&word, data + i, 8);
-		del = word ^ (ones * 0x7f);
-		odd = (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
-		if (odd == 0)
-			continue;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-		/* a borrow may mark bytes after the first odd one, never before it */
-		return i + (size_t)__builtin_ctzll(odd) / 8;
-#else
-		break;
-#endif
-	}
-	while (i < len && (unsigned char)data[i] >= 0x20 && data[i] != 0x7f)
-		i++;
-	return i;
-}
-
 /* One byte that is not plain, or that begins a line; 0 or a refusal. */
 static int scan_byte(struct wh__http_scan *scan, char c, const char **ret_reason)
 {
@@ -101,7 +74,7 @@ int wh__http_scan(struct wh__http_scan *scan, const struct wh__http_limits *limi
 			return in_section ? refuse(ret_reason, 431, "header section too long")
 			                  : refuse(ret_reason, 414, "request target too long");
 		if (scan->state == LINE)
-			n = plain_bytes(data + i, len - i < room ? len - i : room);
+			n = wh__http_plain(data + i, len - i < room ? len - i : room);
 		if (n == 0) {
 			int status = scan_byte(scan, data[i], ret_reason);
 

@@ -120,6 +120,7 @@ struct wh_http_exchange {
 	/* the answer */
 	char *fields;
 	uint32_t fields_len, fields_cap;
+	uint64_t fields_names;        /* answer.c: a bit for each name that was set */
 	struct wh__http_chain output; /* while not first in line */
 	int64_t reply_left;           /* bytes to come; WH_HTTP_CHUNKED */
 	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
