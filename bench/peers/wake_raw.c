@@ -1,12 +1,14 @@
-/* bench/peers/wake_raw.c -- two threads that wake each other by an eventfd in an epoll set, or by a message from ring to ring.
+/* bench/peers/wake_raw.c -- two threads that wake each other by an eventfd in an epoll set, by a message from ring to ring, or by
+ * one that needs no ring to send it (Linux 6.13).
  *
- * usage: wake_raw SECONDS eventfd|msg_ring
+ * usage: wake_raw SECONDS eventfd|msg_ring|msg_call
  */
 #include <liburing.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../measure.h"
@@ -15,7 +17,9 @@ static struct measure measure;
 static int event_fds[2], epoll_fds[2];
 static struct io_uring rings[2];
 static pthread_barrier_t both;
-static int by_ring;
+static int by_ring, by_call;
+
+enum { REGISTER_SEND_MSG_RING = 31 }; /* liburing 2.3 does not know it */
 
 /* A ring belongs to the thread that makes it. */
 static void make(int side)
@@ -38,6 +42,13 @@ static void tell(int from, int to)
 	uint64_t one = 1;
 	if (!by_ring) {
 		if (write(event_fds[to], &one, sizeof one) != sizeof one)
+			exit(1);
+		return;
+	}
+	if (by_call) {
+		struct io_uring_sqe message = {0};
+		io_uring_prep_msg_ring(&message, rings[to].ring_fd, 0, 1, 0);
+		if (syscall(SYS_io_uring_register, -1, REGISTER_SEND_MSG_RING, &message, 1) != 0)
 			exit(1);
 		return;
 	}
@@ -86,7 +97,8 @@ int main(int argc, char **argv)
 {
 	pthread_t id;
 	int64_t started;
-	by_ring = argc > 2 && !strcmp(argv[2], "msg_ring");
+	by_call = argc > 2 && !strcmp(argv[2], "msg_call");
+	by_ring = by_call || (argc > 2 && !strcmp(argv[2], "msg_ring"));
 	pthread_barrier_init(&both, NULL, 2);
 	pthread_create(&id, NULL, thread, NULL);
 	make(0);

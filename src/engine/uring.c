@@ -621,10 +621,13 @@ static void woken(struct wh__uring *u, uint32_t cqe_flags)
 		(void)!read(u->wake_fd, &count, sizeof count);
 }
 
+/* A message goes straight into the completion queue, where a write to the descriptor starts a poll first. */
 static void uring_wake(wh_loop *loop)
 {
 	struct wh__uring *u = loop->engine_state;
 	uint64_t one = 1;
+	if (u->has.messages && wh__uring_send_message(u) == 0)
+		return;
 	(void)!write(u->wake_fd, &one, sizeof one); /* fails only when it has been written to already */
 }
 
@@ -641,8 +644,8 @@ static void reap(struct wh__uring *u)
 		io_uring_cq_advance(&u->ring, 1);
 		if (!(user_data & WH__URING_INTERNAL))
 			completed(u, (struct wh__op *)(uintptr_t)user_data, n, flags);
-		else if (user_data == LIBURING_UDATA_TIMEOUT)
-			continue; /* before 5.11 a wait's time limit is an entry of its own */
+		else if (user_data == WH__URING_MESSAGE || user_data == LIBURING_UDATA_TIMEOUT)
+			continue; /* it has ended the wait; before 5.11 so does an entry for its time limit */
 		else if (user_data == WH__URING_WAKE)
 			woken(u, flags);
 		else if (user_data == WH__URING_SPILL)

@@ -37,6 +37,7 @@ enum wh__uring_state {
 #define WH__URING_WAKE     (WH__URING_INTERNAL | UINT64_C(1) << 62)
 #define WH__URING_SPILL    (WH__URING_INTERNAL | UINT64_C(1) << 61)
 #define WH__URING_CANCEL   (WH__URING_INTERNAL | UINT64_C(1) << 60) /* | slot << 32 | generation */
+#define WH__URING_MESSAGE  (WH__URING_INTERNAL | UINT64_C(1) << 59) /* another thread wakes the loop */
 
 struct wh__uring_features {
 	bool deferred; /* SINGLE_ISSUER | DEFER_TASKRUN and TASKRUN_FLAG: completions arrive only while we wait */
@@ -44,6 +45,7 @@ struct wh__uring_features {
 	bool poll_first;
 	bool accept_poll_first; /* and accepts tell whether the listen queue holds more */
 	bool buffers;           /* a ring of provided buffers */
+	bool messages;          /* any thread may put a completion into the queue */
 	bool rename, unlink, mkdir, link, stat, sync_range;
 };
 
@@ -80,6 +82,8 @@ struct wh__uring {
 /* uring_ring.c: set up the ring and try it out. strict: only the set of features that WH_AUTO relies on. */
 int wh__uring_ring_open(struct wh__uring *u, uint32_t entries, bool strict);
 const char *wh__uring_explain(int error);
+/* A completion with WH__URING_MESSAGE for the ring, if it has.messages. 0, or -errno: none will come. Thread: any. */
+int wh__uring_send_message(const struct wh__uring *u);
 
 /* uring_buffers.c: buffers for the kernel to choose from. */
 void wh__uring_buffers_open(struct wh__uring *u);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "engine/uring.h"
@@ -22,6 +23,9 @@ enum {
 	COMPLETIONS_MIN = 64,
 	COMPLETIONS_MAX = 8192
 };
+
+/* IORING_REGISTER_SEND_MSG_RING, which liburing 2.3 does not know. */
+enum { REGISTER_SEND_MSG_RING = 31 };
 
 static const unsigned int ladder[] = {
 	/* 6.1. One thread submits: a forked child or a stray thread gets an error instead of our completions. */
@@ -213,6 +217,30 @@ static int try_accept(struct wh__uring *u)
 	return 0;
 }
 
+int wh__uring_send_message(const struct wh__uring *u)
+{
+	struct io_uring_sqe message = {0};
+	io_uring_prep_msg_ring(&message, u->ring.ring_fd, 0, WH__URING_MESSAGE, 0);
+	return syscall(SYS_io_uring_register, -1, REGISTER_SEND_MSG_RING, &message, 1) == 0 ? 0 : -errno;
+}
+
+/* Messages that need no ring to send them (Linux 6.13): whoever does not know them misses the ring. One that was taken is
+ * there at once, so nothing waits for it. */
+static int try_message(struct wh__uring *u)
+{
+	struct io_uring_cqe *cqe;
+	if (wh__uring_send_message(u) != 0)
+		return 0;
+	int error = io_uring_submit_and_get_events(&u->ring);
+	if (error < 0)
+		return error;
+	if (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+		u->has.messages = cqe->user_data == WH__URING_MESSAGE;
+		io_uring_cqe_seen(&u->ring, cqe);
+	}
+	return 0;
+}
+
 static int try_out(struct wh__uring *u, bool strict)
 {
 	int error = try_nops(u);
@@ -222,6 +250,8 @@ static int try_out(struct wh__uring *u, bool strict)
 		error = try_poll(u);
 	if (!error)
 		error = try_accept(u);
+	if (!error)
+		error = try_message(u);
 	if (!error && strict && !u->has.multipoll)
 		error = -EOPNOTSUPP;
 	return error;

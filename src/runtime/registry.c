@@ -59,7 +59,7 @@ void wh__registry_hide(wh_loop *loop)
 {
 	struct wh__registry_entry *entry = &wh__registry[loop->number];
 	atomic_store(&entry->loop, NULL);
-	/* A visit is a few instructions and perhaps a write(2) to an eventfd. */
+	/* A visit is a few instructions and perhaps the one system call of a wake-up. */
 	while (atomic_load(&entry->visitor_count) > 0)
 		sched_yield();
 }

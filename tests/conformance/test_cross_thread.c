@@ -222,6 +222,56 @@ static void loops_post_to_each_other(void **state)
 		assert_null(wh_loop_close(pings[i].away));
 }
 
+/* ---- a loop that closes meanwhile ---- */
+
+static atomic_int disposed_count, closing_won;
+static atomic_bool go;
+
+static void count_disposed(wh_res res, void *arg)
+{
+	atomic_fetch_add(&disposed_count, 1);
+}
+
+static void *resolve_while_closing(void *arg)
+{
+	wh_future *first = arg;
+	while (!atomic_load(&go))
+		;
+	for (int i = 0; i < 100; i++) {
+		int result = wh_resolve(first[i], i, NULL);
+		if (result == 0)
+			atomic_fetch_add(&closing_won, 1);
+		else if (result != -EALREADY && result != -ESTALE)
+			abort();
+	}
+	return NULL;
+}
+
+/* Whoever is told that its result was taken may count on the disposer, however far the closing is. */
+static void closing_while_others_resolve(void **state)
+{
+	for (int round = 0; round < 50; round++) {
+		pthread_t threads[THREADS];
+		wh_loop *closing;
+		atomic_store(&go, false);
+		atomic_store(&disposed_count, 0);
+		atomic_store(&closing_won, 0);
+		assert_int_equal(wh_loop_open(&closing, NULL), 0);
+		for (int i = 0; i < THREADS * 100; i++)
+			promises[i] = wh_promise(closing, count_disposed, NULL);
+		for (int i = 0; i < THREADS; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, resolve_while_closing,
+			                                &promises[(size_t)i * 100]),
+			                 0);
+		atomic_store(&go, true);
+		for (int turn = 0; turn < round % 5; turn++)
+			assert_int_equal(wh_loop_turn(closing, 0), 0);
+		closing = wh_loop_close(closing);
+		join_all(threads);
+		assert_int_equal(atomic_load(&disposed_count), atomic_load(&closing_won));
+	}
+}
+
 static void *stopper(void *arg)
 {
 	wh_loop_stop(loop);
@@ -269,6 +319,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_threads_may_wait, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_raise_is_missed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(loops_post_to_each_other, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(closing_while_others_resolve, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(any_thread_stops_a_loop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_rest_belongs_to_the_loops_thread, set_up, tear_down),
 	};
