@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,7 +80,8 @@ void wh__descriptor_closed(wh_loop *loop, int fd)
 {
 	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
 	if (descriptor) {
-		descriptor->known_socket = descriptor->known_seekable = descriptor->known_empty = false;
+		descriptor->known_socket = descriptor->known_seekable = false;
+		descriptor->known_empty = descriptor->known_listener = false;
 		close_twin(descriptor);
 	}
 }
@@ -161,6 +163,12 @@ void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op
 	bool *flag = flag_of(descriptor, op);
 	if (flag)
 		*flag = false;
+}
+
+bool wh__descriptor_accepts_none(const struct wh__descriptor *descriptor, const struct wh__op *op)
+{
+	struct pollfd poll_fd = {.fd = op->fd, .events = POLLIN};
+	return op->opcode == WH__OP_ACCEPT && descriptor->known_listener && poll(&poll_fd, 1, 0) == 0;
 }
 
 void wh__descriptor_given(wh_loop *loop, int fd)

@@ -17,7 +17,7 @@ struct wh__descriptor {
 	bool known_empty;         /* the last receive, or accept, took all there was */
 	bool known_seekable;      /* of uring.c: has offsets */
 	bool known_socket;        /* what is no socket might never get ready, nor say why */
-	bool known_listener;      /* of epoll.c: an accept on it has succeeded */
+	bool known_listener;      /* an accept on it has succeeded */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
 	int twin; /* of terminal.c: the same terminal, non-blocking; 0: not looked for; -1: there is none */
 	uint32_t registration; /* of epoll.c: rises when the descriptor is closed, tells late events */
@@ -43,6 +43,11 @@ void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op)
  * must leave when it ends. */
 int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op *op);
 void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op);
+
+/* op would accept, and nobody is there. An accept in vain costs a socket and a file, made and freed, and after each connection
+ * there usually is no other: a look is a fifth of that. Only of what is known to listen, since the rest is to hear that it does
+ * not. */
+bool wh__descriptor_accepts_none(const struct wh__descriptor *descriptor, const struct wh__op *op);
 
 void wh__descriptors_fini(wh_loop *loop);
 

@@ -131,19 +131,11 @@ static bool short_transfer(const struct wh__op *op, int64_t n, void *ptr)
 	}
 }
 
-/* An accept in vain costs a socket and a file, made and freed, and after each connection there usually is no other: a
- * look is a fifth of that. Only of what listens, since the rest is to hear that it does not. */
-static bool has_none_to_accept(const struct wh__op *op, const struct wh__descriptor *descriptor)
-{
-	struct pollfd poll_fd = {.fd = op->fd, .events = POLLIN};
-	return op->opcode == WH__OP_ACCEPT && descriptor->known_listener && poll(&poll_fd, 1, 0) == 0;
-}
-
 /* true: op has completed. What the try shows is remembered. */
 static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool linked)
 {
 	void *ptr;
-	int64_t n = has_none_to_accept(op, descriptor) ? -EAGAIN : wh__op_attempt(op, &ptr);
+	int64_t n = wh__descriptor_accepts_none(descriptor, op) ? -EAGAIN : wh__op_attempt(op, &ptr);
 	if (n == -EAGAIN) {
 		descriptor->epoll_flags &= (uint8_t)~direction(op);
 		return false;

@@ -126,6 +126,7 @@ static void end(struct sync_state *state, struct wh__op *op, int64_t n, void *pt
 	}
 	if (wh__descriptor_used(op)) {
 		struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+		descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
 		wh__descriptor_leave(descriptor, op);
 		if (descriptor->closing && op->opcode == WH__OP_SEND_FILE)
 			n = -ECANCELED; /* a part of something that would go on with the next */
@@ -192,21 +193,40 @@ static void run_queue(struct sync_state *state)
 	}
 }
 
+static bool accepts_none(const struct wh__op *op)
+{
+	return wh__descriptor_accepts_none(wh__descriptor_look(op->loop, op->fd), op);
+}
+
+/* Many may wait to accept from one listener, and the poll is of before the first of them did. */
+static bool comes_too_late(const struct wh__op *op, int accepted_fd, int *empty_fd)
+{
+	if (op->opcode != WH__OP_ACCEPT || op->fd != accepted_fd)
+		return false;
+	if (op->fd != *empty_fd && accepts_none(op))
+		*empty_fd = op->fd;
+	return op->fd == *empty_fd;
+}
+
 /* The polls are of the waiting ones in their order. What completes may end others: only those that are left are looked
  * at, and whose turn was missed is seen by the next poll(2). */
 static void try_waiting(struct sync_state *state)
 {
 	uint32_t i = 1;
+	int accepted_fd = -1, empty_fd = -1;
 	for (struct wh__op *op = state->waiting_first; op; op = op->next)
 		op->engine_data = state->polls[i++].revents ? state : NULL;
 	for (struct wh__op *op = state->waiting_first; op;) {
 		void *ptr;
 		struct wh__op *next = op->next;
-		if (!op->engine_data) {
+		bool ready = op->engine_data && !comes_too_late(op, accepted_fd, &empty_fd);
+		op->engine_data = NULL;
+		if (!ready) {
 			op = next;
 			continue;
 		}
-		op->engine_data = NULL;
+		if (op->opcode == WH__OP_ACCEPT)
+			accepted_fd = op->fd;
 		int64_t n = wh__op_attempt(op, &ptr);
 		if (n != -EAGAIN) {
 			end(state, op, n, ptr);
@@ -225,7 +245,7 @@ static bool begin_connections(struct sync_state *state)
 		next = op->next;
 		if ((op->opcode != WH__OP_CONNECT && op->opcode != WH__OP_ACCEPT) || op->done != 0)
 			continue;
-		int64_t n = wh__op_attempt(op, &ptr);
+		int64_t n = accepts_none(op) ? -EAGAIN : wh__op_attempt(op, &ptr);
 		op->done = 1; /* begun */
 		if (n == -EAGAIN)
 			continue;

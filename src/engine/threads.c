@@ -2,8 +2,9 @@
  *
  * Files and work go to their classes of workers. A socket operation is tried at once, and if it cannot be done, a
  * thread of its own waits for it: in ppoll() on the descriptor and on an eventfd, so that a cancel or a close can end
- * the wait. Costs a thread for each blocked operation; behaves in a debugger, under valgrind and rr like any
- * threaded program.
+ * the wait. Many may wait to accept from one listener, also on other loops, and ppoll() would wake them all for each
+ * connection: they wait in epoll sets, which take turns. Costs a thread for each blocked operation; behaves in a
+ * debugger, under valgrind and rr like any threaded program.
  *
  * Thread: loop; run_blocked() on a worker, which owns the operation meanwhile. Memory: a wait is one allocation,
  * kept for the next when it ends.
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +25,7 @@ struct wait {
 	struct wh__op *op;
 	struct wait *next, *prev; /* of those in use, or next of the free ones */
 	int cancel_fd;
+	int epoll_fd;   /* with cancel_fd in it, and the listener while its turn may come; -1: not made yet */
 	bool cancelled; /* loop's own note; the thread learns of it through cancel_fd */
 };
 
@@ -36,23 +39,63 @@ struct threads {
 
 /* ---- on the waiting thread ---- */
 
+/* 0: to be tried; -EAGAIN: to be waited for again; -ECANCELED, or what poll says. */
+static int64_t wait_ready(const struct wh__op *op, const struct wait *wait)
+{
+	struct pollfd fds[2] = {{.fd = op->fd, .events = (short)wh__op_events(op)},
+	                        {.fd = wait->cancel_fd, .events = POLLIN}};
+	if (ppoll(fds, 2, NULL, NULL) < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return fds[1].revents ? -ECANCELED : 0;
+}
+
+static int make_set(struct wait *wait)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = wait->cancel_fd};
+	int epoll_fd = wh__above_standard(epoll_create1(EPOLL_CLOEXEC));
+	if (epoll_fd >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wait->cancel_fd, &event) == 0)
+		return epoll_fd;
+	if (epoll_fd >= 0)
+		close(epoll_fd);
+	return -1;
+}
+
+/* false: it cannot wait for its turn, and waits with all others. */
+static bool enter_turns(struct wait *wait, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = fd};
+	if (wait->epoll_fd < 0)
+		wait->epoll_fd = make_set(wait);
+	return wait->epoll_fd >= 0 && epoll_ctl(wait->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* As wait_ready(). Whose turn it is accepts, cancelled or not: nobody else has been woken for that connection. */
+static int64_t wait_turn(const struct wh__op *op, const struct wait *wait)
+{
+	struct epoll_event events[2];
+	int count = epoll_wait(wait->epoll_fd, events, 2, -1);
+	if (count < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	for (int i = 0; i < count; i++)
+		if (events[i].data.fd == op->fd)
+			return 0;
+	return -ECANCELED;
+}
+
 static void run_blocked(struct wh__op *op)
 {
-	const struct wait *wait = op->engine_data;
+	struct wait *wait = op->engine_data;
+	bool turns = op->opcode == WH__OP_ACCEPT && enter_turns(wait, op->fd);
 	void *ptr = NULL;
 	int64_t n;
 	do {
-		struct pollfd fds[2] = {{.fd = op->fd, .events = (short)wh__op_events(op)},
-		                        {.fd = wait->cancel_fd, .events = POLLIN}};
-		if (ppoll(fds, 2, NULL, NULL) < 0)
-			n = errno == EINTR ? -EAGAIN : -errno;
-		else if (fds[1].revents)
-			n = -ECANCELED;
-		else if (op->opcode == WH__OP_RECV_BUF)
-			n = 0; /* buffers belong to the loop's thread, which receives: see threads_returned() */
-		else
+		n = turns ? wait_turn(op, wait) : wait_ready(op, wait);
+		/* pooled buffers belong to the loop's thread, which receives: see threads_returned() */
+		if (n == 0 && op->opcode != WH__OP_RECV_BUF)
 			n = wh__op_attempt(op, &ptr);
 	} while (n == -EAGAIN);
+	if (turns)
+		(void)epoll_ctl(wait->epoll_fd, EPOLL_CTL_DEL, op->fd, NULL);
 	wh__op_complete_from_worker(op, n, ptr);
 }
 
@@ -67,6 +110,7 @@ static int wait_new(struct threads *threads, struct wh__op *op)
 		wait = calloc(1, sizeof *wait);
 		if (!wait)
 			return -ENOMEM;
+		wait->epoll_fd = -1;
 		wait->cancel_fd = wh__above_standard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 		if (wait->cancel_fd < 0) {
 			free(wait);
@@ -135,13 +179,15 @@ static void threads_submit(struct wh__op *op)
 		return;
 	}
 	void *ptr = NULL;
-	int64_t n = wh__op_attempt(op, &ptr);
+	int64_t n = wh__descriptor_accepts_none(descriptor, op) ? -EAGAIN : wh__op_attempt(op, &ptr);
 	if (n == -EAGAIN) {
 		n = block(op);
 		if (n == 0)
 			return;
 	}
-	wh__descriptor_leave(wh__descriptor_look(op->loop, op->fd), op);
+	descriptor = wh__descriptor_look(op->loop, op->fd);
+	descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
+	wh__descriptor_leave(descriptor, op);
 	wh__op_complete(op, n, ptr);
 }
 
@@ -167,6 +213,7 @@ static void threads_returned(struct wh__op *op, int64_t n, void *ptr)
 			descriptor->at_worker_count++;
 		}
 	}
+	descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
 	wh__descriptor_leave(descriptor, op);
 	wh__offload_returned(op, n, ptr);
 }
@@ -270,6 +317,8 @@ static void threads_fini(wh_loop *loop)
 		struct wait *wait = threads->free_waits;
 		threads->free_waits = wait->next;
 		close(wait->cancel_fd);
+		if (wait->epoll_fd >= 0)
+			close(wait->epoll_fd);
 		free(wait);
 	}
 	pthread_cond_destroy(&threads->wake);
