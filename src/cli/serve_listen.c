@@ -12,6 +12,9 @@
 
 enum { INHERITED_FIRST = 3 }; /* SD_LISTEN_FDS_START */
 
+/* How long an address that is in use is tried again, first after this long and then after twice as long each time. */
+enum { TRY_AGAIN_MS = 10, TRY_AGAIN_MS_MAX = 640 };
+
 static const char *const schemes[] = {"http", "https", "beanstalk"};
 
 void serve_listeners_init(struct serve_listeners *listeners)
@@ -68,6 +71,12 @@ int serve_listen(struct serve_listeners *listeners, wh_loop *loop, const char *t
 	if (listeners->count == SERVE_LISTENERS_MAX)
 		return -ENOSPC;
 	fd = wh_listen_text(loop, text, NULL);
+	/* The sockets of a process that was killed while a ring was to accept from them live on until the kernel has taken
+	 * the ring apart, some 10 to 100 ms. */
+	for (int64_t ms = TRY_AGAIN_MS; fd == -EADDRINUSE && ms <= TRY_AGAIN_MS_MAX; ms *= 2) {
+		wh_await(wh_sleep(loop, ms * WH_NS_PER_MS));
+		fd = wh_listen_text(loop, text, NULL);
+	}
 	return fd < 0 ? fd : add(listeners, loop, fd, front);
 }
 

@@ -33,7 +33,8 @@ void serve_listeners_done(struct serve_listeners *listeners, wh_loop *loop);
 /* serve_address_valid() - is text an address that serve_listen() knows? */
 bool serve_address_valid(const char *text);
 
-/* serve_listen() - listen on an address as wh_parse_address() reads it. 0; -ENOSPC: too many; or as wh_listen_text(). */
+/* serve_listen() - listen on an address as wh_parse_address() reads it. 0; -ENOSPC: too many; or as wh_listen_text(), -EADDRINUSE
+ * after more than a second of trying: turns the loop meanwhile. */
 int serve_listen(struct serve_listeners *listeners, wh_loop *loop, const char *text, enum serve_front front);
 
 /* serve_inherit() - take the sockets that a service manager has opened for us ($LISTEN_PID, $LISTEN_FDS, $LISTEN_FDNAMES), by

@@ -101,6 +101,38 @@ class Https(unittest.TestCase):
                 self.assertFalse(os.path.exists(data + "/d"))
 
 
+class Restart(unittest.TestCase):
+    """A ring outlives a process that was killed for a moment, and with it the sockets that it was to accept from."""
+
+    def restart(self, listen, again, connect):
+        with harness.Server(listen=listen) as server:
+            for _ in range(5):
+                with connect(server.addresses) as idle:
+                    idle.sendall(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
+                    self.assertEqual(harness.read_answer(idle)[0].status, 200)
+                    server.kill()
+                    server.listen = again(server.addresses)
+                    server.start()
+
+    def test_of_the_same_port(self):
+        # an address of its own, so that nobody's connection has the port meanwhile
+        host = f"127.77.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+
+        def port(addresses):
+            return int(addresses.rsplit(":", 1)[1])
+        self.restart(f"{host}:0", lambda addresses: f"{host}:{port(addresses)}",
+                     lambda addresses: socket.create_connection((host, port(addresses)), harness.DEADLINE))
+
+    def test_of_the_same_name(self):
+        def connect(addresses):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(harness.DEADLINE)
+            s.connect(addresses.removeprefix("unix:"))
+            return s
+        with tempfile.TemporaryDirectory() as folder:
+            self.restart(f"unix:{folder}/socket", lambda addresses: addresses, connect)
+
+
 class Reload(unittest.TestCase):
     def test_what_changes_and_what_waits(self):
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
