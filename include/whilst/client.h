@@ -100,9 +100,10 @@ struct wh_problem {
 	int64_t retry_after_ns; /* the server's advice; 0: none */
 	uint64_t limit;         /* that was passed; 0: none */
 	uint64_t job;           /* that it is about, where the answer names it; else 0 */
-	char code[32];          /* of the server, "lease-lost"; "" */
+	char code[32];          /* of the server, "lease-lost"; of an action of a transaction: its own; "" */
 	char state[16];         /* of the job, where that is the reason; "" */
 	char detail[512];       /* a sentence: what was wrong, where, and what to do */
+	int64_t action; /* of a transaction: the index of the action that was refused; -1: none is named */
 };
 
 /* How a request is made. NULL and all-zero mean defaults. receipt and problem are borrowed until the future is complete or dropped. */
@@ -339,9 +340,54 @@ WH_API wh_future wh_client_complete_many(wh_client *client, const char *queue,
                                          const struct wh_completion *completions, size_t count,
                                          const char *type, const struct wh_how *how);
 
+/* -- several at once. A transaction is one commit: all of its actions are checked first, and all are done or none is. So a job that is completed in
+ * the same transaction as its successors are submitted has them exactly once, whatever dies when. */
+
+enum wh_action_kind {
+	WH_ACTION_SUBMIT = 1, /* queue, payload, options */
+	WH_ACTION_COMPLETE,   /* lease, payload: the result; status */
+	WH_ACTION_FAIL,       /* lease, text, delay_ns: of the next attempt, or WH_RETRY_... */
+	WH_ACTION_RELEASE,    /* lease, delay_ns, priority */
+	WH_ACTION_EXTEND,     /* lease, delay_ns: from now; 0: its time to run */
+	WH_ACTION_PROGRESS,   /* lease, text: JSON */
+	WH_ACTION_BURY,       /* lease, text, priority */
+	WH_ACTION_CANCEL,     /* job */
+	WH_ACTION_KICK,       /* job */
+};
+/* One of a transaction; what its kind does not name is ignored. A job may be named once. Everything is borrowed for the call only. */
+struct wh_action {
+	int kind; /* enum wh_action_kind */
+	struct wh_lease lease;
+	uint64_t job;
+	const char *queue;
+	struct wh_payload payload; /* without release */
+	struct wh_submit_options options;
+	int status; /* 0: 200 */
+	const char *text;
+	int64_t delay_ns;
+	const uint32_t *priority; /* NULL: as it was */
+};
+/* What became of it. */
+struct wh_acted {
+	uint64_t job;
+	int state;  /* enum wh_job_state; 0: not told (EXTEND, PROGRESS) */
+	int64_t at; /* EXTEND: when the lease ends; FAIL: when the job runs next, 0: it does not wait */
+};
+struct wh_transaction {
+	size_t count;
+	const struct wh_acted *results; /* in the order of the actions */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_transaction *wh_transaction_free(struct wh_transaction *transaction);
+
+/* wh_client_transact() - do 1 to 10,000 actions, all or none, as one commit: n = count, ptr = struct wh_transaction *, given. At most 16 MiB as JSON, in
+ * which payloads take a third more. Errors those of the single calls, with the action in the problem; -EINVAL: an action that is none. */
+WH_API wh_future wh_client_transact(wh_client *client, const struct wh_action *actions, size_t count,
+                                    const struct wh_how *how);
+
 /* -- a worker. It leases jobs, up to jobs_max in flight, calls a function of yours for each, extends the leases for as long as jobs
  * are unfinished, and sits out restarts of the server. Each job is finished by exactly one of wh_worker_complete(), wh_worker_fail(),
- * wh_worker_release() and wh_worker_bury(), then or later, also when its lease is lost; the job's memory ends with that call. */
+ * wh_worker_release(), wh_worker_bury() and wh_worker_transact(), then or later, also when its lease is lost; the job's memory ends with that call. */
 
 /* Does a job, or begins it. Never called for a worker that was closed. */
 typedef void wh_worker_function(wh_worker_job *job, const struct wh_leased *leased, void *arg);
@@ -378,6 +424,9 @@ WH_API wh_future wh_worker_complete(wh_worker_job *job, int status, const struct
 WH_API wh_future wh_worker_fail(wh_worker_job *job, const char *text, int64_t delay_ns);
 WH_API wh_future wh_worker_release(wh_worker_job *job, int64_t delay_ns);
 WH_API wh_future wh_worker_bury(wh_worker_job *job, const char *text);
+/* wh_worker_transact() - the same by a transaction of which one action finishes the job, with the lease of wh_worker_leased(): n = count. One that is
+ * refused leaves the job to whoever leases it next, when its time to run is over. */
+WH_API wh_future wh_worker_transact(wh_worker_job *job, const struct wh_action *actions, size_t count);
 WH_API bool wh_worker_lost(const wh_worker_job *job);                      /* has its lease been lost? */
 WH_API const struct wh_leased *wh_worker_leased(const wh_worker_job *job); /* what on_job was given */
 

@@ -214,3 +214,39 @@ void wh__text_base64(struct wh__text *text, const uint8_t *bytes, size_t len)
 	}
 	text->len += (len + 2) / 3 * 4;
 }
+
+static int digit_of(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bool wh__unbase64(char *bytes, size_t len, size_t *ret_len)
+{
+	size_t out = 0;
+
+	if (len % 4 != 0)
+		return false;
+	for (size_t i = 0; i < len; i += 4) {
+		bool last = i + 4 == len;
+		int padding = last ? (bytes[i + 3] == '=') + (bytes[i + 3] == '=' && bytes[i + 2] == '=') : 0;
+		uint32_t four = 0;
+
+		for (size_t k = 0; k < 4; k++) {
+			int digit = k + (size_t)padding >= 4 ? 0 : digit_of(bytes[i + k]);
+
+			if (digit < 0)
+				return false;
+			four = four << 6 | (uint32_t)digit;
+		}
+		for (int k = 0; k < 3 - padding; k++)
+			bytes[out++] = (char)(four >> (16 - 8 * k));
+	}
+	*ret_len = out;
+	return true;
+}

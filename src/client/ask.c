@@ -368,7 +368,8 @@ void wh__ask_fail(struct wh__ask *ask, int64_t error, int64_t cause)
 		const char *stage = ask->failure.error == cause && cause != 0 ? ask->failure.text : NULL;
 		struct wh__text text;
 
-		*ask->problem = (struct wh_problem){.error = error, .cause = cause, .job = ask->job};
+		*ask->problem =
+			(struct wh_problem){.error = error, .cause = cause, .job = ask->job, .action = -1};
 		wh__text_init(&text, ask->problem->detail, sizeof(ask->problem->detail) - 1);
 		if (error == -WH_ECALL_UNKNOWN) {
 			wh__text_str(&text, wh_strerror(error));

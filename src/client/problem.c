@@ -82,9 +82,9 @@ bool wh__problem_is_ours(const struct wh_http_response *response)
 int64_t wh__problem_read(const struct wh_http_response *response, struct wh_problem *ret)
 {
 	struct wh_slice json = problem_json(response), job;
-	uint64_t seconds;
+	uint64_t seconds, action;
 
-	*ret = (struct wh_problem){.error = -WH_ECALL_REFUSED, .status = response->status};
+	*ret = (struct wh_problem){.error = -WH_ECALL_REFUSED, .status = response->status, .action = -1};
 	if (wh__read_header_u64(response, "Retry-After", &seconds) && seconds < 86400)
 		ret->retry_after_ns = (int64_t)seconds * WH_NS_PER_S;
 	if (wh__problem_is_ours(response)) {
@@ -92,6 +92,9 @@ int64_t wh__problem_read(const struct wh_http_response *response, struct wh_prob
 		copy_string(wh__json_member(json, "state"), ret->state, sizeof(ret->state));
 		copy_string(wh__json_member(json, "detail"), ret->detail, sizeof(ret->detail));
 		(void)wh__json_u64(wh__json_member(json, "limit"), &ret->limit); /* most have none */
+		if (wh__json_u64(wh__json_member(json, "action"), &action))
+			ret->action = (int64_t)action;
+		copy_string(wh__json_member(json, "cause"), ret->code, sizeof(ret->code));
 		job = wh__json_member(json, "job");
 		if (job.data && !wh__json_u64(wh__json_member(job, "id"), &ret->job))
 			ret->job = 0;

@@ -74,39 +74,6 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 	return 0;
 }
 
-static int digit_of(char c)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
-/* RFC 4648 with padding, in place. */
-static bool decode_base64(char *bytes, size_t len, size_t *ret_len)
-{
-	size_t out = 0;
-
-	if (len % 4 != 0)
-		return false;
-	for (size_t i = 0; i < len; i += 4) {
-		bool last = i + 4 == len;
-		int padding = last ? (bytes[i + 3] == '=') + (bytes[i + 3] == '=' && bytes[i + 2] == '=') : 0;
-		uint32_t four = 0;
-
-		for (size_t k = 0; k < 4; k++) {
-			int digit = k + (size_t)padding >= 4 ? 0 : digit_of(bytes[i + k]);
-			if (digit < 0)
-				return false;
-			four = four << 6 | (uint32_t)digit;
-		}
-		for (int k = 0; k < 3 - padding; k++)
-			bytes[out++] = (char)(four >> (16 - 8 * k));
-	}
-	*ret_len = out;
-	return true;
-}
-
 static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *job)
 {
 	struct wh_slice type = wh__json_member(json, "content_type");
@@ -125,7 +92,7 @@ static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *jo
 	lot->strings += len + 1;
 	job->payload.data = lot->strings;
 	if (!wh__json_string(wh__json_member(json, "payload"), lot->strings, &len) ||
-	    !decode_base64(lot->strings, len, &job->payload.len))
+	    !wh__unbase64(lot->strings, len, &job->payload.len))
 		return false;
 	lot->strings += job->payload.len;
 	return true;

@@ -122,6 +122,7 @@ static void on_told(wh_loop *loop, wh_res res, void *arg)
 	wh_worker_job *job = arg;
 
 	(void)loop;
+	wh_transaction_free(res.ptr);
 	if (job->too_large) {
 		ended(job, -WH_ECALL_TOO_LARGE);
 	} else if (res.n == -WH_ECALL_TOO_LARGE) {
@@ -209,6 +210,15 @@ wh_future wh_worker_bury(wh_worker_job *job, const char *text)
 	if (finish(job, &f))
 		tell(job, wh_client_bury(job->worker->client, job->leased->lease, text, NULL,
 		                         &job->worker->options.how));
+	return f;
+}
+
+wh_future wh_worker_transact(wh_worker_job *job, const struct wh_action *actions, size_t count)
+{
+	wh_future f;
+
+	if (finish(job, &f))
+		tell(job, wh_client_transact(job->worker->client, actions, count, &job->worker->options.how));
 	return f;
 }
 

@@ -82,7 +82,7 @@ void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, 
 	va_end(list);
 }
 
-static enum problem problem_of(int64_t error)
+enum problem answer_problem_of(int64_t error)
 {
 	static const struct {
 		int64_t error;
@@ -129,7 +129,7 @@ void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const cha
                   const char *subject)
 {
 	char members[40] = "";
-	enum problem problem = problem_of(error);
+	enum problem problem = answer_problem_of(error);
 
 	if (state > JOB_NONE)
 		snprintf(members, sizeof(members), ",\"state\":\"%s\"", answer_state(state));

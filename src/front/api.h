@@ -82,6 +82,13 @@ struct route {
 
 /* authorize() (authorize.c) - may whoever sends this do it? false: refused and answered. path is of the request. */
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route);
+/* For who judges several queues at once: authorize_who() - whose token this is; there are tokens, and on_head has let it pass.
+ * authorize_allows() - is it good for that queue? name empty: for any. authorize_refuse() - answer that it is not; members as of
+ * answer_problem(). */
+const struct token *authorize_who(struct api *api, wh_http_exchange *x);
+bool authorize_allows(const struct token *token, enum token_action action, struct wh_slice name);
+void authorize_refuse(struct api *api, wh_http_exchange *x, const struct token *token,
+                      enum token_action action, struct wh_slice name, const char *members);
 /* authorize_is_credential() - was this field meant for us, and is not to be passed on or kept? */
 bool authorize_is_credential(const struct api *api, struct wh_http_field field);
 
@@ -101,8 +108,9 @@ struct call {
 	struct store_position position; /* of the commit */
 	int level;                      /* as asked; of a submit: reached */
 	struct prefer prefer;
-	uint8_t kind;   /* enum call_kind */
-	uint8_t action; /* the handler's own */
+	uint8_t kind;       /* enum call_kind */
+	uint8_t action;     /* the handler's own */
+	uint32_t action_at; /* of a transaction that was refused: where */
 	bool is_parked, gone, read_async, retained;
 	int64_t until; /* wh_now() */
 	int64_t error; /* why it was refused, while the rest of the answer is looked up */
@@ -158,6 +166,9 @@ void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, 
 /* answer_error() - a refusal or failure of the store. subject: "job 17", 'queue "mail"'; reason and state may be missing. */
 void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
                   const char *subject);
+enum problem answer_problem_of(int64_t error); /* that tells of an error of the store */
+/* answer_action() - {"id": 17, ...}: what became of a job by an action that was done. */
+void answer_action(struct wh__text *text, int kind, uint64_t job, const struct store_result *result);
 void answer_committed(wh_http_exchange *x, int level, struct store_position position); /* its header fields */
 void answer_preference(wh_http_exchange *x, const struct prefer *prefer, bool vary);
 void answer_view(struct wh__text *text, const struct store_view *view); /* a job as JSON */
@@ -218,8 +229,8 @@ void api_log_stream(struct call *call);
 
 /* ---- handlers ---------------------------------------------------------------------------- */
 
-request_handler api_submit, api_job_get, api_job_result, api_job_payload, api_job_cancel, api_job_kick,
-	api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
+request_handler api_submit, api_transaction, api_job_get, api_job_result, api_job_payload, api_job_cancel,
+	api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
 	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
 	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete, api_log_get,
 	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;

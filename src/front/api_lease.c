@@ -20,6 +20,26 @@ static void put_instant(struct wh__text *text, const char *name, int64_t at)
 	wh__text_format(text, ",\"%s\":\"%.*s\"", name, (int)wh__put_instant(instant, at), instant);
 }
 
+void answer_action(struct wh__text *text, int kind, uint64_t job, const struct store_result *result)
+{
+	wh__text_put(text, "{\"id\":", 6);
+	wh__text_u64(text, job);
+	if (kind == STORE_EXTEND) {
+		put_instant(text, "deadline", result->at);
+	} else if (kind != STORE_PROGRESS) {
+		wh__text_str(text, ",\"state\":\"");
+		wh__text_str(text, answer_state(result->state));
+		wh__text_put(text, "\"", 1);
+		if (kind == STORE_FAIL && result->state == JOB_DELAYED)
+			put_instant(text, "run_at", result->at);
+		else if (kind == STORE_FAIL)
+			wh__text_str(text, ",\"run_at\":null");
+		else if (kind == STORE_CANCEL && result->state == JOB_RUNNING)
+			wh__text_str(text, ",\"cancel_requested\":true");
+	}
+	wh__text_put(text, "}", 1);
+}
+
 static void acted(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -39,20 +59,8 @@ static void acted(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	wh__text_init(&text, given, sizeof(given));
-	wh__text_put(&text, "{\"id\":", 6);
-	wh__text_u64(&text, call->job);
-	if (call->action == STORE_EXTEND) {
-		put_instant(&text, "deadline", result->at);
-	} else if (call->action != STORE_PROGRESS) {
-		wh__text_str(&text, ",\"state\":\"");
-		wh__text_str(&text, answer_state(result->state));
-		wh__text_put(&text, "\"", 1);
-		if (call->action == STORE_FAIL && result->state == JOB_DELAYED)
-			put_instant(&text, "run_at", result->at);
-		else if (call->action == STORE_FAIL)
-			wh__text_str(&text, ",\"run_at\":null");
-	}
-	wh__text_put(&text, "}\n", 2);
+	answer_action(&text, call->action, call->job, result);
+	wh__text_put(&text, "\n", 1);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_text(call->api, call->x, 200, "application/json", &text);
 	store_commit_free(commit);

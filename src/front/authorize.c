@@ -92,12 +92,12 @@ static void refuse_unknown(struct api *api, wh_http_exchange *x, bool shown, enu
 	                     : "wanted is Authorization: Bearer TOKEN, or Whilst-Token: TOKEN");
 }
 
-static void refuse_scope(struct api *api, wh_http_exchange *x, const struct token *token,
-                         enum token_action action, struct wh_slice name)
+void authorize_refuse(struct api *api, wh_http_exchange *x, const struct token *token,
+                      enum token_action action, struct wh_slice name, const char *members)
 {
 	tell_refusal(api, x, token, action);
 	wh_http_set(x, "WWW-Authenticate", "Bearer realm=\"whilst\", error=\"insufficient_scope\"");
-	answer_problem(api, x, PROBLEM_NOT_ALLOWED, NULL, "the token of %s has no scope %s%s%.*s",
+	answer_problem(api, x, PROBLEM_NOT_ALLOWED, members, "the token of %s has no scope %s%s%.*s",
 	               token_name(token), token_action_name(action), name.len > 0 ? ":" : "", (int)name.len,
 	               name.data ? name.data : "");
 }
@@ -131,7 +131,7 @@ static enum subject read_subject(struct api *api, const struct target *target, c
 }
 
 /* Jobs of the gateway stand in queues named after their services: who may call may look at them, and cancel them. */
-static bool allows(const struct token *token, enum token_action action, struct wh_slice name)
+bool authorize_allows(const struct token *token, enum token_action action, struct wh_slice name)
 {
 	static const char prefix[] = "call/";
 	size_t len = sizeof(prefix) - 1;
@@ -143,18 +143,24 @@ static bool allows(const struct token *token, enum token_action action, struct w
 	       token_allows(token, TOKEN_CALL, (struct wh_slice){name.data + len, name.len - len});
 }
 
+const struct token *authorize_who(struct api *api, wh_http_exchange *x)
+{
+	struct wh_slice shown = presented(x);
+
+	return shown.len > 0 ? token_find(api->tokens, shown) : NULL;
+}
+
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route)
 {
 	char room[TARGET_NAME_BYTES_MAX];
 	const struct token *token;
-	struct wh_slice shown, name;
+	struct wh_slice name;
 
 	if (!api->tokens || route->action == TOKEN_OPEN)
 		return true;
-	shown = presented(x);
-	token = shown.len > 0 ? token_find(api->tokens, shown) : NULL;
+	token = authorize_who(api, x);
 	if (!token) {
-		refuse_unknown(api, x, shown.len > 0, route->action);
+		refuse_unknown(api, x, presented(x).len > 0, route->action);
 		return false;
 	}
 	switch (read_subject(api, target, route, room, &name)) {
@@ -162,15 +168,15 @@ bool authorize(struct api *api, wh_http_exchange *x, const struct target *target
 		break;
 	case SUBJECT_UNKNOWN_JOB:
 		/* It may be there once the body is: so only who may do this to any job goes on. */
-		if (!allows(token, route->action, name)) {
+		if (!authorize_allows(token, route->action, name)) {
 			answer_problem(api, x, PROBLEM_UNKNOWN_JOB, NULL,
 			               "there is no such job, or its retention has passed");
 			return false;
 		}
 		break;
 	case SUBJECT_READ:
-		if (!allows(token, route->action, name)) {
-			refuse_scope(api, x, token, route->action, name);
+		if (!authorize_allows(token, route->action, name)) {
+			authorize_refuse(api, x, token, route->action, name, NULL);
 			return false;
 		}
 		break;

@@ -27,6 +27,7 @@
 	X(JOB_FINISHED, "job-finished", 409, "The job is finished")                                       \
 	X(JOB_CANCELLED, "job-cancelled", 409, "The job is cancelled")                                    \
 	X(QUEUE_NOT_EMPTY, "queue-not-empty", 409, "The queue holds unfinished jobs")                     \
+	X(ACTION_REFUSED, "action-refused", 409, "An action of the transaction was refused")              \
 	X(WRONG_STATE, "wrong-state", 409, "The state of the job does not allow this")                    \
 	X(EXPIRED, "expired", 410, "The job was here and its retention has passed")                       \
 	X(LOST, "lost", 410, "The position did not survive the end of its epoch")                         \

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "front/api.h"
+#include "front/transaction.h"
 
 static const struct route routes[] = {
 	{WH_HTTP_POST, "v1/queues/{}/jobs", ROUTE_QUEUE, api_submit, 0, TOKEN_SUBMIT},
@@ -13,6 +14,7 @@ static const struct route routes[] = {
 	{WH_HTTP_POST, "v1/jobs/{}/complete", ROUTE_JOB, api_complete, 0, TOKEN_WORK},
 	{WH_HTTP_POST, "v1/queues/{}/complete", ROUTE_QUEUE, api_complete_many, API_BATCH_BODY_MAX,
          TOKEN_WORK},
+	{WH_HTTP_POST, "v1/transactions", ROUTE_NONE, api_transaction, TRANSACTION_BYTES_MAX, TOKEN_ANY},
 	{WH_HTTP_GET, "v1/jobs/{}", ROUTE_JOB, api_job_get, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_GET, "v1/jobs/{}/result", ROUTE_JOB, api_job_result, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_GET, "v1/jobs/{}/payload", ROUTE_JOB, api_job_payload, API_CONFIG_BODY_MAX, TOKEN_READ},

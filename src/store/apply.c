@@ -519,8 +519,25 @@ static uint64_t count_kind(const struct store_wish *wish, int kind)
 	return n;
 }
 
-/* Queues that are not there yet, and memory for new jobs. */
-static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index)
+/* What was refused leaves no queue behind: those that were made for it, which are empty, go again. Without room in the log they stay. */
+static void unmake_queues(struct store *store, const uint32_t *made, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct job_queue *q = job_queue_at(store->jobs, made[i]);
+		struct job_record r;
+
+		if (!q || job_check_queue_gone(store->jobs, q, &r) < 0 ||
+		    store_begin(store, store_record_bytes(&r), true) < 0)
+			continue;
+		store_append(store, &r, 0);
+		store_queue_removed(store, r.queue);
+		store_end(store, STORE_ASYNC);
+	}
+}
+
+/* Queues that are not there yet, and memory for new jobs. made: numbers of these queues, freed by the caller. */
+static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index,
+                   uint32_t **made, size_t *made_count)
 {
 	*ret_index = 0;
 	for (size_t i = 0; i < wish->count && submits > 0; i++) {
@@ -534,7 +551,14 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 		                                        : -JOB_EVALUE;
 		if (error < 0 && !((wish->flags & STORE_EACH) && error != -EAGAIN))
 			return error;
+		if (error < 0)
+			continue;
+		if (!*made)
+			*made = malloc(submits * sizeof(**made));
+		if (*made)
+			(*made)[(*made_count)++] = job_queue_find(store->jobs, a->submit.queue)->number;
 	}
+	*ret_index = 0;
 	if (wish->count > 1 && job_kick_room(store->jobs, count_kind(wish, STORE_KICK)) < 0)
 		return -ENOMEM;
 	return submits > 0 ? job_room(store->jobs, submits) : 0;
@@ -608,7 +632,8 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 	struct store_commit *commit = store_commit_new(store, wish->count);
 	int64_t now_ns = store_now_ns(store);
 	uint64_t submits = count_kind(wish, STORE_SUBMIT);
-	size_t index = 0;
+	size_t index = 0, made_count = 0;
+	uint32_t *made = NULL;
 	bool any = false;
 	int error = commit ? 0 : -ENOMEM;
 
@@ -636,7 +661,7 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		return error;
 	}
 	if (error == 0)
-		error = prepare(store, wish, submits, &index);
+		error = prepare(store, wish, submits, &index, &made, &made_count);
 	if (error == 0)
 		error = judge(store, wish, now_ns, commit, &index, &any);
 	if (error == 0 && any) {
@@ -645,6 +670,9 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 	} else if (error == 0) {
 		commit->position = position_now(store);
 	}
+	if (error < 0 && error != -EAGAIN)
+		unmake_queues(store, made, made_count);
+	free(made);
 	if (error == -EAGAIN) {
 		store_commit_free(commit);
 		return -EAGAIN;

@@ -172,7 +172,15 @@ static void finish_one(const char *queue, bool bare, bool many)
 
 		res = wh_await(wh_client_extend(client, job->lease, 0, &how));
 		expect("extend", res.n, res.n > 0);
-		if (many) {
+		if (many && i % 2 == 0) {
+			struct wh_action actions[2] = {
+				{.kind = WH_ACTION_COMPLETE, .lease = job->lease, .payload = result},
+				{.kind = WH_ACTION_SUBMIT, .queue = "after", .text = "x"}};
+
+			res = wh_await(wh_client_transact(client, actions, 2, &how));
+			expect("transact", res.n, res.n == 2);
+			wh_transaction_free(res.ptr);
+		} else if (many) {
 			res = wh_await(
 				wh_client_complete_many(client, queue, &completion, 1, "text/plain", &how));
 			expect("complete_many", res.n, res.n == 1);

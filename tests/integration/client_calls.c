@@ -423,6 +423,91 @@ static void verbs(void **state)
 	NEED(wh_client_fail(client, lease_one(), NULL, WH_RETRY_NEVER, &how), WH_JOB_FAILED);
 }
 
+/* A job, its successors and more in one commit; or nothing. */
+static void transactions(void **state)
+{
+	char next[40];
+	uint32_t priority = 7;
+	struct wh_payload payload = bytes_of("x"), result_payload = bytes_of("the \xff result");
+	struct wh_transaction *done;
+	struct wh_leases *held;
+	struct wh_result *result;
+	struct wh_action actions[9] = {{0}};
+	uint64_t waits = 0;
+
+	(void)state;
+	snprintf(next, sizeof(next), "%s/next", queue);
+	for (int i = 0; i < 6; i++)
+		assert_true(wh_await(wh_client_submit(client, queue, &payload, NULL, &how)).n > 0);
+	waits = (uint64_t)wh_await(wh_client_submit(client, next, &payload, NULL, &how)).n;
+	held = NEED_PTR(wh_client_reserve(client, queue, 6, 0, &how), 6);
+	for (int i = 0; i < 6; i++)
+		actions[i] = (struct wh_action){.kind = WH_ACTION_COMPLETE + i, .lease = held->jobs[i].lease};
+	result_payload.type = "text/\"odd\"";
+	actions[0].payload = result_payload;
+	actions[0].status = 299;
+	actions[1].text = "no \"good\"";
+	actions[1].delay_ns = WH_RETRY_NEVER;
+	actions[2].delay_ns = 3600 * S + 1;
+	actions[2].priority = &priority;
+	actions[3].delay_ns = 7200 * S;
+	actions[4].text = " {\"half\": true} ";
+	actions[5].text = "odd";
+	actions[6] = (struct wh_action){.kind = WH_ACTION_CANCEL, .job = waits};
+	actions[7] = (struct wh_action){
+		.kind = WH_ACTION_SUBMIT,
+		.queue = next,
+		.payload = payload,
+		.options = {.priority_set = true, .priority = 3, .attempts = 2, .retention_ns = -1}};
+	actions[8] = (struct wh_action){.kind = WH_ACTION_KICK, .job = waits};
+	/* the last cannot be: waits is cancelled by then */
+	NEED(wh_client_transact(client, actions, 9, &how), -WH_ECALL_REFUSED);
+	assert_int_equal(problem.action, 8);
+	assert_string_equal(problem.code, "named-twice");
+	assert_string_not_equal(problem.detail, "");
+	done = NEED_PTR(wh_client_transact(client, actions, 8, &how), 8);
+	assert_int_equal(receipt.level, WH_LEVEL_LOCAL);
+	assert_int_equal(done->count, 8);
+	for (int i = 0; i < 8; i++) {
+		static const int states[] = {WH_JOB_DONE, WH_JOB_FAILED, WH_JOB_DELAYED,   0,
+		                             0,           WH_JOB_BURIED, WH_JOB_CANCELLED, WH_JOB_READY};
+
+		assert_int_equal(done->results[i].state, states[i]);
+		assert_int_equal(done->results[i].at != 0, i == 3);
+		assert_true(i == 7 || done->results[i].job == (i < 6 ? held->jobs[i].lease.job : waits));
+	}
+	result = NEED_PTR(wh_client_result(client, held->jobs[0].lease.job, 0, &how), 299);
+	assert_true(equals(result->body, "the \xff result") && equals(result->type, "text/\"odd\""));
+	wh_result_free(result);
+	/* what is done is done once */
+	wh_transaction_free(NEED_PTR(wh_client_transact(client, actions + 3, 1, &how), 1));
+	NEED(wh_client_transact(client, actions, 1, &how), -WH_ECALL_LEASE_LOST);
+	assert_int_equal(problem.action, 0);
+	assert_int_equal(problem.status, 409);
+	assert_string_equal(problem.code, "lease-lost");
+	wh_leases_free(held);
+	wh_transaction_free(done);
+	assert_null(wh_transaction_free(NULL));
+	/* what is none is not sent */
+	NEED(wh_client_transact(client, actions, 0, &how), -EINVAL);
+	NEED(wh_client_transact(client, actions, 10001, &how), -EINVAL);
+	for (int i = 0; i < 8; i++) {
+		struct wh_action bad = {.kind = WH_ACTION_SUBMIT, .queue = queue};
+
+		bad.kind = i == 0 ? 0 : i == 1 ? WH_ACTION_KICK + 1 : i == 2 ? WH_ACTION_PROGRESS : bad.kind;
+		bad.kind = i == 4   ? WH_ACTION_FAIL
+		           : i == 5 ? WH_ACTION_EXTEND
+		           : i == 6 ? WH_ACTION_RELEASE
+		                    : bad.kind;
+		bad.queue = i == 3 ? NULL : queue;
+		bad.text = i == 2 ? "{" : NULL;
+		bad.delay_ns = i >= 4 && i <= 6 ? -3 : 0;
+		bad.status = i == 7 ? -1 : 0;
+		NEED(wh_client_transact(client, &bad, 1, &how), -EINVAL);
+		assert_int_equal(problem.action, -1);
+	}
+}
+
 static void batches(void **state)
 {
 	enum { COUNT = 2000 };
@@ -940,6 +1025,7 @@ int main(void)
 		ONE(borrowed_bodies),
 		ONE(reserve_many),
 		ONE(verbs),
+		ONE(transactions),
 		ONE(batches),
 		ONE(queues),
 		ONE(services),

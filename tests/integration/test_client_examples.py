@@ -15,10 +15,10 @@ EXAMPLES = os.environ.get("WHILST_EXAMPLES", os.path.join(os.path.dirname(__file
 
 
 class Worker:
-    """examples/worker, told to stop at the end; it ends well or the test fails."""
+    """examples/worker or another, told to stop at the end; it ends well or the test fails."""
 
-    def __init__(self, server, queue):
-        self.process = subprocess.Popen([EXAMPLES + "/worker", "--server", server, queue], stdin=subprocess.DEVNULL,
+    def __init__(self, server, *queues, program="worker"):
+        self.process = subprocess.Popen([f"{EXAMPLES}/{program}", "--server", server, *queues], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, text=True)
         ready, _, _ = select.select([self.process.stdout], [], [], harness.DEADLINE)
         assert ready and self.process.stdout.readline() == "working\n"
@@ -53,6 +53,17 @@ class Examples(harness.Case):
             out, _ = caller.communicate(timeout=harness.DEADLINE)
             self.assertEqual(caller.returncode, 1)
             self.assertRegex(out, r"^good: GOOD\nfailing: job \d+: .*it says that it fails")
+
+    def test_split(self):
+        texts = [" ".join(f"w{n}-{k}" for k in range(n)) for n in range(20)]
+        for text in texts:
+            self.client.submit(self.queue, text.encode())
+        with Worker(f"127.0.0.1:{self.server.port}", self.queue, self.queue + "-words", program="splitter"):
+            harness.eventually(lambda: self.client.get(f"/v1/queues/{self.queue}").json()["jobs"]["done"] == 20, "splitting")
+        words = []
+        while held := self.client.reserve(self.queue + "-words"):
+            words.append(held[2].decode())
+        self.assertEqual(sorted(words), sorted(word for text in texts for word in text.split()))
 
     def test_nobody_there(self):
         started = time.monotonic()

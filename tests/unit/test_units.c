@@ -144,6 +144,34 @@ static void base64(void **state)
 	}
 }
 
+static void unbase64(void **state)
+{
+	static const char *const good[][2] = {
+		{"", ""},           {"Zg==", "f"},        {"Zm8=", "fo"},
+		{"Zm9v", "foo"},    {"Zm9vYg==", "foob"}, {"+/+/", "\xfb\xff\xbf"},
+		{"AAAA", "\0\0\0"}, {"azAz", "k\x30\x33"}};
+	static const char *const bad[] = {
+		"Z", "Zg", "Zg=", "Zg===", "=Zg=", "Z===", "Zg==Zg==", "Zm9 ", "Zm_v", "Zm-v", "\nZm9"};
+	char text[16];
+	size_t len;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(text, sizeof(text), "%s", good[i][0]);
+		assert_true(wh__unbase64(text, strlen(text), &len));
+		assert_int_equal(len, strlen(good[i][0]) / 4 * 3 -
+		                              (size_t)(good[i][0][0] && strchr(good[i][0], '=')
+		                                               ? strlen(strchr(good[i][0], '='))
+		                                               : 0));
+		assert_memory_equal(text, good[i][1], len);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		len = 77;
+		snprintf(text, sizeof(text), "%s", bad[i]);
+		assert_false(wh__unbase64(text, strlen(text), &len));
+		assert_int_equal(len, 77);
+	}
+}
+
 static void growth(void **state)
 {
 	struct wh__text text;
@@ -163,7 +191,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(durations), cmocka_unit_test(instants), cmocka_unit_test(numbers),
-		cmocka_unit_test(json),      cmocka_unit_test(base64),   cmocka_unit_test(growth),
+		cmocka_unit_test(json),      cmocka_unit_test(base64),   cmocka_unit_test(unbase64),
+		cmocka_unit_test(growth),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

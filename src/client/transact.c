@@ -1,0 +1,231 @@
+/* src/client/transact.c -- several actions as one commit: POST /v1/transactions. Thread: loop. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "client/ask.h"
+
+struct wh_transaction *wh_transaction_free(struct wh_transaction *transaction)
+{
+	free(transaction);
+	return NULL;
+}
+
+static void dispose(wh_res res, void *arg)
+{
+	(void)arg;
+	wh_transaction_free(res.ptr);
+}
+
+/* ---- the request ------------------------------------------------------------------------- */
+
+static void put_string(struct wh__text *text, const char *name, const char *string)
+{
+	wh__text_format(text, ",\"%s\":", name);
+	wh__text_json(text, string, strlen(string));
+}
+
+static void put_number(struct wh__text *text, const char *name, uint64_t number)
+{
+	wh__text_format(text, ",\"%s\":%llu", name, (unsigned long long)number);
+}
+
+/* Milliseconds, rounded up, as wh__ask_duration(). */
+static void put_duration(struct wh__text *text, const char *name, int64_t ns)
+{
+	wh__text_format(text, ",\"%s\":\"%llums\"", name,
+	                (unsigned long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
+}
+
+static void put_lease(struct wh__text *text, const struct wh_lease *lease)
+{
+	put_number(text, "job", lease->job);
+	wh__text_format(text, ",\"lease\":\"%u.%llu\"", lease->epoch, (unsigned long long)lease->claim);
+}
+
+static void put_payload(struct wh__text *text, const char *name, const struct wh_payload *payload)
+{
+	wh__text_format(text, ",\"%s\":\"", name);
+	wh__text_base64(text, payload->bytes, payload->len);
+	wh__text_put(text, "\"", 1);
+	if (payload->type)
+		put_string(text, "content_type", payload->type);
+}
+
+static void put_options(struct wh__text *text, const struct wh_submit_options *options)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	if (options->priority_set)
+		put_number(text, "priority", options->priority);
+	if (options->delay_ns > 0)
+		put_duration(text, "delay", options->delay_ns);
+	if (options->run_at > 0) {
+		instant[wh__put_instant(instant, options->run_at)] = 0;
+		put_string(text, "run_at", instant);
+	}
+	if (options->time_to_run_ns > 0)
+		put_duration(text, "time_to_run", options->time_to_run_ns);
+	if (options->attempts > 0)
+		put_number(text, "attempts", options->attempts);
+	if (options->retention_ns != 0)
+		put_duration(text, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
+}
+
+static bool put_fail(struct wh__text *text, const struct wh_action *action)
+{
+	if (action->delay_ns < WH_RETRY_NEVER)
+		return false;
+	if (action->text)
+		put_string(text, "error", action->text);
+	if (action->delay_ns == WH_RETRY_NEVER)
+		wh__text_str(text, ",\"retry\":false");
+	else if (action->delay_ns >= 0)
+		put_duration(text, "delay", action->delay_ns);
+	return true;
+}
+
+/* What follows the name of the action. false: it is none. */
+static bool put_members(struct wh__text *text, const struct wh_action *action)
+{
+	struct wh_slice json = {action->text, action->text ? strlen(action->text) : 0};
+
+	if (action->payload.release || action->payload.len > UINT32_MAX || action->status < 0)
+		return false;
+	if (action->kind >= WH_ACTION_COMPLETE && action->kind <= WH_ACTION_BURY)
+		put_lease(text, &action->lease);
+	switch (action->kind) {
+	case WH_ACTION_SUBMIT:
+		if (!action->queue || !*action->queue)
+			return false;
+		put_string(text, "queue", action->queue);
+		put_payload(text, "payload_base64", &action->payload);
+		put_options(text, &action->options);
+		return true;
+	case WH_ACTION_COMPLETE:
+		if (action->status > 0)
+			put_number(text, "status", (uint64_t)action->status);
+		put_payload(text, "result_base64", &action->payload);
+		return true;
+	case WH_ACTION_FAIL:
+		return put_fail(text, action);
+	case WH_ACTION_RELEASE:
+	case WH_ACTION_BURY:
+		if (action->delay_ns < 0)
+			return false;
+		if (action->kind == WH_ACTION_RELEASE && action->delay_ns > 0)
+			put_duration(text, "delay", action->delay_ns);
+		if (action->kind == WH_ACTION_BURY && action->text)
+			put_string(text, "error", action->text);
+		if (action->priority)
+			put_number(text, "priority", *action->priority);
+		return true;
+	case WH_ACTION_EXTEND:
+		if (action->delay_ns > 0)
+			put_duration(text, "by", action->delay_ns);
+		return action->delay_ns >= 0;
+	case WH_ACTION_PROGRESS:
+		if (!wh__json_check(json))
+			return false;
+		wh__text_str(text, ",\"progress\":");
+		wh__text_put(text, json.data, json.len);
+		return true;
+	case WH_ACTION_CANCEL:
+	case WH_ACTION_KICK:
+		put_number(text, "job", action->job);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool put_action(struct wh__text *text, const struct wh_action *action)
+{
+	static const char *const names[] = {NULL,     "submit",   "complete", "fail",   "release",
+	                                    "extend", "progress", "bury",     "cancel", "kick"};
+
+	if (action->kind < WH_ACTION_SUBMIT || action->kind > WH_ACTION_KICK)
+		return false;
+	wh__text_format(text, "{\"action\":\"%s\"", names[action->kind]);
+	if (!put_members(text, action))
+		return false;
+	wh__text_put(text, "}", 1);
+	return true;
+}
+
+/* ---- the answer -------------------------------------------------------------------------- */
+
+static bool take_acted(struct wh_slice json, struct wh_acted *ret)
+{
+	struct wh_slice run_at = wh__json_member(json, "run_at"),
+			deadline = wh__json_member(json, "deadline");
+
+	*ret = (struct wh_acted){.state = wh__read_state(wh__json_member(json, "state"))};
+	return wh__json_u64(wh__json_member(json, "id"), &ret->job) &&
+	       (!run_at.data || wh__read_instant(run_at, &ret->at)) &&
+	       (!deadline.data || wh__read_instant(deadline, &ret->at));
+}
+
+static void acted(struct wh__ask *ask, struct wh_http_response *response)
+{
+	struct wh_slice results = wh__json_member(wh__body_json(response), "results"), at = {NULL, 0};
+	struct wh_transaction *transaction;
+	struct wh_acted *list;
+	size_t count = 0;
+
+	while (wh__json_next(results, &at))
+		count++;
+	if (response->status != 200 || count == 0 || !wh__ask_receipt(ask, response)) {
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	transaction = malloc(sizeof(*transaction) + count * sizeof(*list));
+	if (!transaction) {
+		wh__ask_out_of_memory(ask, response);
+		return;
+	}
+	list = (struct wh_acted *)(void *)(transaction + 1);
+	*transaction = (struct wh_transaction){count, list};
+	at.data = NULL;
+	for (size_t i = 0; wh__json_next(results, &at); i++) {
+		if (take_acted(at, &list[i]))
+			continue;
+		free(transaction);
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	wh_http_response_free(response);
+	wh__ask_end(ask, (int64_t)count, transaction, dispose);
+}
+
+wh_future wh_client_transact(wh_client *client, const struct wh_action *actions, size_t count,
+                             const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = wh__ask_new(client, "POST", how, acted, &failed);
+	struct wh__text body;
+	bool good = count > 0 && count <= WH__ASK_ITEMS_MAX;
+	size_t len;
+
+	if (!ask)
+		return failed;
+	wh__text_init(&body, NULL, 0);
+	wh__text_str(&body, "{\"actions\":[");
+	for (size_t i = 0; i < count && good; i++) {
+		if (i > 0)
+			wh__text_put(&body, ",", 1);
+		good = put_action(&body, &actions[i]);
+	}
+	wh__text_put(&body, "]}", 2);
+	if (!good) {
+		wh__text_done(&body);
+		return wh__ask_refuse(ask, -EINVAL);
+	}
+	wh__ask_path(ask, "/v1/transactions");
+	wh__ask_field(ask, "Content-Type", "application/json", 16);
+	len = body.len;
+	if (!wh__ask_bytes(ask, wh__text_take(&body), len))
+		return wh__ask_refuse(ask, -ENOMEM);
+	return wh__ask_start(ask);
+}

@@ -1,0 +1,521 @@
+/* src/front/transaction.c -- the body of POST /v1/transactions, read into actions of the store. See transaction.h.
+ *
+ * {"actions": [{"action": "complete", "job": 17, "lease": "3.42", "result": ...}, {"action": "submit", "queue": ...}]}: an
+ * action has its verb and the verb's members, and nothing else.
+ */
+#include "front/transaction.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jansson.h>
+
+#include "base/units.h"
+#include "deliver/service.h"
+#include "front/target.h"
+
+#define DAY_NS    (INT64_C(86400) * WH_NS_PER_S)
+#define BIT(kind) (1u << (kind))
+
+enum {
+	LEASED = BIT(STORE_COMPLETE) | BIT(STORE_FAIL) | BIT(STORE_RELEASE) | BIT(STORE_EXTEND) |
+	         BIT(STORE_PROGRESS) | BIT(STORE_BURY),
+	OF_A_JOB = LEASED | BIT(STORE_CANCEL) | BIT(STORE_KICK)
+};
+
+static const struct verb {
+	const char *name;
+	int kind;
+	enum token_action scope;
+} verbs[] = {
+	{"submit", STORE_SUBMIT, TOKEN_SUBMIT}, {"complete", STORE_COMPLETE, TOKEN_WORK},
+	{"fail", STORE_FAIL, TOKEN_WORK},       {"release", STORE_RELEASE, TOKEN_WORK},
+	{"extend", STORE_EXTEND, TOKEN_WORK},   {"progress", STORE_PROGRESS, TOKEN_WORK},
+	{"bury", STORE_BURY, TOKEN_WORK},       {"cancel", STORE_CANCEL, TOKEN_SUBMIT},
+	{"kick", STORE_KICK, TOKEN_ADMIN},
+};
+enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
+
+enum form {
+	FORM_NUMBER,
+	FORM_DURATION,
+	FORM_INSTANT,
+	FORM_FLAG,
+	FORM_TEXT,
+	FORM_VALUE,  /* a string is its text, anything else its JSON */
+	FORM_JSON,   /* its JSON, whatever it is */
+	FORM_BASE64, /* a string in base64 */
+	FORM_LEASE,
+};
+
+enum member {
+	QUEUE,
+	JOB,
+	LEASE,
+	PAYLOAD,
+	PAYLOAD_BASE64,
+	RESULT,
+	RESULT_BASE64,
+	CONTENT_TYPE,
+	STATUS,
+	PRIORITY,
+	DELAY,
+	RUN_AT,
+	TIME_TO_RUN,
+	ATTEMPTS,
+	RETENTION,
+	ERROR,
+	RETRY,
+	BY,
+	PROGRESS,
+	MEMBERS
+};
+
+static const struct {
+	const char *name;
+	unsigned kinds, needed; /* BIT(kind) each */
+	enum form form;
+	int64_t min, max;
+} members[MEMBERS] = {
+	[QUEUE] = {"queue", BIT(STORE_SUBMIT), BIT(STORE_SUBMIT), FORM_TEXT, 0, 0},
+	[JOB] = {"job", OF_A_JOB, OF_A_JOB, FORM_NUMBER, 1, JOB_ID_MAX},
+	[LEASE] = {"lease", LEASED, LEASED, FORM_LEASE, 0, 0},
+	[PAYLOAD] = {"payload", BIT(STORE_SUBMIT), 0, FORM_VALUE, 0, 0},
+	[PAYLOAD_BASE64] = {"payload_base64", BIT(STORE_SUBMIT), 0, FORM_BASE64, 0, 0},
+	[RESULT] = {"result", BIT(STORE_COMPLETE), 0, FORM_VALUE, 0, 0},
+	[RESULT_BASE64] = {"result_base64", BIT(STORE_COMPLETE), 0, FORM_BASE64, 0, 0},
+	[CONTENT_TYPE] = {"content_type", BIT(STORE_SUBMIT) | BIT(STORE_COMPLETE), 0, FORM_TEXT, 0, 0},
+	[STATUS] = {"status", BIT(STORE_COMPLETE), 0, FORM_NUMBER, 200, 599},
+	[PRIORITY] = {"priority", BIT(STORE_SUBMIT) | BIT(STORE_RELEASE) | BIT(STORE_BURY), 0, FORM_NUMBER, 0,
+                      UINT32_MAX},
+	[DELAY] = {"delay", BIT(STORE_SUBMIT) | BIT(STORE_FAIL) | BIT(STORE_RELEASE), 0, FORM_DURATION, 0,
+                   3650 * DAY_NS},
+	[RUN_AT] = {"run_at", BIT(STORE_SUBMIT), 0, FORM_INSTANT, 0, 0},
+	[TIME_TO_RUN] = {"time_to_run", BIT(STORE_SUBMIT), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
+	[ATTEMPTS] = {"attempts", BIT(STORE_SUBMIT), 0, FORM_NUMBER, 1, JOB_ATTEMPTS_MAX},
+	[RETENTION] = {"retention", BIT(STORE_SUBMIT), 0, FORM_DURATION, 0, 3650 * DAY_NS},
+	[ERROR] = {"error", BIT(STORE_FAIL) | BIT(STORE_BURY), 0, FORM_TEXT, 0, 0},
+	[RETRY] = {"retry", BIT(STORE_FAIL), 0, FORM_FLAG, 0, 0},
+	[BY] = {"by", BIT(STORE_EXTEND), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
+	[PROGRESS] = {"progress", BIT(STORE_PROGRESS), BIT(STORE_PROGRESS), FORM_JSON, 0, 0},
+};
+
+struct value {
+	bool given, is_json;
+	int64_t number;
+	struct store_slice text;
+	struct job_lease lease;
+};
+
+struct reading {
+	struct transaction *transaction;
+	struct transaction_refusal *refusal;
+	size_t index;
+	uint64_t item_bytes_max;
+	const struct verb *verb;
+	struct value values[MEMBERS];
+};
+
+const char *transaction_verb(int kind)
+{
+	for (size_t i = 0; i < VERBS; i++) {
+		if (verbs[i].kind == kind)
+			return verbs[i].name;
+	}
+	return "action";
+}
+
+enum token_action transaction_scope(int kind)
+{
+	for (size_t i = 0; i < VERBS; i++) {
+		if (verbs[i].kind == kind)
+			return verbs[i].scope;
+	}
+	return TOKEN_ADMIN;
+}
+
+static bool wrong(struct reading *reading, enum problem problem, const char *what, const char *how)
+{
+	reading->refusal->problem = problem;
+	reading->refusal->action = (long)reading->index;
+	snprintf(reading->refusal->detail, sizeof(reading->refusal->detail), "action %zu%s%s: \"%.60s\" %s",
+	         reading->index, reading->verb ? ", " : "", reading->verb ? reading->verb->name : "", what,
+	         how);
+	return false;
+}
+
+static bool no_memory(struct reading *reading)
+{
+	reading->refusal->problem = PROBLEM_TOO_BUSY;
+	reading->refusal->action = -1;
+	snprintf(reading->refusal->detail, sizeof(reading->refusal->detail), "out of memory");
+	return false;
+}
+
+/* Remember memory that is the transaction's; NULL is passed on as want of memory. */
+static bool own(struct reading *reading, void *memory)
+{
+	struct transaction *t = reading->transaction;
+
+	if (memory && t->owned_count == t->owned_cap) {
+		size_t cap = t->owned_cap ? t->owned_cap * 2 : 16;
+		void **owned = realloc(t->owned, cap * sizeof(owned[0]));
+
+		if (!owned) {
+			free(memory);
+			return no_memory(reading);
+		}
+		t->owned = owned;
+		t->owned_cap = cap;
+	}
+	if (!memory)
+		return no_memory(reading);
+	t->owned[t->owned_count++] = memory;
+	return true;
+}
+
+/* ---- members ----------------------------------------------------------------------------- */
+
+static struct store_slice string_of(const json_t *value)
+{
+	return (struct store_slice){json_string_value(value), json_string_length(value)};
+}
+
+static bool read_json(struct reading *reading, const json_t *json, struct value *ret)
+{
+	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	if (!own(reading, text))
+		return false;
+	ret->text = (struct store_slice){text, strlen(text)};
+	ret->is_json = true;
+	return true;
+}
+
+static bool read_base64(struct reading *reading, enum member member, const json_t *json, struct value *ret)
+{
+	struct store_slice text = string_of(json);
+	char *bytes;
+	size_t len;
+
+	if (!json_is_string(json))
+		return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "must be a string in base64");
+	bytes = malloc(text.len + 1);
+	if (bytes && text.len > 0)
+		memcpy(bytes, text.data, text.len);
+	if (!own(reading, bytes))
+		return false;
+	if (!wh__unbase64(bytes, text.len, &len))
+		return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+		             "is not base64 (RFC 4648, with padding)");
+	ret->text = (struct store_slice){bytes, len};
+	return true;
+}
+
+static bool read_number(struct reading *reading, enum member member, const json_t *json, struct value *ret)
+{
+	char range[80];
+
+	if (!json_is_integer(json))
+		return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "must be a whole number");
+	ret->number = json_integer_value(json);
+	if (ret->number >= members[member].min && ret->number <= members[member].max)
+		return true;
+	snprintf(range, sizeof(range), "must be from %lld to %lld", (long long)members[member].min,
+	         (long long)members[member].max);
+	return wrong(reading, PROBLEM_BAD_VALUE, members[member].name, range);
+}
+
+static bool read_duration(struct reading *reading, enum member member, const json_t *json, struct value *ret)
+{
+	struct store_slice text = string_of(json);
+
+	if (!json_is_string(json) || !wh__parse_duration(text.data, text.len, &ret->number))
+		return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+		             "must be a duration with its unit, such as \"30s\"");
+	if (ret->number >= members[member].min && ret->number <= members[member].max)
+		return true;
+	return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+	             members[member].min > 0 ? "must be from 1ms to 30d" : "must be at most 3650d");
+}
+
+static bool read_lease(const struct store_slice text, struct job_lease *ret)
+{
+	const char *at = text.data, *dot = text.len > 0 ? memchr(at, '.', text.len) : NULL;
+	uint64_t epoch, claim;
+
+	if (!dot || !wh__parse_u64(at, (size_t)(dot - at), UINT32_MAX, &epoch) ||
+	    !wh__parse_u64(dot + 1, text.len - (size_t)(dot + 1 - at), UINT64_MAX, &claim))
+		return false;
+	*ret = (struct job_lease){(uint32_t)epoch, claim};
+	return true;
+}
+
+static bool read_member(struct reading *reading, enum member member, const json_t *json)
+{
+	struct value *value = &reading->values[member];
+	const char *name = members[member].name;
+
+	value->given = true;
+	switch (members[member].form) {
+	case FORM_NUMBER:
+		return read_number(reading, member, json, value);
+	case FORM_DURATION:
+		return read_duration(reading, member, json, value);
+	case FORM_INSTANT:
+		return (json_is_string(json) &&
+		        wh__parse_instant(json_string_value(json), json_string_length(json),
+		                          &value->number)) ||
+		       wrong(reading, PROBLEM_BAD_JSON, name,
+		             "must be an instant as in RFC 3339, such as \"2026-11-23T20:00:00Z\"");
+	case FORM_FLAG:
+		value->number = json_is_true(json);
+		return json_is_boolean(json) ||
+		       wrong(reading, PROBLEM_BAD_JSON, name, "must be true or false");
+	case FORM_TEXT:
+		value->text = string_of(json);
+		return json_is_string(json) || wrong(reading, PROBLEM_BAD_JSON, name, "must be a string");
+	case FORM_VALUE:
+		value->text = string_of(json);
+		return json_is_string(json) || read_json(reading, json, value);
+	case FORM_JSON:
+		return read_json(reading, json, value);
+	case FORM_BASE64:
+		return read_base64(reading, member, json, value);
+	case FORM_LEASE:
+		return (json_is_string(json) && read_lease(string_of(json), &value->lease)) ||
+		       wrong(reading, PROBLEM_BAD_JSON, name, "must be a token such as \"3.42\"");
+	}
+	return false;
+}
+
+/* ---- actions ----------------------------------------------------------------------------- */
+
+/* The body of a submit or complete, said in one way or the other. */
+static bool take_body(struct reading *reading, enum member plain, enum member base64, struct store_slice *ret,
+                      struct store_slice *ret_type)
+{
+	const struct value *value = &reading->values[plain], *type = &reading->values[CONTENT_TYPE];
+
+	if (value->given && reading->values[base64].given)
+		return wrong(reading, PROBLEM_BAD_JSON, members[base64].name,
+		             "and its plain form are two ways to say the same: give one of them");
+	*ret_type = STORE_SLICE("application/octet-stream");
+	if (value->given)
+		*ret_type = value->is_json ? STORE_SLICE("application/json")
+		                           : STORE_SLICE("text/plain; charset=utf-8");
+	*ret = value->given ? value->text : reading->values[base64].text;
+	if (type->given)
+		*ret_type = type->text;
+	if (ret_type->len > JOB_CONTENT_TYPE_MAX)
+		return wrong(reading, PROBLEM_BAD_VALUE, "content_type", "is longer than 255 bytes");
+	for (size_t i = 0; i < ret_type->len; i++) { /* it will be a header field */
+		uint8_t c = ((const uint8_t *)ret_type->data)[i];
+
+		if (c < 0x20 || c == 0x7f)
+			return wrong(reading, PROBLEM_BAD_VALUE, "content_type", "has a control character");
+	}
+	if (ret->len <= reading->item_bytes_max)
+		return true;
+	reading->refusal->limit = reading->item_bytes_max;
+	return wrong(reading, PROBLEM_TOO_LARGE, members[plain].name, "is larger than max-payload");
+}
+
+static bool take_submit(struct reading *reading, struct store_submit *submit)
+{
+	const struct value *v = reading->values;
+	const char *name = v[QUEUE].text.data;
+	size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+
+	if (!target_name_valid(name, v[QUEUE].text.len))
+		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
+		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
+	if (v[QUEUE].text.len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
+		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
+		             "must not begin with call/: such names belong to the gateway");
+	if (v[DELAY].given && v[RUN_AT].given)
+		return wrong(reading, PROBLEM_BAD_JSON, "run_at",
+		             "and delay are two ways to say the same: give one of them");
+	submit->queue = v[QUEUE].text;
+	submit->priority = v[PRIORITY].given ? (uint32_t)v[PRIORITY].number : JOB_PRIORITY_DEFAULT;
+	submit->delay_ns = v[DELAY].number;
+	submit->run_at = v[RUN_AT].given ? (v[RUN_AT].number > 0 ? v[RUN_AT].number : 1) : 0;
+	submit->time_to_run_ns = v[TIME_TO_RUN].number;
+	submit->attempts_max = (uint32_t)v[ATTEMPTS].number;
+	submit->retention_ns = v[RETENTION].given && v[RETENTION].number == 0 ? -1 : v[RETENTION].number;
+	return take_body(reading, PAYLOAD, PAYLOAD_BASE64, &submit->payload, &submit->content_type);
+}
+
+static bool take_action(struct reading *reading, struct store_action *action)
+{
+	const struct value *v = reading->values;
+
+	action->kind = reading->verb->kind;
+	action->job = (uint64_t)v[JOB].number;
+	action->lease = v[LEASE].lease;
+	switch (action->kind) {
+	case STORE_SUBMIT:
+		return take_submit(reading, &action->submit);
+	case STORE_COMPLETE:
+		action->complete.status = (uint32_t)v[STATUS].number;
+		return take_body(reading, RESULT, RESULT_BASE64, &action->complete.bytes,
+		                 &action->complete.content_type);
+	case STORE_FAIL:
+		action->fail.error = v[ERROR].text;
+		action->fail.no_retry = v[RETRY].given && !v[RETRY].number;
+		action->fail.delay_set = v[DELAY].given;
+		action->fail.delay_ns = v[DELAY].number;
+		return true;
+	case STORE_RELEASE:
+		action->release.delay_ns = v[DELAY].number;
+		action->release.priority_set = v[PRIORITY].given;
+		action->release.priority = (uint32_t)v[PRIORITY].number;
+		return true;
+	case STORE_EXTEND:
+		action->extend.by_ns = v[BY].number;
+		return true;
+	case STORE_PROGRESS:
+		action->progress.bytes = v[PROGRESS].text;
+		return action->progress.bytes.len <= JOB_PROGRESS_MAX ||
+		       wrong(reading, PROBLEM_TOO_LARGE, "progress", "is larger than 4 KiB");
+	case STORE_BURY:
+		action->bury.error = v[ERROR].text;
+		action->bury.priority_set = v[PRIORITY].given;
+		action->bury.priority = (uint32_t)v[PRIORITY].number;
+		return true;
+	default:
+		return true;
+	}
+}
+
+static const struct verb *find_verb(const json_t *name)
+{
+	for (size_t i = 0; i < VERBS && json_is_string(name); i++) {
+		if (strcmp(json_string_value(name), verbs[i].name) == 0)
+			return &verbs[i];
+	}
+	return NULL;
+}
+
+static bool read_action(struct reading *reading, json_t *json, struct store_action *action)
+{
+	const char *key;
+	json_t *value;
+	unsigned bit;
+
+	memset(reading->values, 0, sizeof(reading->values));
+	reading->verb = NULL;
+	if (!json_is_object(json))
+		return wrong(reading, PROBLEM_BAD_JSON, "actions", "must hold objects");
+	reading->verb = find_verb(json_object_get(json, "action"));
+	if (!reading->verb)
+		return wrong(
+			reading, PROBLEM_BAD_JSON, "action",
+			"must be submit, complete, fail, release, extend, progress, bury, cancel or kick");
+	bit = BIT(reading->verb->kind);
+	json_object_foreach(json, key, value)
+	{
+		int member = 0;
+
+		if (strcmp(key, "action") == 0)
+			continue;
+		while (member < MEMBERS &&
+		       (!(members[member].kinds & bit) || strcmp(key, members[member].name) != 0))
+			member++;
+		if (member == MEMBERS)
+			return wrong(reading, PROBLEM_BAD_JSON, key, "is no member of this action");
+		if (!read_member(reading, (enum member)member, value))
+			return false;
+	}
+	for (int member = 0; member < MEMBERS; member++) {
+		if ((members[member].needed & bit) && !reading->values[member].given)
+			return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "is missing");
+	}
+	return take_action(reading, action);
+}
+
+/* ---- the whole --------------------------------------------------------------------------- */
+
+static bool wrong_whole(struct transaction_refusal *refusal, enum problem problem, uint64_t limit,
+                        const char *detail)
+{
+	refusal->problem = problem;
+	refusal->limit = limit;
+	snprintf(refusal->detail, sizeof(refusal->detail), "%s", detail);
+	return false;
+}
+
+static json_t *read_list(const char *text, size_t len, struct transaction *t,
+                         struct transaction_refusal *refusal)
+{
+	json_error_t error;
+	json_t *list, *value;
+	const char *key;
+
+	t->json = json_loadb(text ? text : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	if (!t->json && (!error.text[0] || json_error_code(&error) == json_error_out_of_memory)) {
+		wrong_whole(refusal, PROBLEM_TOO_BUSY, 0, "out of memory");
+		return NULL;
+	}
+	if (!t->json) {
+		refusal->line = error.line;
+		refusal->column = error.column;
+		snprintf(refusal->detail, sizeof(refusal->detail), "line %d, column %d: %s", error.line,
+		         error.column, error.text);
+		return NULL;
+	}
+	list = json_object_get(t->json, "actions");
+	if (!json_is_array(list)) {
+		wrong_whole(refusal, PROBLEM_BAD_JSON, 0,
+		            "the body must be an object with an array of \"actions\"");
+		return NULL;
+	}
+	json_object_foreach((json_t *)t->json, key, value)
+	{
+		if (strcmp(key, "actions") == 0)
+			continue;
+		snprintf(refusal->detail, sizeof(refusal->detail),
+		         "there is no member \"%.100s\"; known: actions", key);
+		return NULL;
+	}
+	return list;
+}
+
+bool transaction_read(struct transaction *t, const char *text, size_t len, uint64_t item_bytes_max,
+                      struct transaction_refusal *refusal)
+{
+	struct reading reading = {.transaction = t, .refusal = refusal, .item_bytes_max = item_bytes_max};
+	json_t *list;
+	size_t count;
+
+	*t = (struct transaction){0};
+	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
+	list = read_list(text, len, t, refusal);
+	if (!list)
+		return false;
+	count = json_array_size(list);
+	if (count == 0)
+		return wrong_whole(refusal, PROBLEM_BAD_VALUE, 0, "\"actions\" is empty");
+	if (count > JOB_ACTIONS_MAX)
+		return wrong_whole(refusal, PROBLEM_TOO_LARGE, JOB_ACTIONS_MAX,
+		                   "a transaction has at most 10000 actions");
+	t->actions = calloc(count, sizeof(t->actions[0]));
+	if (!t->actions)
+		return no_memory(&reading);
+	for (size_t i = 0; i < count; i++) {
+		reading.index = i;
+		if (!read_action(&reading, json_array_get(list, i), &t->actions[i]))
+			return false;
+	}
+	t->count = count;
+	return true;
+}
+
+void transaction_done(struct transaction *t)
+{
+	for (size_t i = 0; i < t->owned_count; i++)
+		free(t->owned[i]);
+	free(t->owned);
+	free(t->actions);
+	json_decref(t->json);
+}

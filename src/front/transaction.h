@@ -1,0 +1,41 @@
+/* src/front/transaction.h -- the body of POST /v1/transactions, read into actions of the store.
+ *
+ * A verb is a row of one table, a member of a verb is a row of another; whoever adds a kind of action adds rows. Pure, but for
+ * memory. Thread: any.
+ */
+#ifndef WH_FRONT_TRANSACTION_H
+#define WH_FRONT_TRANSACTION_H
+
+#include "front/problem.h"
+#include "front/token.h"
+#include "store/store.h"
+
+enum { TRANSACTION_BYTES_MAX = 16 << 20 };
+
+struct transaction {
+	size_t count;
+	struct store_action *actions; /* point into the rest */
+	void **owned;                 /* texts and bytes that were made while reading */
+	size_t owned_count, owned_cap;
+	void *json;
+};
+
+/* What is wrong with it. */
+struct transaction_refusal {
+	enum problem problem;
+	long action; /* index; -1: of the whole */
+	int line, column;
+	uint64_t limit;
+	char detail[300];
+};
+
+/* transaction_read() - text is borrowed for the call. false: *refusal says why. transaction_done() in any case. */
+bool transaction_read(struct transaction *transaction, const char *text, size_t len, uint64_t item_bytes_max,
+                      struct transaction_refusal *refusal);
+void transaction_done(struct transaction *transaction);
+
+/* transaction_verb() - "complete", of an action's kind. transaction_scope() - what a token must be good for at its queue. */
+const char *transaction_verb(int kind);
+enum token_action transaction_scope(int kind);
+
+#endif

@@ -1,0 +1,253 @@
+"""tests/integration/test_transactions.py -- POST /v1/transactions: all of it or nothing, in one commit; and who may."""
+import base64
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import unittest
+
+import harness
+
+
+class Transactions(harness.Case):
+    ARGS = ("--max-payload", "3MiB")
+
+    def act(self, *actions, **headers):
+        return self.client.post("/v1/transactions", json.dumps({"actions": list(actions)}), Content_Type="application/json", **headers)
+
+    def leased(self, payload=b"x", query=""):
+        self.client.submit(self.queue, payload, query)
+        job, lease, _ = self.client.reserve(self.queue)
+        return {"job": job, "lease": lease}
+
+    def refused(self, answer, action, cause, **members):
+        document = self.assertProblem(answer, 409, "action-refused", action=action, cause=cause, **members)
+        self.assertIn(f"action {action}", document["detail"])
+        return document
+
+    def counts(self, queue=None):
+        return self.client.get(f"/v1/queues/{queue or self.queue}").json()["jobs"]
+
+    def test_a_job_and_its_successors(self):
+        held = self.leased()
+        answer = self.act({"action": "complete", **held, "result": {"sum": 3}, "status": 201},
+                          {"action": "submit", "queue": self.queue + "-a", "payload": "text é"},
+                          {"action": "submit", "queue": self.queue + "-b", "payload": [1, {"b": None}]},
+                          {"action": "submit", "queue": self.queue + "-c", "payload_base64": "AP8=", "content_type": "x/y"})
+        self.assertEqual(answer.status, 200, answer)
+        document = answer.json()
+        self.assertEqual(document["results"][0], {"id": held["job"], "state": "done"})
+        self.assertEqual([r["state"] for r in document["results"]], ["done", "ready", "ready", "ready"])
+        self.assertEqual((document["level"], answer["Whilst-Commit"]), ("local", "local"))
+        self.assertEqual(document["position"], answer["Whilst-Position"])
+        result = self.client.get(f"/v1/jobs/{held['job']}/result")
+        self.assertEqual((result.status, result.body, result["Content-Type"]), (201, b'{"sum":3}', "application/json"))
+        ids = [r["id"] for r in document["results"][1:]]
+        got = [self.client.get(f"/v1/jobs/{job}/payload") for job in ids]
+        self.assertEqual([g.body for g in got], ["text é".encode(), b'[1,{"b":null}]', b"\x00\xff"])
+        self.assertEqual([g["Content-Type"] for g in got], ["text/plain; charset=utf-8", "application/json", "x/y"])
+        self.assertEqual(self.client.get(f"/v1/log?position={document['position']}&level=local").json()["reached"], True)
+
+    def test_every_action(self):
+        fails, releases, buries, extends, tells = (self.leased() for _ in range(5))
+        waits, running = self.client.submit(self.queue + "-w"), self.leased()
+        set_aside = self.leased()
+        self.assertEqual(self.client.post(f"/v1/jobs/{set_aside['job']}/bury", Whilst_Lease=set_aside["lease"]).status, 200)
+        answer = self.act({"action": "fail", **fails, "error": "no", "delay": "1h"},
+                          {"action": "release", **releases, "priority": 7},
+                          {"action": "bury", **buries, "error": "odd", "priority": 9},
+                          {"action": "extend", **extends, "by": "1h"},
+                          {"action": "progress", **tells, "progress": {"done": 0.5}},
+                          {"action": "cancel", "job": waits}, {"action": "cancel", "job": running["job"]},
+                          {"action": "kick", "job": set_aside["job"]},
+                          {"action": "submit", "queue": self.queue + "-o", "priority": 3, "delay": "1h", "time_to_run": "9s",
+                           "attempts": 2, "retention": "5m"})
+        self.assertEqual(answer.status, 200, answer)
+        results = answer.json()["results"]
+        self.assertEqual([r.get("state") for r in results],
+                         ["delayed", "ready", "buried", None, None, "cancelled", "running", "ready", "delayed"])
+        self.assertTrue(results[0]["run_at"].endswith("Z"))
+        self.assertTrue(results[3]["deadline"].endswith("Z"))
+        self.assertTrue(results[6]["cancel_requested"])
+        look = {r["id"]: self.client.get(f"/v1/jobs/{r['id']}").json() for r in results}
+        self.assertEqual(look[fails["job"]]["errors"][0]["message"], "no")
+        self.assertEqual(look[releases["job"]]["priority"], 7)
+        self.assertEqual((look[buries["job"]]["priority"], look[buries["job"]]["errors"][0]["message"]), (9, "odd"))
+        self.assertEqual(look[extends["job"]]["deadline"], results[3]["deadline"])
+        self.assertEqual(look[tells["job"]]["progress"], {"done": 0.5})
+        made = look[results[8]["id"]]
+        self.assertEqual((made["priority"], made["time_to_run"], made["attempts_max"], made["retention"]), (3, "9s", 2, "5m"))
+
+    def test_fail_for_good(self):
+        held = self.leased()
+        answer = self.act({"action": "fail", **held, "error": "never", "retry": False},
+                          {"action": "submit", "queue": self.queue + "-errors", "payload": "see above"})
+        self.assertEqual([r["state"] for r in answer.json()["results"]], ["failed", "ready"])
+
+    def test_nothing_is_done_when_something_is_refused(self):
+        held, other = self.leased(), self.leased()
+        self.assertEqual(self.client.complete(other["job"], other["lease"]).status, 200)
+        new = self.queue + "-new"
+        for bad, cause, members in (({"action": "complete", **other}, "lease-lost", {}),
+                                    ({"action": "complete", "job": held["job"], "lease": "1.999"}, "named-twice", {}),
+                                    ({"action": "cancel", "job": 2 ** 52}, "unknown-job", {}),
+                                    ({"action": "cancel", "job": other["job"]}, "job-finished", {"state": "done"}),
+                                    ({"action": "kick", "job": other["job"]}, "wrong-state", {"state": "done"})):
+            answer = self.act({"action": "submit", "queue": new}, {"action": "complete", **held}, bad)
+            self.refused(answer, 2, cause, **members)
+            self.assertProblem(self.client.get(f"/v1/queues/{new}"), 404, "unknown-queue")
+            self.assertEqual(self.client.get(f"/v1/jobs/{held['job']}").json()["state"], "running")
+        self.assertEqual(self.act({"action": "submit", "queue": new}, {"action": "complete", **held}).status, 200)
+        self.assertEqual(self.counts(new)["ready"], 1)
+
+    def test_a_cancelled_job(self):
+        held = self.leased()
+        self.assertEqual(self.client.delete(f"/v1/jobs/{held['job']}").status, 202)
+        self.refused(self.act({"action": "submit", "queue": self.queue}, {"action": "complete", **held}), 1, "job-cancelled",
+                     state="cancelled")
+        self.assertEqual(self.counts()["ready"], 0)
+
+    def test_a_full_queue(self):
+        self.client.put(f"/v1/queues/{self.queue}", {"jobs_max": 2})
+        three = [{"action": "submit", "queue": self.queue}] * 3
+        answer = self.act(*three)
+        self.assertProblem(answer, 429, "queue-full", action=2)
+        self.assertEqual(answer["Retry-After"], "1")
+        self.assertEqual(self.counts()["ready"], 0)
+        self.assertEqual(self.act(*three[:2]).status, 200)
+
+    def test_malformed(self):
+        submit = {"action": "submit", "queue": self.queue}
+        held = {"job": 1, "lease": "1.1"}
+        post = lambda body, **h: self.client.post("/v1/transactions", body, **h)
+        self.assertProblem(post(b"{"), 400, "bad-json", line=1)
+        self.assertProblem(post(b"[]"), 400, "bad-json")
+        self.assertProblem(post(b'{"actions": {}}'), 400, "bad-json")
+        self.assertProblem(post(b'{"actions": [], "more": 1}'), 400, "bad-json")
+        self.assertProblem(post(b'{"actions": []}'), 422, "bad-value")
+        self.assertProblem(post(b'{"actions": [{"action": "submit", "queue": "a", "queue": "b"}]}'), 400, "bad-json")
+        self.assertProblem(post(b"{}", Content_Type="text/plain"), 415, "wrong-content-type")
+        self.assertProblem(self.client.post("/v1/transactions?x=1", b"{}"), 400, "bad-request")
+        self.assertProblem(self.client.get("/v1/transactions"), 405, "wrong-method")
+        for action, status, code in ((1, 400, "bad-json"), ({}, 400, "bad-json"), ({"action": "dance"}, 400, "bad-json"),
+                                     ({"action": "submit"}, 400, "bad-json"), ({**submit, "job": 1}, 400, "bad-json"),
+                                     ({**submit, "queue": "-x"}, 422, "bad-value"), ({**submit, "queue": "call/x"}, 422, "bad-value"),
+                                     ({**submit, "queue": "a b"}, 422, "bad-value"), ({**submit, "queue": 1}, 400, "bad-json"),
+                                     ({**submit, "priority": -1}, 422, "bad-value"), ({**submit, "priority": 1.5}, 400, "bad-json"),
+                                     ({**submit, "priority": 2 ** 32}, 422, "bad-value"), ({**submit, "delay": 5}, 400, "bad-json"),
+                                     ({**submit, "delay": "5"}, 400, "bad-json"), ({**submit, "delay": "4000d"}, 422, "bad-value"),
+                                     ({**submit, "run_at": "soon"}, 400, "bad-json"), ({**submit, "attempts": 1001}, 422, "bad-value"),
+                                     ({**submit, "delay": "5s", "run_at": "2026-11-23T20:00:00Z"}, 400, "bad-json"),
+                                     ({**submit, "payload": 1, "payload_base64": ""}, 400, "bad-json"),
+                                     ({**submit, "payload_base64": "A"}, 422, "bad-value"), ({**submit, "payload_base64": 1}, 400, "bad-json"),
+                                     ({**submit, "content_type": "x" * 256}, 422, "bad-value"),
+                                     ({**submit, "content_type": "a\r\nb: c"}, 422, "bad-value"),
+                                     ({**submit, "payload": "x" * (3 * 2 ** 20 + 1)}, 413, "too-large"),
+                                     ({"action": "complete", "job": 1}, 400, "bad-json"), ({"action": "complete", **held, "job": 0}, 422, "bad-value"),
+                                     ({"action": "complete", **held, "lease": "1"}, 400, "bad-json"),
+                                     ({"action": "complete", **held, "status": 199}, 422, "bad-value"),
+                                     ({"action": "fail", **held, "retry": 0}, 400, "bad-json"), ({"action": "fail", **held, "error": 0}, 400, "bad-json"),
+                                     ({"action": "progress", **held}, 400, "bad-json"),
+                                     ({"action": "progress", **held, "progress": "x" * 5000}, 413, "too-large"),
+                                     ({"action": "extend", **held, "by": "0s"}, 422, "bad-value"), ({"action": "cancel", **held}, 400, "bad-json")):
+            with self.subTest(action=str(action)[:100]):
+                self.assertProblem(self.act(submit, action), status, code, action=1)
+        self.assertProblem(self.act(*[submit] * 10001), 413, "too-large", limit=10000)
+        self.assertProblem(self.act(submit, Whilst_Commit="remote-flush"), 422, "level-unavailable")
+        self.assertProblem(self.client.get(f"/v1/queues/{self.queue}"), 404, "unknown-queue")
+
+    def test_a_job_is_named_once(self):
+        held = self.leased()
+        self.refused(self.act({"action": "extend", **held}, {"action": "complete", **held}), 1, "named-twice")
+
+    def test_many_and_large(self):
+        held = self.leased()
+        result = os.urandom(2 * 2 ** 20)
+        answer = self.act({"action": "complete", **held, "result_base64": base64.b64encode(result).decode()},
+                          {"action": "submit", "queue": self.queue, "payload": "y" * (2 * 2 ** 20)},
+                          *[{"action": "submit", "queue": self.queue, "payload": n} for n in range(9998)])
+        self.assertEqual(answer.status, 200, answer)
+        ids = [r["id"] for r in answer.json()["results"]]
+        self.assertEqual(len(set(ids)), 10000)
+        self.assertEqual(self.client.get(f"/v1/jobs/{held['job']}/result").body, result)
+        self.assertEqual(self.client.get(f"/v1/jobs/{ids[1]}/payload").body, b"y" * (2 * 2 ** 20))
+        self.assertEqual(self.client.get(f"/v1/jobs/{ids[-1]}/payload").body, b"9997")
+        self.assertEqual(self.counts(), {**self.counts(), "ready": 9999, "done": 1})
+
+    def test_levels(self):
+        submit = {"action": "submit", "queue": self.queue}
+        answer = self.act(submit, Whilst_Commit="async")
+        self.assertEqual(answer.json()["level"], answer["Whilst-Commit"])
+        self.assertIn(answer["Whilst-Commit"], ("async", "local"))
+        held = self.leased()
+        self.assertEqual(self.act({"action": "extend", **held})["Whilst-Commit"], "async")
+        self.assertEqual(self.act({"action": "extend", **held}, submit)["Whilst-Commit"], "local")
+
+    def test_workers_at_once(self):
+        """Each job of the first queue has exactly one successor, whoever is how fast."""
+        for n in range(40):
+            self.client.submit(self.queue, b"%d" % n)
+
+        def work():
+            client = self.server.client()
+            while held := client.reserve(self.queue):
+                job, lease, payload = held
+                body = json.dumps({"actions": [{"action": "complete", "job": job, "lease": lease},
+                                               {"action": "submit", "queue": self.queue + "-next", "payload": payload.decode()}]})
+                first, again = (client.post("/v1/transactions", body) for _ in range(2))
+                assert first.status == 200 and again.status == 409, (first, again)
+            client.close()
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        jobs = self.client.post(f"/v1/queues/{self.queue}-next/reserve?n=1000").json()["jobs"]
+        self.assertEqual(sorted(int(base64.b64decode(job["payload"])) for job in jobs), list(range(40)))
+
+
+class Declared(harness.Case):
+    ARGS = ("--queues", "declared")
+
+    def test_unknown_queue(self):
+        self.client.put(f"/v1/queues/{self.queue}", {})
+        actions = [{"action": "submit", "queue": self.queue}, {"action": "submit", "queue": "nowhere"}]
+        answer = self.client.post("/v1/transactions", json.dumps({"actions": actions}))
+        self.assertProblem(answer, 409, "action-refused", action=1, cause="unknown-queue")
+        self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["submitted"], 0)
+
+
+class Scopes(unittest.TestCase):
+    def test_each_action_by_its_own_queue(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        tokens = {}
+        with open(folder.name + "/tokens", "w") as file:
+            for name, *scopes in (("root", "admin"), ("step", "work:in", "submit:out-*"), ("none", "metrics"), ("all", "submit")):
+                made = subprocess.run([harness.BINARY, "token", name, *scopes], capture_output=True, check=True, text=True, timeout=60)
+                if made.returncode == 0:
+                    file.write(made.stderr)
+                tokens[name] = {"Authorization": "Bearer " + made.stdout.strip()}
+        with harness.Server("--tokens", folder.name + "/tokens") as server:
+            client = server.client()
+            act = lambda who, *actions: client.post("/v1/transactions", json.dumps({"actions": actions}), **tokens.get(who, {}))
+            client.submit("in", **tokens["root"])
+            job, lease, _ = client.reserve("in", **tokens["step"])
+            complete = {"action": "complete", "job": job, "lease": lease}
+            for who, status, code, actions, at in (
+                    ("nobody", 401, "no-token", [complete], None),
+                    ("none", 403, "not-allowed", [complete], 0),
+                    ("step", 403, "not-allowed", [complete, {"action": "submit", "queue": "other"}], 1),
+                    ("step", 403, "not-allowed", [complete, {"action": "cancel", "job": job}], 1),
+                    ("step", 403, "not-allowed", [{"action": "kick", "job": job}], 0),
+                    ("step", 409, "action-refused", [complete, {"action": "cancel", "job": 12345}], 1)):
+                answer = act(who, *actions)
+                self.assertEqual((answer.status, answer.json()["code"], answer.json().get("action")), (status, code, at), answer)
+            self.assertEqual(act("all", {"action": "cancel", "job": 12345}).json()["cause"], "unknown-job")
+            self.assertEqual(act("step", complete, {"action": "submit", "queue": "out-1"}).status, 200)
+            client.close()
+
+
+if __name__ == "__main__":
+    harness.main()
