@@ -423,6 +423,7 @@ struct wh_http_request {
 	struct wh_http_failure
 		*failure; /* filled if the request fails; NULL: not. Borrowed until the future is complete or
 					    dropped, or the call is closed */
+	int64_t connect_timeout_ns; /* 0: the client's */
 };
 
 /* A response. Everything in it lives as long as it does. */

@@ -279,7 +279,7 @@ static int64_t stage_deadline(const wh_http_call *call)
 	case WH__HTTP_CALL_WAITING:
 		return after(call->begun_at, o->waiting_timeout_ns);
 	case WH__HTTP_CALL_CONNECTING:
-		return after(call->begun_at, o->connect_timeout_ns);
+		return after(call->begun_at, call->connect_ns);
 	case WH__HTTP_CALL_PROXY:
 		return after(call->begun_at, o->proxy_timeout_ns);
 	case WH__HTTP_CALL_TLS:
@@ -327,6 +327,7 @@ static void take_settings(wh_http_call *call, const struct wh_http_request *r, i
 	call->redirects_max = r->redirects_max;
 	call->redirect_insecure = r->redirect_insecure;
 	call->first_byte_ns = r->first_byte_timeout_ns ? r->first_byte_timeout_ns : o->first_byte_timeout_ns;
+	call->connect_ns = r->connect_timeout_ns ? r->connect_timeout_ns : o->connect_timeout_ns;
 	call->total_ns = r->total_timeout_ns ? r->total_timeout_ns : o->total_timeout_ns;
 	call->body_max = r->response_body_max ? r->response_body_max : o->body_bytes_max;
 	call->started_at = call->begun_at = wh_now(call->client->loop);

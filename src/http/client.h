@@ -124,7 +124,7 @@ struct wh_http_call {
 	size_t body_cap;
 	/* time */
 	int64_t started_at; /* of all; begun_at: of the present stage until the request is sent */
-	int64_t begun_at, sent_at, active_at, first_byte_ns, total_ns;
+	int64_t begun_at, sent_at, active_at, first_byte_ns, connect_ns, total_ns;
 	int64_t error;
 	struct wh_http_failure failure, *ret_failure;
 	int proxy_status;

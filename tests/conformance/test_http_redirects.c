@@ -536,6 +536,11 @@ static void long_stages(void **state)
 	snprintf(origin, sizeof(origin), "127.0.0.1:%u", peer_port(fd));
 	request = (struct wh_http_request){.origin = origin};
 	expect_stage(&request, -ETIMEDOUT, WH_HTTP_STAGE_CONNECT, false);
+	/* a request's own comes before the client's */
+	options.connect_timeout_ns = -1;
+	reopen(&options);
+	request.connect_timeout_ns = soon;
+	expect_stage(&request, -ETIMEDOUT, WH_HTTP_STAGE_CONNECT, false);
 	for (int i = 0; i < 4; i++)
 		close(fillers[i]);
 	close(fd);
