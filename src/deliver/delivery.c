@@ -6,12 +6,19 @@
 #include "deliver/push_inside.h"
 
 static void settle(struct delivery *delivery);
+static void forward(struct delivery *delivery);
+
+static void leave_backend(struct delivery *delivery)
+{
+	push_backend_end(delivery->pusher->push, delivery->service, &delivery->at);
+}
 
 static void delivery_end(struct delivery *delivery)
 {
 	struct pusher *pusher = delivery->pusher;
 
 	delivery->settled = delivery->decided = true;
+	leave_backend(delivery);
 	delivery->call = wh_http_call_close(delivery->call);
 	delivery->reader = store_reader_free(delivery->reader);
 	if (delivery->sending > 0)
@@ -23,6 +30,9 @@ static void delivery_end(struct delivery *delivery)
 	wh__text_done(&delivery->head);
 	wh__text_done(&delivery->headers);
 	service_unref(delivery->service);
+	*delivery->link = delivery->next;
+	if (delivery->next)
+		delivery->next->link = delivery->link;
 	free(delivery);
 	push_settled(pusher);
 }
@@ -75,11 +85,18 @@ static void settle(struct delivery *delivery)
 
 	/* nobody waits for the backend any more: what is still being sent to it is not needed */
 	delivery->decided = true;
+	leave_backend(delivery);
 	delivery->call = wh_http_call_close(delivery->call);
 	if (delivery->error[0]) {
 		action.kind = STORE_FAIL;
 		action.fail.error = (struct store_slice){delivery->error, strlen(delivery->error)};
 		action.fail.no_retry = delivery->no_retry;
+		action.fail.delay_ns = service_backoff(delivery->service, delivery->attempt, delivery->job);
+		if (delivery->delay_ns > action.fail.delay_ns)
+			action.fail.delay_ns = delivery->delay_ns;
+		action.fail.delay_set = action.fail.delay_ns > 0;
+	} else if (!delivery->status) {
+		action.kind = STORE_RETURN;
 	} else {
 		const char *type = delivery->content_type;
 		action.kind = STORE_COMPLETE;
@@ -103,6 +120,16 @@ static void fail(struct delivery *delivery, bool no_retry, const char *format, .
 	va_end(list);
 	delivery->no_retry = no_retry;
 	settle(delivery);
+}
+
+/* What waits for the backend learns of it by the end of its call; what waits for the store, when that has answered. */
+void delivery_cancel(struct delivery *delivery)
+{
+	wh_http_call *call = delivery->call;
+
+	delivery->cancelled = true;
+	delivery->call = NULL;
+	wh_http_call_close(call);
 }
 
 /* ---- forwarding -------------------------------------------------------------------------- */
@@ -157,24 +184,89 @@ static bool keep_headers(struct delivery *delivery)
 	return !delivery->headers.failed;
 }
 
+/* What ran out, and how long that was. */
+static void say_timed_out(const struct delivery *delivery, const struct wh_http_failure *failure,
+                          char to[PUSH_TEXT_BYTES])
+{
+	const struct service *service = delivery->service;
+	const char *origin = delivery->at.backend->origin, *stage = wh_http_stage_name(failure->stage);
+	char duration[WH__DURATION_TEXT_BYTES];
+	int64_t ns = 0;
+
+	if (failure->total)
+		ns = service->timeout_ns;
+	else if (failure->stage == WH_HTTP_STAGE_RESPONSE)
+		ns = service_first_byte_ns(service);
+	else if (failure->stage == WH_HTTP_STAGE_CONNECT)
+		ns = service->connect_timeout_ns;
+	if (ns > 0)
+		snprintf(to, PUSH_TEXT_BYTES, PUSH_TIMED_OUT ": no answer from %.200s within %.*s (%s)",
+		         origin, (int)wh__put_duration(duration, ns), duration, stage);
+	else
+		snprintf(to, PUSH_TEXT_BYTES, PUSH_TIMED_OUT ": no answer from %.200s (%s)", origin, stage);
+}
+
+static void say_failed(const struct delivery *delivery, const struct wh_http_failure *failure,
+                       char to[PUSH_TEXT_BYTES])
+{
+	snprintf(to, PUSH_TEXT_BYTES, "%.200s: %s%s%s", delivery->at.backend->origin,
+	         wh_strerror(failure->error), failure->detail[0] ? ", " : "", failure->detail);
+}
+
+/* That we have no memory or descriptors is not the backend's fault. */
+static bool is_ours_to_blame(int64_t error)
+{
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ||
+	       error == -ENOBUFS;
+}
+
+/* Nothing of the request has left: another backend may be asked in the same attempt, if what is to be sent is still there. */
+static bool elsewhere(struct delivery *delivery)
+{
+	struct backend_call next = {0};
+
+	if (!delivery->reader)
+		next = push_backend(delivery->pusher->push, delivery->service, &delivery->tried);
+	if (!next.backend)
+		return false;
+	leave_backend(delivery);
+	delivery->at = next;
+	delivery->call = wh_http_call_close(delivery->call);
+	forward(delivery);
+	return true;
+}
+
 /* The backend gives no answer, or breaks off. */
 static void no_answer(struct delivery *delivery, int64_t error)
 {
 	struct push *push = delivery->pusher->push;
-	char duration[WH__DURATION_TEXT_BYTES];
-	bool sent = !never_sent(error) || delivery->status > 0;
+	struct wh_http_failure failure = {.error = error};
+	char text[PUSH_TEXT_BYTES];
+	bool sent;
 
-	if (push->closing)
+	if (push->closing) {
 		delivery_end(delivery); /* the lease stays: the next start finds it */
-	else if (delivery->broken < 0)
-		fail(delivery, true, "the recorded call cannot be read: %s", job_strerror(delivery->broken));
-	else if (error == -ETIMEDOUT)
-		fail(delivery, !delivery->idempotent, PUSH_TIMED_OUT ": no answer from %s within %.*s",
-		     delivery->service->origin,
-		     (int)wh__put_duration(duration, delivery->service->timeout_ns), duration);
+		return;
+	}
+	if (delivery->cancelled || delivery->broken < 0) {
+		fail(delivery, true, "%s%s",
+		     delivery->cancelled ? "cancelled" : "the recorded call cannot be read: ",
+		     delivery->cancelled ? "" : job_strerror(delivery->broken));
+		return;
+	}
+	if (delivery->call && wh_http_call_failure(delivery->call, &failure))
+		sent = delivery->status > 0 || failure.stage > WH_HTTP_STAGE_TLS;
 	else
-		fail(delivery, sent && !delivery->idempotent, "%s: %s%s", delivery->service->origin,
-		     wh_strerror(error), sent ? "" : " (nothing was sent)");
+		sent = delivery->status > 0 || !never_sent(error);
+	if (!is_ours_to_blame(error))
+		backend_failed(&delivery->at, &delivery->service->breaker, error, wh_now(push->loop));
+	if (error == -ETIMEDOUT)
+		say_timed_out(delivery, &failure, text);
+	else
+		say_failed(delivery, &failure, text);
+	if (sent || !elsewhere(delivery))
+		fail(delivery, sent && !delivery->idempotent, "%s%s", text,
+		     sent ? "" : " (nothing was sent)");
 }
 
 /* The answer cannot be kept. */
@@ -240,7 +332,39 @@ static void read_answer(struct delivery *delivery)
 {
 	struct push *push = delivery->pusher->push;
 
-	push_then(push, wh_deadline(wh_http_call_read(delivery->call), delivery->until), got_piece, delivery);
+	if (!delivery->call) {
+		no_answer(delivery, -ECANCELED);
+		return;
+	}
+	push_then(push, wh_http_call_read(delivery->call), got_piece, delivery);
+}
+
+/* An answer that the service counts as a failed attempt, while there is another attempt to come. */
+static bool is_to_be_retried(struct delivery *delivery)
+{
+	struct push *push = delivery->pusher->push;
+	const struct wh_http_response *response = delivery->response;
+	int64_t after_ns;
+
+	if (!service_retries(delivery->service, response->status) || !delivery->idempotent ||
+	    delivery->attempt >= delivery->attempts_max)
+		return false;
+	after_ns = message_retry_after(wh_http_response_header(response, "Retry-After"),
+	                               wh_wall_now(push->loop));
+	delivery->delay_ns = after_ns > 0 ? after_ns : 0;
+	return true;
+}
+
+/* What the answer says of the backend that gave it. */
+static void judge_backend(struct delivery *delivery)
+{
+	struct push *push = delivery->pusher->push;
+
+	if (service_counts_against(delivery->service, delivery->response->status))
+		backend_failed(&delivery->at, &delivery->service->breaker, delivery->response->status,
+		               wh_now(push->loop));
+	else
+		backend_answered(&delivery->at);
 }
 
 static void got_response(wh_loop *loop, wh_res res, void *arg)
@@ -258,9 +382,13 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	delivery->response = response;
+	judge_backend(delivery);
 	length = no_body || response->status == 204 || response->status == 304 ? -1 : response->body_length;
 	if (response->status < 200 || response->status > 599) {
 		fail(delivery, !delivery->idempotent, "the backend answered with status %d",
+		     response->status);
+	} else if (is_to_be_retried(delivery)) {
+		fail(delivery, false, "%s answered with status %d", delivery->at.backend->origin,
 		     response->status);
 	} else if (!keep_headers(delivery)) {
 		fail(delivery, !delivery->idempotent, "out of memory");
@@ -284,7 +412,7 @@ static bool goes_on(struct delivery *delivery)
 {
 	delivery->sending--;
 	if (!delivery->decided)
-		return true;
+		return delivery->call != NULL;
 	if (delivery->settled && delivery->sending == 0)
 		delivery_end(delivery);
 	return false;
@@ -354,14 +482,20 @@ static void forward(struct delivery *delivery)
 	uint64_t body = message->body.len;
 	struct wh__text text;
 	struct wh_http_request request = {
-		.origin = delivery->service->address,
-		.host = delivery->service->authority,
+		.origin = delivery->at.backend->address,
+		.host = delivery->at.backend->authority,
 		.fields = message->fields,
-		.first_byte_timeout_ns = delivery->service->timeout_ns,
+		.connect_timeout_ns = delivery->service->connect_timeout_ns,
+		.first_byte_timeout_ns = service_first_byte_ns(delivery->service),
 	};
 	size_t method_at, kept = 0;
 	int error = -ENOMEM;
 
+	if (delivery->until == 0)
+		delivery->until = wh_now(push->loop) + delivery->service->timeout_ns;
+	request.total_timeout_ns = delivery->until - wh_now(push->loop);
+	if (request.total_timeout_ns < WH_NS_PER_MS)
+		request.total_timeout_ns = WH_NS_PER_MS;
 	if (delivery->reader)
 		body = delivery->payload->bytes - delivery->head.len;
 	for (size_t i = 0; i < message->field_count; i++) {
@@ -385,9 +519,7 @@ static void forward(struct delivery *delivery)
 		no_answer(delivery, error == -ENOMEM ? -EAGAIN : error);
 		return;
 	}
-	delivery->until = wh_now(push->loop) + delivery->service->timeout_ns;
-	push_then(push, wh_deadline(wh_http_call_response(delivery->call), delivery->until), got_response,
-	          delivery);
+	push_then(push, wh_http_call_response(delivery->call), got_response, delivery);
 	if (!delivery->reader) {
 		delivery->rest = (const uint8_t *)message->body.data;
 		delivery->rest_len = message->body.len;
@@ -396,6 +528,18 @@ static void forward(struct delivery *delivery)
 		send_rest(delivery);
 	else if (body > 0)
 		then_sending(delivery, store_reader_next(delivery->reader), got_body);
+}
+
+/* Without a backend that takes calls the job goes back as if it had not been leased: it is no attempt. */
+static void send_on(struct delivery *delivery)
+{
+	delivery->at = push_backend(delivery->pusher->push, delivery->service, &delivery->tried);
+	if (delivery->cancelled)
+		fail(delivery, true, "cancelled");
+	else if (delivery->at.backend)
+		forward(delivery);
+	else
+		settle(delivery);
 }
 
 /* A call that is not idempotent comes a second time only if nothing was sent; a lease that passed meanwhile says that
@@ -411,7 +555,7 @@ static void checked(wh_loop *loop, wh_res res, void *arg)
 	else if (view->timeouts > 0)
 		fail(delivery, true, PUSH_UNKNOWN);
 	else
-		forward(delivery);
+		send_on(delivery);
 	if (res.n >= 0)
 		store_view_free(view);
 	push_unref(push);
@@ -429,6 +573,11 @@ static struct delivery *delivery_new(struct pusher *pusher, const struct store_l
 	delivery->lease = leased->lease;
 	wh__text_init(&delivery->head, NULL, 0);
 	wh__text_init(&delivery->headers, NULL, 0);
+	delivery->next = pusher->deliveries;
+	delivery->link = &pusher->deliveries;
+	if (delivery->next)
+		delivery->next->link = &delivery->next;
+	pusher->deliveries = delivery;
 	pusher->under_way++;
 	pusher->push->under_way++;
 	pusher->push->references++;
@@ -440,13 +589,14 @@ static void got_message(struct delivery *delivery)
 {
 	struct push *push = delivery->pusher->push;
 
-	delivery->idempotent = message_is_idempotent(delivery->message.method);
+	delivery->idempotent =
+		delivery->service->retry_post || message_is_idempotent(delivery->message.method);
 	if (delivery->lost)
 		fail(delivery, !delivery->idempotent, PUSH_UNKNOWN);
 	else if (delivery->attempt > 1 && !delivery->idempotent)
 		push_then(push, store_get(push->store, delivery->job, STORE_ASYNC), checked, delivery);
 	else
-		forward(delivery);
+		send_on(delivery);
 }
 
 static void no_message(struct delivery *delivery, int64_t error)
@@ -547,6 +697,7 @@ void delivery_begin(struct pusher *pusher, struct store_leased *leased)
 		return;
 	}
 	delivery->attempt = leased->attempt;
+	delivery->attempts_max = leased->attempts_max;
 	delivery->payload = leased->payload;
 	leased->payload = NULL;
 	if (delivery->payload)

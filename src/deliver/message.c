@@ -1,8 +1,11 @@
 /* src/deliver/message.c -- a recorded call as bytes. See message.h. */
 #include "deliver/message.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "base/units.h"
 
 /* RFC 9110 7.6.1, and what each hop says of its own connection or its own framing. */
 static const char *const hop_by_hop[] = {
@@ -58,6 +61,38 @@ bool message_is_idempotent(struct wh_slice method)
 			return true;
 	}
 	return false;
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT", the only form that is still written. */
+static bool parse_date(struct wh_slice text, int64_t *ret_ns)
+{
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	const char *month = NULL;
+	char instant[32];
+
+	if (text.len != 29 || memcmp(text.data + 3, ", ", 2) != 0 || memcmp(text.data + 25, " GMT", 4) != 0)
+		return false;
+	for (const char *m = months; *m && !month; m += 3)
+		month = memcmp(m, text.data + 8, 3) == 0 ? m : NULL;
+	if (!month)
+		return false;
+	snprintf(instant, sizeof(instant), "%.4s-%02d-%.2sT%.8sZ", text.data + 12,
+	         (int)(month - months) / 3 + 1, text.data + 5, text.data + 17);
+	return wh__parse_instant(instant, strlen(instant), ret_ns);
+}
+
+int64_t message_retry_after(struct wh_slice value, int64_t wall_ns)
+{
+	const int64_t day_ns = 86400 * WH_NS_PER_S;
+	uint64_t seconds;
+	int64_t ns;
+
+	if (value.data && wh__parse_u64(value.data, value.len, UINT64_MAX, &seconds))
+		return seconds < 86400 ? (int64_t)seconds * WH_NS_PER_S : day_ns;
+	if (!value.data || !parse_date(value, &ns))
+		return -1;
+	ns = ns > wall_ns ? ns - wall_ns : 0;
+	return ns < day_ns ? ns : day_ns;
 }
 
 void message_field(struct wh__text *text, struct wh_slice name, struct wh_slice value)

@@ -20,6 +20,10 @@ bool message_is_end_to_end(struct wh_slice name, const struct wh_slice *connecti
 /* message_is_idempotent() - RFC 9110 9.2.2. */
 bool message_is_idempotent(struct wh_slice method);
 
+/* message_retry_after() - the value of a Retry-After field (RFC 9110 10.2.3), seconds or a date, as ns from the instant wall_ns on; at most
+ * a day. -1: it says nothing that can be understood. */
+int64_t message_retry_after(struct wh_slice value, int64_t wall_ns);
+
 void message_field(struct wh__text *text, struct wh_slice name, struct wh_slice value);
 
 /* A message read back; slices borrow the bytes. */

@@ -68,6 +68,20 @@ void push_settled(struct pusher *pusher)
 	push_unref(push);
 }
 
+void push_refill(struct pusher *pusher)
+{
+	const struct service *service = pusher->service;
+	int64_t at;
+
+	if (pusher->is_waiting)
+		wh_cancel(pusher->waking);
+	/* what would come cannot be sent on */
+	if (pusher->is_reserving &&
+	    backend_room(service->backends, service->backends_count, wh_now(pusher->push->loop), &at) == 0)
+		wh_cancel(pusher->reserving);
+	fill(pusher);
+}
+
 /* ---- leasing ----------------------------------------------------------------------------- */
 
 static void fill_later(wh_loop *loop, wh_res res, void *arg)
@@ -116,19 +130,48 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 	push_unref(push);
 }
 
+static void woken(wh_loop *loop, wh_res res, void *arg)
+{
+	struct pusher *pusher = arg;
+	struct push *push = pusher->push;
+
+	pusher->is_waiting = false;
+	if (res.n >= 0 || res.n == -ECANCELED)
+		fill(pusher);
+	push_unref(push);
+}
+
+/* How many calls may be begun; with none, it is looked again when that may have changed. */
+static uint32_t room_of(struct pusher *pusher)
+{
+	const struct service *service = pusher->service;
+	struct push *push = pusher->push;
+	int64_t at;
+	uint32_t room = backend_room(service->backends, service->backends_count, wh_now(push->loop), &at);
+
+	if (room == 0 && at < INT64_MAX && !pusher->is_waiting) {
+		pusher->is_waiting = true;
+		pusher->waking = wh_sleep_until(push->loop, at);
+		push_then(push, pusher->waking, woken, pusher);
+	}
+	if (room > service->concurrency - pusher->under_way)
+		room = service->concurrency - pusher->under_way;
+	return room < LOT_MAX ? room : LOT_MAX;
+}
+
 static void fill(struct pusher *pusher)
 {
 	struct push *push = pusher->push;
 	struct store_slice queue = {pusher->queue, pusher->queue_len};
 	struct store_reserve reserve = {
 		.queues = &queue, .queues_count = 1, .wait = true, .level = STORE_LOCAL};
-	uint32_t room;
 
 	if (push->draining || push->closing || pusher->forgotten || pusher->is_reserving ||
 	    !pusher->recovered || pusher->under_way >= pusher->service->concurrency)
 		return;
-	room = pusher->service->concurrency - pusher->under_way;
-	reserve.jobs_max = room < LOT_MAX ? room : LOT_MAX;
+	reserve.jobs_max = room_of(pusher);
+	if (reserve.jobs_max == 0)
+		return;
 	reserve.lease_ns = pusher->service->timeout_ns + PUSH_LEASE_MARGIN_NS;
 	pusher->is_reserving = true;
 	pusher->reserving = store_reserve(push->store, &reserve);
@@ -152,6 +195,49 @@ static void found_leases(wh_loop *loop, wh_res res, void *arg)
 		store_lot_free(lot);
 	fill(pusher);
 	push_unref(push);
+}
+
+/* ---- backends ---------------------------------------------------------------------------- */
+
+static struct pusher *find(struct push *push, const char *name, size_t len);
+
+struct backend_call push_backend(struct push *push, struct service *service, uint64_t *tried)
+{
+	struct backend_call call = {0};
+	int at = backend_choose(service->backends, service->backends_count, *tried, &service->turn,
+	                        wh_now(push->loop));
+
+	if (at >= 0) {
+		*tried |= UINT64_C(1) << at;
+		backend_begin(&call, service->backends[at]);
+	}
+	return call;
+}
+
+void push_backend_end(struct push *push, const struct service *service, struct backend_call *call)
+{
+	bool was_trial = call->was_trial;
+	struct pusher *pusher;
+
+	backend_end(call);
+	/* there is one trial at a time: that it is over lets another begin, or all others */
+	pusher = was_trial && !push->closing ? find(push, service->name, strlen(service->name)) : NULL;
+	if (pusher)
+		push_refill(pusher);
+}
+
+void push_cancelled(struct push *push, struct store_slice queue, uint64_t job)
+{
+	for (struct pusher *pusher = push->first; pusher; pusher = pusher->next) {
+		if (pusher->queue_len != queue.len || memcmp(pusher->queue, queue.data, queue.len) != 0)
+			continue;
+		for (struct delivery *delivery = pusher->deliveries; delivery; delivery = delivery->next) {
+			if (delivery->job == job) {
+				delivery_cancel(delivery);
+				return;
+			}
+		}
+	}
 }
 
 /* ---- open, close, change ----------------------------------------------------------------- */
@@ -191,10 +277,11 @@ void push_service(struct push *push, struct service *service)
 		service_unref(pusher->service);
 		pusher->service = service_ref(service);
 		pusher->forgotten = false;
+		health_start(pusher);
 		/* a reservation that waits asks for as many as there was room: ask anew */
 		if (pusher->is_reserving)
 			wh_cancel(pusher->reserving);
-		fill(pusher);
+		push_refill(pusher);
 		return;
 	}
 	pusher = calloc(1, sizeof(*pusher) + prefix + strlen(service->name));
@@ -207,6 +294,7 @@ void push_service(struct push *push, struct service *service)
 	memcpy(pusher->queue + prefix, service->name, strlen(service->name));
 	pusher->next = push->first;
 	push->first = pusher;
+	health_start(pusher);
 	push_then(push, store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
 	          found_leases, pusher);
 }
@@ -219,6 +307,7 @@ void push_forget(struct push *push, const char *name, size_t len)
 		return;
 	/* kept in the list: it is small, and calls may be under way */
 	pusher->forgotten = true;
+	health_stop(pusher);
 	if (pusher->is_reserving)
 		wh_cancel(pusher->reserving);
 }
@@ -228,6 +317,9 @@ static void stop_reserving(struct push *push)
 	for (struct pusher *pusher = push->first; pusher; pusher = pusher->next) {
 		if (pusher->is_reserving)
 			wh_cancel(pusher->reserving);
+		if (pusher->is_waiting)
+			wh_cancel(pusher->waking);
+		health_stop(pusher);
 	}
 }
 

@@ -43,6 +43,14 @@ wh_future push_drain(struct push *push, int64_t until);
  * callback has come. Returns NULL; accepts NULL. */
 struct push *push_close(struct push *push);
 
+/* push_cancelled() - the cancellation of this call of the queue is asked for: if it is under way, it is broken off at its backend. */
+void push_cancelled(struct push *push, struct store_slice queue, uint64_t job);
+
+/* push_backend() - the backend that the next call of a service goes to, begun; .backend NULL: none takes one now. tried: of
+ * backend_choose(), in which the chosen one is marked. push_backend_end() - that call is over, one way or the other. */
+struct backend_call push_backend(struct push *push, struct service *service, uint64_t *tried);
+void push_backend_end(struct push *push, const struct service *service, struct backend_call *call);
+
 uint64_t push_under_way(const struct push *push);
 
 #endif

@@ -24,6 +24,10 @@ struct pusher {
 	struct service *service;
 	wh_future reserving;
 	bool is_reserving, recovered, forgotten;
+	bool is_waiting;  /* for a backend, until a circuit may be tried */
+	wh_future waking; /* .is_waiting */
+	struct health *health;
+	struct delivery *deliveries;
 	uint32_t under_way;
 	size_t queue_len;
 	char queue[];
@@ -43,8 +47,11 @@ struct push {
 
 /* One attempt of one call. */
 struct delivery {
+	struct delivery *next, **link; /* of the pusher */
 	struct pusher *pusher;
 	struct service *service;
+	struct backend_call at; /* where it is */
+	uint64_t tried;         /* of backend_choose() */
 	struct store_bytes *payload;
 	struct store_reader *reader; /* of a payload in a file */
 	struct wh_buf *piece;        /* of the answer, being stored */
@@ -61,12 +68,15 @@ struct delivery {
 	bool lost;           /* was under way when a server ended */
 	int64_t broken;      /* the request's body could not be read to its end */
 	int64_t until;       /* wh_now() at which the service's time-out passes */
+	int64_t delay_ns;    /* asked for by the backend, before the next attempt; 0: not */
 	const uint8_t *rest; /* of the piece of the request's body in hand */
 	size_t rest_len;
 	uint64_t job;
 	struct job_lease lease;
-	uint32_t attempt;
-	bool idempotent, no_retry;
+	uint32_t attempt, attempts_max;
+	bool idempotent; /* or as good as that */
+	bool cancelled;
+	bool no_retry;
 	struct message message;
 	char error[PUSH_TEXT_BYTES]; /* why the attempt failed; "": it has an answer */
 };
@@ -81,10 +91,22 @@ void push_event(struct push *push, int level, const char *name, const struct pus
 /* push_settled() - a delivery of the pusher has ended: others may begin. */
 void push_settled(struct pusher *pusher);
 
+/* push_refill() - of a backend of the pusher something has changed: calls may begin. */
+void push_refill(struct pusher *pusher);
+
+/* ---- health.c ---------------------------------------------------------------------------- */
+
+/* health_start() - ask for the health of the pusher's service as it says, instead of what was asked before. health_stop(): no more.
+ * Without memory nothing is asked, and an event says so. */
+void health_start(struct pusher *pusher);
+void health_stop(struct pusher *pusher);
+
 /* ---- delivery.c -------------------------------------------------------------------------- */
 
 /* delivery_begin() - carry out the attempt of a leased job; takes its payload. delivery_lost() - of one that was under way when a server ended. */
 void delivery_begin(struct pusher *pusher, struct store_leased *leased);
 void delivery_lost(struct pusher *pusher, const struct store_leased *leased);
+/* delivery_cancel() - break off: the job is cancelled as soon as its attempt has ended. */
+void delivery_cancel(struct delivery *delivery);
 
 #endif

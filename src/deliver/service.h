@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "base/text.h"
+#include "deliver/backend.h"
 
 #define SERVICE_SETTING_PREFIX "service/"
 #define SERVICE_QUEUE_PREFIX   "call/"
@@ -20,24 +21,39 @@
 /* A queue is named after its service with "call/" before it, and JOB_NAME_MAX is 200. */
 enum {
 	SERVICE_NAME_BYTES_MAX = 195,
-	SERVICE_URL_BYTES_MAX = 2000,
 	SERVICE_CONCURRENCY_MAX = 10000,
+	SERVICE_RETRY_STATUSES_MAX = 16,
 	SERVICES_MAX = 1000
+};
+
+/* How a service's health is asked for; path NULL: it is not. */
+struct service_health {
+	char *path;
+	int64_t interval_ns, timeout_ns;
+	uint32_t healthy, unhealthy; /* checks in a row that change what is thought of a backend */
 };
 
 struct service {
 	struct service *next; /* in the table, by name */
 	uint32_t references;  /* calls under way hold one: a changed service is a new struct */
-	char *name;           /* NUL-terminated, like the next */
-	char *url;            /* as configured */
-	char *base;           /* path that calls are appended to: "" or "/base" */
-	char *authority;      /* "host:port" as it goes into Host */
-	char *origin;         /* "http://host:port", "https://host:port" */
-	const char *address; /* for the client: authority in the clear, which it finds fastest, else origin */
+	char *name;           /* NUL-terminated */
+	struct backend *backends[BACKENDS_MAX]; /* one at least; the paths of their URLs are the same */
+	size_t backends_count;
+	uint32_t turn; /* of backend_choose() */
 	uint32_t concurrency;
 	uint32_t attempts;
 	int64_t timeout_ns;
+	int64_t connect_timeout_ns;    /* 0: the client's */
+	int64_t first_byte_timeout_ns; /* 0: timeout_ns */
+	int64_t backoff_ns;            /* before the second attempt, doubling with each; 0: the queue's */
+	int64_t backoff_ns_max;
+	uint16_t retry_statuses[SERVICE_RETRY_STATUSES_MAX]; /* answers that are attempts that failed */
+	size_t retry_statuses_count;
 	bool record;
+	bool retry_post;         /* what may have reached a backend is sent again, whatever the method */
+	bool cancel_on_wait_end; /* a call whose caller has waited in vain is cancelled */
+	struct breaker breaker;
+	struct service_health health;
 };
 
 struct service_table {
@@ -52,6 +68,12 @@ struct service_refusal {
 	char detail[300];
 };
 
+/* service_new() - one with defaults and no backend yet, and service_add_url(), for service_parse() and others like it. */
+struct service *service_new(const char *name, size_t name_len, struct service_refusal *refusal);
+bool service_add_url(struct service *service, const char *url, struct service_refusal *refusal);
+void service_refuse(struct service_refusal *refusal, bool json, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* service_parse() - from the JSON of a PUT or of a setting. Gives a service with one reference, or NULL and *refusal
  * (detail "" : no memory). */
 struct service *service_parse(const char *name, size_t name_len, const char *json, size_t len,
@@ -61,13 +83,22 @@ struct service *service_from_url(const char *name, size_t name_len, const char *
 struct service *service_ref(struct service *service);
 struct service *service_unref(struct service *service); /* NULL; accepts NULL */
 
-/* service_write() - its JSON, name included. */
+/* service_write() - its JSON, name included. service_write_state() - the same with how its backends do at the instant now. */
 void service_write(struct wh__text *text, const struct service *service);
+void service_write_state(struct wh__text *text, const struct service *service, int64_t now);
+
+bool service_retries(const struct service *service, int status); /* is this answer a failed attempt? */
+/* service_counts_against() - does this answer count against the backend that gave it? */
+bool service_counts_against(const struct service *service, int status);
+int64_t service_first_byte_ns(const struct service *service);
+/* service_backoff() - how long after a failed attempt (1: the first) the next one begins, with jitter by salt; 0: as the queue says. */
+int64_t service_backoff(const struct service *service, uint32_t attempt, uint64_t salt);
 
 struct service *service_find(const struct service_table *table, const char *name,
                              size_t len); /* no reference added */
-void service_put(struct service_table *table,
-                 struct service *service); /* takes the reference; replaces its namesake */
+void service_put(
+	struct service_table *table,
+	struct service *service); /* takes the reference; replaces its namesake, whose backends go on */
 bool service_remove(struct service_table *table, const char *name, size_t len);
 void service_clear(struct service_table *table);
 

@@ -63,7 +63,9 @@ static void respond_problem(struct api *api, wh_http_exchange *x, enum problem p
 
 	wh__text_init(&text, given, sizeof(given));
 	problem_write(&text, problem, members, detail, list);
-	if (status == 503 || status == 429 || problem == PROBLEM_NOT_READY)
+	/* who knows better has said so already */
+	if (problem != PROBLEM_BACKEND_UNAVAILABLE &&
+	    (status == 503 || status == 429 || problem == PROBLEM_NOT_READY))
 		wh_http_set(x, "Retry-After", "1");
 	if (text.failed)
 		answer_bytes(api, x, 503, "application/problem+json", last, sizeof(last) - 1);

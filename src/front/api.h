@@ -112,8 +112,9 @@ struct call {
 	uint8_t action;     /* the handler's own */
 	uint32_t action_at; /* of a transaction that was refused: where */
 	bool is_parked, gone, read_async, retained;
-	int64_t until; /* wh_now() */
-	int64_t error; /* why it was refused, while the rest of the answer is looked up */
+	bool cancel_at_end; /* of a wait in vain: the job is cancelled */
+	int64_t until;      /* wh_now() */
+	int64_t error;      /* why it was refused, while the rest of the answer is looked up */
 	const char *reason;
 	void *arg; /* the handler's own, freed with the call by free() */
 	size_t name_len;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/push.h"
 #include "front/api.h"
 
 static void look(struct request *request, enum call_kind kind)
@@ -77,6 +78,7 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 	int64_t code = res.n < 0 ? res.n : commit->error;
 	int state = res.n < 0 ? JOB_NONE : commit->results[0].state;
 	const char *reason = res.n < 0 ? NULL : commit->reason;
+	struct store_slice queue;
 	char body[128];
 	bool running;
 	int n;
@@ -90,6 +92,8 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	running = call->action == STORE_CANCEL && state == JOB_RUNNING;
+	if (running && store_queue_of(call->api->store, call->job, &queue) == 0)
+		push_cancelled(call->api->push, queue, call->job);
 	n = snprintf(body, sizeof(body), "{\"id\":%llu,\"state\":\"%s\"%s}\n", (unsigned long long)call->job,
 	             answer_state(state), running ? ",\"cancel_requested\":true" : "");
 	answer_bytes(call->api, call->x, running ? 202 : 200, "application/json", body, (size_t)n);

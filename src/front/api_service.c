@@ -55,7 +55,7 @@ void api_service_get(struct request *request)
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write_state(&text, service, wh_now(api->loop));
 	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
 }

@@ -330,13 +330,51 @@ void call_finish(struct call *call, int state)
 		call_then(call, store_get(call->api->store, call->job, read_level(call)), got_view);
 }
 
+/* The time that the caller waited was all that the call was given. */
+static void wait_ended(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+	int64_t code = res.n < 0 ? res.n : commit->error;
+	char members[40];
+
+	if (res.n >= 0)
+		store_commit_free(commit);
+	if (code == -JOB_EFINISHED) {
+		call_finish(call, JOB_DONE); /* just now */
+		return;
+	}
+	if (code != 0 && code != -JOB_ECANCELLED) {
+		error(call, code, NULL);
+		return;
+	}
+	push_cancelled(call->api->push, (struct store_slice){call->name, call->name_len}, call->job);
+	snprintf(members, sizeof(members), ",\"job\":%llu", (unsigned long long)call->job);
+	answer_preference(call->x, &call->prefer, true);
+	answer_problem(
+		call->api, call->x, PROBLEM_WAIT_ENDED, members,
+		"job %llu was not done within the time that was waited for it; its service has such calls "
+		"cancelled",
+		(unsigned long long)call->job);
+	call_end(call);
+}
+
+static void cancel_at_end(struct call *call)
+{
+	struct store_action action = {.kind = STORE_CANCEL, .job = call->job};
+
+	call_then(call, store_apply(call->api->store, &action, 1, 0, STORE_LOCAL), wait_ended);
+}
+
 static void wait_over(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 
 	call_unpark(call);
 	/* the time ran out, the client left or the server stops: the present state is the answer */
-	if (res.n == -ETIMEDOUT || res.n == -ECANCELED)
+	if (call->cancel_at_end && (res.n == -ETIMEDOUT || (call->gone && res.n == -ECANCELED)))
+		cancel_at_end(call);
+	else if (res.n == -ETIMEDOUT || res.n == -ECANCELED)
 		call_finish(call, JOB_READY);
 	else if (res.n < 0)
 		error(call, res.n, NULL);

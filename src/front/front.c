@@ -262,7 +262,7 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 	int64_t error;
 	wh_res res;
 
-	if (known && strcmp(known->url, url) == 0)
+	if (known && known->backends_count == 1 && strcmp(known->backends[0]->url, url) == 0)
 		return 0;
 	service = service_from_url(name, strlen(name), url, &refusal);
 	if (!service) {

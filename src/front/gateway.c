@@ -114,10 +114,10 @@ void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct ser
 	const char *name = path.data + sizeof("/call/") - 1;
 	const char *rest = memchr(name, '/', path.len - (size_t)(name - path.data));
 
-	wh__text_str(text, service->base);
+	wh__text_str(text, service->backends[0]->base); /* that of all */
 	if (rest)
 		wh__text_put(text, rest, path.len - (size_t)(rest - path.data));
-	else if (!service->base[0])
+	else if (!service->backends[0]->base[0])
 		wh__text_put(text, "/", 1);
 	if (query.data) {
 		wh__text_put(text, "?", 1);
@@ -264,6 +264,7 @@ static void record(struct request *request, const struct service *service, int l
 			call->until =
 				wh_http_received_at(request->x) + (int64_t)api->wait_s_max * WH_NS_PER_S;
 		call->read_async = false;
+		call->cancel_at_end = service->cancel_on_wait_end;
 		if (upload_needed(request->x)) {
 			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 

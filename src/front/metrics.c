@@ -226,6 +226,72 @@ static void put_loop(struct wh__text *text, const wh_loop *loop)
 	wh__text_format(text, "whilst_loop_turn_max_seconds %.9f\n", (double)stats.turn_ns_max / 1e9);
 }
 
+static uint64_t backend_calls(const struct backend *backend, int64_t now)
+{
+	return backend->calls;
+}
+
+static uint64_t backend_failures(const struct backend *backend, int64_t now)
+{
+	return backend->failures;
+}
+
+static uint64_t backend_outstanding(const struct backend *backend, int64_t now)
+{
+	return backend->outstanding;
+}
+
+static uint64_t backend_up(const struct backend *backend, int64_t now)
+{
+	return backend_state(backend, now) == BACKEND_UP;
+}
+
+static uint64_t backend_opened(const struct backend *backend, int64_t now)
+{
+	return backend->circuits_opened;
+}
+
+static uint64_t backend_checks_failed(const struct backend *backend, int64_t now)
+{
+	return backend->checks_failed;
+}
+
+static void put_services(struct wh__text *text, const struct api *api)
+{
+	static const struct {
+		const char *name, *type, *help;
+		uint64_t (*value)(const struct backend *backend, int64_t now);
+	} families[] = {
+		{"whilst_backend_calls_total", "counter", "Calls sent to a backend.", backend_calls},
+		{"whilst_backend_failures_total", "counter", "Calls that it gave no answer to.",
+	         backend_failures},
+		{"whilst_backend_outstanding", "gauge", "Calls under way at it.", backend_outstanding},
+		{"whilst_backend_up", "gauge", "1: it takes calls; 0: down, or its circuit is open.",
+	         backend_up},
+		{"whilst_backend_circuits_opened_total", "counter", "Times its circuit opened.",
+	         backend_opened},
+		{"whilst_backend_checks_failed_total", "counter", "Health checks that failed.",
+	         backend_checks_failed},
+	};
+	int64_t now = wh_now(api->loop);
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+		family(text, families[i].name, families[i].type, families[i].help);
+		for (const struct service *service = api->services.first; service; service = service->next) {
+			for (size_t k = 0; k < service->backends_count; k++) {
+				const struct backend *backend = service->backends[k];
+
+				wh__text_format(text, "%s{service=\"", families[i].name);
+				label(text, service->name, strlen(service->name));
+				wh__text_str(text, "\",backend=\"");
+				label(text, backend->url, strlen(backend->url));
+				wh__text_format(text, "\"} %llu\n",
+				                (unsigned long long)families[i].value(backend, now));
+			}
+		}
+	}
+}
+
 static void got_queues(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -249,6 +315,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 	put_log(&text, &stats);
 	put_upkeep(&text, &stats);
 	put_http(&text, call->api);
+	put_services(&text, call->api);
 	put_loop(&text, loop);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(queues);

@@ -51,6 +51,8 @@
 	X(DRAINING, "draining", 503, "The server is stopping")                                            \
 	X(TOO_BUSY, "too-busy", 503, "A limit of the server is reached")                                  \
 	X(BACKEND_TIMEOUT, "backend-timeout", 504, "The backend did not answer in time")                  \
+	X(BACKEND_UNAVAILABLE, "backend-unavailable", 503, "No backend of the service takes calls")       \
+	X(WAIT_ENDED, "wait-ended", 504, "The call was not done in time and is cancelled")                \
 	X(HTTP_VERSION, "http-version", 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
 
 enum problem {

@@ -2,7 +2,8 @@
  *
  * Each direction moves one piece at a time and asks for the next when the last has been taken, so whoever is
  * slow, client or backend, slows the other down and nothing piles up here. Nothing is answered on the backend's
- * behalf: what it breaks off is broken off for the client too.
+ * behalf: what it breaks off is broken off for the client too. Only what a backend has got nothing of, because no connection to
+ * it came about, goes to another one; the beginning of the request's body is kept for that until an answer comes.
  * Memory: a relay lives until it has ended and its last callback has come.
  */
 #include <errno.h>
@@ -10,24 +11,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/units.h"
 #include "deliver/message.h"
+#include "deliver/push.h"
 #include "front/gateway.h"
+
+enum {
+	KEPT_BYTES_MAX = 64 << 10
+}; /* of a body; of a longer one that has begun no other backend can get the whole */
+
+enum upload { UPLOAD_NONE, UPLOAD_READING, UPLOAD_WRITING, UPLOAD_STALLED, UPLOAD_WHOLE };
 
 struct relay {
 	struct api *api;
 	wh_http_exchange *x; /* NULL: answered */
 	wh_http_call *call;
 	struct service *service;
-	unsigned pending;   /* callbacks to come */
-	bool started;       /* the head of the answer is out */
-	bool head;          /* HEAD: no body follows */
-	bool upload_broken; /* the client's body ended badly */
+	struct backend_call at;
+	uint64_t tried; /* of backend_choose() */
+	unsigned tried_count;
+	int64_t body_length;
+	struct wh__text kept; /* of the request's body */
+	bool kept_all;        /* that was read */
+	bool anew;        /* the piece under way was for a backend that is given up: whatever becomes of it */
+	uint8_t upload;   /* enum upload */
+	unsigned pending; /* callbacks to come */
+	bool started;     /* the head of the answer is out */
+	bool head;        /* HEAD: no body follows */
 	int upload_status;
 };
 
 static void read_up(struct relay *relay);
 static void read_down(struct relay *relay);
+static int open_call(struct relay *relay);
+static void got_response(wh_loop *loop, wh_res res, void *arg);
 
 static void then(struct relay *relay, wh_future future, wh_callback *callback)
 {
@@ -44,6 +60,8 @@ static void unref(struct relay *relay)
 	if (--relay->pending > 0 || relay->x)
 		return;
 	wh_http_call_close(relay->call);
+	push_backend_end(api->push, relay->service, &relay->at);
+	wh__text_done(&relay->kept);
 	service_unref(relay->service);
 	free(relay);
 	api->calls_count--;
@@ -57,28 +75,73 @@ static void end(struct relay *relay)
 	relay->call = wh_http_call_close(relay->call);
 }
 
-static void refuse(struct relay *relay, int64_t error)
+/* What went wrong where, as further members of a problem. */
+static void put_members(char to[100], const struct relay *relay, const struct wh_http_failure *failure)
 {
-	char duration[WH__DURATION_TEXT_BYTES];
-	const char *name = relay->service->name, *origin = relay->service->origin;
-	wh_http_exchange *x = relay->x;
+	static const char *const stages[] = {
+		[WH_HTTP_STAGE_NONE] = "begin",        [WH_HTTP_STAGE_LINE] = "line",
+		[WH_HTTP_STAGE_CONNECT] = "connect",   [WH_HTTP_STAGE_PROXY] = "connect",
+		[WH_HTTP_STAGE_TLS] = "tls",           [WH_HTTP_STAGE_SEND] = "send",
+		[WH_HTTP_STAGE_RESPONSE] = "response", [WH_HTTP_STAGE_BODY] = "body",
+	};
 
-	if (relay->upload_broken)
-		answer_problem(relay->api, x,
-		               relay->upload_status == 408 ? PROBLEM_REQUEST_TIMEOUT : PROBLEM_BAD_REQUEST,
-		               NULL, "the body of the request did not arrive whole");
-	else if (error == -ETIMEDOUT)
-		answer_problem(relay->api, x, PROBLEM_BACKEND_TIMEOUT, NULL,
-		               "service '%s': no answer from %s within %.*s", name, origin,
-		               (int)wh__put_duration(duration, relay->service->timeout_ns), duration);
-	else if (error == -ECONNREFUSED || error == -EHOSTUNREACH || error == -ENETUNREACH ||
-	         error == -EADDRNOTAVAIL || error == -ENOENT || error == -EMFILE || error == -EAGAIN ||
-	         error == -WH_ENAME_UNKNOWN || error == -WH_ENAME_NO_ADDRESS || error == -WH_ENAME_SERVER)
-		answer_problem(relay->api, x, PROBLEM_BACKEND_UNREACHABLE, NULL, "service '%s': %s: %s", name,
-		               origin, wh_strerror(error));
+	snprintf(to, 100, ",\"stage\":\"%s\",\"backends\":%zu,\"tried\":%u", stages[failure->stage],
+	         relay->service->backends_count, relay->tried_count);
+}
+
+static void refuse_upload(struct relay *relay)
+{
+	answer_problem(relay->api, relay->x,
+	               relay->upload_status == 408 ? PROBLEM_REQUEST_TIMEOUT : PROBLEM_BAD_REQUEST, NULL,
+	               "the body of the request did not arrive whole");
+	end(relay);
+}
+
+static void refuse(struct relay *relay, int64_t error, const struct wh_http_failure *failure)
+{
+	const char *name = relay->service->name, *origin = relay->at.backend->origin;
+	const char *stage = wh_http_stage_name(failure->stage);
+	enum problem problem = PROBLEM_BACKEND_ERROR;
+	char members[100];
+
+	put_members(members, relay, failure);
+	if (failure->stage <= WH_HTTP_STAGE_TLS)
+		problem = PROBLEM_BACKEND_UNREACHABLE;
+	if (error == -ETIMEDOUT)
+		answer_problem(relay->api, relay->x, PROBLEM_BACKEND_TIMEOUT, members,
+		               "service '%s': no answer from %s in time, %s (%u of %zu backends asked)", name,
+		               origin, stage, relay->tried_count, relay->service->backends_count);
 	else
-		answer_problem(relay->api, x, PROBLEM_BACKEND_ERROR, NULL, "service '%s': %s: %s", name,
-		               origin, wh_strerror(error));
+		answer_problem(relay->api, relay->x, problem, members,
+		               "service '%s': %s: %s%s%s, %s (%u of %zu backends asked)", name, origin,
+		               wh_strerror(error), failure->detail[0] ? ": " : "", failure->detail, stage,
+		               relay->tried_count, relay->service->backends_count);
+	end(relay);
+}
+
+/* No backend takes calls now: which of them, and when it may be worth while to come again. */
+static void refuse_unavailable(struct relay *relay)
+{
+	const struct service *service = relay->service;
+	int64_t now = wh_now(relay->api->loop), at, seconds = 1;
+	size_t down = 0;
+	char members[100];
+
+	for (size_t i = 0; i < service->backends_count; i++)
+		down += backend_state(service->backends[i], now) == BACKEND_DOWN;
+	(void)backend_room(service->backends, service->backends_count, now, &at);
+	if (at < INT64_MAX && at > now)
+		seconds = (at - now + WH_NS_PER_S - 1) / WH_NS_PER_S;
+	else if (down == service->backends_count)
+		seconds = (service->health.interval_ns + WH_NS_PER_S - 1) / WH_NS_PER_S;
+	wh_http_setf(relay->x, "Retry-After", "%lld", (long long)seconds);
+	snprintf(members, sizeof(members), ",\"backends\":%zu,\"down\":%zu,\"open\":%zu",
+	         service->backends_count, down, service->backends_count - down);
+	answer_problem(
+		relay->api, relay->x, PROBLEM_BACKEND_UNAVAILABLE, members,
+		"service '%s': none of its %zu backends takes calls: %zu down by health check, %zu with an "
+		"open circuit",
+		service->name, service->backends_count, down, service->backends_count - down);
 	end(relay);
 }
 
@@ -101,9 +164,24 @@ static void written_up(wh_loop *loop, wh_res res, void *arg)
 	struct relay *relay = arg;
 
 	/* a write that fails says nothing new: the backend may have answered early, which comes by its response */
-	if (relay->x && res.n >= 0)
+	relay->upload = UPLOAD_STALLED;
+	if (relay->x && (res.n >= 0 || relay->anew))
 		read_up(relay);
+	relay->anew = false;
 	unref(relay);
+}
+
+/* For another backend, should this one not be reached. */
+static void keep(struct relay *relay, const struct wh_buf *piece)
+{
+	if (!relay->kept_all)
+		return;
+	relay->kept_all = !relay->started && relay->kept.len + piece->len <= KEPT_BYTES_MAX;
+	if (relay->kept_all)
+		wh__text_put(&relay->kept, piece->data, piece->len);
+	relay->kept_all = relay->kept_all && !relay->kept.failed;
+	if (!relay->kept_all)
+		wh__text_done(&relay->kept);
 }
 
 static void got_up(wh_loop *loop, wh_res res, void *arg)
@@ -114,26 +192,62 @@ static void got_up(wh_loop *loop, wh_res res, void *arg)
 		if (res.n > 0)
 			wh_buf_put(res.ptr);
 	} else if (res.n > 0) {
+		keep(relay, res.ptr);
+		relay->upload = UPLOAD_WRITING;
 		then(relay, wh_http_call_write_buf(relay->call, res.ptr), written_up);
 	} else if (res.n == 0) {
+		relay->upload = UPLOAD_WHOLE;
 		wh_http_call_end(relay->call);
 	} else if (relay->started) {
 		wh_http_abort(relay->x);
 		end(relay);
 	} else {
-		relay->upload_broken = true;
 		relay->upload_status = res.n == -ETIMEDOUT ? 408 : 400;
-		refuse(relay, res.n);
+		refuse_upload(relay);
 	}
 	unref(relay);
 }
 
 static void read_up(struct relay *relay)
 {
+	relay->upload = UPLOAD_READING;
 	then(relay, wh_http_read(relay->x), got_up);
 }
 
+/* Nothing of the request has left for the last backend: have another one do it. */
+static bool elsewhere(struct relay *relay)
+{
+	struct api *api = relay->api;
+	struct backend_call next = {0};
+
+	if (relay->kept_all)
+		next = push_backend(api->push, relay->service, &relay->tried);
+	if (!next.backend)
+		return false;
+	push_backend_end(api->push, relay->service, &relay->at);
+	relay->at = next;
+	relay->call = wh_http_call_close(relay->call);
+	if (open_call(relay) != 0)
+		return false;
+	then(relay, wh_http_call_response(relay->call), got_response);
+	if (relay->kept.len > 0)
+		(void)wh_drop(wh_http_call_write(relay->call, relay->kept.data, relay->kept.len));
+	if (relay->upload == UPLOAD_WHOLE)
+		wh_http_call_end(relay->call);
+	else if (relay->upload == UPLOAD_STALLED)
+		read_up(relay);
+	relay->anew = relay->upload == UPLOAD_WRITING;
+	return true;
+}
+
 /* ---- to the client ----------------------------------------------------------------------- */
+
+/* That we have no memory or descriptors is not the backend's fault. error: or a status. */
+static void blame(struct relay *relay, int64_t error)
+{
+	if (error != -ENOMEM && error != -EAGAIN && error != -EMFILE && error != -ENFILE && error != -ENOBUFS)
+		backend_failed(&relay->at, &relay->service->breaker, error, wh_now(relay->api->loop));
+}
 
 static void written_down(wh_loop *loop, wh_res res, void *arg)
 {
@@ -158,10 +272,12 @@ static void got_down(wh_loop *loop, wh_res res, void *arg)
 	} else if (res.n > 0) {
 		then(relay, wh_http_write_buf(relay->x, res.ptr), written_down);
 	} else {
-		if (res.n == 0)
+		if (res.n == 0) {
 			wh_http_end(relay->x);
-		else
+		} else {
+			blame(relay, res.n);
 			wh_http_abort(relay->x);
+		}
 		end(relay);
 	}
 	unref(relay);
@@ -189,6 +305,18 @@ static void copy_fields(struct relay *relay, const struct wh_http_response *resp
 	wh_http_add(relay->x, "Via", MESSAGE_VIA);
 }
 
+/* There is no answer: by another backend if this one got nothing, or the client is told. */
+static void no_answer(struct relay *relay, int64_t error)
+{
+	struct wh_http_failure failure = {.error = error};
+
+	if (!wh_http_call_failure(relay->call, &failure))
+		failure.stage = WH_HTTP_STAGE_RESPONSE; /* it speaks no HTTP that we know */
+	blame(relay, error);
+	if (failure.stage > WH_HTTP_STAGE_TLS || !elsewhere(relay))
+		refuse(relay, error, &failure);
+}
+
 static void got_response(wh_loop *loop, wh_res res, void *arg)
 {
 	struct relay *relay = arg;
@@ -201,10 +329,16 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	if (res.n < 0 || status < 200 || status > 599) {
-		refuse(relay, res.n < 0 ? res.n : -WH_EHTTP_SYNTAX);
+		no_answer(relay, res.n < 0 ? res.n : -WH_EHTTP_SYNTAX);
 		unref(relay);
 		return;
 	}
+	if (service_counts_against(relay->service, status))
+		blame(relay, status);
+	else
+		backend_answered(&relay->at);
+	wh__text_done(&relay->kept);
+	relay->kept_all = false;
 	copy_fields(relay, response);
 	relay->api->codes[status]++;
 	relay->started = true;
@@ -226,7 +360,7 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- begin ------------------------------------------------------------------------------- */
 
-static int open_call(struct relay *relay, int64_t body_length)
+static int open_call(struct relay *relay)
 {
 	struct wh_http_exchange *x = relay->x;
 	struct wh_slice method = wh_http_method_token(x);
@@ -235,6 +369,7 @@ static int open_call(struct relay *relay, int64_t body_length)
 	char given[1024];
 	int error = -ENOMEM;
 
+	relay->tried_count++;
 	wh__text_init(&text, given, sizeof(given));
 	wh__text_put(&text, method.data, method.len);
 	wh__text_put(&text, "", 1);
@@ -242,16 +377,17 @@ static int open_call(struct relay *relay, int64_t body_length)
 	wh__text_put(&text, "", 1);
 	if (gateway_fields(&fields, relay->api, x) && !text.failed) {
 		struct wh_http_request request = {
-			.origin = relay->service->address,
-			.host = relay->service->authority,
+			.origin = relay->at.backend->address,
+			.host = relay->at.backend->authority,
 			.method = text.data,
 			.target = text.data + method.len + 1,
 			.fields = fields.fields,
 			.field_count = fields.count,
-			.first_byte_timeout_ns = relay->service->timeout_ns,
-			.no_retry = body_length != 0,
+			.connect_timeout_ns = relay->service->connect_timeout_ns,
+			.first_byte_timeout_ns = service_first_byte_ns(relay->service),
+			.no_retry = relay->body_length != 0,
 		};
-		error = wh_http_call_open(relay->api->client, &request, body_length, &relay->call);
+		error = wh_http_call_open(relay->api->client, &request, relay->body_length, &relay->call);
 	}
 	gateway_fields_done(&fields);
 	wh__text_done(&text);
@@ -261,7 +397,6 @@ static int open_call(struct relay *relay, int64_t body_length)
 void relay_start(struct api *api, wh_http_exchange *x, struct service *service)
 {
 	struct relay *relay = calloc(1, sizeof(*relay));
-	int64_t body_length = wh_http_body_length(x);
 	int error;
 
 	if (!relay) {
@@ -272,15 +407,21 @@ void relay_start(struct api *api, wh_http_exchange *x, struct service *service)
 	relay->x = x;
 	relay->service = service_ref(service);
 	relay->head = wh_http_method(x) == WH_HTTP_HEAD;
+	relay->body_length = wh_http_body_length(x);
+	/* what was said in the head is needed once more for another backend */
+	relay->kept_all = service->backends_count > 1 && wh_http_retain(x) == 0;
+	wh__text_init(&relay->kept, NULL, 0);
 	relay->pending = 1;
 	api->calls_count++;
-	error = open_call(relay, body_length);
-	if (error != 0) {
-		refuse(relay, error);
+	relay->at = push_backend(api->push, service, &relay->tried);
+	if (!relay->at.backend) {
+		refuse_unavailable(relay);
+	} else if ((error = open_call(relay)) != 0) {
+		refuse(relay, error, &(struct wh_http_failure){.error = error});
 	} else {
 		wh_http_on_close(x, client_left, relay);
 		then(relay, wh_http_call_response(relay->call), got_response);
-		if (body_length != 0)
+		if (relay->body_length != 0)
 			read_up(relay);
 	}
 	unref(relay);

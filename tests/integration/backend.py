@@ -3,7 +3,7 @@
 What it does is in the path: /echo answers with what it received, as JSON, /mirror with the body alone; /status/418 with that status; /sleep/0.5
 after half a second; /bytes/N with N bytes; /chunked in pieces; /slow-pieces with a pause between them that the test
 releases; /break cuts the connection in the middle of an answer; /garbage speaks no HTTP; /count/KEY counts its calls;
-/gate waits until the test opens it.
+/gate waits until the test opens it; /busy-then/STATUS/N/SECONDS refuses N times with Retry-After; /healthz is as well as .well says.
 """
 import http.server
 import json
@@ -94,6 +94,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
             else:
                 self.answer(200, b"at last")
+        elif what[0] == "busy-then":  # /busy-then/STATUS/N/SECONDS: refused N times with Retry-After, then good
+            if backend.counts[path] <= int(what[2]):
+                self.answer(int(what[1]), b"busy", [("Retry-After", what[3])] if what[3] else [])
+            else:
+                self.answer(200, b"at last")
+        elif what[0] == "healthz":
+            self.answer(200 if backend.well else 500, b"")
         elif what[0] == "garbage":
             self.wfile.write(b"this is not HTTP at all\r\n\r\n")
             self.close_connection = True
@@ -119,7 +126,7 @@ class Backend(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.backend = self
         self.lock, self.gate, self.wake = threading.Lock(), threading.Event(), threading.Event()
-        self.calls, self.counts = [], {}
+        self.calls, self.counts, self.well = [], {}, True
         self.port = self.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
