@@ -31,6 +31,11 @@ void job_watch(struct job_machine *m, uint64_t id)
 		job_slot_flag(job_slot(m, slot), JOB_SLOT_WATCHED);
 }
 
+void job_watch_all(struct job_machine *m)
+{
+	m->watches_all = true;
+}
+
 void job_reveal(struct job_machine *m, uint64_t until)
 {
 	if (until > m->revealed)
@@ -69,7 +74,7 @@ static void advance_delays(struct pass *p)
 		m->totals.jobs[JOB_READY]++;
 		s->state = JOB_READY;
 		job_ready_add(m, q, slot);
-		if ((s->flags & JOB_SLOT_WATCHED) && m->ready)
+		if (m->ready && (m->watches_all || (s->flags & JOB_SLOT_WATCHED)))
 			m->ready(m->ready_arg, job_slot_id(s));
 	}
 }

@@ -146,6 +146,7 @@ struct job_machine {
 	int64_t pauses_end_ms;  /* of the pauses for a time the first; INT64_MAX: none */
 	job_ready_function *ready;
 	void *ready_arg;
+	bool watches_all;
 	uint64_t ids_next, ids_until;
 	struct job_range ranges[JOB_RANGES_MAX]; /* when full, the two oldest become one */
 	size_t ranges_count;

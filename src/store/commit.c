@@ -84,7 +84,11 @@ void store_append(struct store *store, struct job_record *r, unsigned flags)
 	place = append_one(store, r);
 	if (r->type == JOB_SETTING)
 		store_setting_apply(store, r);
+	if (store->events)
+		store_events_before(store, r, place);
 	job_apply(store->jobs, r, place, flags);
+	if (store->events)
+		store_events_after(store, r, place);
 	store_blobs_apply(store, r, place);
 	if (store->waits_count > 0)
 		store_notice(store, r);
@@ -128,6 +132,8 @@ struct store_position store_end(struct store *store, int level)
 		                                   .kind = STORE_ANSWER_PLAIN});
 		free(e);
 	}
+	if (store->events)
+		store_events_end(store, commit.lsn);
 	return (struct store_position){log_epoch(store->log), commit.lsn};
 }
 
@@ -141,6 +147,16 @@ uint64_t store_reached(const struct store *store, int level)
 		const struct store_span *span = &store->spans[(store->spans_first + i) % store->spans_cap];
 		if (lsn > span->from && lsn < span->end)
 			return span->from & ~UINT64_C(4095); /* where its first group begins */
+	}
+	return lsn;
+}
+
+uint64_t store_whole_at(const struct store *store, uint64_t lsn)
+{
+	for (size_t i = 0; i < store->spans_count; i++) {
+		const struct store_span *span = &store->spans[(store->spans_first + i) % store->spans_cap];
+		if (lsn > span->from && lsn < span->end)
+			return span->end;
 	}
 	return lsn;
 }

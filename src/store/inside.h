@@ -181,6 +181,9 @@ struct store_blobs {
 	uint32_t held; /* by backups that need every file */
 };
 
+struct store_channel; /* follow.c */
+struct store_events;
+
 struct store_request; /* parked.c: a change that waits for room in the log */
 
 struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */
@@ -222,7 +225,8 @@ struct store {
 	struct store_wait_entry *woken; /* by the commit being made; .wait_for is the state then */
 	size_t waits_cap;
 	uint64_t waits_count, waits_sweep_at;
-	uint64_t operations; /* callbacks that are still to come: reads, room */
+	struct store_events *events; /* NULL: nobody has followed yet */
+	uint64_t operations;         /* callbacks that are still to come: reads, room */
 	/* requests that the log had no room for */
 	struct store_request *parked_first, *parked_last;
 	uint64_t parked_bytes;
@@ -272,7 +276,8 @@ struct store_position store_end(struct store *store, int level);
 int store_level(int asked, int otherwise, int *ret); /* 0 or -JOB_ELEVEL */
 int store_answers_room(struct store *store);         /* for a few more answers; before a commit begins */
 void store_answer(struct store *store, int level, struct store_answer answer);
-uint64_t store_reached(const struct store *store, int level); /* lsn up to which everything is whole */
+uint64_t store_reached(const struct store *store, int level);     /* lsn up to which everything is whole */
+uint64_t store_whole_at(const struct store *store, uint64_t lsn); /* what the mark must reach for that */
 uint64_t store_needed(const struct store *store, const struct job_info *info, int level);
 void store_fifo_init(struct store *store, struct store_fifo *fifo, wh_mark *mark, int level);
 void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error);
@@ -336,6 +341,15 @@ void store_lot_finish(struct store_lot_making *making);
 void store_notice(struct store *store, const struct job_record *record);
 void store_notice_ready(void *arg, uint64_t job); /* arg: the store */
 void store_waits_fail(struct store *store, int64_t error);
+
+/* follow.c: what is told to followers of a record, before and after it is carried out; of a job that became ready by time; and, with the
+ * commit, when. */
+void store_events_before(struct store *store, const struct job_record *record, uint64_t place);
+void store_events_after(struct store *store, const struct job_record *record, uint64_t place);
+void store_events_due(struct store *store, uint64_t job);
+void store_events_end(struct store *store, uint64_t lsn);
+void store_events_fail(struct store *store, int64_t error);
+void store_events_done(struct store *store);
 
 void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */
 

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5, BODIES_MAX = 64 };
+enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5, BODIES_MAX = 64, EVENTS = 65536 };
 
 #define RECENT_BYTES      (UINT64_C(64) << 20)
 #define PAYLOAD_BYTES     (UINT64_C(64) << 20)
@@ -28,6 +28,7 @@ struct store *store_by_number(uintptr_t number)
 
 static void store_free(struct store *store)
 {
+	store_events_done(store);
 	job_close(store->jobs);
 	store_live_done(store);
 	free(store->compact.scratch);
@@ -260,6 +261,7 @@ void store_fail(struct store *store, int64_t error)
 	store_parked_fail(store, error);
 	store_waiters_fail(store, error);
 	store_waits_fail(store, error);
+	store_events_fail(store, error);
 	store_fifo_fail(store, &store->written, error);
 	store_fifo_fail(store, &store->flushed, error);
 }
@@ -330,6 +332,7 @@ static void set_defaults(struct store *store)
 	if (o->blob_bytes == 0 || o->blob_bytes > BLOB_BYTES)
 		o->blob_bytes = BLOB_BYTES;
 	o->bodies_max = o->bodies_max ? o->bodies_max : BODIES_MAX;
+	o->events_max = o->events_max ? o->events_max : EVENTS;
 	if (o->recent_bytes == 0)
 		o->recent_bytes = RECENT_BYTES;
 	if (o->checkpoint_bytes == 0)
@@ -521,6 +524,7 @@ int store_close(struct store *store)
 	if (!store->failed) {
 		store_waiters_fail(store, -ECANCELED);
 		store_waits_fail(store, -ECANCELED);
+		store_events_fail(store, -ECANCELED);
 		store_parked_fail(store, -ECANCELED);
 		give_back_ids(store);
 		store_checkpoint_at_close(store);

@@ -65,6 +65,8 @@ struct store_options {                    /* zero: the default */
 	uint64_t compact_rate; /* 16 MiB; bytes a second that gentle compaction writes again */
 	uint64_t blob_bytes;   /* bodies larger than this get a file of their own; 1 MiB, at most that */
 	uint32_t bodies_max;   /* such files that are written at once, 64 */
+	uint32_t
+		events_max; /* newest events that are kept for who follows, 65,536; rounded up to a power of two */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
 					       accepted any more, the process should say so and end */
@@ -449,6 +451,58 @@ struct store_settings { /* sorted by key; freed by store_settings_free() */
 struct store_settings *store_settings_free(struct store_settings *settings);
 /* store_settings() - all whose key begins with prefix. n = how many, ptr = struct store_settings *. */
 wh_future store_settings(struct store *store, struct store_slice prefix);
+
+/* ---- follow ------------------------------------------------------------------------------ */
+
+enum store_change {
+	STORE_CHANGE_OTHER,
+	STORE_CHANGE_SUBMIT,
+	STORE_CHANGE_DUE, /* a delayed job's time has come */
+	STORE_CHANGE_RESERVE,
+	STORE_CHANGE_PROGRESS,
+	STORE_CHANGE_RETRY, /* an attempt failed, or its lease passed, and there will be another one */
+	STORE_CHANGE_RELEASE,
+	STORE_CHANGE_RETURN, /* given back as if it had not been reserved */
+	STORE_CHANGE_BURY,
+	STORE_CHANGE_KICK,
+	STORE_CHANGE_CANCEL, /* of a running job: asked for */
+	STORE_CHANGE_FINISH,
+	STORE_CHANGE_FORGET,     /* retention, deletion */
+	STORE_CHANGE_QUEUE,      /* made, configured, paused or resumed; job 0 */
+	STORE_CHANGE_QUEUE_GONE, /* removed; job 0 */
+};
+
+/* What happened to a job. */
+struct store_event {
+	uint64_t job;
+	struct store_slice queue; /* borrowed until the next call of the store */
+	int64_t at;               /* wall clock, ns */
+	int64_t run_at;           /* delayed: the same */
+	struct store_position
+		position; /* for store_follow(); lsn 0: time alone did it, which no record says: a later position may bring it again */
+	uint32_t attempts;
+	uint8_t change; /* enum store_change */
+	uint8_t state;  /* enum job_state after it; JOB_NONE: forgotten, or of a queue */
+	bool cancel_requested;
+	bool paused; /* QUEUE */
+};
+
+struct store_follow;
+
+/* store_follow() - what happens to the jobs of a queue (of all, when it has no name) from now on; or, last not NULL, behind that
+ * position, which is that of an event or of store_follow_position(). *ret_reset: what came after it is not all known any more: the
+ * newest events_max of all queues are, since somebody followed for the first time in this run; it begins with now then. 0,
+ * -JOB_EUNKNOWN_QUEUE, -JOB_ELEVEL, -ENOMEM, or the error with which the log has failed. */
+int store_follow(struct store *store, struct store_slice queue, const struct store_position *last, int level,
+                 struct store_follow **ret, bool *ret_reset) WH_MUST_USE;
+/* store_follow_next() - 1: *ret is the next event that has reached the level; 0: there is none; -JOB_ELOST: events were pushed out
+ * before they were asked for: it goes on with what comes from now on. */
+int store_follow_next(struct store_follow *follow, struct store_event *ret);
+/* store_follow_wait() - n = 0 once store_follow_next() may have something. One at a time; cancel it freely. */
+wh_future store_follow_wait(struct store_follow *follow);
+struct store_position store_follow_position(const struct store_follow *follow); /* up to where it was told */
+/* store_follow_free() - also after store_close(). NULL; accepts NULL. */
+struct store_follow *store_follow_free(struct store_follow *follow);
 
 /* ---- the log ----------------------------------------------------------------------------- */
 

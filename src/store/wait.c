@@ -180,6 +180,8 @@ void store_notice_ready(void *arg, uint64_t job)
 	struct store_wait_entry *e;
 	struct job_info info;
 
+	if (store->events)
+		store_events_due(store, job);
 	if (store->waits_count == 0 || job_look(store->jobs, job, &info) < 0)
 		return;
 	e = take(store, job, &info);
