@@ -20,6 +20,7 @@
 #include "whilst/http.h"
 
 struct push;
+struct event_stream;
 
 enum {
 	API_CODES = 600,
@@ -44,6 +45,11 @@ struct api {
 	bool draining, server_drained, push_drained;
 	struct call *parked; /* calls that wait for what may take long, newest first */
 	uint64_t parked_count, calls_count;
+	struct event_stream *streams,
+		**streams_last; /* event_stream.c: the one that was silent longest first */
+	uint64_t streams_count;
+	wh_future streams_timer;
+	bool streams_timed;
 	wh_future drained;         /* promise, while draining */
 	uint64_t codes[API_CODES]; /* answers by status */
 };
@@ -227,6 +233,11 @@ void front_check_drained(struct api *api);
 /* api_log_stream() - answer by events until .position is reached, or (epoch 0) for ever; .arg: a struct store_position that the
  * client was told last, or NULL. */
 void api_log_stream(struct call *call);
+bool api_parse_position(const char *text, size_t len, struct store_position *ret); /* "epoch/lsn" */
+/* api_job_stream(), api_queue_stream() - answer by events: of a job until its end, of a queue (of all when the call has no name). last:
+ * Last-Event-ID, may be empty. */
+void api_job_stream(struct call *call, struct wh_slice last);
+void api_queue_stream(struct call *call, struct wh_slice last);
 
 /* ---- handlers ---------------------------------------------------------------------------- */
 
@@ -235,6 +246,7 @@ request_handler api_submit, api_transaction, api_job_get, api_job_result, api_jo
 	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
 	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete, api_log_get,
 	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
+request_handler api_queue_events;
 wh_http_handler gateway_head, gateway_request;
 
 #endif

@@ -1,10 +1,10 @@
-/* src/front/api_job.c -- /v1/jobs/{id}: poll, wait, result, payload, cancel, kick. */
+/* src/front/api_job.c -- /v1/jobs/{id}: poll, wait, follow, result, payload, cancel, kick. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "deliver/push.h"
-#include "front/api.h"
+#include "front/event_stream.h"
 
 static void look(struct request *request, enum call_kind kind)
 {
@@ -16,6 +16,10 @@ static void look(struct request *request, enum call_kind kind)
 	call = call_new(request, kind);
 	if (!call)
 		return;
+	if (kind == CALL_POLL && event_stream_wanted(request)) {
+		api_job_stream(call, request->last_event_id);
+		return;
+	}
 	call_set_wait(call, request);
 	if (request->if_none_match.data && kind == CALL_POLL)
 		call->retained = wh_http_retain(request->x) == 0;

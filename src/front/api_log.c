@@ -6,10 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/units.h"
-#include "front/api.h"
+#include "front/event_stream.h"
 
 static void error(struct call *call, int64_t code)
 {
@@ -101,7 +100,7 @@ static void reached(wh_loop *loop, wh_res res, void *arg)
 		error(call, res.n);
 }
 
-static bool parse_position(const char *text, size_t len, struct store_position *ret)
+bool api_parse_position(const char *text, size_t len, struct store_position *ret)
 {
 	const char *slash = memchr(text, '/', len);
 	uint64_t epoch;
@@ -115,20 +114,11 @@ static bool parse_position(const char *text, size_t len, struct store_position *
 
 static bool read_position(struct request *request, const struct option *option, struct store_position *ret)
 {
-	if (parse_position(option->text, strlen(option->text), ret))
+	if (api_parse_position(option->text, strlen(option->text), ret))
 		return true;
 	answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
 	               "query: position '%.60s' is not epoch/lsn, such as 3/90112", option->text);
 	return false;
-}
-
-/* An event stream is what the client would rather have: it names the type, and no other before it. */
-static bool wants_events(const struct request *request)
-{
-	static const char type[] = "text/event-stream";
-
-	return wh_http_method(request->x) == WH_HTTP_GET && request->accept.len >= sizeof(type) - 1 &&
-	       strncasecmp(request->accept.data, type, sizeof(type) - 1) == 0;
 }
 
 /* What a position that is lost, of an earlier epoch or none at all is answered with is no stream. */
@@ -163,7 +153,7 @@ static void stream_events(struct request *request, struct call *call)
 		          judged);
 		return;
 	}
-	if (parse_position(last.data ? last.data : "", last.len, &seen)) {
+	if (api_parse_position(last.data ? last.data : "", last.len, &seen)) {
 		told = malloc(sizeof(*told));
 		if (told)
 			*told = seen;
@@ -206,7 +196,7 @@ void api_log_get(struct request *request)
 	if (!call)
 		return;
 	call->level = level;
-	if (wants_events(request) && !options[0].given) {
+	if (event_stream_wanted(request) && !options[0].given) {
 		stream_events(request, call);
 		return;
 	}
@@ -215,7 +205,7 @@ void api_log_get(struct request *request)
 		return;
 	}
 	call->position = position;
-	if (wants_events(request)) {
+	if (event_stream_wanted(request)) {
 		stream_events(request, call);
 		return;
 	}

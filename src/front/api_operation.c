@@ -48,6 +48,7 @@ void api_index(struct request *request)
 		"POST   /v1/queues/{queue}/reserve     lease jobs\n"
 		"POST   /v1/jobs/{id}/complete         and fail, release, extend, progress, bury, kick\n"
 		"GET    /v1/queues                     queues and their counters\n"
+		"GET    /v1/queues/{queue}/events      what happens to its jobs, as server-sent events\n"
 		"PUT    /v1/services/{name}            a backend for the gateway\n"
 		"ANY    /call/{service}/{path}         the gateway\n"
 		"GET    /v1/log                        how far the log has come\n"

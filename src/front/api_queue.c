@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "base/units.h"
-#include "front/api.h"
+#include "front/event_stream.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
@@ -85,6 +85,10 @@ static void look(struct request *request, bool all)
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
+	if (all && event_stream_wanted(request)) {
+		api_queue_stream(call, request->last_event_id);
+		return;
+	}
 	call->action = all;
 	call_then(call, all ? store_queues(store) : store_queue(store, request_queue(request)), listed);
 }
@@ -97,6 +101,22 @@ void api_queue_list(struct request *request)
 void api_queue_get(struct request *request)
 {
 	look(request, false);
+}
+
+void api_queue_events(struct request *request)
+{
+	struct call *call;
+	int level;
+
+	if (!request_options(request, NULL, 0) || !request_level(request, false, &level))
+		return;
+	if (wh_http_method(request->x) == WH_HTTP_HEAD) {
+		answer_bytes(request->api, request->x, 200, "text/event-stream", NULL, 0);
+		return;
+	}
+	call = call_new(request, CALL_OTHER);
+	if (call)
+		api_queue_stream(call, request->last_event_id);
 }
 
 static void changed(wh_loop *loop, wh_res res, void *arg)

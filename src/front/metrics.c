@@ -89,6 +89,7 @@ static void put_http(struct wh__text *text, const struct api *api)
 	one(text, "whilst_http_sent_bytes_total", "counter", "Bytes sent.", stats.bytes_sent);
 	one(text, "whilst_http_parked", "gauge", "Callers that wait for a job, a lease or a position now.",
 	    api->parked_count);
+	one(text, "whilst_http_streams", "gauge", "Event streams open now.", api->streams_count);
 }
 
 static void put_log(struct wh__text *text, const struct store_stats *stats)

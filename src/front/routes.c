@@ -27,6 +27,7 @@ static const struct route routes[] = {
 	{WH_HTTP_POST, "v1/jobs/{}/kick", ROUTE_JOB, api_job_kick, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_GET, "v1/queues", ROUTE_NONE, api_queue_list, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_GET, "v1/queues/{}", ROUTE_QUEUE, api_queue_get, API_CONFIG_BODY_MAX, TOKEN_READ},
+	{WH_HTTP_GET, "v1/queues/{}/events", ROUTE_QUEUE, api_queue_events, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_PUT, "v1/queues/{}", ROUTE_QUEUE, api_queue_put, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_DELETE, "v1/queues/{}", ROUTE_QUEUE, api_queue_delete, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_POST, "v1/queues/{}/pause", ROUTE_QUEUE, api_queue_pause, API_CONFIG_BODY_MAX, TOKEN_ADMIN},

@@ -334,6 +334,10 @@ int wh_http_start(wh_http_exchange *x, int status, int64_t length)
 	}
 	if (put_head(x, status, length))
 		wh__http_server_mark(x->connection);
+	/* they are sent; what is begun here may last for hours */
+	free(x->fields);
+	x->fields = NULL;
+	x->fields_len = x->fields_cap = 0;
 	return 0;
 }
 

@@ -101,6 +101,14 @@ class Description:
             wrong = self.judge_request(operation, query, body, request_type)
         assert wrong is None, f"{where}{wrong}; is {SOURCE.name} to be changed?"
 
+    def check_event(self, path, name, data):
+        """One event of a stream. AssertionError: it is not as described."""
+        _, operation = self.operation("GET", path.partition("?")[0])
+        media = operation["responses"]["200"]["content"]["text/event-stream"]
+        assert name in media["x-whilst-events"], f"GET {path}: the event {name} is not described in {SOURCE.name}"
+        wrong = self.validate(media["x-whilst-events"][name], data)
+        assert wrong is None, f"GET {path}, event {name}: {wrong}; is {SOURCE.name} to be changed?"
+
     def judge_answer(self, method, operation, query, answer):
         status = str(answer.status)
         if status not in operation["responses"] and answer["Whilst-Job"] is not None:

@@ -6,40 +6,16 @@ scenario of tests/clients/scenarios.js against both servers and must see the sam
 """
 import json
 import os
-import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import unittest
 
 import beanstalkd
+import clients
 import harness
 
 CLIENTS = ["jackd", "node-beanstalk", "fivebeans", "beanstalkd", "nodestalker"]
-SOURCE = beanstalkd.ROOT / "tests/clients"
-FOLDER = pathlib.Path(os.environ.get("WHILST_TEST_PACKAGES", beanstalkd.ROOT / "build/packages")) / "clients"
-
-
-def install():
-    """Installs the clients. False, with a word: they cannot be had here."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        print("node and npm are not installed", flush=True)
-        return False
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    wanted = (SOURCE / "package-lock.json").read_bytes()
-    stamp = FOLDER / "installed"
-    if stamp.exists() and stamp.read_bytes() == wanted:
-        return True
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(SOURCE / name, FOLDER / name)
-    done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=FOLDER,
-                          capture_output=True, text=True, check=False, timeout=150)
-    if done.returncode != 0:
-        print("npm cannot install the clients:", done.stderr[-500:], flush=True)
-        return False
-    stamp.write_bytes(wanted)
-    return True
 
 
 class Clients(unittest.TestCase):
@@ -47,9 +23,9 @@ class Clients(unittest.TestCase):
 
     def run_scenario(self, world, client, scenario):
         with world:
-            process = subprocess.Popen(["node", "--no-deprecation", SOURCE / "scenarios.js", client, str(world.port), scenario],
+            process = subprocess.Popen(["node", "--no-deprecation", clients.SOURCE / "scenarios.js", client, str(world.port), scenario],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                       env=dict(os.environ, NODE_PATH=str(FOLDER / "node_modules")))
+                                       env=dict(os.environ, NODE_PATH=str(clients.FOLDER / "node_modules")))
             try:
                 line = process.stdout.readline()
                 if line == "restart\n":
@@ -99,6 +75,6 @@ for each in CLIENTS:
 
 if __name__ == "__main__":
     beanstalkd.Beanstalkd.binary = beanstalkd.beanstalkd_binary()
-    if not beanstalkd.Beanstalkd.binary or not install():
+    if not beanstalkd.Beanstalkd.binary or not clients.install():
         sys.exit(77)
     harness.main()

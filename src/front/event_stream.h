@@ -1,0 +1,48 @@
+/* src/front/event_stream.h -- an answer of server-sent events (WHATWG HTML, section 9.2), for the handlers that give them.
+ *
+ * One wait or one write is under way at any moment. Idle, a stream costs itself, the exchange and that wait. It has no buffer of its own: the
+ * next event is looked for when the one before it has been taken, so a slow client holds what the server lets one connection
+ * hold and no more. A comment comes when there has been nothing else for a while: streams stand in a line, the one that was silent longest
+ * first, and one timer serves all of them. Thread: the loop of the store.
+ */
+#ifndef WH_FRONT_EVENT_STREAM_H
+#define WH_FRONT_EVENT_STREAM_H
+
+#include "front/api.h"
+
+struct event_stream {
+	struct api *api;
+	wh_http_exchange *x;
+	struct event_stream *next, **at; /* api->streams, by .told_at */
+	wh_future waiting;
+	bool is_waiting;
+	bool is_idle;    /* in event_stream_wait() */
+	bool silent;     /* for so long that it is called out of its wait */
+	bool over;       /* the client has gone, or the server stops, or all has been said */
+	int64_t told_at; /* wh_now(), of the last bytes */
+	void (*go_on)(struct event_stream *s);   /* sends, waits or ends */
+	void (*release)(struct event_stream *s); /* frees it */
+};
+
+/* event_stream_begin() - answer the call's request by a stream, and end the call. first: what is sent before go_on() is called for the first
+ * time; may be empty. */
+void event_stream_begin(struct event_stream *s, struct call *call, const char *first, size_t first_len,
+                        void (*go_on)(struct event_stream *s), void (*release)(struct event_stream *s));
+/* event_stream_send() - then go_on(), or the end if the stream is over. */
+void event_stream_send(struct event_stream *s, const char *bytes, size_t len);
+/* event_stream_wait() - until future is complete, or is cancelled for a comment to be sent, then go_on(). Its errors end the stream, but for
+ * -ETIMEDOUT. */
+void event_stream_wait(struct event_stream *s, wh_future future);
+/* event_stream_then() - the same with a callback of the stream's own, which calls event_stream_back() first: false: the stream is over, and
+ * only what the result holds is to be freed. */
+void event_stream_then(struct event_stream *s, wh_future future, wh_callback *callback);
+bool event_stream_back(struct event_stream *s);
+void event_stream_end(struct event_stream *s);
+
+/* event_stream_data() - "data: " lines: text may hold line ends, which JSON allows between its tokens. */
+void event_stream_data(struct wh__text *text, const char *data, size_t len);
+
+/* event_stream_wanted() - is an event stream what the client would rather have? It names the type, and no other before it. */
+bool event_stream_wanted(const struct request *request);
+
+#endif
