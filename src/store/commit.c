@@ -121,17 +121,7 @@ struct store_position store_end(struct store *store, int level)
 		                                   .n = (int64_t)store->ids_told,
 		                                   .kind = STORE_ANSWER_IDS});
 	store->ids_told = 0;
-	while (store->woken) {
-		struct store_wait_entry *e = store->woken;
-
-		store->woken = e->next;
-		store_answer(store, e->level,
-		             (struct store_answer){.lsn = commit.lsn,
-		                                   .future = e->future,
-		                                   .n = e->wait_for,
-		                                   .kind = STORE_ANSWER_PLAIN});
-		free(e);
-	}
+	store_wakes_commit(store, commit.lsn);
 	if (store->events)
 		store_events_end(store, commit.lsn);
 	return (struct store_position){log_epoch(store->log), commit.lsn};
@@ -225,8 +215,7 @@ static int fifo_room(struct store_fifo *fifo, size_t more)
 
 int store_answers_room(struct store *store)
 {
-	/* a record wakes up to all waits for its job: they need room too */
-	size_t more = 16 + store->waits_count;
+	size_t more = 16;
 
 	if (store->spans_cap == 0) {
 		store->spans = malloc(64 * sizeof(store->spans[0]));
@@ -273,6 +262,10 @@ static void deliver(struct store *store, struct store_answer *a, int level, int6
 	if (a->kind == STORE_ANSWER_IDS) {
 		if (error == 0 && (uint64_t)a->n > store->ids_safe)
 			store->ids_safe = (uint64_t)a->n;
+		return;
+	}
+	if (a->kind == STORE_ANSWER_WAKES) {
+		store_wakes_deliver(store, a->object, error);
 		return;
 	}
 	if (a->kind == STORE_ANSWER_COMMIT && error == 0) {

@@ -29,6 +29,7 @@ enum store_answer_kind {
 	STORE_ANSWER_BYTES,  /* struct store_bytes */
 	STORE_ANSWER_PLAIN,  /* none */
 	STORE_ANSWER_IDS,    /* none; n: ids below are safe to be told */
+	STORE_ANSWER_WAKES,  /* struct store_wait_entry, a list of them; no future */
 };
 
 struct store_answer {
@@ -109,7 +110,11 @@ struct store_wait_entry {
 	struct store_wait_entry *next; /* of the bucket */
 	uint64_t job, seen;
 	wh_future future;
-	uint8_t wait_for, level;
+	uint8_t wait_for, level; /* woken: .wait_for is the state then */
+};
+
+struct store_wakes { /* the one that has waited longest first, for each job */
+	struct store_wait_entry *first, **end;
 };
 
 /* ---- what of the log is needed, checkpoints, compaction ----------------------------------- */
@@ -222,7 +227,10 @@ struct store {
 	struct store_waiter *waiters_first, *waiters_last;
 	uint64_t waiters_count, waiters_sweep_at;
 	struct store_wait_entry **waits;
-	struct store_wait_entry *woken; /* by the commit being made; .wait_for is the state then */
+	struct store_wakes
+		woken[2]; /* by the commit being made: asked at STORE_ASYNC, asked at another level */
+	struct store_wakes waking; /* their level is reached */
+	bool wake_set;             /* the next turn goes on with them */
 	size_t waits_cap;
 	uint64_t waits_count, waits_sweep_at;
 	struct store_events *events; /* NULL: nobody has followed yet */
@@ -350,6 +358,15 @@ void store_events_due(struct store *store, uint64_t job);
 void store_events_end(struct store *store, uint64_t lsn);
 void store_events_fail(struct store *store, int64_t error);
 void store_events_done(struct store *store);
+
+/* wake.c */
+void store_wakes_init(struct store *store);
+void store_wakes_add(struct store_wakes *wakes, struct store_wait_entry *entry);
+void store_wakes_commit(struct store *store, uint64_t lsn); /* those of the commit that has been made */
+/* A list whose level is reached (error 0), or never will be. */
+void store_wakes_deliver(struct store *store, struct store_wait_entry *list, int64_t error);
+void store_wake(struct store *store);      /* some of them */
+void store_wakes_end(struct store *store); /* all of them: there may be no next turn */
 
 void store_queue_removed(struct store *store, uint32_t number); /* reserve.c: nobody waits on it any more */
 

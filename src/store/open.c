@@ -208,6 +208,7 @@ static void try_again(struct store *store)
 	store->again_at = 0;
 	store_fifo_wait(&store->written);
 	store_fifo_wait(&store->flushed);
+	store_wake(store);
 	if (!store->room_waiting)
 		store_parked_run(store);
 }
@@ -264,6 +265,7 @@ void store_fail(struct store *store, int64_t error)
 	store_events_fail(store, error);
 	store_fifo_fail(store, &store->written, error);
 	store_fifo_fail(store, &store->flushed, error);
+	store_wakes_end(store);
 }
 
 void store_failed(struct store *store, int64_t error, const char *message)
@@ -478,6 +480,7 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 		return -ENOMEM;
 	store->loop = loop;
 	store->blobs.folder = -1;
+	store_wakes_init(store);
 	store->options = *options;
 	set_defaults(store);
 	store->wall_read_at = wh_clock(loop);

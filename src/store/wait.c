@@ -30,6 +30,15 @@ static void sweep(struct store *store)
 	store->waits_sweep_at = store->waits_count * 2 + BUCKETS_MIN;
 }
 
+static void move(struct store_wait_entry **from, struct store_wait_entry **to)
+{
+	struct store_wait_entry *e = *from;
+
+	*from = e->next;
+	e->next = *to;
+	*to = e;
+}
+
 static int grow(struct store *store)
 {
 	size_t cap = store->waits_cap ? store->waits_cap * 2 : BUCKETS_MIN, before = store->waits_cap;
@@ -43,13 +52,12 @@ static int grow(struct store *store)
 	store->waits = waits;
 	store->waits_cap = cap;
 	for (size_t i = 0; i < before; i++) {
-		while (old[i]) {
-			struct store_wait_entry *e = old[i];
+		struct store_wait_entry *turned = NULL;
 
-			old[i] = e->next;
-			e->next = waits[bucket(store, e->job)];
-			waits[bucket(store, e->job)] = e;
-		}
+		while (old[i]) /* turned round twice, so that of one job the newest stays first */
+			move(&old[i], &turned);
+		while (turned)
+			move(&turned, &waits[bucket(store, turned->job)]);
 	}
 	free(old);
 	return 0;
@@ -143,8 +151,7 @@ static void notice_job(struct store *store, uint64_t job, int state_if_gone)
 		struct store_wait_entry *next = e->next;
 
 		e->wait_for = (uint8_t)(gone ? state_if_gone : info.state);
-		e->next = store->woken;
-		store->woken = e;
+		store_wakes_add(&store->woken[e->level != STORE_ASYNC], e);
 		e = next;
 	}
 }
@@ -188,12 +195,12 @@ void store_notice_ready(void *arg, uint64_t job)
 	while (e) {
 		struct store_wait_entry *next = e->next;
 
+		e->next = NULL;
+		e->wait_for = info.state;
 		store_answer(store, e->level,
 		             (struct store_answer){.lsn = store_needed(store, &info, e->level),
-		                                   .future = e->future,
-		                                   .n = info.state,
-		                                   .kind = STORE_ANSWER_PLAIN});
-		free(e);
+		                                   .object = e,
+		                                   .kind = STORE_ANSWER_WAKES});
 		e = next;
 	}
 }

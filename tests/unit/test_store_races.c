@@ -277,6 +277,77 @@ static void test_old_jobs_of_an_idle_log(void **state)
 	free(filler);
 }
 
+/* ---- a crowd ------------------------------------------------------------------------------- */
+
+enum { CROWD = 3000 };
+
+static struct crowd {
+	struct bench *b;
+	uint64_t other;
+	int told, told_when_others_were; /* the other's answer: how many of the crowd had theirs */
+	int places[CROWD];
+	bool asked;
+} crowd;
+
+static void other_answered(wh_loop *loop, wh_res res, void *arg)
+{
+	(void)loop;
+	(void)arg;
+	assert_int_equal(res.n, JOB_READY);
+	store_view_free(res.ptr);
+	crowd.told_when_others_were = crowd.told;
+}
+
+static void one_told(wh_loop *loop, wh_res res, void *arg)
+{
+	int *place = arg;
+
+	(void)loop;
+	assert_int_equal(res.n, JOB_CANCELLED);
+	*place = crowd.told++;
+	if (crowd.told == 1)
+		assert_int_equal(
+			wh_then(store_get(crowd.b->store, crowd.other, STORE_DEFAULT), other_answered, NULL),
+			0);
+}
+
+/* All wait for one job: they are told in the order in which they came, not in one turn, and others are served meanwhile;
+ * who leaves in the middle of that is not told. */
+static void test_a_crowd(void **state)
+{
+	struct bench *b = *state;
+	uint64_t job = submit(b, "one", "x"), turns;
+	wh_future last[100];
+	struct wh_stats before, after;
+	struct store_commit *commit;
+	struct store_action cancel = {.kind = STORE_CANCEL, .job = job};
+
+	crowd = (struct crowd){.b = b, .other = submit(b, "other", "y")};
+	for (int i = 0; i < CROWD; i++)
+		assert_int_equal(wh_then(store_wait(b->store, job, STORE_WAIT_FINISHED, 0,
+		                                    i % 2 ? STORE_ASYNC : STORE_LOCAL),
+		                         one_told, &crowd.places[i]),
+		                 0);
+	for (int i = 0; i < 100; i++)
+		last[i] = store_wait(b->store, job, STORE_WAIT_FINISHED, 0, STORE_LOCAL);
+	wh_stats(b->loop, &before);
+	commit = take_commit(store_apply(b->store, &cancel, 1, 0, STORE_LOCAL));
+	assert_int_equal(commit->error, 0);
+	store_commit_free(commit);
+	assert_true(crowd.told < CROWD);
+	for (int i = 0; i < 100; i += 2)
+		assert_int_equal(wh_drop(last[i]), 0);
+	for (int i = 1; i < 100; i += 2)
+		assert_int_equal(wh_await(last[i]).n, JOB_CANCELLED);
+	wh_stats(b->loop, &after);
+	turns = after.turns - before.turns;
+	assert_int_equal(crowd.told, CROWD);
+	assert_true(turns >= CROWD / 512);
+	for (int i = 2; i < CROWD; i++) /* at each level */
+		assert_true(crowd.places[i] > crowd.places[i - 2]);
+	assert_true(crowd.told_when_others_were > 0 && crowd.told_when_others_were < CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +357,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pause, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_ids, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_old_jobs_of_an_idle_log, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_crowd, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
