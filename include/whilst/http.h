@@ -347,6 +347,10 @@ struct wh_http_client_options {
 	wh_tls_context *
 		tls; /* instead of all these: a context of a client, with alpn "http/1.1" or none; borrowed until the client
 				is closed */
+	/* which addresses are connected to, after names have been looked up; NULL: all. Asked for UNIX sockets and proxies too. What is
+	 * refused ends with -WH_EADDRESS_REFUSED. Connections that are kept were allowed when they were made. */
+	wh_address_function *address_allowed;
+	void *address_arg;
 };
 
 /* wh_http_client_open() - a client without connections yet; options may be NULL, and are copied. Result 0, or -EINVAL, -EILSEQ,

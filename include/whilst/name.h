@@ -76,6 +76,11 @@ struct wh_dial_options {
 	int64_t timeout_ns;       /* for all of it, names included, default 30 s; then -ETIMEDOUT */
 	int64_t attempt_delay_ns; /* before the next address is tried as well, default 250 ms, at least 10 ms */
 	const char *servers, *resolv_conf_path; /* as of wh_lookup_options */
+	/* which addresses are tried, once the name has led to them; NULL: all. When none is: -WH_EADDRESS_REFUSED. Since it is asked
+	 * for what is connected to, a name that leads elsewhere from one lookup to the next (DNS rebinding) gains nothing. Not asked
+	 * for UNIX sockets that are named as such. */
+	wh_address_function *allowed;
+	void *allowed_arg;
 };
 
 /* wh_dial() - connect to a name.

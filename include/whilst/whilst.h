@@ -60,6 +60,7 @@ enum {
 	WH_ETLS_TRUNCATED,      /* the connection ended without the peer's close_notify */
 	WH_ETLS_CONFIG,         /* certificates, keys or authorities cannot be used */
 	WH_EUNFINISHED,         /* a task has returned before the members of a group that it opened */
+	WH_EADDRESS_REFUSED,    /* the address is one that the program may not connect to */
 	/* of client.h: what the call server refuses, and what is not known */
 	WH_ECALL_UNKNOWN = 4224,    /* the change was sent, and no answer has come: it is done or not */
 	WH_ECALL_REFUSED,           /* the request was refused; nothing was done */
@@ -104,6 +105,8 @@ typedef void wh_function(void *arg);                            /* posted and de
 typedef int64_t wh_work_function(void *arg);                    /* blocking work; the body of a task */
 typedef void wh_disposer(wh_res res, void *arg);                /* frees a result that nobody consumed */
 enum wh_log_level { WH_LOG_DEBUG, WH_LOG_INFO, WH_LOG_WARNING, WH_LOG_ERROR }; /* of a notice */
+/* May a connection go to this address? arg is of whoever asks. Called in the loop's thread; must not wait. */
+typedef bool wh_address_function(const struct sockaddr *address, socklen_t len, void *arg);
 /* A notice of the library, one line without its end. message is valid during the call. Thread: loop. */
 typedef void wh_log_function(int level, const char *message, void *arg);
 

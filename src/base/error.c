@@ -44,6 +44,8 @@ const char *wh_strerror(int64_t error)
 		return "certificates, keys or authorities cannot be used";
 	case WH_EUNFINISHED:
 		return "a task returned before the members of a group that it opened";
+	case WH_EADDRESS_REFUSED:
+		return "the address is one that may not be connected to";
 	case WH_ECALL_UNKNOWN:
 		return "no answer has come: the change is done or not";
 	case WH_ECALL_REFUSED:

@@ -319,6 +319,10 @@ static wh_future connect_to(const struct wh__http_origin *origin)
 	wh_loop *loop = origin->client->loop;
 	char port[24];
 
+	if (origin->address_len > 0 && options->address_allowed &&
+	    !options->address_allowed((const struct sockaddr *)&origin->address, origin->address_len,
+	                              options->address_arg))
+		return wh_failed(loop, -WH_EADDRESS_REFUSED);
 	if (origin->address_len > 0)
 		return wh_connect(loop, (const struct sockaddr *)&origin->address, origin->address_len);
 	port[wh__http_decimal(origin->port, port)] = 0;
@@ -326,7 +330,9 @@ static wh_future connect_to(const struct wh__http_origin *origin)
 		loop, origin->host, port,
 		&(struct wh_dial_options){.timeout_ns = INT64_MAX / 2, /* the call's own time-out ends it */
 	                                  .servers = options->name_servers,
-	                                  .resolv_conf_path = options->resolv_conf_path});
+	                                  .resolv_conf_path = options->resolv_conf_path,
+	                                  .allowed = options->address_allowed,
+	                                  .allowed_arg = options->address_arg});
 }
 
 static void on_connected(wh_loop *loop, wh_res res, void *arg)

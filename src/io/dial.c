@@ -48,7 +48,9 @@ struct dial {
 	struct attempt *attempts;
 	struct wh__op *timeout, *delay; /* delay: of the resolution, then of the next attempt */
 	int64_t attempt_delay_ns;
-	int64_t error;        /* of attempts */
+	int64_t error; /* of attempts */
+	wh_address_function *allowed;
+	void *allowed_arg;
 	uint32_t parts_count; /* questions and attempts under way, + 1 while the dial itself works */
 	int last_family;
 	bool begun;  /* attempts are being made */
@@ -119,7 +121,8 @@ static bool is_unreachable(int64_t error)
 
 static void note_error(struct dial *dial, int64_t error)
 {
-	if (dial->error == 0 || is_unreachable(dial->error) || !is_unreachable(error))
+	if (dial->error == 0 || dial->error == -WH_EADDRESS_REFUSED || is_unreachable(dial->error) ||
+	    !is_unreachable(error))
 		dial->error = error;
 }
 
@@ -153,7 +156,13 @@ static void on_connected(wh_loop *loop, wh_res res, void *arg)
 	release(dial);
 }
 
-static const struct wh_address *next_address(struct dial *dial)
+static bool is_allowed(const struct dial *dial, const struct wh_address *address)
+{
+	return !dial->allowed ||
+	       dial->allowed((const struct sockaddr *)&address->address, address->len, dial->allowed_arg);
+}
+
+static const struct wh_address *next_of_all(struct dial *dial)
 {
 	for (int i = 1; i <= FAMILIES; i++) {
 		int which = (dial->last_family + i) % FAMILIES;
@@ -164,6 +173,18 @@ static const struct wh_address *next_address(struct dial *dial)
 		}
 	}
 	return NULL;
+}
+
+/* Those that may not be connected to are passed over; one that was tried and failed says more than they do. */
+static const struct wh_address *next_address(struct dial *dial)
+{
+	const struct wh_address *address = next_of_all(dial);
+	while (address && !is_allowed(dial, address)) {
+		if (dial->error == 0)
+			dial->error = -WH_EADDRESS_REFUSED;
+		address = next_of_all(dial);
+	}
+	return address;
 }
 
 static void on_delay(wh_loop *loop, wh_res res, void *arg)
@@ -300,6 +321,8 @@ static wh_future start(struct wh__op *outer, const char *host, const char *servi
 	dial->loop = loop;
 	dial->last_family = V4; /* the next is V6 */
 	dial->parts_count = 1;
+	dial->allowed = options->allowed;
+	dial->allowed_arg = options->allowed_arg;
 	dial->attempt_delay_ns = options->attempt_delay_ns > 0 ? options->attempt_delay_ns : ATTEMPT_NS;
 	if (dial->attempt_delay_ns < ATTEMPT_LEAST_NS)
 		dial->attempt_delay_ns = ATTEMPT_LEAST_NS;

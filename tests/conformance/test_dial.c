@@ -173,6 +173,53 @@ static void errors_of_dialling(void **state)
 	close(free_port);
 }
 
+/* Refuses one family, or both (AF_UNSPEC), and counts how often it was asked. */
+struct judge {
+	int refused, asked_count;
+};
+
+static bool judge(const struct sockaddr *address, socklen_t len, void *arg)
+{
+	struct judge *judge = arg;
+	judge->asked_count++;
+	assert_true(len > 0);
+	return judge->refused != AF_UNSPEC && address->sa_family != judge->refused;
+}
+
+static void addresses_may_be_refused(void **state)
+{
+	int listeners[2];
+	uint16_t port;
+	struct judge judged = {AF_INET6, 0};
+	struct wh_dial_options options = options_now();
+	options.allowed = judge;
+	options.allowed_arg = &judged;
+	listen_on_both(listeners, &port, 16);
+	wh_res res = wh_await(wh_dial(loop, "both.test", port_text(port), &options));
+	assert_true(res.n >= 0);
+	assert_int_equal(family_of((int)res.n), AF_INET);
+	close_fd((int)res.n);
+	judged = (struct judge){AF_INET, 0};
+	res = wh_await(wh_dial(loop, "both.test", port_text(port), &options));
+	assert_true(res.n >= 0);
+	assert_int_equal(family_of((int)res.n), AF_INET6);
+	close_fd((int)res.n);
+	/* a number is judged like what a name leads to */
+	res = wh_await(wh_dial(loop, "127.0.0.1", port_text(port), &options));
+	assert_int_equal(res.n, -WH_EADDRESS_REFUSED);
+	judged = (struct judge){AF_UNSPEC, 0};
+	assert_int_equal(wh_await(wh_dial(loop, "both.test", port_text(port), &options)).n,
+	                 -WH_EADDRESS_REFUSED);
+	assert_int_equal(judged.asked_count, 2);
+	assert_string_equal(wh_strerror(-WH_EADDRESS_REFUSED),
+	                    "the address is one that may not be connected to");
+	/* why one that was tried failed says more */
+	close(listeners[0]);
+	close(listeners[1]);
+	judged = (struct judge){AF_INET6, 0};
+	assert_int_equal(wh_await(wh_dial(loop, "both.test", port_text(port), &options)).n, -ECONNREFUSED);
+}
+
 static void dialling_times_out(void **state)
 {
 	uint16_t port = 0;
@@ -273,6 +320,7 @@ int main(void)
 		ON_LOOP(a_slow_address_is_overtaken),
 		ON_LOOP(a_silent_family_does_not_hold_up_the_other),
 		ON_LOOP(errors_of_dialling),
+		ON_LOOP(addresses_may_be_refused),
 		ON_LOOP(dialling_times_out),
 		ON_LOOP(a_dropped_connection_is_closed),
 		ON_LOOP(unix_sockets_are_dialled_by_path),

@@ -95,6 +95,31 @@ static void names(void **state)
 	script_end(script);
 }
 
+static bool not_ipv4(const struct sockaddr *address, socklen_t len, void *arg)
+{
+	++*(int *)arg;
+	return address->sa_family != AF_INET && address->sa_family != AF_UNIX;
+}
+
+/* Numbers, names and paths are judged alike, by where they lead. */
+static void refused_addresses(void **state)
+{
+	int asked_count = 0;
+	struct wh_http_client_options options = {.address_allowed = not_ipv4, .address_arg = &asked_count};
+	struct wh_http_failure failure;
+	struct wh_http_request request = {.origin = "127.0.0.1:9", .failure = &failure};
+
+	stop(NULL);
+	open_with(&options);
+	assert_int_equal(wh_await(wh_http_request(client, &request)).n, -WH_EADDRESS_REFUSED);
+	assert_int_equal(failure.stage, WH_HTTP_STAGE_CONNECT);
+	assert_int_equal(asked_count, 1);
+	assert_int_equal(ask("unix:/nowhere/at/all", NULL, NULL).n, -WH_EADDRESS_REFUSED);
+	assert_int_equal(asked_count, 2);
+	/* nobody listens at the other family's: that one was tried */
+	assert_int_equal(ask("[::1]:9", NULL, NULL).n, -ECONNREFUSED);
+}
+
 static void bad_responses(void **state)
 {
 	static const struct step steps[] = {
@@ -607,6 +632,7 @@ int main(int argc, char **argv)
 		TEST(whole),
 		TEST(unfit_requests),
 		TEST(names),
+		TEST(refused_addresses),
 		TEST(bad_responses),
 		TEST(stale_connection),
 		TEST(connections_max),
