@@ -17,6 +17,7 @@
 #include "cli/serve.h"
 #include "cli/serve_listen.h"
 #include "cli/serve_settings.h"
+#include "deliver/ranges.h"
 #include "deliver/service.h"
 #include "front/beanstalk.h"
 #include "front/front.h"
@@ -157,6 +158,21 @@ static int check_services(struct server *server, const struct serve_settings *se
 		if (!service)
 			return fail(server, SERVE_USAGE, "usage", "--service %s: %s", text, refusal.detail);
 		service_unref(service);
+	}
+	return 0;
+}
+
+static int read_ranges(struct server *server, const struct serve_settings *settings, struct ranges *ranges)
+{
+	for (unsigned i = 0; i < settings->private_targets.count; i++) {
+		const char *text = settings->private_targets.values[i];
+
+		if (!ranges_add(ranges, text))
+			return fail(server, SERVE_USAGE, "usage",
+			            "--allow-private-targets %s: wanted is a network such as 10.0.0.0/8 or "
+			            "fd00::/8, an "
+			            "address, or all",
+			            text);
 	}
 	return 0;
 }
@@ -346,7 +362,9 @@ static int open_store(struct server *server)
 static int open_front(struct server *server)
 {
 	const struct serve_settings *settings = &server->settings;
+	struct ranges ranges = {0};
 	struct front_options options = {
+		.ranges = &ranges,
 		.payload_bytes_max = settings->max_payload_bytes,
 		.wait_ns_max = settings->max_wait_ns,
 		.request_timeout_ns = settings->request_timeout_ns,
@@ -356,8 +374,11 @@ static int open_front(struct server *server)
 		.event_arg = server,
 	};
 	char name[TARGET_NAME_BYTES_MAX + 1], detail[300] = "";
-	int error = front_open(server->loop, server->store, &options, &server->front);
+	int error = read_ranges(server, settings, &ranges);
 
+	if (error != 0)
+		return error;
+	error = front_open(server->loop, server->store, &options, &server->front);
 	if (error != 0)
 		return fail(server, SERVE_FAILED, "cannot-start", "%s", wh_strerror(error));
 	for (unsigned i = 0; i < settings->service.count; i++) {

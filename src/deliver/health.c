@@ -88,7 +88,7 @@ static void ask(struct health *health, struct backend *backend)
 	*check = (struct check){.health = health, .backend = backend_ref(backend)};
 	backend->checking = true;
 	health->references++;
-	push_then(health->push, wh_http_request(health->push->client, &request), checked, check);
+	push_then(health->push, wh_http_request(health->pusher->client, &request), checked, check);
 }
 
 static void ask_all(struct health *health)

@@ -38,7 +38,7 @@ void push_event(struct push *push, int level, const char *name, const struct pus
 	if (!push->options.event)
 		return;
 	wh__text_init(&text, given, sizeof(given));
-	wh__text_format(&text, "service=%s", pusher->service->name);
+	wh__text_format(&text, "%s=%s", pusher->service->target ? "queue" : "service", pusher->service->name);
 	if (job > 0)
 		wh__text_format(&text, " job=%llu", (unsigned long long)job);
 	wh__text_str(&text, " error=");
@@ -66,20 +66,6 @@ void push_settled(struct pusher *pusher)
 	check_drained(push);
 	fill(pusher);
 	push_unref(push);
-}
-
-void push_refill(struct pusher *pusher)
-{
-	const struct service *service = pusher->service;
-	int64_t at;
-
-	if (pusher->is_waiting)
-		wh_cancel(pusher->waking);
-	/* what would come cannot be sent on */
-	if (pusher->is_reserving &&
-	    backend_room(service->backends, service->backends_count, wh_now(pusher->push->loop), &at) == 0)
-		wh_cancel(pusher->reserving);
-	fill(pusher);
 }
 
 /* ---- leasing ----------------------------------------------------------------------------- */
@@ -141,21 +127,40 @@ static void woken(wh_loop *loop, wh_res res, void *arg)
 	push_unref(push);
 }
 
+static uint32_t most_of(const struct pusher *pusher)
+{
+	return pusher->service->target ? adaptive_limit(&pusher->adaptive) : pusher->service->concurrency;
+}
+
+/* How many the backends take now. *ret_at: without any, when to look again. */
+static uint32_t room_at(const struct pusher *pusher, int64_t *ret_at)
+{
+	const struct service *service = pusher->service;
+	int64_t now = wh_now(pusher->push->loop);
+
+	*ret_at = pusher->held_until;
+	return now < pusher->held_until
+	               ? 0
+	               : backend_room(service->backends, service->backends_count, now, ret_at);
+}
+
 /* How many calls may be begun; with none, it is looked again when that may have changed. */
 static uint32_t room_of(struct pusher *pusher)
 {
-	const struct service *service = pusher->service;
 	struct push *push = pusher->push;
+	uint32_t most = most_of(pusher), room;
 	int64_t at;
-	uint32_t room = backend_room(service->backends, service->backends_count, wh_now(push->loop), &at);
 
+	if (pusher->under_way >= most)
+		return 0;
+	room = room_at(pusher, &at);
 	if (room == 0 && at < INT64_MAX && !pusher->is_waiting) {
 		pusher->is_waiting = true;
 		pusher->waking = wh_sleep_until(push->loop, at);
 		push_then(push, pusher->waking, woken, pusher);
 	}
-	if (room > service->concurrency - pusher->under_way)
-		room = service->concurrency - pusher->under_way;
+	if (room > most - pusher->under_way)
+		room = most - pusher->under_way;
 	return room < LOT_MAX ? room : LOT_MAX;
 }
 
@@ -167,15 +172,43 @@ static void fill(struct pusher *pusher)
 		.queues = &queue, .queues_count = 1, .wait = true, .level = STORE_LOCAL};
 
 	if (push->draining || push->closing || pusher->forgotten || pusher->is_reserving ||
-	    !pusher->recovered || pusher->under_way >= pusher->service->concurrency)
+	    !pusher->recovered)
 		return;
 	reserve.jobs_max = room_of(pusher);
 	if (reserve.jobs_max == 0)
 		return;
 	reserve.lease_ns = pusher->service->timeout_ns + PUSH_LEASE_MARGIN_NS;
+	if (pusher->service
+	            ->target) { /* sent at least once: what a crash interrupts comes again, and loses no attempt */
+		reserve.level = STORE_ASYNC;
+		reserve.bound = true;
+	}
 	pusher->is_reserving = true;
 	pusher->reserving = store_reserve(push->store, &reserve);
 	push_then(push, pusher->reserving, reserved, pusher);
+}
+
+void push_refill(struct pusher *pusher)
+{
+	int64_t at;
+
+	if (pusher->is_waiting)
+		wh_cancel(pusher->waking);
+	/* what would come cannot be sent on */
+	if (pusher->is_reserving && room_at(pusher, &at) == 0)
+		wh_cancel(pusher->reserving);
+	fill(pusher);
+}
+
+void push_told(struct pusher *pusher, enum adaptive_answer answer, int64_t begun_at, int64_t hold_ns)
+{
+	int64_t now = wh_now(pusher->push->loop);
+
+	adaptive_told(&pusher->adaptive, answer, begun_at, now);
+	if (hold_ns > 0 && now + hold_ns > pusher->held_until) {
+		pusher->held_until = now + hold_ns;
+		push_refill(pusher);
+	}
 }
 
 /* ---- leases of a server that is gone ----------------------------------------------------- */
@@ -199,7 +232,14 @@ static void found_leases(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- backends ---------------------------------------------------------------------------- */
 
-static struct pusher *find(struct push *push, const char *name, size_t len);
+static struct pusher *find(const struct push *push, const char *queue)
+{
+	struct pusher *pusher = push->first;
+
+	while (pusher && strcmp(pusher->queue, queue) != 0)
+		pusher = pusher->next;
+	return pusher;
+}
 
 struct backend_call push_backend(struct push *push, struct service *service, uint64_t *tried)
 {
@@ -221,7 +261,7 @@ void push_backend_end(struct push *push, const struct service *service, struct b
 
 	backend_end(call);
 	/* there is one trial at a time: that it is over lets another begin, or all others */
-	pusher = was_trial && !push->closing ? find(push, service->name, strlen(service->name)) : NULL;
+	pusher = was_trial && !push->closing ? find(push, service->queue) : NULL;
 	if (pusher)
 		push_refill(pusher);
 }
@@ -242,8 +282,8 @@ void push_cancelled(struct push *push, struct store_slice queue, uint64_t job)
 
 /* ---- open, close, change ----------------------------------------------------------------- */
 
-int push_open(wh_loop *loop, struct store *store, wh_http_client *client, const struct push_options *options,
-              struct push **ret)
+int push_open(wh_loop *loop, struct store *store, wh_http_client *client, wh_http_client *outside,
+              const struct push_options *options, struct push **ret)
 {
 	struct push *push = calloc(1, sizeof(*push));
 
@@ -252,56 +292,59 @@ int push_open(wh_loop *loop, struct store *store, wh_http_client *client, const 
 	push->loop = loop;
 	push->store = store;
 	push->client = client;
+	push->outside = outside;
 	push->options = *options;
 	push->references = 1;
 	*ret = push;
 	return 0;
 }
 
-static struct pusher *find(struct push *push, const char *name, size_t len)
+/* The service, or target, that a pusher has from now on. */
+static void take_service(struct pusher *pusher, struct service *service)
 {
-	for (struct pusher *pusher = push->first; pusher; pusher = pusher->next) {
-		size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
-		if (pusher->queue_len == prefix + len && memcmp(pusher->queue + prefix, name, len) == 0)
-			return pusher;
-	}
-	return NULL;
+	struct push *push = pusher->push;
+
+	service_unref(pusher->service);
+	pusher->service = service_ref(service);
+	pusher->client = service->target ? push->outside : push->client;
+	pusher->forgotten = false;
+	adaptive_bound(&pusher->adaptive, service->concurrency);
+	health_start(pusher);
 }
 
 void push_service(struct push *push, struct service *service)
 {
-	struct pusher *pusher = find(push, service->name, strlen(service->name));
-	size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+	struct pusher *pusher = find(push, service->queue);
 
 	if (pusher) {
-		service_unref(pusher->service);
-		pusher->service = service_ref(service);
-		pusher->forgotten = false;
-		health_start(pusher);
+		take_service(pusher, service);
 		/* a reservation that waits asks for as many as there was room: ask anew */
 		if (pusher->is_reserving)
 			wh_cancel(pusher->reserving);
 		push_refill(pusher);
 		return;
 	}
-	pusher = calloc(1, sizeof(*pusher) + prefix + strlen(service->name));
+	pusher = calloc(1, sizeof(*pusher) + strlen(service->queue) + 1);
 	if (!pusher)
 		return;
 	pusher->push = push;
-	pusher->service = service_ref(service);
-	pusher->queue_len = prefix + strlen(service->name);
-	memcpy(pusher->queue, SERVICE_QUEUE_PREFIX, prefix);
-	memcpy(pusher->queue + prefix, service->name, strlen(service->name));
+	pusher->queue_len = strlen(service->queue);
+	memcpy(pusher->queue, service->queue, pusher->queue_len + 1);
 	pusher->next = push->first;
 	push->first = pusher;
-	health_start(pusher);
-	push_then(push, store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
-	          found_leases, pusher);
+	take_service(pusher, service);
+	pusher->recovered = service->target; /* its leases have ended with the server that had them */
+	if (pusher->recovered)
+		fill(pusher);
+	else
+		push_then(push,
+		          store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
+		          found_leases, pusher);
 }
 
-void push_forget(struct push *push, const char *name, size_t len)
+void push_forget(struct push *push, const struct service *service)
 {
-	struct pusher *pusher = find(push, name, len);
+	struct pusher *pusher = find(push, service->queue);
 
 	if (!pusher)
 		return;
@@ -310,6 +353,13 @@ void push_forget(struct push *push, const char *name, size_t len)
 	health_stop(pusher);
 	if (pusher->is_reserving)
 		wh_cancel(pusher->reserving);
+}
+
+uint32_t push_limit(const struct push *push, const struct service *service)
+{
+	const struct pusher *pusher = find(push, service->queue);
+
+	return pusher ? adaptive_limit(&pusher->adaptive) : 0;
 }
 
 static void stop_reserving(struct push *push)

@@ -1,8 +1,9 @@
-/* src/deliver/push.h -- delivers recorded calls: leases the jobs of call/{service}, forwards them, stores the answers.
+/* src/deliver/push.h -- delivers recorded calls: leases the jobs of call/{service}, forwards them, stores the answers. Pushes the jobs
+ * of queues that have a target likewise.
  *
  * Each service has a pusher that keeps up to its concurrency of calls under way. An answer, whatever its status,
  * is a result; none is an attempt that failed. What may have reached the backend is sent again only if its method
- * is idempotent. Thread: the loop of the store.
+ * is idempotent. A pushed job is sent at least once, and done when its target answers with 200 to 299. Thread: the loop of the store.
  */
 #ifndef WH_DELIVER_PUSH_H
 #define WH_DELIVER_PUSH_H
@@ -26,15 +27,20 @@ struct push_options {
 	void *event_arg;
 };
 
-/* push_open() - store and client are borrowed until push_close() and the loop's next turns. 0 or -errno. */
-int push_open(wh_loop *loop, struct store *store, wh_http_client *client, const struct push_options *options,
-              struct push **ret);
+/* push_open() - store and clients are borrowed until push_close() and the loop's next turns. outside: speaks to what users name. 0 or
+ * -errno. */
+int push_open(wh_loop *loop, struct store *store, wh_http_client *client, wh_http_client *outside,
+              const struct push_options *options, struct push **ret);
 
-/* push_service() - deliver the calls of this service from now on, in place of its namesake; takes a reference. */
+/* push_service() - deliver the calls of this service, or the jobs of the queue of this target, from now on, in place of its namesake; takes a
+ * reference. */
 void push_service(struct push *push, struct service *service);
 
-/* push_forget() - deliver none of it any more; calls under way go on to their end. */
-void push_forget(struct push *push, const char *name, size_t len);
+/* push_forget() - deliver none of it any more; what is under way goes on to its end. */
+void push_forget(struct push *push, const struct service *service);
+
+/* push_limit() - how many jobs a target is given at once just now. */
+uint32_t push_limit(const struct push *push, const struct service *service);
 
 /* push_drain() - begin no further call. n = 0 once none is under way, or at the instant until (wh_now()). */
 wh_future push_drain(struct push *push, int64_t until);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "deliver/adaptive.h"
 #include "deliver/message.h"
 #include "deliver/push.h"
 
@@ -26,6 +27,9 @@ struct pusher {
 	bool is_reserving, recovered, forgotten;
 	bool is_waiting;  /* for a backend, until a circuit may be tried */
 	wh_future waking; /* .is_waiting */
+	wh_http_client *client;
+	struct adaptive adaptive; /* of a target: how many jobs it is given at once */
+	int64_t held_until;       /* wh_now(): a target has asked for nothing before */
 	struct health *health;
 	struct delivery *deliveries;
 	uint32_t under_way;
@@ -36,7 +40,7 @@ struct pusher {
 struct push {
 	wh_loop *loop;
 	struct store *store;
-	wh_http_client *client;
+	wh_http_client *client, *outside;
 	struct push_options options;
 	struct pusher *first;
 	uint64_t under_way;  /* calls */
@@ -58,6 +62,7 @@ struct delivery {
 	wh_http_call *call;
 	const struct wh_http_response *response; /* the call's */
 	struct store_body *answer;
+	struct wh__text made;    /* of a target: what its request says beside what was submitted */
 	struct wh__text head;    /* the message of a payload in a file, up to its body */
 	struct wh__text headers; /* of the answer, end to end */
 	char *content_type;      /* of the answer */
@@ -76,6 +81,8 @@ struct delivery {
 	uint32_t attempt, attempts_max;
 	bool idempotent; /* or as good as that */
 	bool cancelled;
+	bool put_off;    /* the target cannot take it now, which is no failed attempt */
+	int64_t sent_at; /* wh_now() */
 	bool no_retry;
 	struct message message;
 	char error[PUSH_TEXT_BYTES]; /* why the attempt failed; "": it has an answer */
@@ -93,6 +100,8 @@ void push_settled(struct pusher *pusher);
 
 /* push_refill() - of a backend of the pusher something has changed: calls may begin. */
 void push_refill(struct pusher *pusher);
+/* push_told() - how a target has answered. hold_ns: it wants nothing for so long; 0: it does not say so. */
+void push_told(struct pusher *pusher, enum adaptive_answer answer, int64_t begun_at, int64_t hold_ns);
 
 /* ---- health.c ---------------------------------------------------------------------------- */
 
@@ -108,5 +117,25 @@ void delivery_begin(struct pusher *pusher, struct store_leased *leased);
 void delivery_lost(struct pusher *pusher, const struct store_leased *leased);
 /* delivery_cancel() - break off: the job is cancelled as soon as its attempt has ended. */
 void delivery_cancel(struct delivery *delivery);
+
+/* How an attempt ends: with .error, .put_off or an answer. delivery_fail() says what went wrong. delivery_end(): without the store, which finds
+ * the lease when it starts. delivery_leave(): the backend is done with it. */
+void delivery_settle(struct delivery *delivery);
+void delivery_fail(struct delivery *delivery, bool no_retry, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void delivery_end(struct delivery *delivery);
+void delivery_leave(struct delivery *delivery);
+
+/* ---- exchange.c -------------------------------------------------------------------------- */
+
+/* delivery_forward() - send .message to the backend .at, and see to it until it has ended one way or the other. */
+void delivery_forward(struct delivery *delivery);
+
+/* ---- target.c ---------------------------------------------------------------------------- */
+
+/* target_message() - .message from the job that is to be pushed; its body is the payload. false: no memory. */
+bool target_message(struct delivery *delivery);
+/* target_judge() - the head of the answer is there: true: it is a result, and is to be kept; else the attempt is settled. */
+bool target_judge(struct delivery *delivery);
 
 #endif

@@ -28,6 +28,7 @@ struct service *service_unref(struct service *service)
 {
 	if (service && --service->references == 0) {
 		free(service->name);
+		free(service->queue);
 		for (size_t i = 0; i < service->backends_count; i++)
 			backend_unref(service->backends[i]);
 		free(service->health.path);
@@ -36,11 +37,21 @@ struct service *service_unref(struct service *service)
 	return NULL;
 }
 
-struct service *service_new(const char *name, size_t name_len, struct service_refusal *refusal)
+static char *queue_of(const char *name, bool target)
+{
+	size_t len = strlen(name) + sizeof(SERVICE_QUEUE_PREFIX);
+	char *queue = malloc(len);
+
+	if (queue)
+		snprintf(queue, len, "%s%s", target ? "" : SERVICE_QUEUE_PREFIX, name);
+	return queue;
+}
+
+struct service *service_new(const char *name, size_t name_len, bool target, struct service_refusal *refusal)
 {
 	struct service *service;
 
-	if (name_len > SERVICE_NAME_BYTES_MAX) {
+	if (!target && name_len > SERVICE_NAME_BYTES_MAX) {
 		service_refuse(refusal, false, "the name of a service has at most %d bytes",
 		               SERVICE_NAME_BYTES_MAX);
 		return NULL;
@@ -50,13 +61,15 @@ struct service *service_new(const char *name, size_t name_len, struct service_re
 	if (!service)
 		return NULL;
 	*service = (struct service){.references = 1,
+	                            .target = target,
 	                            .concurrency = 16,
 	                            .attempts = 3,
 	                            .timeout_ns = 60 * NS_PER_S,
 	                            .backoff_ns_max = 3600 * NS_PER_S,
 	                            .breaker = {.failures = 5, .open_ns = 5 * NS_PER_S}};
 	service->name = strndup(name, name_len);
-	return service->name ? service : service_unref(service);
+	service->queue = service->name ? queue_of(service->name, target) : NULL;
+	return service->queue ? service : service_unref(service);
 }
 
 /* A recorded call names its whole path, and goes to whichever backend is free. */
@@ -90,7 +103,7 @@ bool service_add_url(struct service *service, const char *url, struct service_re
 struct service *service_from_url(const char *name, size_t name_len, const char *url,
                                  struct service_refusal *refusal)
 {
-	struct service *service = service_new(name, name_len, refusal);
+	struct service *service = service_new(name, name_len, false, refusal);
 
 	if (service && !service_add_url(service, url, refusal))
 		return service_unref(service);

@@ -1,7 +1,8 @@
-/* src/deliver/service.h -- services: the HTTP backends that the gateway stands in front of.
+/* src/deliver/service.h -- services: the HTTP backends that the gateway stands in front of; targets, to which queues are pushed.
  *
  * A service is a setting of the store under "service/NAME", whose value is the JSON of docs/reference/http.md, and
- * a row of a table in memory that gateway and deliveries read. Thread: loop.
+ * a row of a table in memory that gateway and deliveries read. A target of a queue is likewise one under "target/QUEUE": a service that
+ * nobody calls. Thread: loop.
  */
 #ifndef WH_DELIVER_SERVICE_H
 #define WH_DELIVER_SERVICE_H
@@ -17,6 +18,7 @@
 
 #define SERVICE_SETTING_PREFIX "service/"
 #define SERVICE_QUEUE_PREFIX   "call/"
+#define TARGET_SETTING_PREFIX  "target/"
 
 /* A queue is named after its service with "call/" before it, and JOB_NAME_MAX is 200. */
 enum {
@@ -36,7 +38,9 @@ struct service_health {
 struct service {
 	struct service *next; /* in the table, by name */
 	uint32_t references;  /* calls under way hold one: a changed service is a new struct */
-	char *name;           /* NUL-terminated */
+	char *name;           /* NUL-terminated; of a target that of its queue */
+	char *queue;          /* NUL-terminated */
+	bool target;
 	struct backend *backends[BACKENDS_MAX]; /* one at least; the paths of their URLs are the same */
 	size_t backends_count;
 	uint32_t turn; /* of backend_choose() */
@@ -69,14 +73,14 @@ struct service_refusal {
 };
 
 /* service_new() - one with defaults and no backend yet, and service_add_url(), for service_parse() and others like it. */
-struct service *service_new(const char *name, size_t name_len, struct service_refusal *refusal);
+struct service *service_new(const char *name, size_t name_len, bool target, struct service_refusal *refusal);
 bool service_add_url(struct service *service, const char *url, struct service_refusal *refusal);
 void service_refuse(struct service_refusal *refusal, bool json, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* service_parse() - from the JSON of a PUT or of a setting. Gives a service with one reference, or NULL and *refusal
  * (detail "" : no memory). */
-struct service *service_parse(const char *name, size_t name_len, const char *json, size_t len,
+struct service *service_parse(const char *name, size_t name_len, bool target, const char *json, size_t len,
                               struct service_refusal *refusal);
 struct service *service_from_url(const char *name, size_t name_len, const char *url,
                                  struct service_refusal *refusal);

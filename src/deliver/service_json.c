@@ -190,28 +190,16 @@ static bool set_shown(const struct service *service, const char *key, const json
 	}
 	if (json_is_string(value) && strcmp(json_string_value(value), service->name) == 0)
 		return true;
-	service_refuse(refusal, true, "name, if there is one, must be that of the path");
+	service_refuse(refusal, true, "%s, if there is one, must be that of the path", key);
 	return false;
 }
 
-static bool set_member(struct service *service, const char *key, json_t *value,
-                       struct service_refusal *refusal)
+/* What only calls of the gateway have. */
+static bool set_of_service(struct service *service, const char *key, json_t *value,
+                           struct service_refusal *refusal)
 {
-	if (strcmp(key, "url") == 0 || strcmp(key, "urls") == 0)
-		return true; /* seen to already */
-	if (strcmp(key, "name") == 0 || strcmp(key, "backends") == 0)
-		return set_shown(service, key, value, refusal);
-	if (strcmp(key, "concurrency") == 0)
-		return set_number(key, value, 1, SERVICE_CONCURRENCY_MAX, &service->concurrency, refusal);
 	if (strcmp(key, "attempts") == 0)
 		return set_number(key, value, 1, 1000, &service->attempts, refusal);
-	if (strcmp(key, "timeout") == 0)
-		return set_duration(key, value, &service->timeout_ns, refusal);
-	if (strcmp(key, "connect_timeout") == 0)
-		return json_is_null(value) || set_duration(key, value, &service->connect_timeout_ns, refusal);
-	if (strcmp(key, "first_byte_timeout") == 0)
-		return json_is_null(value) ||
-		       set_duration(key, value, &service->first_byte_timeout_ns, refusal);
 	if (strcmp(key, "record") == 0)
 		return set_flag(key, value, &service->record, refusal);
 	if (strcmp(key, "retry_post") == 0)
@@ -222,14 +210,50 @@ static bool set_member(struct service *service, const char *key, json_t *value,
 		return set_wait_end(service, value, refusal);
 	if (strcmp(key, "backoff") == 0)
 		return set_backoff(service, value, refusal);
-	if (strcmp(key, "breaker") == 0)
-		return set_breaker(service, value, refusal);
-	if (strcmp(key, "health") == 0)
-		return set_health(service, value, refusal);
 	return unknown("a service", key,
 	               "url, urls, concurrency, timeout, connect_timeout, first_byte_timeout, attempts, "
 	               "backoff, retry_statuses, retry_post, record, on_wait_end, breaker, health",
 	               refusal);
+}
+
+/* How many jobs are under way just now is shown, and set by nobody. */
+static bool set_of_target(const char *key, const json_t *value, struct service_refusal *refusal)
+{
+	if (strcmp(key, "concurrency_now") != 0)
+		return unknown(
+			"a target", key,
+			"url, urls, concurrency, timeout, connect_timeout, first_byte_timeout, breaker, "
+			"health; attempts and pauses are the queue's",
+			refusal);
+	if (!json_is_integer(value))
+		service_refuse(refusal, true,
+		               "concurrency_now, if there is one, is a number, which says nothing");
+	return json_is_integer(value);
+}
+
+static bool set_member(struct service *service, const char *key, json_t *value,
+                       struct service_refusal *refusal)
+{
+	if (strcmp(key, "url") == 0 || strcmp(key, "urls") == 0)
+		return true; /* seen to already */
+	if (strcmp(key, service->target ? "queue" : "name") == 0 || strcmp(key, "backends") == 0)
+		return set_shown(service, key, value, refusal);
+	if (strcmp(key, "concurrency") == 0)
+		return set_number(key, value, 1, SERVICE_CONCURRENCY_MAX, &service->concurrency, refusal);
+	if (strcmp(key, "timeout") == 0)
+		return set_duration(key, value, &service->timeout_ns, refusal);
+	if (strcmp(key, "connect_timeout") == 0)
+		return json_is_null(value) || set_duration(key, value, &service->connect_timeout_ns, refusal);
+	if (strcmp(key, "first_byte_timeout") == 0)
+		return json_is_null(value) ||
+		       set_duration(key, value, &service->first_byte_timeout_ns, refusal);
+	if (strcmp(key, "breaker") == 0)
+		return set_breaker(service, value, refusal);
+	if (strcmp(key, "health") == 0)
+		return set_health(service, value, refusal);
+	if (service->target)
+		return set_of_target(key, value, refusal);
+	return set_of_service(service, key, value, refusal);
 }
 
 static bool set_urls(struct service *service, const json_t *url, const json_t *urls,
@@ -257,7 +281,7 @@ static bool set_urls(struct service *service, const json_t *url, const json_t *u
 	return true;
 }
 
-struct service *service_parse(const char *name, size_t name_len, const char *json, size_t len,
+struct service *service_parse(const char *name, size_t name_len, bool target, const char *json, size_t len,
                               struct service_refusal *refusal)
 {
 	json_error_t error;
@@ -272,7 +296,7 @@ struct service *service_parse(const char *name, size_t name_len, const char *jso
 		refusal->column = error.column;
 		return NULL;
 	}
-	service = service_new(name, name_len, refusal);
+	service = service_new(name, name_len, target, refusal);
 	good = service &&
 	       set_urls(service, json_object_get(root, "url"), json_object_get(root, "urls"), refusal);
 	json_object_foreach(root, key, value)
@@ -346,7 +370,7 @@ static void put_health(struct wh__text *text, const struct service_health *healt
 
 static void put_members(struct wh__text *text, const struct service *service)
 {
-	wh__text_str(text, "{\"name\":");
+	wh__text_str(text, service->target ? "{\"queue\":" : "{\"name\":");
 	wh__text_json(text, service->name, strlen(service->name));
 	put_urls(text, service);
 	wh__text_format(text, ",\"concurrency\":%u,", service->concurrency);
@@ -355,10 +379,13 @@ static void put_members(struct wh__text *text, const struct service *service)
 	put_duration(text, "connect_timeout", service->connect_timeout_ns);
 	wh__text_put(text, ",", 1);
 	put_duration(text, "first_byte_timeout", service->first_byte_timeout_ns);
-	wh__text_format(text, ",\"attempts\":%u,\"record\":%s", service->attempts,
-	                service->record ? "true" : "false");
-	put_retries(text, service);
-	wh__text_format(text, ",\"on_wait_end\":\"%s\"", service->cancel_on_wait_end ? "cancel" : "continue");
+	if (!service->target) {
+		wh__text_format(text, ",\"attempts\":%u,\"record\":%s", service->attempts,
+		                service->record ? "true" : "false");
+		put_retries(text, service);
+		wh__text_format(text, ",\"on_wait_end\":\"%s\"",
+		                service->cancel_on_wait_end ? "cancel" : "continue");
+	}
 	wh__text_format(text, ",\"breaker\":{\"failures\":%u,", service->breaker.failures);
 	put_duration(text, "open", service->breaker.open_ns);
 	wh__text_put(text, "}", 1);

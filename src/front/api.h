@@ -10,6 +10,7 @@
 #define WH_FRONT_API_H
 
 #include "base/text.h"
+#include "deliver/ranges.h"
 #include "deliver/service.h"
 #include "front/front.h"
 #include "front/prefer.h"
@@ -35,8 +36,10 @@ struct api {
 	struct store *store;
 	wh_http_server *server;
 	wh_http_client *client;
+	wh_http_client *outside; /* speaks to what users name: only where .ranges allow it to */
+	struct ranges ranges;
 	struct push *push;
-	struct service_table services;
+	struct service_table services, targets;
 	struct front_options options;
 	struct token_table *tokens; /* NULL: nobody is asked for one */
 	int64_t refusal_told_at;    /* of a token; wh_now() */
@@ -158,6 +161,9 @@ bool request_is_type(struct wh_slice content_type, const char *type); /* paramet
 bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
 struct wh_slice request_body(const struct request *request);
 
+/* queue_is_ours() - does this name belong to the server itself? (front.c) */
+bool queue_is_ours(const char *name, size_t len);
+
 static inline struct store_slice request_queue(const struct request *request)
 {
 	return (struct store_slice){request->name, request->name_len};
@@ -244,8 +250,9 @@ void api_queue_stream(struct call *call, struct wh_slice last);
 request_handler api_submit, api_transaction, api_job_get, api_job_result, api_job_payload, api_job_cancel,
 	api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
 	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
-	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete, api_log_get,
-	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
+	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete,
+	api_target_get, api_target_put, api_target_delete, api_log_get, api_log_backup, api_live, api_ready,
+	api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
 wh_http_handler gateway_head, gateway_request;
 

@@ -49,6 +49,7 @@ void api_index(struct request *request)
 		"POST   /v1/jobs/{id}/complete         and fail, release, extend, progress, bury, kick\n"
 		"GET    /v1/queues                     queues and their counters\n"
 		"GET    /v1/queues/{queue}/events      what happens to its jobs, as server-sent events\n"
+		"PUT    /v1/queues/{queue}/target      have its jobs pushed to an HTTP server\n"
 		"PUT    /v1/services/{name}            a backend for the gateway\n"
 		"ANY    /call/{service}/{path}         the gateway\n"
 		"GET    /v1/log                        how far the log has come\n"

@@ -173,6 +173,13 @@ static void change(struct request *request, int kind, const struct job_queue_con
 
 void api_queue_delete(struct request *request)
 {
+	if (service_find(&request->api->targets, request->name, request->name_len)) {
+		answer_problem(request->api, request->x, PROBLEM_HAS_TARGET, NULL,
+		               "queue '%.*s' is pushed to a target, which would make it anew; DELETE "
+		               "/v1/queues/{queue}/target first",
+		               (int)request->name_len, request->name);
+		return;
+	}
 	change(request, STORE_QUEUE_DELETE, NULL);
 }
 

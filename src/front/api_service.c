@@ -1,4 +1,4 @@
-/* src/front/api_service.c -- /v1/services: the backends of the gateway, kept as settings of the store. */
+/* src/front/api_service.c -- /v1/services and /v1/queues/{queue}/target: whom calls and jobs are sent to, kept as settings of the store. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +9,19 @@
 
 enum { KEY_BYTES = sizeof(SERVICE_SETTING_PREFIX) + TARGET_NAME_BYTES_MAX };
 
-static struct store_slice key_of(const char *name, size_t len, char key[KEY_BYTES])
+static struct store_slice key_of(bool target, const char *name, size_t len, char key[KEY_BYTES])
 {
-	memcpy(key, SERVICE_SETTING_PREFIX, sizeof(SERVICE_SETTING_PREFIX) - 1);
-	memcpy(key + sizeof(SERVICE_SETTING_PREFIX) - 1, name, len);
-	return (struct store_slice){key, sizeof(SERVICE_SETTING_PREFIX) - 1 + len};
+	const char *prefix = target ? TARGET_SETTING_PREFIX : SERVICE_SETTING_PREFIX;
+	size_t prefix_len = strlen(prefix);
+
+	memcpy(key, prefix, prefix_len);
+	memcpy(key + prefix_len, name, len);
+	return (struct store_slice){key, prefix_len + len};
+}
+
+static struct service_table *table_of(struct api *api, bool target)
+{
+	return target ? &api->targets : &api->services;
 }
 
 void api_service_list(struct request *request)
@@ -34,40 +42,61 @@ void api_service_list(struct request *request)
 	answer_text(api, request->x, 200, "application/json", &text);
 }
 
-static void unknown(struct api *api, wh_http_exchange *x, const char *name, size_t len)
+static void unknown(struct api *api, wh_http_exchange *x, bool target, const char *name, size_t len)
 {
+	if (target) {
+		answer_problem(api, x, PROBLEM_UNKNOWN_TARGET, NULL,
+		               "queue '%.*s' has no target; PUT /v1/queues/{queue}/target gives it one",
+		               (int)len, name);
+		return;
+	}
 	answer_problem(
 		api, x, PROBLEM_UNKNOWN_SERVICE, NULL,
 		"there is no service '%.*s'; PUT /v1/services/{name} makes one, GET /v1/services lists them",
 		(int)len, name);
 }
 
-void api_service_get(struct request *request)
+static void get(struct request *request, bool target)
 {
 	struct api *api = request->api;
-	const struct service *service = service_find(&api->services, request->name, request->name_len);
+	const struct service *service = service_find(table_of(api, target), request->name, request->name_len);
 	struct wh__text text;
 
 	if (!request_options(request, NULL, 0))
 		return;
 	if (!service) {
-		unknown(api, request->x, request->name, request->name_len);
+		unknown(api, request->x, target, request->name, request->name_len);
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
 	service_write_state(&text, service, wh_now(api->loop));
+	if (target && !text.failed) {
+		text.len--;
+		wh__text_format(&text, ",\"concurrency_now\":%u}", push_limit(api->push, service));
+	}
 	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
+}
+
+void api_service_get(struct request *request)
+{
+	get(request, false);
+}
+
+void api_target_get(struct request *request)
+{
+	get(request, true);
 }
 
 static bool failed(struct call *call, wh_res res)
 {
 	struct store_commit *commit = res.ptr;
-	char subject[TARGET_NAME_BYTES_MAX + 20];
+	char subject[TARGET_NAME_BYTES_MAX + 30];
 
 	if (res.n >= 0 && commit->error == 0)
 		return false;
-	snprintf(subject, sizeof(subject), "service '%.*s'", (int)call->name_len, call->name);
+	snprintf(subject, sizeof(subject), "%s '%.*s'", call->action ? "target of queue" : "service",
+	         (int)call->name_len, call->name);
 	answer_error(call->api, call->x, res.n < 0 ? res.n : commit->error, res.n < 0 ? NULL : commit->reason,
 	             JOB_NONE, subject);
 	if (res.n >= 0)
@@ -93,7 +122,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 	wh__text_init(&text, NULL, 0);
 	service_write(&text, service);
 	wh__text_put(&text, "\n", 1);
-	service_put(&api->services, service);
+	service_put(table_of(api, service->target), service);
 	push_service(api->push, service);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_text(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
@@ -115,7 +144,43 @@ static void refuse(struct request *request, const struct service_refusal *refusa
 		               members, "%s", refusal->detail);
 }
 
-void api_service_put(struct request *request)
+/* May a queue be pushed there? What users name must not lead into the machine or the networks around it. */
+static bool target_allowed(struct request *request, const struct service *service)
+{
+	struct wh_http_url url;
+
+	for (size_t i = 0; i < service->backends_count; i++) {
+		const char *text = service->backends[i]->url;
+
+		if (wh_http_url_parse((struct wh_slice){text, strlen(text)}, &url) != 0) {
+			answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+			               "%.300s is not a URL that can be asked", text);
+			return false;
+		}
+		if (ranges_allow_host(&request->api->ranges, url.host.data, url.host.len))
+			continue;
+		answer_problem(
+			request->api, request->x, PROBLEM_TARGET_REFUSED, NULL,
+			"%.300s leads into this machine or a network that is not for everybody; the setting "
+			"allow-private-targets names those that may be reached",
+			text);
+		return false;
+	}
+	return true;
+}
+
+static bool has_room(struct request *request, bool target)
+{
+	const struct service_table *table = table_of(request->api, target);
+
+	if (table->count < SERVICES_MAX || service_find(table, request->name, request->name_len))
+		return true;
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+	               "there are %d %s, which is the most", SERVICES_MAX, target ? "targets" : "services");
+	return false;
+}
+
+static void put(struct request *request, bool target)
 {
 	struct wh_slice body = request_body(request);
 	struct store_action action = {.kind = STORE_SETTING_PUT};
@@ -129,16 +194,13 @@ void api_service_put(struct request *request)
 	if (!request_json(request) || !request_options(request, NULL, 0) ||
 	    !request_level(request, true, &level))
 		return;
-	service = service_parse(request->name, request->name_len, body.data ? body.data : "", body.len,
-	                        &refusal);
+	service = service_parse(request->name, request->name_len, target, body.data ? body.data : "",
+	                        body.len, &refusal);
 	if (!service) {
 		refuse(request, &refusal);
 		return;
 	}
-	if (request->api->services.count >= SERVICES_MAX &&
-	    !service_find(&request->api->services, request->name, request->name_len)) {
-		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "there are %d services, which is the most", SERVICES_MAX);
+	if (!has_room(request, target) || (target && !target_allowed(request, service))) {
 		service_unref(service);
 		return;
 	}
@@ -148,9 +210,10 @@ void api_service_put(struct request *request)
 		return;
 	}
 	call->arg = service;
+	call->action = target;
 	wh__text_init(&text, NULL, 0);
 	service_write(&text, service);
-	action.setting.key = key_of(request->name, request->name_len, key);
+	action.setting.key = key_of(target, request->name, request->name_len, key);
 	action.setting.value = (struct store_slice){text.data, text.len};
 	call_then(call,
 	          text.failed ? wh_failed(request->api->loop, -ENOMEM)
@@ -159,15 +222,33 @@ void api_service_put(struct request *request)
 	wh__text_done(&text);
 }
 
+void api_service_put(struct request *request)
+{
+	put(request, false);
+}
+
+void api_target_put(struct request *request)
+{
+	if (queue_is_ours(request->name, request->name_len))
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "queue '%.*s' is the server's own", (int)request->name_len, request->name);
+	else
+		put(request, true);
+}
+
 static void delete_done(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	struct store_commit *commit = res.ptr;
 	struct wh__text text;
 
+	struct service_table *table = table_of(call->api, call->action);
+	const struct service *service = service_find(table, call->name, call->name_len);
+
 	if (!failed(call, res)) {
-		push_forget(call->api->push, call->name, call->name_len);
-		service_remove(&call->api->services, call->name, call->name_len);
+		if (service)
+			push_forget(call->api->push, service);
+		service_remove(table, call->name, call->name_len);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"name\":");
 		wh__text_json(&text, call->name, call->name_len);
@@ -179,7 +260,7 @@ static void delete_done(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-void api_service_delete(struct request *request)
+static void delete (struct request *request, bool target)
 {
 	struct store_action action = {.kind = STORE_SETTING_DELETE};
 	char key[KEY_BYTES];
@@ -188,13 +269,24 @@ void api_service_delete(struct request *request)
 
 	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
 		return;
-	if (!service_find(&request->api->services, request->name, request->name_len)) {
-		unknown(request->api, request->x, request->name, request->name_len);
+	if (!service_find(table_of(request->api, target), request->name, request->name_len)) {
+		unknown(request->api, request->x, target, request->name, request->name_len);
 		return;
 	}
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
-	action.setting.key = key_of(request->name, request->name_len, key);
+	call->action = target;
+	action.setting.key = key_of(target, request->name, request->name_len, key);
 	call_then(call, store_apply(request->api->store, &action, 1, 0, level), delete_done);
+}
+
+void api_service_delete(struct request *request)
+{
+	delete (request, false);
+}
+
+void api_target_delete(struct request *request)
+{
+	delete (request, true);
 }

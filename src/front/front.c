@@ -180,6 +180,11 @@ static int open_server(struct api *api)
 	return wh_http_server_open(api->loop, &options, &api->server);
 }
 
+static bool is_outside(const struct sockaddr *address, socklen_t len, void *arg)
+{
+	return ranges_allow(arg, address, len);
+}
+
 static int open_client(struct api *api)
 {
 	struct wh_http_client_options options = {
@@ -191,34 +196,48 @@ static int open_client(struct api *api)
 		.read_timeout_ns = -1,
 	};
 
-	return wh_http_client_open(api->loop, &options, &api->client);
+	int error = wh_http_client_open(api->loop, &options, &api->client);
+
+	if (error != 0)
+		return error;
+	options.address_allowed = is_outside;
+	options.address_arg = &api->ranges;
+	return wh_http_client_open(api->loop, &options, &api->outside);
 }
 
-static int load_service(struct api *api, const struct store_setting *setting)
+bool queue_is_ours(const char *name, size_t len)
 {
-	size_t prefix = sizeof(SERVICE_SETTING_PREFIX) - 1;
+	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+
+	return len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0;
+}
+
+static int load_service(struct api *api, const struct store_setting *setting, bool target)
+{
+	size_t prefix = strlen(target ? TARGET_SETTING_PREFIX : SERVICE_SETTING_PREFIX);
 	const char *name = (const char *)setting->key.data + prefix;
 	struct service_refusal refusal;
-	struct service *service = service_parse(name, setting->key.len - prefix, setting->value.data,
+	struct service *service = service_parse(name, setting->key.len - prefix, target, setting->value.data,
 	                                        setting->value.len, &refusal);
 
 	if (!service)
 		return refusal.detail[0] ? -EINVAL : -ENOMEM;
-	service_put(&api->services, service);
+	service_put(target ? &api->targets : &api->services, service);
 	push_service(api->push, service);
 	return 0;
 }
 
-static int load_services(struct api *api)
+static int load_services(struct api *api, bool target)
 {
-	wh_res res = wh_await(store_settings(api->store, STORE_SLICE(SERVICE_SETTING_PREFIX)));
+	wh_res res = wh_await(store_settings(api->store, target ? STORE_SLICE(TARGET_SETTING_PREFIX)
+	                                                        : STORE_SLICE(SERVICE_SETTING_PREFIX)));
 	struct store_settings *settings = res.ptr;
 	int error = 0;
 
 	if (res.n < 0)
 		return (int)res.n;
 	for (size_t i = 0; settings && i < settings->count && error == 0; i++)
-		error = load_service(api, &settings->settings[i]);
+		error = load_service(api, &settings->settings[i], target);
 	store_settings_free(settings);
 	return error;
 }
@@ -233,17 +252,21 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 	api->loop = loop;
 	api->store = store;
 	api->options = *options;
+	if (options->ranges)
+		api->ranges = *options->ranges;
 	api->wait_s_max = (uint32_t)(options->wait_ns_max / WH_NS_PER_S);
 	error = open_client(api);
 	if (error == 0)
 		error = open_server(api);
 	if (error == 0)
-		error = push_open(loop, store, api->client,
+		error = push_open(loop, store, api->client, api->outside,
 		                  &(struct push_options){options->payload_bytes_max, options->event,
 		                                         options->event_arg},
 		                  &api->push);
 	if (error == 0)
-		error = load_services(api);
+		error = load_services(api, false);
+	if (error == 0)
+		error = load_services(api, true);
 	if (error != 0) {
 		front_close(api);
 		return error;
@@ -351,6 +374,7 @@ void front_close(struct api *api)
 	api->server = wh_http_server_close(api->server);
 	api->push = push_close(api->push);
 	api->client = wh_http_client_close(api->client);
+	api->outside = wh_http_client_close(api->outside);
 }
 
 void front_free(struct api *api)
@@ -358,6 +382,7 @@ void front_free(struct api *api)
 	if (!api)
 		return;
 	service_clear(&api->services);
+	service_clear(&api->targets);
 	token_table_free(api->tokens);
 	free(api);
 }

@@ -14,6 +14,7 @@
 struct store;
 struct api;
 struct token_table;
+struct ranges;
 
 typedef void front_event_function(int level, const char *event, const char *members, void *arg);
 
@@ -22,6 +23,8 @@ struct front_options {
 	int64_t wait_ns_max;
 	int64_t request_timeout_ns, idle_timeout_ns;
 	uint32_t connections_max;
+	const struct ranges
+		*ranges; /* where pushes may lead that is not for everybody; NULL: nowhere; copied */
 	front_event_function *event; /* something worth a line of the log; members in logfmt */
 	void *event_arg;
 };

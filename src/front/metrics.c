@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/push.h"
 #include "front/api.h"
 
 enum { METRICS_QUEUES_MAX = 1000 };
@@ -257,6 +258,21 @@ static uint64_t backend_checks_failed(const struct backend *backend, int64_t now
 	return backend->checks_failed;
 }
 
+static void put_backends(struct wh__text *text, const char *name,
+                         uint64_t (*value)(const struct backend *backend, int64_t now),
+                         const struct service *service, int64_t now)
+{
+	for (size_t k = 0; k < service->backends_count; k++) {
+		const struct backend *backend = service->backends[k];
+
+		wh__text_format(text, "%s{%s=\"", name, service->target ? "queue" : "service");
+		label(text, service->name, strlen(service->name));
+		wh__text_str(text, "\",backend=\"");
+		label(text, backend->url, strlen(backend->url));
+		wh__text_format(text, "\"} %llu\n", (unsigned long long)value(backend, now));
+	}
+}
+
 static void put_services(struct wh__text *text, const struct api *api)
 {
 	static const struct {
@@ -278,18 +294,16 @@ static void put_services(struct wh__text *text, const struct api *api)
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
 		family(text, families[i].name, families[i].type, families[i].help);
-		for (const struct service *service = api->services.first; service; service = service->next) {
-			for (size_t k = 0; k < service->backends_count; k++) {
-				const struct backend *backend = service->backends[k];
-
-				wh__text_format(text, "%s{service=\"", families[i].name);
-				label(text, service->name, strlen(service->name));
-				wh__text_str(text, "\",backend=\"");
-				label(text, backend->url, strlen(backend->url));
-				wh__text_format(text, "\"} %llu\n",
-				                (unsigned long long)families[i].value(backend, now));
-			}
-		}
+		for (const struct service *service = api->services.first; service; service = service->next)
+			put_backends(text, families[i].name, families[i].value, service, now);
+		for (const struct service *service = api->targets.first; service; service = service->next)
+			put_backends(text, families[i].name, families[i].value, service, now);
+	}
+	family(text, "whilst_push_concurrency", "gauge", "Jobs that a target is given at once now.");
+	for (const struct service *service = api->targets.first; service; service = service->next) {
+		wh__text_str(text, "whilst_push_concurrency{queue=\"");
+		label(text, service->name, strlen(service->name));
+		wh__text_format(text, "\"} %u\n", push_limit(api->push, service));
 	}
 }
 

@@ -20,6 +20,7 @@
 	X(UNKNOWN_QUEUE, "unknown-queue", 404, "There is no such queue")                                  \
 	X(UNKNOWN_JOB, "unknown-job", 404, "There is no such job")                                        \
 	X(UNKNOWN_SERVICE, "unknown-service", 404, "There is no such service")                            \
+	X(UNKNOWN_TARGET, "unknown-target", 404, "The queue has no target")                               \
 	X(WRONG_METHOD, "wrong-method", 405, "This method is not for this path")                          \
 	X(REQUEST_TIMEOUT, "request-timeout", 408, "The request did not arrive in time")                  \
 	X(LEASE_LOST, "lease-lost", 409, "The lease is not held any more")                                \
@@ -28,6 +29,7 @@
 	X(JOB_CANCELLED, "job-cancelled", 409, "The job is cancelled")                                    \
 	X(QUEUE_NOT_EMPTY, "queue-not-empty", 409, "The queue holds unfinished jobs")                     \
 	X(ACTION_REFUSED, "action-refused", 409, "An action of the transaction was refused")              \
+	X(HAS_TARGET, "has-target", 409, "The queue has a target")                                        \
 	X(WRONG_STATE, "wrong-state", 409, "The state of the job does not allow this")                    \
 	X(EXPIRED, "expired", 410, "The job was here and its retention has passed")                       \
 	X(LOST, "lost", 410, "The position did not survive the end of its epoch")                         \
@@ -38,6 +40,7 @@
 	X(EXPECTATION_FAILED, "expectation-failed", 417, "The expectation cannot be met")                 \
 	X(LEVEL_UNAVAILABLE, "level-unavailable", 422, "This commit level cannot be given")               \
 	X(BAD_VALUE, "bad-value", 422, "A value is outside its range")                                    \
+	X(TARGET_REFUSED, "target-refused", 422, "The address is one that may not be reached")            \
 	X(QUEUE_FULL, "queue-full", 429, "The queue is full")                                             \
 	X(HEADERS_TOO_LARGE, "headers-too-large", 431, "The header section is too large")                 \
 	X(INTERNAL, "internal", 500, "The server could not do this")                                      \

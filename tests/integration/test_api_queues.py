@@ -104,12 +104,18 @@ class Services(harness.Case):
         answer = self.client.put(path, {"url": "http://127.0.0.1:9/base"})
         self.assertEqual(answer.status, 201, answer)
         expected = {"name": "shop", "url": "http://127.0.0.1:9/base", "concurrency": 16, "timeout": "60s", "attempts": 3,
-                    "record": False}
-        self.assertEqual(self.client.get(path).json(), expected)
+                    "record": False, "connect_timeout": None, "first_byte_timeout": None, "backoff": None,
+                    "retry_statuses": [], "retry_post": False, "on_wait_end": "continue",
+                    "breaker": {"failures": 5, "open": "5s"}, "health": None}
+        self.assertEqual(answer.json(), expected)
+        backend = {"url": "http://127.0.0.1:9/base", "state": "up", "outstanding": 0, "calls": 0, "failures": 0,
+                   "failures_in_a_row": 0, "circuits_opened": 0, "checks": 0, "checks_failed": 0, "last_error": None}
+        self.assertEqual(self.client.get(path).json(), dict(expected, backends=[backend]))
         self.assertEqual(self.client.get("/v1/services").json(), {"services": [expected]})
         changed = {"url": "http://localhost:1/", "concurrency": 2, "timeout": "1500ms", "attempts": 1, "record": True}
         self.assertEqual(self.client.put(path, changed).status, 200)
-        self.assertEqual(self.client.get(path).json(), dict(changed, name="shop"))
+        self.assertEqual(self.client.get(path).json(),
+                         {**expected, **changed, "backends": [dict(backend, url="http://localhost:1/")]})
         self.assertEqual(self.client.delete(path).status, 200)
         self.assertEqual(self.client.get("/v1/services").json(), {"services": []})
 

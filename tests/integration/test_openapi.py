@@ -19,6 +19,8 @@ class Document(harness.Case):
 
     def target(self, path):
         known = {"queue": "queue-1", "id": str(self.job), "name": "service-1", "service": "service-1", "path": "x"}
+        if path.endswith("/target"):
+            known["queue"] = "empty-1"  # of which there is nothing to be pushed
         return re.sub(r"\{(\w+)\}", lambda m: known.get(m.group(1), "name-1"), path)
 
     def operations(self):

@@ -167,7 +167,7 @@ static void health(void **state)
 static struct service *parse(const char *json)
 {
 	struct service_refusal refusal;
-	struct service *service = service_parse("s", 1, json, strlen(json), &refusal);
+	struct service *service = service_parse("s", 1, false, json, strlen(json), &refusal);
 
 	if (!service)
 		fail_msg("%s", refusal.detail);

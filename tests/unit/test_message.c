@@ -125,7 +125,7 @@ static void service_urls(void **state)
 
 static struct service *parse(const char *json, struct service_refusal *refusal)
 {
-	return service_parse("shop", 4, json, strlen(json), refusal);
+	return service_parse("shop", 4, false, json, strlen(json), refusal);
 }
 
 static void service_json(void **state)
