@@ -72,6 +72,7 @@ enum {
 	LOG_TYPE_SEGMENT = 2, /* in checkpoints */
 	LOG_SEGMENT_VERSION = 1,
 	LOG_SEGMENT_FIXED_BYTES = 40,
+	LOG_LOST_VERSION = 1, /* LOG_TYPE_LOST is in log.h: users are shown it */
 };
 
 struct log_segment_record {

@@ -479,6 +479,13 @@ size_t log_epochs(const struct log *log, const struct log_epoch **ret)
 	return log->epochs_count;
 }
 
+void log_epochs_lost(struct log *log, uint64_t from)
+{
+	for (size_t i = 0; i < log->epochs_count; i++)
+		if (log->epochs[i].start > from)
+			log->epochs[i].start = from;
+}
+
 int log_epoch_end(const struct log *log, uint32_t epoch, uint64_t *ret)
 {
 	if (epoch == 0 || epoch > log->epoch)

@@ -21,7 +21,11 @@
 struct log;
 
 /* The types below this are the log's own. A user's types are LOG_TYPE_USER .. 255. */
-enum { LOG_TYPE_USER = 16 };
+enum {
+	LOG_TYPE_LOST =
+		3, /* the only one of the log's own that replay shows: bytes that a repair could not read */
+	LOG_TYPE_USER = 16
+};
 
 #define LOG_SEGMENT_NONE UINT64_MAX /* no segment's number; they begin at 0 */
 
@@ -371,6 +375,10 @@ uint32_t log_epoch(const struct log *log);
 
 /* log_epochs() - all that are known, oldest first, the present one last. Borrowed until log_close(). */
 size_t log_epochs(const struct log *log, const struct log_epoch **ret);
+
+/* log_epochs_lost() - of earlier epochs everything from an lsn on is not certain: they end there at the latest. For a repair; the next
+ * checkpoint makes it durable. */
+void log_epochs_lost(struct log *log, uint64_t from);
 
 /* log_epoch_end() - where an earlier epoch ended: a commit (epoch, p) survived if and only if p <= end.
  * -EINPROGRESS: it is the present one. -ENOENT: later than the present one, or 0. */

@@ -97,8 +97,9 @@ static int refuse_damaged(struct log *log, struct log_problem *problem, int slot
 	snprintf(problem->file, sizeof(problem->file), "%s/%s", log->path, names[slot]);
 	snprintf(problem->reason, sizeof(problem->reason), "%s", reason);
 	snprintf(problem->advice, sizeof(problem->advice),
-	         "Nothing was changed. Restore the folder from a backup, or manifest-a and manifest-b of "
-	         "this folder");
+	         "Nothing was changed. Restore the folder from a backup, or see what `whilst log repair` "
+	         "would keep of "
+	         "it");
 	return -WH_EDAMAGED;
 }
 

@@ -31,11 +31,10 @@ static int refuse(const struct log *log, struct log_problem *problem, int kind, 
 int log_problem_damaged(const struct log *log, struct log_problem *problem, const char *file, uint64_t offset,
                         const char *reason)
 {
-	return refuse(
-		log, problem, LOG_PROBLEM_DAMAGED, -WH_EDAMAGED, file, offset, reason,
-		"Data that was durable has been lost. Nothing was changed: copy the folder before trying "
-		"anything, "
-		"and restore it from a backup");
+	return refuse(log, problem, LOG_PROBLEM_DAMAGED, -WH_EDAMAGED, file, offset, reason,
+	              "Data that was durable has been lost. Nothing was changed: restore the folder from a "
+	              "backup, or see "
+	              "what `whilst log repair` would keep of it");
 }
 
 int log_problem_newer(const struct log *log, struct log_problem *problem, const char *file, uint64_t offset,

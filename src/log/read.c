@@ -159,7 +159,7 @@ static void on_read(wh_loop *loop, wh_res res, void *arg)
 			finish(reading, -ENOMEM);
 		return;
 	}
-	if (header.len > (uint64_t)res.n ||
+	if (header.len > (uint64_t)res.n || header.type < LOG_TYPE_USER ||
 	    !log_record_check(reading->bytes, header.len, reading->segment->salt, reading->location)) {
 		finish(reading, -WH_EDAMAGED);
 		return;

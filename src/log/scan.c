@@ -195,7 +195,8 @@ static const char *check_records(const struct log_scan *scan, const struct log_g
 			return "a record's length is impossible";
 		if (!log_record_check(bytes + at, header.len, salt, group->lsn + at))
 			return "a record's check is wrong";
-		if (header.type < LOG_TYPE_USER) {
+		if (header.type < LOG_TYPE_USER &&
+		    (header.type != LOG_TYPE_LOST || header.version != LOG_LOST_VERSION)) {
 			if (header.type != LOG_TYPE_EPOCH || header.version != LOG_EPOCH_VERSION) {
 				*newer = true;
 				return "a record of unknown type or version";
