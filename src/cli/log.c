@@ -11,19 +11,23 @@
 
 #include "cli/cli.h"
 #include "cli/log_blobs.h"
+#include "cli/log_repair.h"
 #include "job/record.h"
 #include "log/log.h"
 
-static const char usage_text[] = "usage: whilst log verify DIRECTORY [--json] [--help]\n"
-				 "       whilst log inspect DIRECTORY [--records] [--json] [--help]\n\n"
-				 "Reads the log of a data folder as a start of the server would, and the "
-				 "files of large bodies, checks "
-				 "every byte, and changes nothing. The "
-				 "server must\nnot be running. verify says in one line whether the log is "
-				 "sound; inspect shows what is in it, "
-				 "with --records each\nrecord on a line of its own.\n"
-				 "Exit status: 0 sound (a torn tail, which the next start cuts off, "
-				 "included), 3 damaged, 4 unreadable or in use.\n";
+static const char usage_text[] =
+	"usage: whilst log verify DIRECTORY [--json] [--help]\n"
+	"       whilst log inspect DIRECTORY [--records] [--json] [--help]\n"
+	"       whilst log repair DIRECTORY [--skip | --cut] [--jobs] [--json] [--help]\n\n"
+	"Reads the log of a data folder as a start of the server would, and the "
+	"files of large bodies, checks "
+	"every byte, and changes nothing. The "
+	"server must\nnot be running. verify says in one line whether the log is "
+	"sound; inspect shows what is in it, "
+	"with --records each\nrecord on a line of its own. repair is for a folder that is damaged: `whilst "
+	"log repair --help`.\n"
+	"Exit status: 0 sound (a torn tail, which the next start cuts off, "
+	"included), 3 damaged, 4 unreadable or in use.\n";
 
 enum { EXIT_DAMAGED = 3, EXIT_UNREADABLE = 4 };
 
@@ -61,6 +65,8 @@ static int on_record(void *arg, const struct log_record *record)
 	struct job_record r;
 	struct job_slice fixed = {record->fixed, record->fixed_bytes};
 	struct job_slice rest = {record->payload, record->payload_bytes};
+	if (record->type == LOG_TYPE_LOST)
+		return 0;
 	if (record->type >= JOB_RECORD_TYPES_END || record->type < JOB_IDS)
 		return -ENOTSUP;
 	c->counts[record->type]++;
@@ -281,7 +287,15 @@ int cli_log(int argc, char **argv)
 {
 	struct log_command c = {0};
 	wh_loop *loop;
-	int status = parse(argc, argv, &c);
+	int status;
+
+	for (int i = 1; i < argc; i++)
+		if (argv[i][0] != '-') {
+			if (!strcmp(argv[i], "repair"))
+				return cli_log_repair(argc, argv);
+			break;
+		}
+	status = parse(argc, argv, &c);
 	if (status >= 0)
 		return status;
 	int error = wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SYNC});

@@ -419,6 +419,21 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 	}
 }
 
+void job_lose_result(struct job_machine *m, uint64_t id)
+{
+	uint32_t slot = job_find(m, id);
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *q = job_slot_queue(m, s);
+
+	if (slot == 0 || s->state != JOB_DONE)
+		return;
+	set_state(m, s, JOB_FAILED);
+	q->completed -= q->completed > 0;
+	m->totals.completed -= m->totals.completed > 0;
+	q->failed++;
+	m->totals.failed++;
+}
+
 void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
 {
 	switch (r->type) {

@@ -80,6 +80,10 @@ void job_apply(struct job_machine *machine, const struct job_record *record, uin
 /* job_replay() - carry out a record that was read back. 0, -ENOMEM, or -EPROTO: it does not fit the state. */
 int job_replay(struct job_machine *machine, const struct job_record *record, uint64_t place);
 
+/* job_lose_result() - a job that is done is a failed one from now on: its result cannot be read any more. No record says so: for a
+ * repair, whose checkpoint does. */
+void job_lose_result(struct job_machine *machine, uint64_t id);
+
 /* job_reveal() - everything submitted at a place below until may be leased. */
 void job_reveal(struct job_machine *machine, uint64_t until);
 

@@ -167,7 +167,8 @@ int store_blobs_sweep(struct store *store)
 			store->stats.blobs_removed++;
 	}
 	free(numbers);
-	report_missing(store, names ? names : &(struct wh_names){0});
+	if (!store->repair)
+		report_missing(store, names ? names : &(struct wh_names){0});
 	wh_names_free(names);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #define STORE_BLOB_H
 
 #include "job/record.h"
+#include "whilst/whilst.h"
 
 #define STORE_BLOBS_FOLDER "blobs"
 enum { STORE_BLOB_NAME_BYTES = 32 };
@@ -28,6 +29,10 @@ struct store_blob_table {
 	uint64_t files, bytes; /* that they name, in all */
 };
 
+/* store_blob_compare() - is the file at path what was written? 0; -WH_EDAMAGED; or what the system said, -ENOENT among it. Awaits: outside
+ * callbacks. */
+int64_t store_blob_compare(wh_loop *loop, const char *path, const struct job_blob *blob);
+
 /* A file that is not needed any more once the record at place is flushed. */
 typedef void store_blob_gone_function(void *arg, const struct job_blob *blob, uint64_t place);
 
@@ -36,6 +41,8 @@ int store_blob_table_room(struct store_blob_table *table, size_t count);
 /* store_blob_table_apply() - needs room for one (BLOBS: for its entries); gone is told of the files of jobs that are forgotten. */
 void store_blob_table_apply(struct store_blob_table *table, const struct job_record *record, uint64_t place,
                             store_blob_gone_function *gone, void *arg);
+/* store_blob_table_lose() - a job's bodies are not in files any more. */
+void store_blob_table_lose(struct store_blob_table *table, uint64_t job, bool payload, bool result);
 const struct store_blob_entry *store_blob_table_find(const struct store_blob_table *table, uint64_t job);
 void store_blob_table_done(struct store_blob_table *table);
 

@@ -134,6 +134,20 @@ static void forget(struct store_blob_table *t, uint64_t job, uint64_t place, sto
 	take_out(t, (size_t)(e - t->entries));
 }
 
+void store_blob_table_lose(struct store_blob_table *t, uint64_t job, bool payload, bool result)
+{
+	struct store_blob_entry *e = t->count > 0 ? &t->entries[place_of(t, job)] : NULL;
+
+	if (!e || e->job == 0)
+		return;
+	if (payload)
+		put(t, &e->payload, (struct job_blob){0});
+	if (result)
+		put(t, &e->result, (struct job_blob){0});
+	if (e->payload.number == 0 && e->result.number == 0)
+		take_out(t, (size_t)(e - t->entries));
+}
+
 static void add_all(struct store_blob_table *t, struct job_slice entries)
 {
 	for (size_t at = 0; at < entries.len; at += JOB_BLOBS_ENTRY_BYTES) {

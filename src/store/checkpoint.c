@@ -266,7 +266,8 @@ int store_checkpoint_at_close(struct store *store)
 		wh_cancel(c->wait);
 	if (c->log && !store->failed)
 		error = finish(store);
-	if (error == 0 && !store->failed && bytes_since(store) > CLOSE_BYTES && begin(store) == 0)
+	if (error == 0 && !store->failed && (store->repair || bytes_since(store) > CLOSE_BYTES) &&
+	    begin(store) == 0)
 		error = finish(store);
 	return error;
 }

@@ -188,7 +188,7 @@ struct store_blobs {
 
 struct store_channel; /* follow.c */
 struct store_events;
-
+struct store_repair;
 struct store_request; /* parked.c: a change that waits for room in the log */
 
 struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */
@@ -254,7 +254,8 @@ struct store {
 	struct store_compact compact;
 	unsigned look_phase;
 	uint64_t looks[2];
-	bool loading; /* the records of a checkpoint are being replayed */
+	bool loading;                /* the records of a checkpoint are being replayed */
+	struct store_repair *repair; /* repair.h; NULL but for one */
 };
 
 static inline unsigned store_look_begin(struct store *store)

@@ -130,7 +130,9 @@ static int check_places(void *arg, uint64_t id, const struct job_queue *queue,
 		snprintf(check->problem->text, sizeof(check->problem->text),
 		         "the %s of job %llu of queue %s should be at byte %llu of the log, and the segment "
 		         "that holds it "
-		         "is missing; put the file back, or restore the folder from a backup",
+		         "is missing; put the file back, restore the folder from a backup, or see what "
+		         "`whilst log "
+		         "repair` would keep",
 		         what, (unsigned long long)id, queue->name, (unsigned long long)place);
 	}
 	return -WH_EDAMAGED;

@@ -1,5 +1,5 @@
 /* src/store/open.c -- the store's life: recovery, time, failure, the end. See store.h, inside.h. */
-#include "store/inside.h"
+#include "store/repair_inside.h"
 
 #include <stdio.h>
 
@@ -175,7 +175,7 @@ void store_advance(struct store *store)
 {
 	int more;
 
-	if (store->failed || store->closing)
+	if (store->failed || store->closing || store->repair)
 		return;
 	follow_wall_clock(store);
 	more = job_advance(store->jobs, store_now_ns(store), ADVANCE_BUDGET, on_due, store);
@@ -191,7 +191,7 @@ static void settle(struct store *store)
 {
 	if (store->failed)
 		store_fail(store, store->failed);
-	if (store->failed || store->closing)
+	if (store->failed || store->closing || store->repair)
 		return;
 	follow_wall_clock(store);
 	if (job_woken_any(store->jobs))
@@ -290,10 +290,16 @@ static int on_replay(void *arg, const struct log_record *record)
 {
 	struct store *store = arg;
 	struct job_record r;
-	int error = job_record_get(record->type, record->version,
-	                           (struct job_slice){record->fixed, record->fixed_bytes},
-	                           (struct job_slice){record->payload, record->payload_bytes}, &r);
+	int error;
 
+	if (record->type == LOG_TYPE_LOST) {
+		if (store->repair)
+			store_repair_gap(store->repair, record);
+		return 0;
+	}
+	error = job_record_get(record->type, record->version,
+	                       (struct job_slice){record->fixed, record->fixed_bytes},
+	                       (struct job_slice){record->payload, record->payload_bytes}, &r);
 	if (error < 0)
 		return record->type >= JOB_RECORD_TYPES_END || record->version != JOB_RECORD_VERSION
 		               ? -ENOTSUP
@@ -318,6 +324,10 @@ static int on_replay(void *arg, const struct log_record *record)
 		error = store_blob_table_room(&store->blobs.table, 1);
 	if (error == 0)
 		error = job_replay(store->jobs, &r, record->location);
+	if (error == 0 && store->repair)
+		store_repair_fits(store->repair, &r, record);
+	if (error == -EPROTO && store->repair)
+		error = store_repair_unfit(store->repair, &r, record);
 	if (error == 0)
 		store_blobs_apply(store, &r, record->location);
 	return error;
@@ -437,7 +447,7 @@ static int loaded(struct store *store, struct store_problem *ret_problem)
 	store->checkpoint.due = stats.checkpoint_bytes > store->options.checkpoint_bytes
 	                                ? stats.checkpoint_bytes
 	                                : store->options.checkpoint_bytes;
-	return store_live_open(store, ret_problem);
+	return store->repair ? 0 : store_live_open(store, ret_problem);
 }
 
 static int start(struct store *store, const char *directory, struct store_problem *ret_problem)
@@ -465,12 +475,12 @@ static int start(struct store *store, const char *directory, struct store_proble
 	store->span_bytes = log_record_max(store->log) / 2;
 	job_totals(store->jobs, &store->at_open);
 	job_listen(store->jobs, store_notice_ready, store);
-	error = return_bound(store);
+	error = store->repair ? store_repair_ids(store->repair) : return_bound(store);
 	return error < 0 ? error : reserve_ids(store);
 }
 
-int store_open(wh_loop *loop, const struct store_options *options, struct store **ret,
-               struct store_problem *ret_problem)
+int store_open_repair(wh_loop *loop, const struct store_options *options, struct store_repair *repair,
+                      struct store **ret, struct store_problem *ret_problem)
 {
 	struct store_problem own = {.exit_status = 4};
 	struct store *store = calloc(1, sizeof(*store));
@@ -479,6 +489,9 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 	if (!store)
 		return -ENOMEM;
 	store->loop = loop;
+	store->repair = repair;
+	if (repair)
+		repair->store = store;
 	store->blobs.folder = -1;
 	store_wakes_init(store);
 	store->options = *options;
@@ -504,6 +517,12 @@ int store_open(wh_loop *loop, const struct store_options *options, struct store 
 	store_advance(store);
 	*ret = store;
 	return 0;
+}
+
+int store_open(wh_loop *loop, const struct store_options *options, struct store **ret,
+               struct store_problem *ret_problem)
+{
+	return store_open_repair(loop, options, NULL, ret, ret_problem);
 }
 
 /* ---- close ------------------------------------------------------------------------------- */

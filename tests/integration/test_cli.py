@@ -94,9 +94,34 @@ class Cli(harness.Case):
                 segment.write(b"?")
             self.assertIn(b"byte 8192", self.run_cli_error("log", "verify", data, expect=3))
             self.assertEqual(json.loads(self.run_cli("log", "verify", data, "--json", expect=3))["verdict"], "damaged")
+            self.check_repair(data)
         for args in (("log",), ("log", "verify"), ("log", "verify", "a", "b"), ("log", "nonsense", "a"),
-                     ("log", "verify", "a", "--records")):
+                     ("log", "verify", "a", "--records"), ("log", "repair"), ("log", "repair", "a", "--cut", "--skip")):
             self.run_cli(*args, expect=2)
+
+    def check_repair(self, data):
+        names = sorted(os.listdir(data))
+        told = self.run_cli("log", "repair", data, expect=3, quiet=True).decode()
+        self.assertIn("seg-0000000000000000.log, byte 8192", told)
+        self.assertIn("--skip would keep 2 jobs", told)
+        self.assertIn("--cut would keep 0 jobs", told)
+        self.assertIn("nothing was changed", told)
+        choices = json.loads(self.run_cli("log", "repair", data, "--json", expect=3, quiet=True))["choices"]
+        self.assertEqual([(choice["how"], choice["jobs_kept"]) for choice in choices], [("skip", 2), ("cut", 0)])
+        self.assertEqual(sorted(os.listdir(data)), names)
+        self.assertIn("repaired, in epoch 2; what was replaced is in " + data, self.run_cli("log", "repair", data, "--skip").decode())
+        self.assertIn("report.txt", os.listdir(os.path.join(data, "repaired-2")))
+        self.assertIn("seg-0000000000000000.log", os.listdir(os.path.join(data, "repaired-2")))
+        self.run_cli("log", "verify", data)
+        self.assertRegex(self.run_cli("log", "repair", data).decode(), r"^nothing to repair: 2 jobs\n$")
+        with harness.Server(data=data) as server:
+            client = server.client()
+            answer = client.get("/v1/log")
+            self.assertEqual(answer.json()["epoch"], 3)
+            lost = client.get(f"/v1/log?position=1/{1 << 20}")
+            self.assertEqual(lost.status, 410, lost)
+            jobs = [client.get(f"/v1/jobs/{job}/payload").body for job in (1, 2)]
+            self.assertEqual(jobs, [b"one", b"two"])
 
     # -- jobs
 
