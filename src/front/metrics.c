@@ -162,6 +162,7 @@ static void put_store(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_jobs_completed_total", "counter", "Jobs done.", stats->completed);
 	one(text, "whilst_jobs_failed_total", "counter", "Jobs that failed for good.", stats->failed);
 	one(text, "whilst_jobs_cancelled_total", "counter", "Jobs cancelled.", stats->cancelled);
+	one(text, "whilst_jobs_dead_total", "counter", "Jobs that went to a dead-letter queue.", stats->dead);
 	one(text, "whilst_attempts_failed_total", "counter", "Attempts that failed.", stats->failed_attempts);
 	one(text, "whilst_lease_timeouts_total", "counter", "Leases that passed.", stats->timeouts);
 	one(text, "whilst_jobs_expired_total", "counter",

@@ -47,7 +47,7 @@ void job_reveal(struct job_machine *m, uint64_t until)
 		if (job_slot_place(s) >= m->revealed)
 			break;
 		job_list_remove(m, &m->hidden_first, &m->hidden_last, slot);
-		job_ready_add(m, job_slot_queue(m, s), slot);
+		job_ready_stand(m, job_slot_queue(m, s), slot);
 	}
 }
 
@@ -73,33 +73,53 @@ static void advance_delays(struct pass *p)
 		q->jobs[JOB_READY]++;
 		m->totals.jobs[JOB_READY]++;
 		s->state = JOB_READY;
-		job_ready_add(m, q, slot);
+		job_ready_stand(m, q, slot);
 		if (m->ready && (m->watches_all || (s->flags & JOB_SLOT_WATCHED)))
 			m->ready(m->ready_arg, job_slot_id(s));
 	}
 }
 
-static void expire_record(struct pass *p, struct job_slot *s, struct job_record *r)
+static int expire_record(struct pass *p, struct job_slot *s, struct job_record *r)
 {
 	static const char text[] = "lease expired";
 
 	*r = (struct job_record){0};
 	if (s->flags & JOB_SLOT_CANCEL) {
 		job_finish_record(p->m, s, JOB_CANCELLED, p->now_ns, r);
-		return;
+		return 0;
 	}
 	r->reason = JOB_BY_TIMEOUT;
 	r->text = (struct job_slice){text, sizeof(text) - 1};
-	if (s->attempts >= job_attempts_max(p->m, s)) {
-		job_finish_record(p->m, s, JOB_FAILED, p->now_ns, r);
-		r->timeouts++;
-		return;
-	}
+	if (s->attempts >= job_attempts_max(p->m, s))
+		return job_fail_record(p->m, s, p->now_ns, r);
 	r->type = JOB_RETRY;
 	r->id = job_slot_id(s);
 	r->at_ns = p->now_ns;
 	r->error_place = job_ext(p->m, s->ext)->error_place;
 	r->attempt = s->attempts;
+	return 0;
+}
+
+/* Jobs that should have been begun by now; and unique keys whose time has passed. */
+static int advance_policies(struct pass *p)
+{
+	static const char text[] = "expired";
+	struct job_machine *m = p->m;
+	uint32_t slot;
+	int error = 0;
+
+	while (error == 0 && p->budget > 0 && (slot = job_policy_due(m, p->now_ms)) != 0) {
+		struct job_queue *q = job_slot_queue(m, job_slot(m, slot));
+		struct job_record r = {.reason = JOB_BY_EXPIRY, .text = {text, sizeof(text) - 1}};
+
+		p->budget--;
+		job_finish_record(m, job_slot(m, slot), JOB_FAILED, p->now_ns, &r);
+		job_queue_wake(m, q); /* for those who found this one only */
+		error = p->emit(p->arg, &r);
+	}
+	while (error == 0 && p->budget > 0 && job_unique_pass(m, p->now_ms))
+		p->budget--;
+	return error;
 }
 
 static int advance_leases(struct pass *p)
@@ -112,8 +132,9 @@ static int advance_leases(struct pass *p)
 		int error;
 
 		p->budget--;
-		expire_record(p, job_slot(m, slot), &r);
-		error = p->emit(p->arg, &r);
+		error = expire_record(p, job_slot(m, slot), &r);
+		if (error == 0)
+			error = p->emit(p->arg, &r);
 		if (error < 0) {
 			job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
 			return error;
@@ -221,8 +242,12 @@ int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit
 
 	if (p.now_ms >= m->pauses_end_ms)
 		end_pauses(m, p.now_ms);
+	if (p.now_ms >= m->rates_end_ms)
+		job_limits_end(m, p.now_ms);
 	advance_delays(&p);
 	error = advance_leases(&p);
+	if (error == 0)
+		error = advance_policies(&p);
 	if (error == 0)
 		error = advance_retention(&p);
 	if (error == 0)
@@ -240,11 +265,14 @@ int64_t job_next_due(const struct job_machine *m)
 		return 0;
 	next = other < next ? other : next;
 	next = m->pauses_end_ms < next ? m->pauses_end_ms : next;
+	next = m->rates_end_ms < next ? m->rates_end_ms : next;
+	other = job_policies_next(m);
+	next = other < next ? other : next;
 	other = job_wheel_next(&m->retain);
 	return other < next ? other : next;
 }
 
-uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t count)
+uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t count, int64_t now_ns)
 {
 	const struct job_slot *best = NULL;
 
@@ -252,6 +280,9 @@ uint64_t job_pick(struct job_machine *m, struct job_queue *const *queues, size_t
 		bool paused = queues[i]->paused || queues[i]->pause_until_ms > 0;
 		uint32_t slot = paused ? 0 : job_ready_first(m, queues[i]);
 		const struct job_slot *s = slot ? job_slot(m, slot) : NULL;
+
+		if (s && queues[i]->limited && !job_limit_allows(m, queues[i], now_ns))
+			continue;
 
 		if (s && (!best || s->priority < best->priority ||
 		          (s->priority == best->priority && job_slot_id(s) < job_slot_id(best))))

@@ -23,7 +23,10 @@ int job_missing(const struct job_machine *m, uint64_t id)
 static void set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 {
 	struct job_queue *q = job_slot_queue(m, s);
+	uint32_t before = s->state;
 
+	if (s->ext != 0 && job_slot_policy(m, s))
+		job_policy_state(m, job_policy(m, job_ext(m, s->ext)->policy)->slot, state);
 	if (s->state != JOB_NONE) {
 		q->jobs[s->state]--;
 		m->totals.jobs[s->state]--;
@@ -33,6 +36,8 @@ static void set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 		m->totals.jobs[state]++;
 	}
 	s->state = state & 0x7;
+	if (before == JOB_RUNNING && q->limited)
+		job_queue_wake(m, q);
 }
 
 void job_detach(struct job_machine *m, uint32_t slot)
@@ -76,7 +81,7 @@ static void wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms)
 		job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
 	} else {
 		set_state(m, s, JOB_READY);
-		job_ready_add(m, job_slot_queue(m, s), slot);
+		job_ready_stand(m, job_slot_queue(m, s), slot);
 	}
 }
 
@@ -148,6 +153,8 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 		e->attempts_max = r->attempts_max == JOB_ATTEMPTS_UNLIMITED ? (uint16_t)JOB_EXT_UNLIMITED
 		                                                            : (uint16_t)r->attempts_max;
 	}
+	if (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0)
+		job_policy_submit(m, slot, r);
 	q->submitted++;
 	m->totals.submitted++;
 	if (r->flags & JOB_SUBMIT_BURIED) {
@@ -229,6 +236,15 @@ static void apply_retry(struct job_machine *m, uint32_t slot, const struct job_r
 	wait_again(m, slot, r->when_ms);
 }
 
+static void give_ext(struct job_machine *m, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	if (s->ext != 0 && job_slot_policy(m, s))
+		job_policy_end(m, slot);
+	job_ext_give(m, s);
+}
+
 /* Out of everything; the slot is free then. */
 static void forget(struct job_machine *m, uint32_t slot)
 {
@@ -238,7 +254,7 @@ static void forget(struct job_machine *m, uint32_t slot)
 	job_detach(m, slot);
 	if (m->live)
 		job_live_tell(m, s, -1);
-	job_ext_give(m, s);
+	give_ext(m, slot);
 	set_state(m, s, JOB_NONE);
 	job_directory_remove(&m->directory, job_slot_id(s));
 	job_slot_give(m, slot);
@@ -254,7 +270,7 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 	job_detach(m, slot);
 	if (m->live)
 		job_live_tell(m, s, -1);
-	job_ext_give(m, s);
+	give_ext(m, slot);
 	job_slot_unflag(s, JOB_SLOT_CANCEL | JOB_SLOT_UNREVEALED);
 	set_state(m, s, r->state);
 	s->ext = submit;
@@ -283,6 +299,32 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 		job_kept_add(m, q, s);
 }
 
+/* To another queue, ready there: a job with the same id, payload and errors, which has not been begun yet. */
+static void apply_dead(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_queue *from = job_slot_queue(m, s), *to = m->queues[r->queue];
+	struct job_ext *e = job_ext(m, s->ext);
+	uint64_t group[2];
+
+	if (m->snapshot)
+		job_snapshot_keep_queue(m, to);
+	job_detach(m, slot);
+	set_error(m, e, r, place);
+	if (r->reason == JOB_BY_TIMEOUT && e->timeouts < UINT16_MAX)
+		e->timeouts++;
+	count_timeout(m, s, r);
+	from->dead++;
+	m->totals.dead++;
+	job_policy_leave(m, slot, group);
+	set_state(m, s, JOB_NONE);
+	s->queue = to->number & 0xffffff;
+	s->attempts = 0;
+	job_policy_arrive(m, slot, group);
+	job_ext_trim(m, s);
+	wait_again(m, slot, 0);
+}
+
 static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
 {
 	struct job_slot *s = job_slot(m, slot);
@@ -308,6 +350,8 @@ static void apply_release(struct job_machine *m, uint32_t slot, const struct job
 	}
 	if (s->attempts > 0)
 		s->attempts = (s->attempts - 1u) & 0x7ff;
+	if (r->type == JOB_RETURN)
+		job_limit_give_back(job_slot_queue(m, s));
 	job_ext_trim(m, s);
 	wait_again(m, slot, r->when_ms);
 }
@@ -410,6 +454,9 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 	case JOB_BURY:
 		apply_bury(m, slot, r, place);
 		break;
+	case JOB_DEAD:
+		apply_dead(m, slot, r, place);
+		break;
 	case JOB_KICK:
 		job_detach(m, slot);
 		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
@@ -451,6 +498,9 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 		break;
 	case JOB_REMOVE:
 		apply_remove(m, r);
+		break;
+	case JOB_RATE:
+		job_limit_apply(m, r);
 		break;
 	case JOB_SETTING:
 	case JOB_BLOBS:
@@ -501,9 +551,26 @@ static bool fits(const struct job_machine *m, const struct job_slot *s, const st
 	case JOB_KICK:
 		/* a delayed job may have become ready by itself in the meantime */
 		return s->state == JOB_DELAYED || s->state == JOB_BURIED;
+	case JOB_DEAD:
+		return s->state == JOB_RUNNING && job_queue_at(m, r->queue) && !m->queues[r->queue]->gone &&
+		       r->queue != s->queue;
 	default:
 		return s->state == JOB_RUNNING;
 	}
+}
+
+/* Room for what the job has, if nobody has its unique key. */
+static int room_of_submit(struct job_machine *m, const struct job_record *r)
+{
+	uint64_t hash[2];
+	int error = job_room(m, 1);
+
+	if (error == 0 && (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0))
+		error = job_policy_room(m, 1);
+	if (error < 0 || r->unique.len == 0)
+		return error;
+	job_unique_hash(m->queues[r->queue], r->unique, hash);
+	return job_unique_holder(m, hash, r->at_ns / 1000000) ? -EPROTO : job_unique_room(m, 1);
 }
 
 int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place)
@@ -530,7 +597,11 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 		if (!job_queue_at(m, r->queue) || r->id < m->ids_next || r->id >= m->ids_until)
 			return -EPROTO;
 		m->ids_next = r->id;
-		error = job_room(m, 1);
+		error = room_of_submit(m, r);
+		break;
+	case JOB_RATE:
+		if (!job_queue_at(m, r->queue))
+			return -EPROTO;
 		break;
 	case JOB_REMOVE:
 	case JOB_SETTING:
@@ -544,6 +615,8 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 			return -EPROTO;
 		if (r->type == JOB_CLAIM || r->type == JOB_KICK)
 			error = job_ext_room(m, 1);
+		else if (r->type == JOB_DEAD)
+			error = job_policy_room(m, 1);
 	}
 	if (error < 0)
 		return error;

@@ -47,6 +47,29 @@ static uint64_t unfinished(const struct job_queue *q)
 	return q->jobs[JOB_DELAYED] + q->jobs[JOB_READY] + q->jobs[JOB_RUNNING] + q->jobs[JOB_BURIED];
 }
 
+/* What few jobs have. */
+static int check_policy(struct job_machine *m, const struct job_queue *q, uint64_t nth, struct job_record *r)
+{
+	const struct job_unique *holder;
+	uint64_t hash[2];
+
+	if (r->unique.len > JOB_KEY_MAX || r->group.len > JOB_KEY_MAX || r->expires_ms < 0 ||
+	    r->unique_while_ms < JOB_UNIQUE_QUEUED)
+		return -JOB_EVALUE;
+	r->expires_ms = job_clamp_ms(r->expires_ms);
+	if (job_policy_room(m, nth + 1) < 0 || (r->unique.len > 0 && job_unique_room(m, nth + 1) < 0))
+		return -ENOMEM;
+	if (r->unique.len == 0 || !q)
+		return 0;
+	job_unique_hash(q, r->unique, hash);
+	holder = job_unique_holder(m, hash, r->at_ns / NS_PER_MS);
+	if (holder) {
+		r->type = 0;
+		r->id = holder->id;
+	}
+	return 0;
+}
+
 int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t nth, struct job_record *r)
 {
 	if (q && q->config.jobs_max > 0 && unfinished(q) + q->pending >= q->config.jobs_max)
@@ -61,22 +84,45 @@ int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t 
 	r->type = JOB_SUBMIT;
 	r->id = m->ids_next + nth;
 	r->when_ms = job_clamp_ms(r->when_ms);
+	if (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0)
+		return check_policy(m, q, nth, r);
 	return 0;
 }
 
 /* ---- with a lease ------------------------------------------------------------------------ */
 
-int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ms, int64_t lease_ms, uint32_t epoch,
+/* Of those that have a policy: its group's turn, and its time. */
+static int check_turn(const struct job_machine *m, const struct job_slot *s, int64_t now_ms)
+{
+	const struct job_policy *p = job_slot_policy(m, s);
+
+	if (!p)
+		return 0;
+	if (p->expiry_at != 0 && p->expires_ms <= now_ms)
+		return -JOB_EBUSY;
+	return job_group_allows(m, s) ? 0 : -JOB_ESTATE;
+}
+
+int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ns, int64_t lease_ms, uint32_t epoch,
                     bool bound, struct job_record *r)
 {
 	uint32_t slot = job_find(m, id);
+	int64_t now_ms = now_ns / NS_PER_MS;
+	struct job_queue *q;
 	struct job_slot *s;
+	int error;
 
 	if (slot == 0)
 		return job_missing(m, id);
 	s = job_slot(m, slot);
 	if (s->state != JOB_READY && s->state != JOB_DELAYED && s->state != JOB_BURIED)
 		return -JOB_ESTATE;
+	q = job_slot_queue(m, s);
+	if (q->limited && !job_limit_allows(m, q, now_ns))
+		return -JOB_ESTATE;
+	error = check_turn(m, s, now_ms);
+	if (error < 0)
+		return error;
 	if (job_ext_room(m, 1) < 0)
 		return -ENOMEM;
 	*r = (struct job_record){
@@ -156,10 +202,8 @@ int job_check_fail(struct job_machine *m, uint64_t id, struct job_lease lease, i
 	if (error < 0)
 		return error;
 	r->reason = JOB_BY_WORKER;
-	if (!retry || s->attempts >= job_attempts_max(m, s)) {
-		job_finish_record(m, s, JOB_FAILED, now_ns, r);
-		return 0;
-	}
+	if (!retry || s->attempts >= job_attempts_max(m, s))
+		return job_fail_record(m, s, now_ns, r);
 	if (delay_ms < 0)
 		delay_ms = backoff_ms(&job_slot_queue(m, s)->config, s->attempts, random);
 	r->type = JOB_RETRY;
@@ -284,6 +328,11 @@ int job_check_cancel(struct job_machine *m, uint64_t id, int64_t now_ns, struct 
 	else if (!(s->flags & JOB_SLOT_CANCEL))
 		*r = (struct job_record){.type = JOB_CANCEL, .id = id};
 	return 0;
+}
+
+int job_fail_room(struct job_machine *m, uint64_t count)
+{
+	return job_policy_room(m, count);
 }
 
 int job_kick_room(struct job_machine *m, uint64_t count)

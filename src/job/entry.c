@@ -2,7 +2,7 @@
 #include "job/bytes.h"
 #include "job/record.h"
 
-enum { SIZES = 32, ATTEMPTS_MAX = 2047 };
+enum { SIZES = 32, ATTEMPTS_MAX = 2047, QUEUE_MAX = (1 << 24) - 1 };
 
 void job_entry_put(const struct job_entry *e, uint8_t to[JOB_ENTRY_BYTES])
 {
@@ -83,4 +83,48 @@ bool job_entry_get_ext(const uint8_t from[JOB_ENTRY_EXT_BYTES], struct job_entry
 	ret->error_bytes = get32(from + 112);
 	ret->progress_bytes = get32(from + 116);
 	return !job_state_finished(ret->state);
+}
+
+void job_entry_put_policy(const struct job_entry *e, uint8_t to[JOB_ENTRY_POLICY_BYTES])
+{
+	job_entry_put_ext(e, to);
+	put_i64(to + 120, e->expires_ms);
+	put64(to + 128, e->unique[0]);
+	put64(to + 136, e->unique[1]);
+	put64(to + 144, e->group[0]);
+	put64(to + 152, e->group[1]);
+	put32(to + 160, e->dead_from);
+	put32(to + 164, e->policy_flags);
+}
+
+bool job_entry_get_policy(const uint8_t from[JOB_ENTRY_POLICY_BYTES], struct job_entry *ret)
+{
+	if (!job_entry_get_ext(from, ret))
+		return false;
+	ret->expires_ms = get_i64(from + 120);
+	ret->unique[0] = get64(from + 128);
+	ret->unique[1] = get64(from + 136);
+	ret->group[0] = get64(from + 144);
+	ret->group[1] = get64(from + 152);
+	ret->dead_from = get32(from + 160);
+	ret->policy_flags = get32(from + 164);
+	return (ret->policy_flags & ~(uint32_t)JOB_POLICY_FLAGS_ALL) == 0 && ret->dead_from <= QUEUE_MAX &&
+	       ret->expires_ms >= 0 && ret->expires_ms < INT64_C(1) << 44 &&
+	       ((ret->policy_flags & JOB_POLICY_UNIQUE) ||
+	        !(ret->policy_flags & (JOB_POLICY_UNIQUE_QUEUED | JOB_POLICY_UNIQUE_HELD)));
+}
+
+void job_unique_put(const struct job_unique_entry *e, uint8_t to[JOB_UNIQUE_BYTES])
+{
+	put64(to, e->hash[0]);
+	put64(to + 8, e->hash[1]);
+	put64(to + 16, e->id);
+	put_i64(to + 24, e->until_ms);
+}
+
+bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entry *ret)
+{
+	*ret = (struct job_unique_entry){
+		{get64(from), get64(from + 8)}, get64(from + 16), get_i64(from + 24)};
+	return ret->id > 0 && ret->id <= JOB_ID_MAX && ret->until_ms > 0 && ret->until_ms < INT64_C(1) << 44;
 }

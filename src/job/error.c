@@ -27,13 +27,15 @@ static const char *const own[] = {
 	[JOB_ELOST - JOB_EUNKNOWN_JOB] = "the position was beyond the end of its epoch: it did not survive",
 	[JOB_EBUSY - JOB_EUNKNOWN_JOB] = "too much is under way",
 	[JOB_EIN_GROUP - JOB_EUNKNOWN_JOB] = "another action of the transaction was refused",
+	[JOB_EIN_USE - JOB_EUNKNOWN_JOB] = "the queue is the dead-letter queue of another one",
+	[JOB_EDEAD_LOOP - JOB_EUNKNOWN_JOB] = "its dead jobs would come back to the queue itself",
 };
 
 const char *job_strerror(int64_t error)
 {
 	int64_t code = error < 0 ? -error : error;
 
-	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EIN_GROUP)
+	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EDEAD_LOOP)
 		return own[code - JOB_EUNKNOWN_JOB];
 	if (code > 0 && code < 4096) {
 		const char *text = strerrordesc_np((int)code);

@@ -40,6 +40,7 @@ struct job_queue {
 	struct job_queue_config config; /* with the defaults filled in */
 	uint64_t jobs[JOB_STATES];
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries;
+	uint64_t dead;   /* jobs that went to its dead-letter queue */
 	uint64_t urgent; /* ready jobs, revealed, with a priority below JOB_PRIORITY_DEFAULT */
 	/* a pause for a time, which no record holds: it ends with the process */
 	int64_t pause_ms, pause_until_ms; /* 0: none */
@@ -49,6 +50,10 @@ struct job_queue {
 	uint32_t waiters_count; /* more than 0: the queue is told of by job_woken() when it gets ready jobs */
 	uint32_t pending;       /* jobs that the transaction being checked will add */
 	/* the machine's */
+	bool limited;         /* by concurrency or rate */
+	bool rate_waits;      /* job_limits_end() is to look at it */
+	int64_t rate_full_ns; /* limit.c: when the bucket of its rate is full again */
+	uint64_t dead_alive;  /* unfinished jobs that failed here and are elsewhere: they name it */
 	bool woken;
 	struct job_queue *next_woken;
 	uint32_t buried_first, buried_last;
@@ -120,12 +125,17 @@ int job_room(struct job_machine *machine, uint64_t count);
 
 /* job_check_submit() - *r has queue, priority, at_ns, when_ms, the options and slices; queue_or_null is NULL for a
  * queue that will be created before. nth is how many submits of the same transaction come before it.
- * Needs job_room() and a reserved id. Fills in type and id. */
+ * Needs job_room() and a reserved id. Fills in type and id. r->type 0: a job has its unique key already, r->id (which may have
+ * been forgotten when its key holds for a time); nothing is to be carried out. */
 int job_check_submit(struct job_machine *machine, const struct job_queue *queue_or_null, uint64_t nth,
                      struct job_record *r);
 
-int job_check_claim(struct job_machine *machine, uint64_t id, int64_t now_ms, int64_t lease_ms,
+/* job_check_claim() - -JOB_ESTATE: also what its queue's limits or its group keep back. -JOB_EBUSY: its time to be begun has passed, which
+ * job_advance() has not seen yet. job_check_rate(), after the claim: what it takes of its queue's rate; r->type 0: it has
+ * none. */
+int job_check_claim(struct job_machine *machine, uint64_t id, int64_t now_ns, int64_t lease_ms,
                     uint32_t epoch, bool bound, struct job_record *r);
+int job_check_rate(const struct job_machine *machine, uint32_t queue, int64_t now_ns, struct job_record *r);
 
 /* With a lease. -JOB_ECANCELLED: the caller carries out job_check_acknowledge() then. r->text (error), r->body, ...
  * are given; the rest is filled in. */
@@ -146,6 +156,9 @@ int job_check_return(struct job_machine *machine, uint64_t id, struct job_lease 
                      struct job_record *r);
 /* A running job whose cancellation was asked for becomes cancelled. */
 int job_check_acknowledge(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
+
+/* job_fail_room(): memory for count failures of one transaction. */
+int job_fail_room(struct job_machine *machine, uint64_t count);
 
 /* Without. r->type 0: nothing is left to do, the wish is fulfilled already. */
 int job_check_cancel(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
@@ -174,8 +187,12 @@ int job_check_queue_gone(struct job_machine *machine, struct job_queue *queue, s
 /* ---- choose ------------------------------------------------------------------------------ */
 
 /* job_pick() - the id of the job to be leased next from these queues: lowest priority number, then lowest
- * id; 0: none. Paused queues are passed over. */
-uint64_t job_pick(struct job_machine *machine, struct job_queue *const *queues, size_t count);
+ * id; 0: none. Queues that are paused, or have as many jobs running or begun as they may, are passed over; job_woken() gives them when
+ * that is over. */
+uint64_t job_pick(struct job_machine *machine, struct job_queue *const *queues, size_t count, int64_t now_ns);
+
+/* job_rate_valid() - can the rate of a configuration be kept? */
+bool job_rate_valid(const struct job_queue_config *config);
 
 /* job_queue_pause() - pass over the queue until an instant (0: not any more); asked for as a pause of pause_ms. No
  * record: for this run only, beside what QUEUE says. */
@@ -210,6 +227,9 @@ typedef int job_emit_function(void *arg, const struct job_record *record);
  * them and says 0 or a negative error, which ends the pass. At most budget jobs; 1: more is due, 0: all done. */
 int job_advance(struct job_machine *machine, int64_t now_ns, uint32_t budget, job_emit_function *emit,
                 void *arg);
+
+/* job_late() - has the time passed by which a job was to be begun? job_advance() will fail it. */
+bool job_late(const struct job_machine *machine, int64_t now_ms);
 
 /* job_next_due() - when job_advance() has something to do, at the earliest (ms); INT64_MAX: never. */
 int64_t job_next_due(const struct job_machine *machine);
@@ -279,6 +299,9 @@ struct job_info {
 	uint32_t delay_s;                           /* releases > 0: of the last one */
 	int64_t when_ms; /* delayed: run at; running: deadline; finished: end of retention */
 	int64_t time_to_run_ms, retention_ms;
+	int64_t expires_ms; /* it fails if it has not been begun by then; 0: never */
+	const struct job_queue
+		*dead_from; /* the queue in which its attempts were exhausted first; NULL: it is not dead */
 	struct job_lease lease;  /* running */
 	uint64_t place;          /* of the SUBMIT; finished: of the FINISH */
 	uint64_t error_place;    /* unfinished: the newest error */
@@ -292,6 +315,7 @@ int job_look(const struct job_machine *machine, uint64_t id, struct job_info *re
 struct job_totals {
 	uint64_t jobs[JOB_STATES];
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries, expired;
+	uint64_t dead;
 	uint64_t urgent; /* now */
 	uint64_t queues;
 	uint64_t memory_bytes;

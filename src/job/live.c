@@ -126,7 +126,7 @@ static unsigned needed_of_finished(const struct job_slot *s, const struct job_re
 			return JOB_WHOLE_RESULT;
 	if (s->ext == 0 || place >= job_slot_place(s))
 		return 0; /* all of it is in one record */
-	if (r->type == JOB_RETRY || r->type == JOB_BURY)
+	if (job_record_is_error(r))
 		return JOB_WHOLE_RESULT;
 	if (r->type != JOB_SUBMIT && r->type != JOB_WHOLE)
 		return 0;
@@ -153,6 +153,7 @@ unsigned job_needed(const struct job_machine *m, const struct job_record *r, uin
 		return now.base == place ? JOB_WHOLE_PAYLOAD : 0;
 	case JOB_RETRY:
 	case JOB_BURY:
+	case JOB_DEAD:
 		return now.error >= place ? JOB_WHOLE_ERRORS : 0;
 	case JOB_PROGRESS:
 		return now.progress == place ? JOB_WHOLE_PROGRESS : 0;

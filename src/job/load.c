@@ -62,6 +62,7 @@ static int load_counters(struct job_machine *m, const struct job_record *r)
 	m->totals.timeouts = c[JOB_COUNT_TIMEOUTS];
 	m->totals.retries = c[JOB_COUNT_RETRIES];
 	m->totals.expired = c[JOB_COUNT_EXPIRED];
+	m->totals.dead = c[JOB_COUNT_DEAD];
 	return m->ids_next > m->ids_until || m->ids_until > JOB_ID_MAX + 1 ? -EPROTO : 0;
 }
 
@@ -91,6 +92,8 @@ static int load_queue(struct job_machine *m, const struct job_record *r)
 	q->cancelled = c[JOB_QUEUE_CANCELLED];
 	q->timeouts = c[JOB_QUEUE_TIMEOUTS];
 	q->retries = c[JOB_QUEUE_RETRIES];
+	q->dead = c[JOB_QUEUE_DEAD];
+	q->rate_full_ns = (int64_t)c[JOB_QUEUE_RATE_FULL];
 	memcpy(load->jobs[q->number], c + JOB_QUEUE_JOBS, sizeof(load->jobs[0]));
 	load->queues++;
 	return 0;
@@ -139,8 +142,18 @@ static void stand(struct job_machine *m, uint32_t slot)
 	}
 }
 
-static int load_entry(struct job_machine *m, const struct job_entry *entry, bool ext)
+/* Is there what a job with a policy names, and does nobody else have its key? */
+static int policy_room(struct job_machine *m, const struct job_entry *entry)
 {
+	if ((entry->dead_from != 0 && !job_queue_at(m, entry->dead_from)) ||
+	    ((entry->policy_flags & JOB_POLICY_UNIQUE_HELD) && job_unique_holder(m, entry->unique, 0)))
+		return -EPROTO;
+	return job_policy_room(m, 1) < 0 || job_unique_room(m, 1) < 0 ? -ENOMEM : 0;
+}
+
+static int load_entry(struct job_machine *m, const struct job_entry *entry, int type)
+{
+	bool ext = type != JOB_ENTRIES;
 	struct job_queue *q = job_queue_at(m, entry->queue);
 	struct job_slot *s;
 	uint32_t slot;
@@ -152,6 +165,8 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, bool
 	error = job_slots_room(m, 1);
 	if (error == 0 && ext)
 		error = job_ext_room(m, 1);
+	if (error == 0 && type == JOB_ENTRIES_POLICY)
+		error = policy_room(m, entry);
 	if (error < 0)
 		return error;
 	slot = job_slot_take(m);
@@ -175,6 +190,8 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, bool
 		job_slot_flag(s, JOB_SLOT_CANCEL);
 	if (ext)
 		load_ext(m, s, entry);
+	if (type == JOB_ENTRIES_POLICY)
+		job_policy_load(m, slot, entry);
 	q->jobs[s->state]++;
 	m->totals.jobs[s->state]++;
 	stand(m, slot);
@@ -183,19 +200,39 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, bool
 
 static int load_entries(struct job_machine *m, const struct job_record *r)
 {
-	bool ext = r->type == JOB_ENTRIES_EXT;
-	size_t each = ext ? JOB_ENTRY_EXT_BYTES : JOB_ENTRY_BYTES;
+	size_t each = r->type == JOB_ENTRIES       ? JOB_ENTRY_BYTES
+	              : r->type == JOB_ENTRIES_EXT ? JOB_ENTRY_EXT_BYTES
+	                                           : JOB_ENTRY_POLICY_BYTES;
 	const uint8_t *at = r->body.data;
 	int error = 0;
 
 	for (size_t i = 0; i < r->body.len / each && error == 0; i++, at += each) {
 		struct job_entry entry;
+		bool good = r->type == JOB_ENTRIES       ? job_entry_get(at, &entry)
+		            : r->type == JOB_ENTRIES_EXT ? job_entry_get_ext(at, &entry)
+		                                         : job_entry_get_policy(at, &entry);
 
-		if (ext ? !job_entry_get_ext(at, &entry) : !job_entry_get(at, &entry))
+		if (!good)
 			return -EPROTO;
-		error = load_entry(m, &entry, ext);
+		error = load_entry(m, &entry, r->type);
 	}
 	return error;
+}
+
+static int load_uniques(struct job_machine *m, const struct job_record *r)
+{
+	const uint8_t *at = r->body.data;
+
+	for (size_t i = 0; i < r->body.len / JOB_UNIQUE_BYTES; i++, at += JOB_UNIQUE_BYTES) {
+		struct job_unique_entry entry;
+
+		if (!job_unique_get(at, &entry) || entry.id >= m->ids_until)
+			return -EPROTO;
+		if (job_unique_room(m, 1) < 0)
+			return -ENOMEM;
+		job_unique_add(m, &entry, false, true);
+	}
+	return 0;
 }
 
 int job_load(struct job_machine *m, const struct job_record *r)
@@ -206,7 +243,9 @@ int job_load(struct job_machine *m, const struct job_record *r)
 		return -EPROTO;
 	if (r->type == JOB_QUEUE_STATE)
 		return load_queue(m, r);
-	return r->type == JOB_ENTRIES || r->type == JOB_ENTRIES_EXT ? load_entries(m, r) : -EPROTO;
+	if (r->type == JOB_UNIQUES)
+		return load_uniques(m, r);
+	return job_record_checkpoint(r->type) ? load_entries(m, r) : -EPROTO;
 }
 
 /* ---- the end ----------------------------------------------------------------------------- */
@@ -216,9 +255,17 @@ static void put_in_order(void *arg, uint32_t slot)
 	struct job_load *load = arg;
 	struct job_machine *m = load->m;
 	struct job_slot *s = job_slot(m, slot);
+	struct job_policy *p = job_slot_policy(m, s);
 
+	if (p && p->group != 0) {
+		if (s->state == JOB_RUNNING)
+			job_group(m, p->group)->running++;
+		else if (s->state != JOB_BURIED)
+			job_group_list(m, p);
+		job_group_settle(m, p->group);
+	}
 	if (s->state == JOB_READY)
-		job_ready_add(m, job_slot_queue(m, s), slot);
+		job_ready_stand(m, job_slot_queue(m, s), slot);
 	else if (s->state == JOB_BURIED)
 		load->buried[load->buried_count++] = (struct buried){(uint64_t)job_slot_when(s), slot};
 }

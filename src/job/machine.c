@@ -36,7 +36,8 @@ int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t 
 	set_defaults(&m->limits);
 	m->queues_end = 1;
 	m->ids_next = m->ids_until = 1;
-	m->pauses_end_ms = INT64_MAX;
+	m->pauses_end_ms = m->rates_end_ms = INT64_MAX;
+	job_policies_init(m);
 	job_wheel_init(&m->delays, now_ms);
 	job_wheel_init(&m->leases, now_ms);
 	job_wheel_init(&m->retain, now_ms);
@@ -56,6 +57,7 @@ struct job_machine *job_close(struct job_machine *m)
 	job_load_done(m);
 	job_queues_done(m);
 	job_directory_done(&m->directory);
+	job_policies_done(m);
 	job_slots_done(m);
 	free(m);
 	return NULL;
@@ -66,6 +68,7 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 	uint32_t slot = job_find(m, id);
 	const struct job_slot *s;
 	const struct job_ext *e;
+	const struct job_policy *p;
 
 	if (slot == 0) {
 		int missing = job_missing(m, id);
@@ -74,6 +77,7 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 	}
 	s = job_slot(m, slot);
 	e = job_slot_ext(m, s);
+	p = e && e->policy ? job_policy(m, e->policy) : NULL;
 	*ret = (struct job_info){
 		.id = id,
 		.state = s->state,
@@ -92,6 +96,8 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 		.when_ms = s->state == JOB_READY || s->state == JOB_BURIED ? 0 : job_slot_when(s),
 		.time_to_run_ms = job_time_to_run_ms(m, s),
 		.retention_ms = job_retention_ms(m, s),
+		.expires_ms = p ? p->expires_ms : 0,
+		.dead_from = p && p->dead_from ? m->queues[p->dead_from] : NULL,
 		.lease = e && s->state == JOB_RUNNING ? (struct job_lease){e->epoch, e->claim}
 	                                              : (struct job_lease){0},
 		.place = job_slot_place(s),
@@ -110,7 +116,8 @@ void job_totals(const struct job_machine *m, struct job_totals *ret)
 	*ret = m->totals;
 	ret->queues = m->queues_live;
 	ret->memory_bytes = (uint64_t)m->slots_end * sizeof(struct job_slot) +
-	                    (uint64_t)m->ext_end * sizeof(struct job_ext) + m->directory.bytes + sizeof(*m);
+	                    (uint64_t)m->ext_end * sizeof(struct job_ext) + m->directory.bytes + sizeof(*m) +
+	                    job_policies_bytes(m);
 }
 
 uint64_t job_buried_first(const struct job_machine *m, const struct job_queue *q)
@@ -141,7 +148,7 @@ static bool where_fits(const struct job_slot *s)
 		return s->where == JOB_AT_DELAYS;
 	case JOB_READY:
 		return s->where == JOB_AT_HIDDEN || s->where == JOB_AT_FIFO || s->where == JOB_AT_HEAP ||
-		       s->where == JOB_AT_OVERFLOW;
+		       s->where == JOB_AT_OVERFLOW || s->where == JOB_AT_GROUP;
 	case JOB_RUNNING:
 		return s->where == JOB_AT_LEASES && s->ext != 0;
 	case JOB_BURIED:
@@ -199,7 +206,7 @@ struct tally {
 int job_recount(const struct job_machine *m, char *what, size_t cap)
 {
 	struct tally *tally = calloc(m->queues_end, sizeof(*tally));
-	uint64_t used = 0, exts = 0, sums[JOB_STATES] = {0};
+	uint64_t used = 0, exts = 0, policies = 0, sums[JOB_STATES] = {0};
 	int error = 0;
 
 	if (!tally)
@@ -211,7 +218,9 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 			continue;
 		used++;
 		exts += job_slot_ext(m, s) != NULL;
-		if (job_find(m, job_slot_id(s)) != slot || !where_fits(s) || !job_queue_at(m, s->queue)) {
+		policies += job_slot_policy(m, s) != NULL;
+		if (job_find(m, job_slot_id(s)) != slot || !where_fits(s) || !job_queue_at(m, s->queue) ||
+		    !job_policy_sound(m, s)) {
 			snprintf(what, cap, "job %llu, state %u, stands at %u",
 			         (unsigned long long)job_slot_id(s), s->state, s->where);
 			error = -EPROTO;
@@ -219,7 +228,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		}
 		tally[s->queue].jobs[s->state]++;
 		sums[s->state]++;
-		if (s->state == JOB_READY && s->where != JOB_AT_HIDDEN) {
+		if (s->state == JOB_READY && s->where != JOB_AT_HIDDEN && s->where != JOB_AT_GROUP) {
 			tally[s->queue].standing++;
 			tally[s->queue].urgent += s->priority < JOB_PRIORITY_DEFAULT;
 		}
@@ -232,6 +241,10 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 			snprintf(what, cap, "queue %s: counters differ from its jobs", q->name);
 			error = -EPROTO;
 		}
+	}
+	if (error == 0 && (policies != m->policies.used || !job_groups_sound(m) || !job_uniques_sound(m))) {
+		snprintf(what, cap, "groups or unique keys differ from the jobs");
+		error = -EPROTO;
 	}
 	if (error == 0 && (used != m->slots_used || exts != m->ext_used ||
 	                   memcmp(sums, m->totals.jobs, sizeof(sums)) != 0)) {
@@ -247,7 +260,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 static uint64_t job_fingerprint(const struct job_machine *m, const struct job_slot *s, int64_t now_ms)
 {
 	struct job_info info;
-	uint64_t words[17];
+	uint64_t words[18];
 
 	if (job_look(m, job_slot_id(s), &info) < 0)
 		return 1;
@@ -272,20 +285,22 @@ static uint64_t job_fingerprint(const struct job_machine *m, const struct job_sl
 	words[14] = (uint64_t)info.reserves << 32 | info.releases;
 	words[15] = (uint64_t)info.buries << 32 | info.kicks;
 	words[16] = (uint64_t)info.delay_s << 1 | info.bound;
+	words[17] = job_policy_fingerprint(m, job_slot_policy(m, s));
 	return XXH3_64bits(words, sizeof(words));
 }
 
 uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 {
 	uint64_t sum = XXH3_64bits(m->ranges, m->ranges_count * sizeof(m->ranges[0])) + m->ids_next * 3 +
-	               m->ids_until * 5 + m->claim_last * 7 + m->totals.expired * 11;
+	               m->ids_until * 5 + m->claim_last * 7 + m->totals.expired * 11 + m->totals.dead * 13 +
+	               job_uniques_fingerprint(m, now_ms);
 
 	for (uint32_t slot = 1; slot < m->slots_end; slot++)
 		if (job_slot(m, slot)->state != JOB_NONE)
 			sum += job_fingerprint(m, job_slot(m, slot), now_ms);
 	for (uint32_t i = 1; i < m->queues_end; i++) {
 		const struct job_queue *q = m->queues[i];
-		uint64_t words[13], order = 0;
+		uint64_t words[15], order = 0;
 
 		if (!q)
 			continue;
@@ -304,6 +319,8 @@ uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 		words[10] = XXH3_64bits(&q->own, sizeof(q->own));
 		words[11] = (uint64_t)q->created_ns;
 		words[12] = order;
+		words[13] = q->dead;
+		words[14] = (uint64_t)q->rate_full_ns;
 		sum += XXH3_64bits(words, sizeof(words));
 	}
 	return sum;

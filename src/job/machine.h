@@ -16,6 +16,7 @@
 
 enum { JOB_PAGE_BITS = 16, JOB_PAGE = 1 << JOB_PAGE_BITS };
 enum { JOB_EXT_PAGE_BITS = 12, JOB_EXT_PAGE = 1 << JOB_EXT_PAGE_BITS };
+enum { JOB_POOL_PAGE_BITS = 10 };
 enum { JOB_WHEEL_LEVELS = 4, JOB_WHEEL_LISTS = 256 };
 enum { JOB_LANES_MAX = 64, JOB_RANGES_MAX = 256 };
 enum { JOB_SUBMIT_BITS = 27, JOB_SUBMIT_SHIFT = 21 }; /* together 48: any place */
@@ -30,6 +31,7 @@ enum job_where {
 	JOB_AT_LEASES,
 	JOB_AT_RETAIN,
 	JOB_AT_BURIED, /* list of its queue */
+	JOB_AT_GROUP,  /* ready, but held back until those before it in its group are out of the way */
 };
 
 enum job_slot_flags {
@@ -80,8 +82,76 @@ struct job_ext {
 		uint32_t next_free;
 	};
 	uint32_t progress_bytes;
+	uint32_t policy; /* what few jobs have; 0: none */
 };
-_Static_assert(sizeof(struct job_ext) == 80, "memory per job with an extension");
+_Static_assert(sizeof(struct job_ext) == 88, "memory per job with an extension");
+
+/* What an unfinished job has that was submitted with a group, an active or queued unique key, or an instant by which it must have been
+ * begun, or that is dead. */
+struct job_policy {
+	union {
+		uint32_t slot;
+		uint32_t next_free;
+	};
+	uint32_t
+		expiry_at; /* where it stands in the heap of those that are to be begun in time; 0: not there */
+	int64_t expires_ms;  /* 0: never */
+	uint32_t unique;     /* its key, queued or active; 0: none */
+	uint32_t group;      /* 0: none */
+	uint32_t next, prev; /* slots: the waiting ones of the group */
+	uint32_t dead_from;  /* queue; 0: it is not dead */
+	uint32_t flags;      /* enum job_policy_flag */
+};
+enum job_policy_flag { JOB_GROUP_LISTED = 1, JOB_GROUP_OPEN = 2 };
+
+/* Jobs of a queue that are to run in their order. Those that wait (delayed or ready, not buried) are listed, ids rising; the
+ * first of them are open: as many as may run beside those that run. */
+struct job_group {
+	union {
+		uint32_t next; /* in its chain of the table */
+		uint32_t next_free;
+	};
+	uint32_t queue;
+	uint64_t hash[2];
+	uint32_t first, last;
+	uint32_t open_last; /* 0: none is open */
+	uint32_t open, running;
+	uint32_t members; /* unfinished jobs: waiting, running, buried */
+};
+
+/* A unique key. Active and queued ones live as long as their job, others until an instant. */
+struct job_unique {
+	union {
+		uint32_t next; /* in its chain of the table */
+		uint32_t next_free;
+	};
+	uint32_t until_at; /* where it stands in the heap of those that pass; 0: not there */
+	uint64_t hash[2];
+	uint64_t id;
+	int64_t until_ms; /* 0: as long as its job says */
+	bool queued;      /* while its job waits; else while it is unfinished */
+	bool held;        /* keeps others out now */
+};
+
+/* Things of one size, which have numbers from 1 on and never move. */
+struct job_pool {
+	uint8_t **pages;
+	uint32_t pages_count, end, free; /* end: from here on were never used */
+	uint32_t each;                   /* bytes */
+	uint64_t used;
+};
+
+/* Chains by hash of things in a pool. */
+struct job_table {
+	uint32_t *chains;
+	uint32_t cap; /* power of two, 0: none yet */
+};
+
+/* Numbers of things in a pool by an instant of theirs, which know where they stand. [0] is not used. */
+struct job_heap {
+	uint32_t *all;
+	uint32_t count, cap;
+};
 
 struct job_wheel {
 	uint64_t base; /* everything up to this ms has been given out */
@@ -144,6 +214,11 @@ struct job_machine {
 	struct job_queue *woken;
 	struct job_queue *over; /* retain.c */
 	int64_t pauses_end_ms;  /* of the pauses for a time the first; INT64_MAX: none */
+	int64_t rates_end_ms; /* when a queue may give out a job again that it had to keep, the first; INT64_MAX */
+	struct job_pool policies, groups, uniques;
+	struct job_table group_table, unique_table;
+	struct job_heap expiries, untils;
+	uint64_t expiring; /* policies with an instant */
 	job_ready_function *ready;
 	void *ready_arg;
 	bool watches_all;
@@ -246,6 +321,93 @@ void job_ext_give(struct job_machine *m, struct job_slot *s);
 void job_ext_trim(struct job_machine *m, struct job_slot *s); /* frees it when it says nothing */
 void job_slots_done(struct job_machine *m);
 
+/* pool.c */
+int job_pool_room(struct job_pool *pool, uint64_t count);
+uint32_t job_pool_take(struct job_pool *pool); /* zeroed; needs room */
+void job_pool_give(struct job_pool *pool, uint32_t number);
+void job_pool_done(struct job_pool *pool);
+uint64_t job_pool_bytes(const struct job_pool *pool);
+static inline void *job_pool_at(const struct job_pool *pool, uint32_t number)
+{
+	return pool->pages[number >> JOB_POOL_PAGE_BITS] +
+	       (size_t)pool->each * (number & ((1u << JOB_POOL_PAGE_BITS) - 1));
+}
+
+/* policy.c */
+static inline struct job_policy *job_policy(const struct job_machine *m, uint32_t policy)
+{
+	return job_pool_at(&m->policies, policy);
+}
+static inline struct job_policy *job_slot_policy(const struct job_machine *m, const struct job_slot *s)
+{
+	const struct job_ext *e = job_slot_ext(m, s);
+
+	return e && e->policy != 0 ? job_policy(m, e->policy) : NULL;
+}
+void job_policies_init(struct job_machine *m);
+void job_policies_done(struct job_machine *m);
+uint64_t job_policies_bytes(const struct job_machine *m);
+int job_policy_room(struct job_machine *m,
+                    uint64_t count); /* of everything that a job may need, unique keys apart */
+int job_unique_room(struct job_machine *m, uint64_t count);
+/* What the record says, before the job gets its state; needs room. */
+void job_policy_submit(struct job_machine *m, uint32_t slot, const struct job_record *r);
+/* The job gets another state; its counters and structures are still those of the one before. */
+void job_policy_state(struct job_machine *m, uint32_t slot, uint32_t state);
+void job_policy_end(struct job_machine *m, uint32_t slot); /* it finishes, or goes */
+/* It leaves its queue as dead: needs room for one. job_policy_arrive(): it is in the other queue now. */
+void job_policy_leave(struct job_machine *m, uint32_t slot, uint64_t group[2]);
+void job_policy_arrive(struct job_machine *m, uint32_t slot, const uint64_t group[2]);
+void job_policy_save(const struct job_machine *m, const struct job_policy *p, struct job_entry *entry);
+void job_policy_load(struct job_machine *m, uint32_t slot, const struct job_entry *entry); /* needs room */
+bool job_policy_sound(const struct job_machine *m, const struct job_slot *s);
+uint64_t job_policy_fingerprint(const struct job_machine *m, const struct job_policy *p);
+uint32_t job_policy_due(const struct job_machine *m, int64_t now_ms); /* slot that was not begun in time; 0 */
+int64_t job_policies_next(const struct job_machine *m);
+
+/* unique.c */
+static inline struct job_unique *job_unique(const struct job_machine *m, uint32_t unique)
+{
+	return job_pool_at(&m->uniques, unique);
+}
+void job_unique_hash(const struct job_queue *q, struct job_slice key, uint64_t ret[2]);
+const struct job_unique *job_unique_holder(const struct job_machine *m, const uint64_t hash[2],
+                                           int64_t now_ms);
+uint32_t job_unique_add(struct job_machine *m, const struct job_unique_entry *entry, bool queued, bool held);
+void job_unique_remove(struct job_machine *m, uint32_t number);
+void job_unique_hold(struct job_machine *m, uint32_t number, bool held); /* if nobody else does */
+bool job_unique_pass(struct job_machine *m, int64_t now_ms); /* one that has passed; false: there is none */
+uint64_t job_uniques_fingerprint(const struct job_machine *m, int64_t now_ms);
+bool job_uniques_sound(const struct job_machine *m);
+
+/* group.c */
+static inline struct job_group *job_group(const struct job_machine *m, uint32_t group)
+{
+	return job_pool_at(&m->groups, group);
+}
+int job_group_room(struct job_machine *m, uint64_t count);
+void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2]); /* needs room */
+void job_group_quit(struct job_machine *m, struct job_policy *p);
+void job_group_list(struct job_machine *m, struct job_policy *p);
+void job_group_unlist(struct job_machine *m, struct job_policy *p);
+void job_group_settle(struct job_machine *m, uint32_t group);
+void job_groups_settle(struct job_machine *m, const struct job_queue *q);     /* all of a queue */
+bool job_group_allows(const struct job_machine *m, const struct job_slot *s); /* may it be leased? */
+bool job_groups_sound(const struct job_machine *m);
+
+/* heap.c */
+typedef int64_t job_heap_key(const struct job_machine *m, uint32_t number, uint32_t **ret_at);
+int job_heap_room(struct job_heap *heap, uint64_t count); /* for so many in all */
+void job_heap_add(struct job_machine *m, struct job_heap *heap, job_heap_key *key, uint32_t number);
+void job_heap_remove(struct job_machine *m, struct job_heap *heap, job_heap_key *key, uint32_t number);
+
+/* limit.c: how many jobs of a queue may run, and how many may be begun in which time */
+void job_limit_configure(struct job_machine *m, struct job_queue *q);
+bool job_limit_allows(struct job_machine *m, struct job_queue *q, int64_t now_ns);
+void job_limit_give_back(struct job_queue *q);
+void job_limit_apply(struct job_machine *m, const struct job_record *r);
+void job_limits_end(struct job_machine *m, int64_t now_ms);
+
 /* directory.c */
 int job_directory_room(struct job_directory *d, uint64_t first_id, uint64_t count);
 void job_directory_add(struct job_directory *d, uint64_t id, uint32_t slot); /* needs room */
@@ -274,7 +436,8 @@ struct job_wheel_turn {
 uint32_t job_wheel_turns(const struct job_wheel *w, struct job_wheel_turn *ret);
 uint32_t job_wheel_earliest(const struct job_machine *m, const struct job_wheel *w); /* about; 0: empty */
 
-/* ready.c: ready jobs of a queue, and the lists */
+/* ready.c: ready jobs of a queue, and the lists. job_ready_stand(): where it belongs, in its group or among those that may go */
+void job_ready_stand(struct job_machine *m, struct job_queue *q, uint32_t slot);
 void job_ready_add(struct job_machine *m, struct job_queue *q, uint32_t slot);
 void job_ready_remove(struct job_machine *m, struct job_queue *q, uint32_t slot);
 uint32_t job_ready_first(struct job_machine *m, struct job_queue *q);
@@ -305,6 +468,8 @@ void job_snapshot_keep(struct job_machine *m, uint32_t slot); /* the job and its
 void job_snapshot_keep_queue(struct job_machine *m, const struct job_queue *q);
 void job_snapshot_skip(struct job_machine *m, uint32_t slot); /* not a job when it began */
 void job_snapshot_skip_queue(struct job_machine *m, uint32_t number);
+void job_snapshot_keep_unique(struct job_machine *m, uint32_t number);
+void job_snapshot_skip_unique(struct job_machine *m, uint32_t number);
 static inline void job_changes(struct job_machine *m, uint32_t slot)
 {
 	if (__builtin_expect(m->snapshot != NULL, 0))
@@ -329,6 +494,8 @@ int64_t job_retention_ms(const struct job_machine *m, const struct job_slot *s);
 uint32_t job_attempts_max(const struct job_machine *m, const struct job_slot *s);
 void job_finish_record(const struct job_machine *m, const struct job_slot *s, int state, int64_t now_ns,
                        struct job_record *r);
+/* Its last attempt has failed: failed, or dead, as its queue says. r->reason and text are given. 0, -ENOMEM. */
+int job_fail_record(struct job_machine *m, const struct job_slot *s, int64_t now_ns, struct job_record *r);
 
 /* apply.c */
 uint32_t job_find(const struct job_machine *m, uint64_t id); /* slot, 0: none */

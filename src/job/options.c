@@ -7,8 +7,23 @@
 #include "job/bytes.h"
 
 /* on disk */
-enum submit_option { SUBMIT_RUN_AT = 1, SUBMIT_TIME_TO_RUN, SUBMIT_RETENTION, SUBMIT_ATTEMPTS_MAX };
-enum queue_option { QUEUE_BACKOFF_LIST = 1 };
+enum submit_option {
+	SUBMIT_RUN_AT = 1,
+	SUBMIT_TIME_TO_RUN,
+	SUBMIT_RETENTION,
+	SUBMIT_ATTEMPTS_MAX,
+	SUBMIT_UNIQUE,
+	SUBMIT_GROUP,
+	SUBMIT_UNIQUE_WHILE = 9,
+	SUBMIT_EXPIRES,
+};
+enum queue_option {
+	QUEUE_BACKOFF_LIST = 1,
+	QUEUE_DEAD_LETTER,
+	QUEUE_CONCURRENCY,
+	QUEUE_RATE,
+	QUEUE_GROUP_CONCURRENCY
+};
 enum { IGNORABLE = 128, HEADER_BYTES = 3 };
 
 /* ---- writing ----------------------------------------------------------------------------- */
@@ -46,12 +61,24 @@ static void put_small(struct out *out, int tag, uint32_t value)
 		put32(to, value);
 }
 
+static void put_text(struct out *out, int tag, struct job_slice text)
+{
+	uint8_t *to = text.len > 0 ? begin(out, tag, text.len) : NULL;
+
+	if (to)
+		memcpy(to, text.data, text.len);
+}
+
 static void put_submit(struct out *out, const struct job_record *r)
 {
 	put_number(out, SUBMIT_RUN_AT, r->when_ms);
 	put_number(out, SUBMIT_TIME_TO_RUN, r->time_to_run_ms);
 	put_number(out, SUBMIT_RETENTION, r->retention_ms);
 	put_small(out, SUBMIT_ATTEMPTS_MAX, r->attempts_max);
+	put_text(out, SUBMIT_UNIQUE, r->unique);
+	put_text(out, SUBMIT_GROUP, r->group);
+	put_number(out, SUBMIT_UNIQUE_WHILE, r->unique_while_ms);
+	put_number(out, SUBMIT_EXPIRES, r->expires_ms);
 }
 
 static void put_queue(struct out *out, const struct job_queue_config *c)
@@ -60,6 +87,15 @@ static void put_queue(struct out *out, const struct job_queue_config *c)
 
 	for (uint32_t i = 0; to && i < c->backoffs; i++)
 		put32(to + 4 * (size_t)i, c->backoff_list_ms[i]);
+	put_small(out, QUEUE_DEAD_LETTER, c->dead_letter);
+	put_small(out, QUEUE_CONCURRENCY, c->concurrency);
+	to = c->rate_count > 0 ? begin(out, QUEUE_RATE, 12) : NULL;
+	if (to) {
+		put32(to, c->rate_count);
+		put32(to + 4, c->rate_period_ms);
+		put32(to + 8, c->rate_burst);
+	}
+	put_small(out, QUEUE_GROUP_CONCURRENCY, c->group_concurrency);
 }
 
 size_t job_options_put(const struct job_record *r, uint8_t *to)
@@ -96,6 +132,12 @@ static bool get_small(const uint8_t *value, size_t len, uint32_t *ret)
 	return true;
 }
 
+static bool get_key(const uint8_t *value, size_t len, struct job_slice *ret)
+{
+	*ret = (struct job_slice){value, len};
+	return len > 0 && len <= JOB_KEY_MAX;
+}
+
 static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_record *r)
 {
 	switch (tag) {
@@ -107,6 +149,14 @@ static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_rec
 		return get_number(value, len, &r->retention_ms);
 	case SUBMIT_ATTEMPTS_MAX:
 		return get_small(value, len, &r->attempts_max);
+	case SUBMIT_UNIQUE:
+		return get_key(value, len, &r->unique);
+	case SUBMIT_GROUP:
+		return get_key(value, len, &r->group);
+	case SUBMIT_UNIQUE_WHILE:
+		return get_number(value, len, &r->unique_while_ms);
+	case SUBMIT_EXPIRES:
+		return get_number(value, len, &r->expires_ms);
 	default:
 		return tag >= IGNORABLE;
 	}
@@ -122,11 +172,29 @@ static bool get_backoffs(const uint8_t *value, size_t len, struct job_queue_conf
 	return true;
 }
 
+static bool get_rate(const uint8_t *value, size_t len, struct job_queue_config *c)
+{
+	if (len != 12)
+		return false;
+	c->rate_count = get32(value);
+	c->rate_period_ms = get32(value + 4);
+	c->rate_burst = get32(value + 8);
+	return c->rate_count > 0 && c->rate_period_ms > 0;
+}
+
 static bool get_queue(int tag, const uint8_t *value, size_t len, struct job_queue_config *c)
 {
 	switch (tag) {
 	case QUEUE_BACKOFF_LIST:
 		return get_backoffs(value, len, c);
+	case QUEUE_DEAD_LETTER:
+		return get_small(value, len, &c->dead_letter);
+	case QUEUE_CONCURRENCY:
+		return get_small(value, len, &c->concurrency);
+	case QUEUE_RATE:
+		return get_rate(value, len, c);
+	case QUEUE_GROUP_CONCURRENCY:
+		return get_small(value, len, &c->group_concurrency);
 	default:
 		return tag >= IGNORABLE;
 	}

@@ -123,7 +123,22 @@ static bool config_valid(const struct job_queue_config *c)
 	       c->backoff_max_ns >= 0 && c->backoff_max_ns <= 366 * day &&
 	       (c->backoff_jitter <= 100 || c->backoff_jitter == JOB_NO_JITTER) &&
 	       c->attempts_max <= JOB_ATTEMPTS_MAX && c->finished_max <= UINT32_MAX &&
-	       c->backoffs <= JOB_BACKOFFS_MAX;
+	       c->backoffs <= JOB_BACKOFFS_MAX && job_rate_valid(c);
+}
+
+/* Dead jobs must not come back to the queue, whichever way they take. */
+static int check_dead_letter(const struct job_machine *m, uint32_t number, uint32_t dead_letter)
+{
+	while (dead_letter != 0) {
+		const struct job_queue *to = job_queue_at(m, dead_letter);
+
+		if (dead_letter == number)
+			return -JOB_EDEAD_LOOP;
+		if (!to || to->gone)
+			return -JOB_EUNKNOWN_QUEUE;
+		dead_letter = to->own.dead_letter;
+	}
+	return 0;
 }
 
 int job_check_queue_put(struct job_machine *m, struct job_slice name, const struct job_queue_config *config,
@@ -132,8 +147,12 @@ int job_check_queue_put(struct job_machine *m, struct job_slice name, const stru
 	struct job_queue *q = job_queue_find(m, name);
 	uint32_t number = q ? q->number : free_number(m);
 
+	int error = check_dead_letter(m, number, config->dead_letter);
+
 	if (!job_name_valid(name) || !config_valid(config))
 		return -JOB_EVALUE;
+	if (error < 0)
+		return error;
 	if (!q && (m->queues_live >= m->limits.queues_max || number > QUEUE_NUMBER_MAX))
 		return -JOB_EMEMORY_FULL;
 	if (job_queue_room(m, number) < 0)
@@ -175,11 +194,13 @@ static uint64_t finished(const struct job_queue *q)
 
 int job_check_queue_gone(struct job_machine *m, struct job_queue *q, struct job_record *r)
 {
-	(void)m;
 	if (q->gone)
 		return -JOB_EUNKNOWN_QUEUE;
 	if (unfinished(q) > 0)
 		return -JOB_ENOT_EMPTY;
+	for (uint32_t i = 1; i < m->queues_end; i++)
+		if (m->queues[i] && !m->queues[i]->gone && m->queues[i]->own.dead_letter == q->number)
+			return -JOB_EIN_USE;
 	*r = (struct job_record){.type = JOB_QUEUE_GONE, .queue = q->number};
 	return 0;
 }
@@ -190,6 +211,7 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 {
 	const struct job_queue_config *d = &m->limits.defaults;
 	struct job_queue_config *c = &q->config;
+	uint32_t group_concurrency = c->group_concurrency;
 
 	q->own = *c = r->config;
 	if (c->backoffs == 0 && c->backoff_ns == 0 && c->backoff_max_ns == 0) {
@@ -209,6 +231,9 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	if (!q->paused)
 		job_queue_wake(m, q);
 	job_kept_check(m, q);
+	job_limit_configure(m, q);
+	if (c->group_concurrency != group_concurrency)
+		job_groups_settle(m, q);
 }
 
 /* Needs job_queue_room(). It has no name yet that it could be found by. */
@@ -295,7 +320,7 @@ static void queue_free(struct job_machine *m, struct job_queue *q)
 
 void job_queue_free_if_gone(struct job_machine *m, struct job_queue *q)
 {
-	if (q->gone && q->waiters_count == 0 && finished(q) == 0 && unfinished(q) == 0)
+	if (q->gone && q->waiters_count == 0 && finished(q) == 0 && unfinished(q) == 0 && q->dead_alive == 0)
 		queue_free(m, q);
 }
 

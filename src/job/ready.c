@@ -212,6 +212,20 @@ void job_ready_add(struct job_machine *m, struct job_queue *q, uint32_t slot)
 	job_queue_wake(m, q);
 }
 
+void job_ready_stand(struct job_machine *m, struct job_queue *q, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+	const struct job_policy *p = s->ext != 0 ? job_slot_policy(m, s) : NULL;
+
+	if (!p || p->group == 0 || (p->flags & JOB_GROUP_OPEN)) {
+		job_ready_add(m, q, slot);
+		return;
+	}
+	s->when_high = 0;
+	s->when_low = 0;
+	s->where = JOB_AT_GROUP;
+}
+
 void job_ready_remove(struct job_machine *m, struct job_queue *q, uint32_t slot)
 {
 	struct job_slot *s = job_slot(m, slot);

@@ -18,6 +18,8 @@ enum {
 	FINISH_BYTES = 72,
 	ID_BYTES = 8,
 	BURY_BYTES = 32,
+	DEAD_BYTES = 40,
+	RATE_BYTES = 16,
 	REMOVE_BYTES = 8,
 	SETTING_BYTES = 8,
 	WHOLE_BYTES = 16,
@@ -53,6 +55,10 @@ static const struct {
 	[JOB_ENTRIES_EXT] = {"entries-ext", ENTRIES_BYTES},
 	[JOB_COUNTERS] = {"counters", COUNTERS_BYTES},
 	[JOB_QUEUE_STATE] = {"queue-state", QUEUE_BYTES},
+	[JOB_DEAD] = {"dead", DEAD_BYTES},
+	[JOB_ENTRIES_POLICY] = {"entries-policy", ENTRIES_BYTES},
+	[JOB_UNIQUES] = {"uniques", ENTRIES_BYTES},
+	[JOB_RATE] = {"rate", RATE_BYTES},
 };
 
 const char *job_record_name(int type)
@@ -135,6 +141,35 @@ static void put_bury(const struct job_record *r, uint8_t *to)
 	put16(to + 30, r->attempt);
 }
 
+static void put_dead(const struct job_record *r, uint8_t *to)
+{
+	put64(to, r->id);
+	put_i64(to + 8, r->at_ns);
+	put64(to + 16, r->error_place);
+	put32(to + 24, r->queue);
+	put16(to + 28, r->text.len);
+	put16(to + 30, r->attempt);
+	to[32] = r->reason;
+	memset(to + 33, 0, 7);
+}
+
+/* Bytes of one of those that the record has many of; 0: it has not. */
+static size_t entry_bytes(int type)
+{
+	switch (type) {
+	case JOB_ENTRIES:
+		return JOB_ENTRY_BYTES;
+	case JOB_ENTRIES_EXT:
+		return JOB_ENTRY_EXT_BYTES;
+	case JOB_ENTRIES_POLICY:
+		return JOB_ENTRY_POLICY_BYTES;
+	case JOB_UNIQUES:
+		return JOB_UNIQUE_BYTES;
+	default:
+		return 0;
+	}
+}
+
 size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_MAX])
 {
 	switch (r->type) {
@@ -198,9 +233,19 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put32(to + 8, r->flags);
 		put32(to + 12, 0);
 		break;
+	case JOB_DEAD:
+		put_dead(r, to);
+		break;
+	case JOB_RATE:
+		put32(to, r->queue);
+		put32(to + 4, 0);
+		put_i64(to + 8, r->at_ns);
+		break;
 	case JOB_ENTRIES:
 	case JOB_ENTRIES_EXT:
-		put32(to, r->body.len / (r->type == JOB_ENTRIES ? JOB_ENTRY_BYTES : JOB_ENTRY_EXT_BYTES));
+	case JOB_ENTRIES_POLICY:
+	case JOB_UNIQUES:
+		put32(to, r->body.len / entry_bytes(r->type));
 		put32(to + 4, 0);
 		break;
 	case JOB_COUNTERS:
@@ -306,7 +351,8 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	return (r->flags & ~(JOB_BODY_IN_BLOB | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
 	       zeros(b + 34, 6) && job_options_get(b + SUBMIT_BYTES, get16(b + 30), r) &&
 	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
-	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS;
+	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS && r->expires_ms >= 0 &&
+	       (r->unique_while_ms == 0 || (r->unique.len > 0 && r->unique_while_ms >= JOB_UNIQUE_QUEUED));
 }
 
 static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -377,6 +423,18 @@ static bool get_bury(const uint8_t *b, struct rest *rest, struct job_record *r)
 	return true;
 }
 
+static bool get_dead(const uint8_t *b, struct rest *rest, struct job_record *r)
+{
+	r->id = get64(b);
+	r->at_ns = get_i64(b + 8);
+	r->error_place = get64(b + 16);
+	r->queue = get32(b + 24);
+	r->attempt = get16(b + 30);
+	r->reason = b[32];
+	r->text = take(rest, get16(b + 28));
+	return zeros(b + 33, 7);
+}
+
 static bool get_setting(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
 	r->flags = b[2];
@@ -395,6 +453,11 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_QUEUE_GONE:
 		r->id = 0;
 		r->queue = get32(b);
+		return zeros(b + 4, 4);
+	case JOB_RATE:
+		r->id = 0;
+		r->queue = get32(b);
+		r->at_ns = get_i64(b + 8);
 		return zeros(b + 4, 4);
 	case JOB_CLAIM:
 		r->claim = get64(b + 8);
@@ -464,9 +527,10 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_WHOLE:
 		return get_whole(b, rest, r);
 	case JOB_ENTRIES:
-		return get_array(b, rest, 0, JOB_ENTRY_BYTES, r);
 	case JOB_ENTRIES_EXT:
-		return get_array(b, rest, 0, JOB_ENTRY_EXT_BYTES, r);
+	case JOB_ENTRIES_POLICY:
+	case JOB_UNIQUES:
+		return get_array(b, rest, 0, entry_bytes(r->type), r);
 	case JOB_COUNTERS:
 		return get_array(b, rest, JOB_COUNTERS_END * sizeof(uint64_t), 16, r);
 	case JOB_QUEUE_STATE:
@@ -481,6 +545,8 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 		return get_retry(b, rest, r);
 	case JOB_BURY:
 		return get_bury(b, rest, r);
+	case JOB_DEAD:
+		return get_dead(b, rest, r);
 	case JOB_SETTING:
 		return get_setting(b, rest, r);
 	case JOB_BLOBS:
@@ -540,7 +606,8 @@ size_t job_part_put(const struct job_record *r, uint8_t *to)
 static bool may_be_part(int type)
 {
 	return type == JOB_SUBMIT || type == JOB_FINISH || type == JOB_RETRY || type == JOB_BURY ||
-	       type == JOB_PROGRESS || type == JOB_QUEUE_STATE /* in the memory of a snapshot */;
+	       type == JOB_DEAD || type == JOB_PROGRESS ||
+	       type == JOB_QUEUE_STATE /* in the memory of a snapshot */;
 }
 
 bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret)

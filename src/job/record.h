@@ -29,24 +29,30 @@ enum job_record_type {
 	JOB_SETTING,
 	JOB_BLOBS, /* in checkpoints */
 	JOB_RETURN,
-	JOB_WHOLE,       /* a job's records, or some of them, written again at a new place */
-	JOB_ENTRIES,     /* checkpoint: jobs that a slot alone describes */
-	JOB_ENTRIES_EXT, /* checkpoint: jobs with an extension */
-	JOB_COUNTERS,    /* checkpoint */
-	JOB_QUEUE_STATE, /* checkpoint: a queue with its counters */
+	JOB_WHOLE,          /* a job's records, or some of them, written again at a new place */
+	JOB_ENTRIES,        /* checkpoint: jobs that a slot alone describes */
+	JOB_ENTRIES_EXT,    /* checkpoint: jobs with an extension */
+	JOB_COUNTERS,       /* checkpoint */
+	JOB_QUEUE_STATE,    /* checkpoint: a queue with its counters */
+	JOB_DEAD,           /* a job's attempts are exhausted: to the dead-letter queue */
+	JOB_ENTRIES_POLICY, /* checkpoint: jobs with an extension and a policy */
+	JOB_UNIQUES,        /* checkpoint: unique keys that hold for a time */
+	JOB_RATE,           /* how full a queue's bucket is */
 	JOB_RECORD_TYPES_END
 };
 
 /* job_record_checkpoint() - is it a type that stands in checkpoints only? */
 static inline bool job_record_checkpoint(int type)
 {
-	return type >= JOB_ENTRIES && type <= JOB_QUEUE_STATE;
+	return (type >= JOB_ENTRIES && type <= JOB_QUEUE_STATE) || type == JOB_ENTRIES_POLICY ||
+	       type == JOB_UNIQUES;
 }
 
 /* on disk */
 enum job_reason {
 	JOB_BY_WORKER = 1,  /* RETRY, FINISH: the worker said so */
 	JOB_BY_TIMEOUT = 2, /* its lease passed */
+	JOB_BY_EXPIRY = 3,  /* FINISH: it was not begun in time */
 	JOB_REMOVE_EXPIRED = 1,
 	JOB_REMOVE_DELETED = 2,
 	JOB_REMOVE_EVICTED = 3,
@@ -78,13 +84,15 @@ struct job_record {
 	uint32_t priority;
 	uint32_t attempt; /* FINISH: attempts begun */
 	uint64_t id;      /* IDS: next */
-	int64_t at_ns;    /* SUBMIT, QUEUE: created */
+	int64_t at_ns;    /* SUBMIT, QUEUE: created; RATE: full again */
 	int64_t when_ms;  /* run_at, deadline or expires; 0: none */
 	/* SUBMIT options; 0: not given */
 	int64_t time_to_run_ms, retention_ms;
 	uint32_t attempts_max;
-	uint32_t epoch; /* CLAIM */
-	uint64_t claim; /* CLAIM; IDS: until */
+	uint32_t epoch;          /* CLAIM */
+	int64_t expires_ms;      /* not begun by then: it fails */
+	int64_t unique_while_ms; /* JOB_UNIQUE_..., or a length of time */
+	uint64_t claim;          /* CLAIM; IDS: until */
 	uint64_t submit_place, error_place;
 	uint32_t status, timeouts;
 	uint32_t delay_s;                             /* RELEASE: for how long it goes back */
@@ -92,6 +100,7 @@ struct job_record {
 							 ids as on disk, SETTING: value, WHOLE: parts,
 							 checkpoint: entries. headers: QUEUE_STATE: counters */
 	struct job_slice text;                        /* an attempt's error; SETTING: key */
+	struct job_slice unique, group;               /* SUBMIT: keys */
 	struct job_queue_config config;               /* QUEUE, QUEUE_STATE */
 };
 
@@ -134,6 +143,12 @@ bool job_part_find(const struct job_record *whole, int type, struct job_record *
 
 /* ---- checkpoints ------------------------------------------------------------------------- */
 
+/* job_record_is_error() - one of those that the chain of a job's errors consists of? */
+static inline bool job_record_is_error(const struct job_record *record)
+{
+	return record->type == JOB_RETRY || record->type == JOB_BURY || record->type == JOB_DEAD;
+}
+
 /* A job as a checkpoint tells it. */
 struct job_entry {
 	uint64_t id, place;
@@ -149,15 +164,39 @@ struct job_entry {
 	uint32_t reserves, releases, buries, kicks, delay_s;
 	uint32_t error_bytes, progress_bytes;
 	uint16_t attempts_max, timeouts;
+	/* and this in ENTRIES_POLICY only */
+	uint64_t unique[2], group[2]; /* hashes of the keys */
+	int64_t expires_ms;
+	uint32_t dead_from; /* queue */
+	uint32_t policy_flags;
 };
-enum { JOB_ENTRY_BYTES = 40, JOB_ENTRY_EXT_BYTES = 120 };
+enum { JOB_ENTRY_BYTES = 40, JOB_ENTRY_EXT_BYTES = 120, JOB_ENTRY_POLICY_BYTES = 168 };
 enum { JOB_ENTRY_CANCEL = 1 };
+enum job_policy_flags { /* on disk */
+	                JOB_POLICY_UNIQUE = 1,
+	                JOB_POLICY_UNIQUE_QUEUED = 2, /* holds it while it waits */
+	                JOB_POLICY_UNIQUE_HELD = 4,   /* nobody else has taken it meanwhile */
+	                JOB_POLICY_GROUP = 8,
+	                JOB_POLICY_FLAGS_ALL = 15
+};
+
+/* A unique key that holds for a time, as a checkpoint tells it. */
+struct job_unique_entry {
+	uint64_t hash[2];
+	uint64_t id;
+	int64_t until_ms;
+};
+enum { JOB_UNIQUE_BYTES = 32 };
 
 void job_entry_put(const struct job_entry *entry, uint8_t to[JOB_ENTRY_BYTES]);
 void job_entry_put_ext(const struct job_entry *entry, uint8_t to[JOB_ENTRY_EXT_BYTES]);
 /* false: not an entry of this version. */
 bool job_entry_get(const uint8_t from[JOB_ENTRY_BYTES], struct job_entry *ret);
 bool job_entry_get_ext(const uint8_t from[JOB_ENTRY_EXT_BYTES], struct job_entry *ret);
+void job_entry_put_policy(const struct job_entry *entry, uint8_t to[JOB_ENTRY_POLICY_BYTES]);
+bool job_entry_get_policy(const uint8_t from[JOB_ENTRY_POLICY_BYTES], struct job_entry *ret);
+void job_unique_put(const struct job_unique_entry *entry, uint8_t to[JOB_UNIQUE_BYTES]);
+bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entry *ret);
 
 /* COUNTERS: numbers of 8 bytes each, then a from and an until for each range of ids. */
 enum job_counter {
@@ -173,6 +212,7 @@ enum job_counter {
 	JOB_COUNT_TIMEOUTS,
 	JOB_COUNT_RETRIES,
 	JOB_COUNT_EXPIRED,
+	JOB_COUNT_DEAD,
 	JOB_COUNT_QUEUES,
 	JOB_COUNT_JOBS, /* those in state 1, 2, ... */
 	JOB_COUNTERS_END = JOB_COUNT_JOBS + JOB_STATES - 1
@@ -187,6 +227,8 @@ enum job_queue_counter {
 	JOB_QUEUE_CANCELLED,
 	JOB_QUEUE_TIMEOUTS,
 	JOB_QUEUE_RETRIES,
+	JOB_QUEUE_DEAD,
+	JOB_QUEUE_RATE_FULL, /* signed */
 	JOB_QUEUE_JOBS,
 	JOB_QUEUE_COUNTERS_END = JOB_QUEUE_JOBS + JOB_STATES - 1
 };

@@ -104,6 +104,7 @@ void job_ext_give(struct job_machine *m, struct job_slot *s)
 {
 	if (!job_slot_ext(m, s))
 		return;
+	assert(job_ext(m, s->ext)->policy == 0);
 	job_ext(m, s->ext)->next_free = m->ext_free;
 	m->ext_free = s->ext;
 	m->ext_used--;
@@ -125,7 +126,7 @@ void job_ext_trim(struct job_machine *m, struct job_slot *s)
 	e->progress_bytes = 0;
 	e->flags &= ~(uint32_t)JOB_EXT_BOUND;
 	if (e->error_place == 0 && e->flags == 0 && e->time_to_run == 0 && e->attempts_max == 0 &&
-	    e->timeouts == 0 && (e->reserves | e->releases | e->buries | e->kicks) == 0)
+	    e->timeouts == 0 && e->policy == 0 && (e->reserves | e->releases | e->buries | e->kicks) == 0)
 		job_ext_give(m, s);
 }
 

@@ -25,15 +25,15 @@ struct pile {
 	struct chunk *first, *last;
 };
 
-enum stage { STAGE_COUNTERS, STAGE_QUEUES, STAGE_QUEUES_OUT, STAGE_JOBS, STAGE_JOBS_OUT };
+enum stage { STAGE_COUNTERS, STAGE_QUEUES, STAGE_QUEUES_OUT, STAGE_JOBS, STAGE_UNIQUES, STAGE_ALL_OUT };
 
 struct job_snapshot {
 	int stage;
 	int error;
-	uint32_t slots_end, queues_end; /* what is beyond them began later */
-	uint32_t slot_at, queue_at;     /* what is below them has been seen */
-	uint64_t *slots, *queues;       /* bits: has been seen, or is of later */
-	struct pile queue_states, entries, entries_ext;
+	uint32_t slots_end, queues_end, uniques_end; /* what is beyond them began later */
+	uint32_t slot_at, queue_at, unique_at;       /* what is below them has been seen */
+	uint64_t *slots, *queues, *uniques;          /* bits: has been seen, or is of later */
+	struct pile queue_states, entries, entries_ext, entries_policy, unique_entries;
 	uint64_t bytes;
 	uint64_t counters[JOB_COUNTERS_END + 2 * JOB_RANGES_MAX];
 	size_t counters_count;
@@ -121,18 +121,40 @@ static void save_slot(struct job_machine *m, uint32_t slot)
 	entry.progress_bytes = e->progress_bytes;
 	entry.attempts_max = e->attempts_max;
 	entry.timeouts = e->timeouts;
+	if (e->policy != 0) {
+		job_policy_save(m, job_policy(m, e->policy), &entry);
+		to = pile_room(snap, &snap->entries_policy, JOB_ENTRY_POLICY_BYTES);
+		if (to)
+			job_entry_put_policy(&entry, to);
+		return;
+	}
 	to = pile_room(snap, &snap->entries_ext, JOB_ENTRY_EXT_BYTES);
 	if (to)
 		job_entry_put_ext(&entry, to);
 }
 
+static void save_unique(struct job_machine *m, uint32_t number)
+{
+	const struct job_unique *u = job_unique(m, number);
+	struct job_unique_entry entry = {
+		.hash = {u->hash[0], u->hash[1]}, .id = u->id, .until_ms = u->until_ms};
+	uint8_t *to = pile_room(m->snapshot, &m->snapshot->unique_entries, JOB_UNIQUE_BYTES);
+
+	if (to)
+		job_unique_put(&entry, to);
+}
+
 static void save_queue(struct job_machine *m, const struct job_queue *q)
 {
-	uint64_t counters[JOB_QUEUE_COUNTERS_END] = {
-		[JOB_QUEUE_SUBMITTED] = q->submitted, [JOB_QUEUE_ATTEMPTS] = q->attempts,
-		[JOB_QUEUE_COMPLETED] = q->completed, [JOB_QUEUE_FAILED] = q->failed,
-		[JOB_QUEUE_CANCELLED] = q->cancelled, [JOB_QUEUE_TIMEOUTS] = q->timeouts,
-		[JOB_QUEUE_RETRIES] = q->retries};
+	uint64_t counters[JOB_QUEUE_COUNTERS_END] = {[JOB_QUEUE_SUBMITTED] = q->submitted,
+	                                             [JOB_QUEUE_ATTEMPTS] = q->attempts,
+	                                             [JOB_QUEUE_COMPLETED] = q->completed,
+	                                             [JOB_QUEUE_FAILED] = q->failed,
+	                                             [JOB_QUEUE_CANCELLED] = q->cancelled,
+	                                             [JOB_QUEUE_TIMEOUTS] = q->timeouts,
+	                                             [JOB_QUEUE_RETRIES] = q->retries,
+	                                             [JOB_QUEUE_DEAD] = q->dead,
+	                                             [JOB_QUEUE_RATE_FULL] = (uint64_t)q->rate_full_ns};
 	struct job_record r = {.type = JOB_QUEUE_STATE,
 	                       .queue = q->number,
 	                       .flags = (uint8_t)((q->paused ? JOB_QUEUE_PAUSED : 0) |
@@ -187,6 +209,20 @@ void job_snapshot_skip_queue(struct job_machine *m, uint32_t number)
 		test_and_set(m->snapshot->queues, number);
 }
 
+void job_snapshot_keep_unique(struct job_machine *m, uint32_t number)
+{
+	struct job_snapshot *snap = m->snapshot;
+
+	if (number >= snap->unique_at && number < snap->uniques_end && !test_and_set(snap->uniques, number))
+		save_unique(m, number);
+}
+
+void job_snapshot_skip_unique(struct job_machine *m, uint32_t number)
+{
+	if (number < m->snapshot->uniques_end)
+		test_and_set(m->snapshot->uniques, number);
+}
+
 /* ---- begin ------------------------------------------------------------------------------- */
 
 static void count(const struct job_machine *m, struct job_snapshot *snap)
@@ -206,6 +242,7 @@ static void count(const struct job_machine *m, struct job_snapshot *snap)
 	c[JOB_COUNT_TIMEOUTS] = t->timeouts;
 	c[JOB_COUNT_RETRIES] = t->retries;
 	c[JOB_COUNT_EXPIRED] = t->expired;
+	c[JOB_COUNT_DEAD] = t->dead;
 	c[JOB_COUNT_QUEUES] = m->queues_end - 1 - m->queues_free;
 	memcpy(c + JOB_COUNT_JOBS, t->jobs + 1, (JOB_STATES - 1) * sizeof(c[0]));
 	memcpy(c + JOB_COUNTERS_END, m->ranges, m->ranges_count * sizeof(m->ranges[0]));
@@ -214,13 +251,15 @@ static void count(const struct job_machine *m, struct job_snapshot *snap)
 
 static void snapshot_free(struct job_snapshot *snap)
 {
-	struct pile *piles[] = {&snap->queue_states, &snap->entries, &snap->entries_ext};
+	struct pile *piles[] = {&snap->queue_states, &snap->entries, &snap->entries_ext,
+	                        &snap->entries_policy, &snap->unique_entries};
 
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		while (piles[i]->first)
 			pile_drop(snap, piles[i]);
 	free(snap->slots);
 	free(snap->queues);
+	free(snap->uniques);
 	free(snap);
 }
 
@@ -235,14 +274,16 @@ int job_snapshot_begin(struct job_machine *m)
 		return -ENOMEM;
 	snap->slots_end = m->slots_end;
 	snap->queues_end = m->queues_end;
-	snap->slot_at = snap->queue_at = 1;
+	snap->uniques_end = m->uniques.end;
+	snap->slot_at = snap->queue_at = snap->unique_at = 1;
 	snap->slots = calloc(m->slots_end / 64 + 1, sizeof(snap->slots[0]));
 	snap->queues = calloc(m->queues_end / 64 + 1, sizeof(snap->queues[0]));
-	if (!snap->slots || !snap->queues) {
+	snap->uniques = calloc(m->uniques.end / 64 + 1, sizeof(snap->uniques[0]));
+	if (!snap->slots || !snap->queues || !snap->uniques) {
 		snapshot_free(snap);
 		return -ENOMEM;
 	}
-	snap->bytes = sizeof(*snap) + m->slots_end / 8 + m->queues_end / 8;
+	snap->bytes = sizeof(*snap) + m->slots_end / 8 + m->queues_end / 8 + m->uniques.end / 8;
 	count(m, snap);
 	m->snapshot = snap;
 	return 0;
@@ -333,6 +374,35 @@ static void walk_jobs(struct job_machine *m, int64_t *budget)
 	}
 }
 
+/* Those that hold for a time: others are told with their jobs. */
+static void walk_uniques(struct job_machine *m, int64_t *budget)
+{
+	struct job_snapshot *snap = m->snapshot;
+
+	for (; snap->unique_at<snap->uniques_end && * budget> 0; snap->unique_at++, --*budget)
+		if (job_unique(m, snap->unique_at)->until_ms != 0 &&
+		    !test_and_set(snap->uniques, snap->unique_at))
+			save_unique(m, snap->unique_at);
+}
+
+/* What is full, or with all everything. */
+static int entries_out(struct job_snapshot *snap, bool all, int64_t *budget, job_emit_function *emit,
+                       void *arg)
+{
+	struct {
+		struct pile *pile;
+		int type;
+	} kinds[] = {{&snap->entries, JOB_ENTRIES},
+	             {&snap->entries_ext, JOB_ENTRIES_EXT},
+	             {&snap->entries_policy, JOB_ENTRIES_POLICY},
+	             {&snap->unique_entries, JOB_UNIQUES}};
+	int error = 0;
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && error == 0; i++)
+		error = pile_out(snap, kinds[i].pile, kinds[i].type, all, budget, emit, arg);
+	return error;
+}
+
 /* One piece of the present stage; what has come to its end is followed by the next. */
 static int advance(struct job_machine *m, int64_t *budget, job_emit_function *emit, void *arg)
 {
@@ -354,17 +424,19 @@ static int advance(struct job_machine *m, int64_t *budget, job_emit_function *em
 		break;
 	case STAGE_JOBS:
 		/* out first, and a small step after it: what is held does not grow by the walk */
-		error = pile_out(snap, &snap->entries, JOB_ENTRIES, false, budget, emit, arg);
-		if (error == 0)
-			error = pile_out(snap, &snap->entries_ext, JOB_ENTRIES_EXT, false, budget, emit, arg);
+		error = entries_out(snap, false, budget, emit, arg);
 		walk_jobs(m, budget);
 		snap->stage += snap->slot_at >= snap->slots_end;
 		break;
+	case STAGE_UNIQUES:
+		error = entries_out(snap, false, budget, emit, arg);
+		walk_uniques(m, budget);
+		snap->stage += snap->unique_at >= snap->uniques_end;
+		break;
 	default:
-		error = pile_out(snap, &snap->entries, JOB_ENTRIES, true, budget, emit, arg);
-		if (error == 0)
-			error = pile_out(snap, &snap->entries_ext, JOB_ENTRIES_EXT, true, budget, emit, arg);
-		snap->stage += !snap->entries.first && !snap->entries_ext.first;
+		error = entries_out(snap, true, budget, emit, arg);
+		snap->stage += !snap->entries.first && !snap->entries_ext.first &&
+		               !snap->entries_policy.first && !snap->unique_entries.first;
 	}
 	return error < 0 ? error : snap->error;
 }
@@ -375,9 +447,9 @@ int job_snapshot_step(struct job_machine *m, uint32_t budget, job_emit_function 
 	int64_t left = budget;
 	int error = snap->error;
 
-	while (error == 0 && left > 0 && snap->stage <= STAGE_JOBS_OUT)
+	while (error == 0 && left > 0 && snap->stage <= STAGE_ALL_OUT)
 		error = advance(m, &left, emit, arg);
-	if (error == 0 && snap->stage <= STAGE_JOBS_OUT)
+	if (error == 0 && snap->stage <= STAGE_ALL_OUT)
 		return 1;
 	job_snapshot_cancel(m);
 	return error;

@@ -47,6 +47,8 @@ enum job_limit {
 	JOB_RESERVE_MAX = 1000,       /* jobs of one reservation */
 	JOB_RESERVE_QUEUES_MAX = 256, /* queues of one reservation */
 	JOB_BACKOFFS_MAX = 16,        /* pauses in a queue's list of them */
+	JOB_KEY_MAX = 200,            /* bytes of a unique key, or of a group's */
+	JOB_RATE_MAX = 1000000,       /* jobs in a queue's rate, and of its burst */
 };
 #define JOB_ID_MAX             ((UINT64_C(1) << 53) - 1)
 #define JOB_PRIORITY_DEFAULT   UINT32_C(1024)               /* smaller ones are urgent */
@@ -75,6 +77,8 @@ enum job_error {
 	JOB_ELOST,        /* the position was beyond the end of its earlier epoch */
 	JOB_EBUSY,        /* too much is under way: try again soon */
 	JOB_EIN_GROUP,    /* not done because another action of the transaction was refused */
+	JOB_EIN_USE,      /* the queue is where another one's dead jobs go */
+	JOB_EDEAD_LOOP,   /* dead jobs would come back to the queue that they come from */
 };
 
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */
@@ -98,8 +102,19 @@ struct job_queue_config {
 	/* a pause for each attempt that failed, the last one for all that follow, instead of doubling; with jitter as above */
 	uint32_t backoffs; /* how many; 0: backoff_ns and backoff_max_ns count */
 	uint32_t backoff_list_ms[JOB_BACKOFFS_MAX];
+	uint32_t
+		dead_letter; /* number of the queue to which jobs go whose attempts are exhausted; 0: they fail */
+	uint32_t concurrency; /* jobs of it that run at once; 0: no limit */
+	/* begun at most: so many in so much time, after a burst; 0: no limit */
+	uint32_t rate_count, rate_period_ms;
+	uint32_t rate_burst;        /* 0: rate_count */
+	uint32_t group_concurrency; /* jobs of one group that run at once; 0: 1 */
 };
 #define JOB_NO_JITTER UINT32_MAX
+
+/* For how long a unique key keeps others out, when it is no length of time (which counts from the submit on). */
+#define JOB_UNIQUE_ACTIVE INT64_C(0)  /* until the job has finished, or is dead */
+#define JOB_UNIQUE_QUEUED INT64_C(-1) /* while the job waits: not while it runs */
 
 /* A body in a file of its own. */
 struct job_blob {

@@ -1,4 +1,6 @@
 /* src/job/values.c -- what holds for a job: its own values where it has some, else its queue's. */
+#include <errno.h>
+
 #include "job/machine.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -46,4 +48,25 @@ void job_finish_record(const struct job_machine *m, const struct job_slot *s, in
 	r->error_place = e ? e->error_place : 0;
 	r->attempt = s->attempts;
 	r->timeouts = e ? e->timeouts : 0;
+}
+
+int job_fail_record(struct job_machine *m, const struct job_slot *s, int64_t now_ns, struct job_record *r)
+{
+	uint32_t dead_letter = job_slot_queue(m, s)->config.dead_letter;
+	const struct job_queue *to = dead_letter ? job_queue_at(m, dead_letter) : NULL;
+
+	if (!to || to->gone) {
+		job_finish_record(m, s, JOB_FAILED, now_ns, r);
+		r->timeouts += r->reason == JOB_BY_TIMEOUT;
+		return 0;
+	}
+	if (job_policy_room(m, 1) < 0)
+		return -ENOMEM;
+	r->type = JOB_DEAD;
+	r->id = job_slot_id(s);
+	r->at_ns = now_ns;
+	r->queue = dead_letter;
+	r->error_place = job_ext(m, s->ext)->error_place;
+	r->attempt = s->attempts;
+	return 0;
 }

@@ -88,6 +88,22 @@ static struct job_slice shorten(struct job_slice text, char *to)
 	return (struct job_slice){to, head + sizeof(gap) - 1 + tail};
 }
 
+/* What few jobs have. */
+static void submit_policy(const struct store_submit *s, int64_t now_ns, struct job_record *r)
+{
+	int64_t expires =
+		s->expires_ns > 0 && s->expires_ns < INT64_MAX - now_ns ? now_ns + s->expires_ns : 0;
+
+	if (s->expires_at > 0 && (expires == 0 || s->expires_at < expires))
+		expires = s->expires_at;
+	r->expires_ms = to_ms(expires);
+	r->unique = s->unique;
+	r->unique_while_ms = s->unique.len == 0       ? 0
+	                     : s->unique_while_ns > 0 ? to_ms(s->unique_while_ns)
+	                                              : s->unique_while_ns;
+	r->group = s->group;
+}
+
 static int submit_record(struct store *store, const struct store_submit *s, int64_t now_ns,
                          struct job_queue **ret_queue, struct job_record *r)
 {
@@ -98,7 +114,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 		return -JOB_EUNKNOWN_QUEUE;
 	if (s->payload.len > store->options.payload_bytes_max)
 		return -JOB_ETOO_LARGE;
-	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0)
+	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0 || s->expires_ns < 0 ||
+	    s->expires_at < 0)
 		return -JOB_EVALUE;
 	*r = (struct job_record){.flags = s->buried ? JOB_SUBMIT_BURIED : 0,
 	                         .queue = q->number,
@@ -116,6 +133,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 		r->when_ms = to_ms(s->delay_ns < INT64_MAX - now_ns ? now_ns + s->delay_ns : INT64_MAX);
 	if (s->run_at > now_ns && to_ms(s->run_at) > r->when_ms)
 		r->when_ms = to_ms(s->run_at);
+	if (s->unique.len > 0 || s->group.len > 0 || s->expires_ns > 0 || s->expires_at > 0)
+		submit_policy(s, now_ns, r);
 	*ret_queue = q;
 	return 0;
 }
@@ -142,8 +161,15 @@ static int check_queue(struct store *store, const struct store_action *a, int64_
 {
 	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
 
-	if (a->kind == STORE_QUEUE_PUT)
-		return job_check_queue_put(store->jobs, a->queue.name, &a->queue.config, false, now_ns, r);
+	if (a->kind == STORE_QUEUE_PUT) {
+		struct job_queue_config config = a->queue.config;
+		struct job_queue *dead = job_queue_find(store->jobs, a->queue.dead_letter);
+
+		if (a->queue.dead_letter.len > 0 && !dead)
+			return -JOB_EUNKNOWN_QUEUE;
+		config.dead_letter = dead ? dead->number : 0;
+		return job_check_queue_put(store->jobs, a->queue.name, &config, false, now_ns, r);
+	}
 	if (!q)
 		return -JOB_EUNKNOWN_QUEUE;
 	if (a->kind == STORE_QUEUE_DELETE)
@@ -253,10 +279,13 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 	struct job_info info;
 
 	result->job = a->kind == STORE_SUBMIT ? r->id : a->job;
+	result->duplicate = a->kind == STORE_SUBMIT && r->type == 0;
 	result->at = a->kind == STORE_SUBMIT || a->kind == STORE_FAIL || a->kind == STORE_RELEASE ||
 	                             a->kind == STORE_EXTEND
 	                     ? r->when_ms * STORE_NS_PER_MS
 	                     : 0;
+	if (result->duplicate)
+		result->at = 0;
 	if (a->kind == STORE_QUEUE_PUT)
 		result->created = job_queue_find(store->jobs, a->queue.name) == NULL;
 	if (a->kind == STORE_SETTING_PUT)
@@ -266,7 +295,7 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 			STORE_LOCAL; /* nobody is told of an id that could be given again after a power cut */
 	if (r->type != 0)
 		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
-	if (store_body_of(a))
+	if (store_body_of(a) && !result->duplicate)
 		store_body_named(store_body_of(a));
 	if (a->kind == STORE_QUEUE_DELETE)
 		store_queue_removed(store, r->queue);
@@ -288,6 +317,8 @@ static uint64_t bytes_of(const struct store_action *a)
 		r.content_type = a->submit.content_type;
 		r.headers = a->submit.headers;
 		r.body = a->submit.payload;
+		r.unique = a->submit.unique;
+		r.group = a->submit.group;
 		break;
 	case STORE_COMPLETE:
 		r.content_type = a->complete.content_type;
@@ -480,7 +511,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 		error = check(store, a, submits, now_ns, text, &r);
 		if (error == 0) {
 			*ret_any = true;
-			if (a->kind == STORE_SUBMIT) {
+			if (a->kind == STORE_SUBMIT && r.type != 0) {
 				submits++;
 				if (wish->count > 1)
 					job_queue_find(store->jobs, a->submit.queue)->pending++;
@@ -535,31 +566,56 @@ static void unmake_queues(struct store *store, const uint32_t *made, size_t coun
 	}
 }
 
+static bool same(struct store_slice a, struct store_slice b)
+{
+	return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+/* The queue that an action needs, made if it is not there: *ret is its number then. */
+static int prepare_queue(struct store *store, const struct store_action *a, uint32_t *ret)
+{
+	struct store_slice name = a->kind == STORE_SUBMIT ? a->submit.queue : a->queue.dead_letter;
+	int error;
+
+	if (a->kind != STORE_SUBMIT && a->kind != STORE_QUEUE_PUT)
+		return 0;
+	if (a->kind == STORE_QUEUE_PUT && (name.len == 0 || !job_name_valid(a->queue.name)))
+		return 0;
+	if (a->kind == STORE_QUEUE_PUT && same(name, a->queue.name))
+		return -JOB_EDEAD_LOOP;
+	if (job_queue_find(store->jobs, name))
+		return 0;
+	error = job_name_valid(name) ? store_queue_make(store, name) : -JOB_EVALUE;
+	if (error == 0)
+		*ret = job_queue_find(store->jobs, name)->number;
+	return error;
+}
+
 /* Queues that are not there yet, and memory for new jobs. made: numbers of these queues, freed by the caller. */
 static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index,
                    uint32_t **made, size_t *made_count)
 {
-	*ret_index = 0;
-	for (size_t i = 0; i < wish->count && submits > 0; i++) {
-		const struct store_action *a = &wish->actions[i];
-		int error;
+	uint64_t fails = wish->count > 1 ? count_kind(wish, STORE_FAIL) : 0;
 
-		if (a->kind != STORE_SUBMIT || job_queue_find(store->jobs, a->submit.queue))
-			continue;
-		*ret_index = i;
-		error = job_name_valid(a->submit.queue) ? store_queue_make(store, a->submit.queue)
-		                                        : -JOB_EVALUE;
-		if (error < 0 && !((wish->flags & STORE_EACH) && error != -EAGAIN))
+	*ret_index = 0;
+	for (size_t i = 0; i < wish->count; i++) {
+		const struct store_action *a = &wish->actions[i];
+		uint32_t number = 0;
+		int error = prepare_queue(store, a, &number);
+
+		if (error < 0 && !((wish->flags & STORE_EACH) && error != -EAGAIN)) {
+			*ret_index = i;
 			return error;
-		if (error < 0)
-			continue;
-		if (!*made)
-			*made = malloc(submits * sizeof(**made));
-		if (*made)
-			(*made)[(*made_count)++] = job_queue_find(store->jobs, a->submit.queue)->number;
+		}
+		if (number != 0 && !*made)
+			*made = malloc(wish->count * sizeof(**made));
+		if (number != 0 && *made)
+			(*made)[(*made_count)++] = number;
 	}
 	*ret_index = 0;
 	if (wish->count > 1 && job_kick_room(store->jobs, count_kind(wish, STORE_KICK)) < 0)
+		return -ENOMEM;
+	if (fails > 0 && job_fail_room(store->jobs, fails) < 0)
 		return -ENOMEM;
 	return submits > 0 ? job_room(store->jobs, submits) : 0;
 }
@@ -816,9 +872,10 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	if (wh_done(wish.future))
 		return wish.future;
 	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
-	    store_level(level, STORE_LOCAL, &wish.level) < 0 ||
+	    options->unique.len > 0 || store_level(level, STORE_LOCAL, &wish.level) < 0 ||
 	    submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
-	    job_room(store->jobs, count) < 0 || job_check_submit(store->jobs, q, 0, &r) < 0 ||
+	    job_room(store->jobs, count) < 0 ||
+	    job_check_submit(store->jobs, q, r.group.len > 0 || r.expires_ms > 0 ? count - 1 : 0, &r) < 0 ||
 	    q->config.jobs_max > 0)
 		return submit_slowly(store, options, payloads, count, level, wish.future);
 	commit = store_commit_new(store, count);

@@ -22,7 +22,8 @@ int store_level(int asked, int otherwise, int *ret)
 uint64_t store_record_bytes(const struct job_record *r)
 {
 	return LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX + 8 + r->content_type.len + r->headers.len +
-	       r->body.len + r->text.len + 16 + (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
+	       r->body.len + r->text.len + r->unique.len + r->group.len + 16 +
+	       (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
 }
 
 int store_begin(struct store *store, uint64_t bytes_max, bool essential)
@@ -70,7 +71,7 @@ static uint64_t append_one(struct store *store, const struct job_record *r)
 	store->stats.record_bytes += fixed_bytes;
 	if (store->commit_from == 0)
 		store->commit_from = place;
-	if (r->type == JOB_SUBMIT || r->type == JOB_FINISH || r->type == JOB_RETRY || r->type == JOB_BURY ||
+	if (r->type == JOB_SUBMIT || r->type == JOB_FINISH || job_record_is_error(r) ||
 	    r->type == JOB_PROGRESS)
 		store_recent_add(&store->recent, place, r->type, fixed, fixed_bytes, rest, count);
 	return place;

@@ -48,7 +48,7 @@ static bool add_errors(struct store_gather *g, const struct job_record *whole)
 	size_t cursor = 0;
 
 	while (job_part_get(whole, &cursor, &part) && g->errors < JOB_ERRORS_KEPT) {
-		if (part.type != JOB_RETRY && part.type != JOB_BURY)
+		if (!job_record_is_error(&part))
 			continue;
 		if (!add(g, &part))
 			return false;
@@ -68,7 +68,7 @@ static void on_error_record(void *arg, int64_t error, const struct job_record *r
 	g->error_place = 0;
 	if (error == 0 && r->type == JOB_WHOLE) {
 		good = add_errors(g, r);
-	} else if (error == 0 && (r->type == JOB_RETRY || r->type == JOB_BURY)) {
+	} else if (error == 0 && job_record_is_error(r)) {
 		good = add(g, r);
 		g->errors++;
 		g->error_place = r->error_place;

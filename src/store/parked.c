@@ -22,7 +22,9 @@ struct store_request {
 };
 
 /* The slices of an action, to be copied. */
-static size_t slices_of(struct store_action *a, struct store_slice *ret[4])
+enum { SLICES_MAX = 6 };
+
+static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_MAX])
 {
 	size_t n = 0;
 
@@ -32,6 +34,8 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[4])
 		ret[n++] = &a->submit.payload;
 		ret[n++] = &a->submit.content_type;
 		ret[n++] = &a->submit.headers;
+		ret[n++] = &a->submit.unique;
+		ret[n++] = &a->submit.group;
 		break;
 	case STORE_COMPLETE:
 		ret[n++] = &a->complete.bytes;
@@ -55,6 +59,8 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[4])
 	default:
 		if (a->kind >= STORE_QUEUE_PUT && a->kind <= STORE_QUEUE_DELETE)
 			ret[n++] = &a->queue.name;
+		if (a->kind == STORE_QUEUE_PUT)
+			ret[n++] = &a->queue.dead_letter;
 	}
 	return n;
 }
@@ -64,7 +70,7 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 {
 	uint64_t bytes = sizeof(struct store_request) + wish->count * sizeof(struct store_action);
 	struct store_request *request;
-	struct store_slice *slices[4];
+	struct store_slice *slices[SLICES_MAX];
 	uint8_t *to;
 
 	for (size_t i = 0; i < wish->count; i++) {

@@ -121,13 +121,13 @@ static uint64_t payload_bytes(struct store *store, uint64_t id, uint64_t place)
 	return store_recent_find(&store->recent, place, &r) ? r.body.len : BYTES_GUESS;
 }
 
-static int claim(struct store *store, uint64_t id, int64_t now_ms, const struct grant *grant,
+static int claim(struct store *store, uint64_t id, int64_t now_ns, const struct grant *grant,
                  struct store_leased *job, uint64_t *ret_place)
 {
-	struct job_record r;
+	struct job_record r, rate;
 	struct job_info info;
 	char *name;
-	int error = job_check_claim(store->jobs, id, now_ms, grant->lease_ms, log_epoch(store->log),
+	int error = job_check_claim(store->jobs, id, now_ns, grant->lease_ms, log_epoch(store->log),
 	                            grant->bound, &r);
 
 	if (error < 0)
@@ -139,6 +139,8 @@ static int claim(struct store *store, uint64_t id, int64_t now_ms, const struct 
 		return -ENOMEM;
 	memcpy(name, info.queue->name, info.queue->name_len);
 	store_append(store, &r, 0);
+	if (job_check_rate(store->jobs, info.queue->number, now_ns, &rate) == 0 && rate.type != 0)
+		store_append(store, &rate, 0);
 	*job = (struct store_leased){.job = id,
 	                             .lease = {r.epoch, r.claim},
 	                             .attempt = r.attempt,
@@ -156,11 +158,13 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 {
 	struct store_lot_making *making;
 	uint64_t places[JOB_RESERVE_MAX], bytes = 0, id;
-	int64_t now_ms = store_now_ns(store) / STORE_NS_PER_MS;
+	int64_t now_ns = store_now_ns(store);
 	struct store_lot *lot;
 	int error;
 
-	id = grant->job ? grant->job : job_pick(store->jobs, grant->queues, grant->queues_count);
+	if (job_late(store->jobs, now_ns / STORE_NS_PER_MS))
+		store_advance(store); /* so that it is not in the way of others */
+	id = grant->job ? grant->job : job_pick(store->jobs, grant->queues, grant->queues_count, now_ns);
 	if (id == 0)
 		return 0;
 	lot = calloc(1, sizeof(*lot) + grant->jobs_max * sizeof(lot->jobs[0]));
@@ -176,20 +180,20 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 	while (id != 0 && lot->count < grant->jobs_max) {
 		struct store_leased *job = &lot->jobs[lot->count];
 
-		error = claim(store, id, now_ms, grant, job, &places[lot->count]);
+		error = claim(store, id, now_ns, grant, job, &places[lot->count]);
 		if (error < 0)
 			break;
 		bytes += payload_bytes(store, id, places[lot->count]);
 		lot->count++;
 		if (grant->job != 0 || bytes >= grant->bytes_max)
 			break;
-		id = job_pick(store->jobs, grant->queues, grant->queues_count);
+		id = job_pick(store->jobs, grant->queues, grant->queues_count, now_ns);
 	}
 	lot->position = store_end(store, grant->level);
 	if (lot->count == 0) {
 		free(making);
 		free(lot);
-		return error;
+		return error == -JOB_EBUSY && grant->job == 0 ? 0 : error; /* late, see store_advance() */
 	}
 	lot->level = grant->level;
 	*making = (struct store_lot_making){store, lot, future, (uint32_t)lot->count, false};
@@ -458,7 +462,7 @@ wh_future store_reserve(struct store *store, const struct store_reserve *reserve
 		if (store->waiters_count >= store->waiters_sweep_at)
 			sweep(store);
 		n = park(store, &grant, future);
-		if (n == 0 && job_pick(store->jobs, queues, grant.queues_count) != 0)
+		if (n == 0 && job_pick(store->jobs, queues, grant.queues_count, store_now_ns(store)) != 0)
 			for (size_t i = 0; i < grant.queues_count; i++)
 				job_queue_wake(store->jobs, queues[i]);
 		if (n == 0)

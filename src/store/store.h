@@ -138,6 +138,13 @@ struct store_submit {
 	int64_t time_to_run_ns;     /* 0: the queue's */
 	int64_t retention_ns;       /* 0: the queue's; negative: forgotten as soon as it is finished */
 	bool buried;                /* set aside from the start */
+	int64_t expires_ns; /* failed with "expired" if it is not begun within this long from now; 0: never */
+	int64_t expires_at; /* or by this wall-clock instant; 0: none. The earlier one of both counts */
+	/* No second job of the queue while one has this key, at most JOB_KEY_MAX bytes: a submit is answered with that one then */
+	struct store_slice unique;
+	int64_t unique_while_ns; /* this long from now; JOB_UNIQUE_ACTIVE (0), JOB_UNIQUE_QUEUED */
+	/* Jobs of the queue with the same group, at most JOB_KEY_MAX bytes, run in their order and one at a time (group_concurrency) */
+	struct store_slice group;
 };
 
 struct store_action {
@@ -181,8 +188,10 @@ struct store_action {
 		} cancel;
 		struct {
 			struct store_slice name;
-			struct job_queue_config config; /* PUT */
-			uint64_t count;                 /* KICK */
+			/* PUT; config.dead_letter is not looked at: name of the queue, made if it is not there; empty: none */
+			struct job_queue_config config;
+			struct store_slice dead_letter;
+			uint64_t count; /* KICK */
 		} queue;
 		struct {
 			struct store_slice key, value;
@@ -197,7 +206,8 @@ struct store_result {
 	uint64_t count; /* PURGE, KICK */
 	int32_t error;  /* 0, or why it was refused: negative errno or -enum job_error */
 	uint8_t state;  /* enum job_state after it */
-	bool created;   /* QUEUE_PUT, SETTING_PUT: was not there before */
+	bool duplicate; /* SUBMIT: .job has the unique key already; nothing was submitted. .state: its own, JOB_NONE: forgotten */
+	bool created; /* QUEUE_PUT, SETTING_PUT: was not there before */
 };
 
 /* The answer to a change, freed by store_commit_free(). */
@@ -337,11 +347,15 @@ struct store_view {
 	int64_t delay_ns;       /* unfinished: asked for at its last release, or else when it was submitted */
 	int64_t time_to_run_ns; /* the queue's or its own */
 	int64_t retention_ns;
-	int64_t created_at;     /* wall clock, ns; so are all that follow; 0: not so */
-	int64_t run_at;         /* delayed */
-	int64_t deadline;       /* running */
-	int64_t finished_at;    /* finished */
-	int64_t expires_at;     /* finished: end of its retention */
+	int64_t created_at;  /* wall clock, ns; so are all that follow; 0: not so */
+	int64_t run_at;      /* delayed */
+	int64_t deadline;    /* running */
+	int64_t finished_at; /* finished */
+	int64_t expires_at;  /* finished: end of its retention */
+	int64_t begin_by;    /* unfinished: it fails if it has not been begun by then */
+	struct store_slice
+		dead_from; /* unfinished: the queue in which its attempts were exhausted first; empty: it is not dead */
+	struct store_slice unique, group;
 	struct job_lease lease; /* running */
 	struct store_slice queue;
 	struct store_slice content_type; /* of the payload */
@@ -413,7 +427,9 @@ struct store_queue_view {
 	int64_t pause_ns, pause_left_ns; /* of store_pause(); 0: none */
 	uint64_t pauses;                 /* store_pause() in this run */
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries; /* since it was made */
+	uint64_t dead;                  /* jobs that went to its dead-letter queue */
 	struct job_queue_config config; /* with the defaults filled in */
+	struct store_slice dead_letter; /* name; empty: none */
 };
 struct store_queues { /* sorted by name; freed by store_queues_free() */
 	size_t count;
@@ -565,7 +581,7 @@ struct store_stats {                                          /* since opening, 
 	uint64_t urgent;                                      /* now */
 	uint64_t queues, reservations_waiting, waits_waiting; /* now */
 	uint64_t submitted, reserved, completed, failed_attempts, failed, cancelled, timeouts, retries,
-		expired;
+		expired, dead;
 	uint64_t commits_async, commits_local; /* answered */
 	uint64_t refused;                      /* commits refused */
 	uint64_t records, record_bytes;        /* appended */

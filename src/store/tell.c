@@ -39,9 +39,17 @@ static int by_name(const void *a, const void *b)
 	return order ? order : x->name.len < y->name.len ? -1 : 1;
 }
 
+/* Where its dead jobs go; NULL: nowhere. */
+static const struct job_queue *dead_letter_of(struct store *store, const struct job_queue *q)
+{
+	return q->config.dead_letter ? job_queue_at(store->jobs, q->config.dead_letter) : NULL;
+}
+
 static void show_queue(struct store *store, const struct job_queue *q, const char *name,
                        struct store_queue_view *ret)
 {
+	const struct job_queue *dead = dead_letter_of(store, q);
+
 	int64_t left_ms = q->pause_until_ms - store_now_ns(store) / STORE_NS_PER_MS;
 
 	*ret = (struct store_queue_view){.name = {name, q->name_len},
@@ -61,8 +69,19 @@ static void show_queue(struct store *store, const struct job_queue *q, const cha
 	                                 .cancelled = q->cancelled,
 	                                 .timeouts = q->timeouts,
 	                                 .retries = q->retries,
+	                                 .dead = q->dead,
+	                                 .dead_letter = {dead ? dead->name : "", dead ? dead->name_len : 0},
 	                                 .config = q->config};
 	memcpy(ret->jobs, q->jobs, sizeof(ret->jobs));
+}
+
+/* Of its own, since the queue that has it may go. */
+static void keep_name(struct store_slice *name, char **to)
+{
+	if (name->len > 0)
+		memcpy(*to, name->data, name->len);
+	name->data = *to;
+	*to += name->len;
 }
 
 static wh_future show_queues(struct store *store, const struct job_queue *only)
@@ -77,6 +96,7 @@ static wh_future show_queues(struct store *store, const struct job_queue *only)
 		if (q && !q->gone && (!only || q == only)) {
 			count++;
 			names += q->name_len;
+			names += dead_letter_of(store, q) ? dead_letter_of(store, q)->name_len : 0;
 		}
 	}
 	all = malloc(sizeof(*all) + count * sizeof(all->queues[0]) + names);
@@ -90,8 +110,9 @@ static wh_future show_queues(struct store *store, const struct job_queue *only)
 
 		if (q && !q->gone && (!only || q == only)) {
 			memcpy(name, q->name, q->name_len);
-			show_queue(store, q, name, &all->queues[all->count++]);
+			show_queue(store, q, name, &all->queues[all->count]);
 			name += q->name_len;
+			keep_name(&all->queues[all->count++].dead_letter, &name);
 		}
 	}
 	qsort(all->queues, all->count, sizeof(all->queues[0]), by_name);
@@ -320,6 +341,7 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->timeouts = totals.timeouts - store->at_open.timeouts;
 	ret->retries = totals.retries - store->at_open.retries;
 	ret->expired = totals.expired - store->at_open.expired;
+	ret->dead = totals.dead - store->at_open.dead;
 	ret->groups = log.groups;
 	ret->flushes = log.flushes;
 	ret->log_bytes = log.disk_bytes;

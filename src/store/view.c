@@ -25,7 +25,7 @@ struct look {
 	} errors[JOB_ERRORS_KEPT];
 	struct {
 		size_t from, len;
-	} queue, content_type, result_content_type, progress;
+	} queue, content_type, result_content_type, progress, dead_from, unique, group;
 };
 
 enum { STAGE_FIRST, STAGE_SUBMIT, STAGE_PROGRESS, STAGE_ERRORS, STAGE_END };
@@ -103,6 +103,9 @@ static void end(struct look *look)
 	v->content_type = slice(texts, look->content_type.from, look->content_type.len);
 	v->result_content_type = slice(texts, look->result_content_type.from, look->result_content_type.len);
 	v->progress = slice(texts, look->progress.from, look->progress.len);
+	v->dead_from = slice(texts, look->dead_from.from, look->dead_from.len);
+	v->unique = slice(texts, look->unique.from, look->unique.len);
+	v->group = slice(texts, look->group.from, look->group.len);
 	for (uint32_t i = 0; i < v->errors_count; i++) {
 		uint32_t newest_first = v->errors_count - 1 - i;
 
@@ -170,7 +173,9 @@ static bool take_submit(struct look *look, const struct job_record *r)
 		if (r->retention_ms != 0)
 			v->retention_ns = r->retention_ms * STORE_NS_PER_MS;
 	}
-	return keep(look, r->content_type, &look->content_type.from, &look->content_type.len);
+	return keep(look, r->content_type, &look->content_type.from, &look->content_type.len) &&
+	       keep(look, r->unique, &look->unique.from, &look->unique.len) &&
+	       keep(look, r->group, &look->group.from, &look->group.len);
 }
 
 /* An error, or all errors of a job, which end the chain. */
@@ -185,7 +190,7 @@ static bool take_errors(struct look *look, const struct job_record *r)
 		return take_error(look, r);
 	look->error_place = 0;
 	while (good && job_part_get(r, &cursor, &part))
-		if (part.type == JOB_RETRY || part.type == JOB_BURY)
+		if (job_record_is_error(&part))
 			good = take_error(look, &part);
 	return good;
 }
@@ -274,6 +279,7 @@ static struct store_view *view_of(const struct job_info *info)
 	                         .run_at = info->state == JOB_DELAYED ? when : 0,
 	                         .deadline = info->state == JOB_RUNNING ? when : 0,
 	                         .expires_at = job_state_finished(info->state) ? when : 0,
+	                         .begin_by = info->attempts == 0 ? info->expires_ms * STORE_NS_PER_MS : 0,
 	                         .lease = info->lease};
 	return v;
 }
@@ -311,8 +317,11 @@ wh_future store_get(struct store *store, uint64_t job, int level)
 	look->submit_place = info.place;
 	look->error_place = info.error_place;
 	look->view = view_of(&info);
-	if (!look->view || !keep(look, (struct job_slice){info.queue->name, info.queue->name_len},
-	                         &look->queue.from, &look->queue.len))
+	if (!look->view ||
+	    !keep(look, (struct job_slice){info.queue->name, info.queue->name_len}, &look->queue.from,
+	          &look->queue.len) ||
+	    (info.dead_from && !keep(look, (struct job_slice){info.dead_from->name, info.dead_from->name_len},
+	                             &look->dead_from.from, &look->dead_from.len)))
 		fail(look, -ENOMEM);
 	else
 		go_on(look);

@@ -164,6 +164,7 @@ void store_notice(struct store *store, const struct job_record *r)
 	case JOB_QUEUE_GONE:
 	case JOB_SETTING:
 	case JOB_BLOBS:
+	case JOB_RATE:
 	case JOB_SUBMIT:
 	case JOB_WHOLE: /* changes nothing that is seen */
 		return;

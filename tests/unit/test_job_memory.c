@@ -119,7 +119,7 @@ static void test_waiting_jobs(void **state)
 	for (uint64_t id = 100; id <= JOBS; id += 100) {
 		struct job_info info;
 		assert_int_equal(job_look(m, id, &info), 0);
-		assert_int_equal(job_pick(m, &q, 1), id);
+		assert_int_equal(job_pick(m, &q, 1, 1), id);
 		assert_int_equal(job_check_delete(m, id, NULL, 1, &r), 0);
 		carry_out(m, &r, 1 << 30);
 		assert_int_equal(job_look(m, id, &info), -JOB_EEXPIRED);

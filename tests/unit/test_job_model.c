@@ -4,7 +4,8 @@
  * and a machine that reads the records back must be in the same state as the one that lived through them. Now and then a
  * snapshot is begun, and goes on in steps of any size between the wishes: a machine that loads it must be in the
  * state of the moment at which it began, and, with the records since, in that of the one that lived on. Jobs are written again elsewhere;
- * what of the log is needed, told bit by bit, must be what a pass over all jobs says.
+ * what of the log is needed, told bit by bit, must be what a pass over all jobs says. Queue a sends its dead jobs to d, of b so many run
+ * at once, of c so many are begun in a time, of d two of each group run at once.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -21,7 +22,17 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
-enum { QUEUES = 3, PASSING = 2, MODEL_JOBS = 6000, PLACE_STEP = 4096, LIVE_CELLS = 4096 };
+enum {
+	QUEUES = 4,
+	DEAD_FROM = 1,
+	DEAD_TO = 4,
+	GROUPS = 4,
+	KEYS = 5,
+	PASSING = 2,
+	MODEL_JOBS = 6000,
+	PLACE_STEP = 4096,
+	LIVE_CELLS = 4096
+};
 
 struct model_job {
 	uint64_t id;
@@ -34,6 +45,13 @@ struct model_job {
 	uint32_t timeouts, reserves, releases, buries, kicks, delay_s;
 	bool bound;
 	uint64_t version;
+	uint32_t group;          /* 0: none */
+	int64_t expires_ms;      /* 0: never */
+	uint32_t dead_from;      /* 0: it is not */
+	uint32_t key, key_queue; /* 0: none */
+	int64_t key_while;
+	int64_t key_until; /* of keys that hold for a time */
+	bool key_held;     /* of others */
 };
 
 struct stored {
@@ -69,6 +87,8 @@ struct world {
 	struct stored *log;
 	size_t log_count, log_cap;
 	uint64_t refused, done;
+	uint64_t duplicates, dead, expired, held_back;
+	int64_t level_ns, level_at_ms; /* of the bucket of c: how much time may be taken */
 	struct job_limits limits;
 };
 
@@ -138,10 +158,89 @@ static void carry_out(struct world *w, const struct job_record *r, unsigned flag
 	w->done++;
 }
 
+/* The rate of c. */
+enum { RATE_COUNT = 40, RATE_PERIOD_MS = 1000, RATE_BURST = 6, RATE_QUEUE = 3 };
+#define RATE_ONE_NS (INT64_C(1000000000) / RATE_COUNT)
+
+static void fill_bucket(struct world *w)
+{
+	w->level_ns += (w->now_ms - w->level_at_ms) * NS_PER_MS;
+	w->level_at_ms = w->now_ms;
+	if (w->level_ns > RATE_BURST * RATE_ONE_NS)
+		w->level_ns = RATE_BURST * RATE_ONE_NS;
+}
+
+/* Do the limits of its queue let another job begin? */
+static bool queue_allows(struct world *w, uint32_t queue)
+{
+	const struct job_queue_config *c = &w->queues[queue]->own;
+	uint32_t running = 0;
+
+	fill_bucket(w);
+	for (size_t i = 0; i < w->count; i++)
+		running += w->jobs[i].queue == queue && w->jobs[i].state == JOB_RUNNING;
+	return (c->concurrency == 0 || running < c->concurrency) &&
+	       (queue != RATE_QUEUE || w->level_ns >= RATE_ONE_NS);
+}
+
+/* Is it one of those of its group that come next? */
+static bool group_allows(const struct world *w, const struct model_job *j)
+{
+	uint32_t before = 0, max = w->queues[j->queue]->own.group_concurrency;
+
+	for (size_t i = 0; i < w->count && j->group != 0; i++) {
+		const struct model_job *other = &w->jobs[i];
+
+		if (other->queue == j->queue && other->group == j->group && other != j)
+			before += other->state == JOB_RUNNING ||
+			          ((other->state == JOB_READY || other->state == JOB_DELAYED) &&
+			           other->id < j->id);
+	}
+	return j->group == 0 || before < (max ? max : 1);
+}
+
+/* The job that has a unique key of a queue, of several any; NULL: none. */
+static const struct model_job *holder(const struct world *w, uint32_t queue, uint32_t key, uint64_t id,
+                                      bool jobs)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		const struct model_job *j = &w->jobs[i];
+
+		if (j->key == key && j->key_queue == queue && (id == 0 || j->id == id) &&
+		    ((!jobs && j->key_while > 0) ? j->key_until > w->now_ms : j->key_held))
+			return j;
+	}
+	return NULL;
+}
+
+/* What a queued key does as its job begins, or goes back. */
+static void model_key(struct world *w, struct model_job *j, bool waits)
+{
+	if (j->key == 0 || j->key_while != JOB_UNIQUE_QUEUED)
+		return;
+	j->key_held = waits && (j->key_held || !holder(w, j->key_queue, j->key, 0, true));
+}
+
+static void model_dead(struct world *w, struct model_job *j)
+{
+	j->dead_from = j->dead_from ? j->dead_from : j->queue;
+	j->queue = DEAD_TO;
+	j->attempts = 0;
+	j->expires_ms = 0;
+	j->key_held = false;
+	if (j->key_while <= 0)
+		j->key = 0; /* for good */
+	j->state = JOB_READY;
+	j->when_ms = 0;
+	j->error_place = w->place;
+	w->dead++;
+}
+
 static void model_finish(struct world *w, struct model_job *j, int state, int64_t now_ms)
 {
 	j->state = state;
-	j->cancel = j->hidden = false;
+	j->cancel = j->hidden = j->key_held = false;
+	j->dead_from = 0;
 	j->lease = (struct job_lease){0};
 	j->reserves = j->releases = j->buries = j->kicks = j->delay_s =
 		0; /* what is finished does not tell */
@@ -196,11 +295,24 @@ static int on_emit(void *arg, const struct job_record *r)
 		struct model_job *j = find(w, r->id);
 
 		assert_non_null(j);
+		if (r->type == JOB_FINISH && r->reason == JOB_BY_EXPIRY) {
+			assert_true(j->state == JOB_READY || j->state == JOB_DELAYED ||
+			            j->state == JOB_BURIED);
+			assert_true(j->attempts == 0 && j->expires_ms > 0 && j->expires_ms <= w->now_ms);
+			assert_memory_equal(r->text.data, "expired", 7);
+			model_finish(w, j, JOB_FAILED, w->now_ms);
+			w->expired++;
+			return 0;
+		}
 		assert_int_equal(j->state, JOB_RUNNING);
 		assert_true(j->when_ms <= w->now_ms);
 		if (j->cancel) {
 			assert_int_equal(r->state, JOB_CANCELLED);
 			model_finish(w, j, JOB_CANCELLED, w->now_ms);
+		} else if (j->attempts >= j->attempts_max && j->queue == DEAD_FROM) {
+			assert_int_equal(r->type, JOB_DEAD);
+			j->timeouts++;
+			model_dead(w, j);
 		} else if (j->attempts >= j->attempts_max) {
 			assert_int_equal(r->state, JOB_FAILED);
 			model_finish(w, j, JOB_FAILED, w->now_ms);
@@ -210,6 +322,7 @@ static int on_emit(void *arg, const struct job_record *r)
 			j->timeouts++;
 			j->state = JOB_READY;
 			j->when_ms = 0;
+			model_key(w, j, true);
 		}
 	}
 	return 0;
@@ -236,6 +349,8 @@ static void pass_time(struct world *w)
 			j->state = JOB_READY;
 		assert_false(j->state == JOB_RUNNING && j->when_ms <= w->now_ms);
 		assert_false(job_state_finished(j->state) && j->when_ms <= w->now_ms);
+		assert_false((j->state == JOB_READY || j->state == JOB_DELAYED || j->state == JOB_BURIED) &&
+		             j->attempts == 0 && j->expires_ms > 0 && j->expires_ms <= w->now_ms);
 	}
 	assert_true(job_next_due(w->m) > w->now_ms);
 	if (w->queues[3]->config.finished_max > 0)
@@ -260,6 +375,7 @@ static void submit(struct world *w)
 	struct model_job *j;
 	int64_t delay = below(w, 3) == 0 ? below(w, 5000) : 0;
 	bool hidden = below(w, 2), buried = below(w, 12) == 0;
+	uint32_t group = 0, key = 0;
 	int error;
 
 	if (w->count == MODEL_JOBS)
@@ -281,9 +397,27 @@ static void submit(struct world *w)
 		assert_int_equal(job_check_ids(w->m, 100, false, &ids), 0);
 		carry_out(w, &ids, 0);
 	}
+	if (below(w, 3) == 0)
+		group = 1 + below(w, GROUPS);
+	if (group)
+		r.group = (struct job_slice){&"ABCD"[group - 1], 1};
+	if (below(w, 6) == 0)
+		r.expires_ms = w->now_ms + 1 + below(w, 20000);
+	if (below(w, 5) == 0) {
+		key = 1 + below(w, KEYS);
+		r.unique = (struct job_slice){&"vwxyz"[key - 1], 1};
+		r.unique_while_ms = below(w, 2) ? -(int64_t)below(w, 2) : 1 + (int64_t)below(w, 20000);
+	}
 	assert_int_equal(job_room(w->m, 1), 0);
 	error = job_check_submit(w->m, w->queues[queue], 0, &r);
 	assert_int_equal(error, 0);
+	if (key && holder(w, queue, key, 0, false)) {
+		assert_int_equal(r.type, 0);
+		assert_non_null(holder(w, queue, key, r.id, false));
+		w->duplicates++;
+		return;
+	}
+	assert_int_equal(r.type, JOB_SUBMIT);
 	carry_out(w, &r, hidden ? JOB_HIDDEN : 0);
 	j = &w->jobs[w->count++];
 	*j = (struct model_job){.id = r.id,
@@ -297,7 +431,14 @@ static void submit(struct world *w)
 	                        .when_ms = r.when_ms,
 	                        .time_to_run_ms = r.time_to_run_ms ? r.time_to_run_ms : 60000,
 	                        .retention_ms = r.retention_ms ? r.retention_ms : 3600000,
-	                        .place = w->place};
+	                        .place = w->place,
+	                        .group = group,
+	                        .expires_ms = r.expires_ms,
+	                        .key = key,
+	                        .key_queue = queue,
+	                        .key_while = r.unique_while_ms,
+	                        .key_until = r.unique_while_ms > 0 ? w->now_ms + r.unique_while_ms : 0,
+	                        .key_held = key && r.unique_while_ms <= 0};
 	if (w->count > 1)
 		assert_true(j->id > j[-1].id);
 }
@@ -328,14 +469,18 @@ static void reserve(struct world *w)
 	struct job_queue *queues[QUEUES];
 	const struct model_job *best = NULL;
 	struct job_record r;
+	struct job_info info;
 	struct model_job *j;
 	size_t count = 0;
 	uint64_t id;
-	bool bound = below(w, 3) == 0;
+	bool bound = below(w, 3) == 0, allows[QUEUES + 1];
+	int error;
 
-	for (uint32_t q = 1; q <= QUEUES; q++)
+	for (uint32_t q = 1; q <= QUEUES; q++) {
+		allows[q] = queue_allows(w, q);
 		if (below(w, 2))
 			queues[count++] = w->queues[q];
+	}
 	for (size_t i = 0; i < w->count; i++) {
 		bool watched = false;
 
@@ -345,23 +490,40 @@ static void reserve(struct world *w)
 			           w->pause_until[j->queue] == 0;
 		if (watched && j->state == JOB_READY && !j->hidden &&
 		    (!best || j->priority < best->priority ||
-		     (j->priority == best->priority && j->id < best->id)))
-			best = j;
+		     (j->priority == best->priority && j->id < best->id))) {
+			if (allows[j->queue] && group_allows(w, j))
+				best = j;
+			else
+				w->held_back++;
+		}
 	}
-	id = job_pick(w->m, queues, count);
+	id = job_pick(w->m, queues, count, w->now_ms * NS_PER_MS);
 	assert_int_equal(id, best ? best->id : 0);
 	if (!best)
 		return;
-	assert_int_equal(job_check_claim(w->m, id, w->now_ms, 0, 7, bound, &r), 0);
+	error = job_check_claim(w->m, id, w->now_ms * NS_PER_MS, 0, 7, bound, &r);
+	if (best->attempts == 0 && best->expires_ms > 0 && best->expires_ms <= w->now_ms) {
+		assert_int_equal(error, -JOB_EBUSY);
+		return;
+	}
+	assert_int_equal(error, 0);
 	carry_out(w, &r, 0);
 	j = find(w, id);
+	assert_int_equal(job_check_rate(w->m, j->queue, w->now_ms * NS_PER_MS, &r), 0);
+	assert_int_equal(r.type, j->queue == RATE_QUEUE ? JOB_RATE : 0);
+	if (r.type != 0) {
+		carry_out(w, &r, 0);
+		w->level_ns -= RATE_ONE_NS;
+	}
+	model_key(w, j, false);
 	j->state = JOB_RUNNING;
 	j->bound = bound;
 	j->progress_place = 0; /* of this attempt */
 	j->reserves++;
 	j->attempts++;
-	assert_true(r.claim > j->lease.claim);
-	j->lease = (struct job_lease){7, r.claim};
+	assert_int_equal(job_look(w->m, id, &info), 0);
+	assert_true(info.lease.claim > j->lease.claim);
+	j->lease = (struct job_lease){7, info.lease.claim};
 	j->when_ms = w->now_ms + j->time_to_run_ms;
 }
 
@@ -431,7 +593,11 @@ static void with_lease(struct world *w)
 	if (kind == 0) {
 		model_finish(w, j, JOB_DONE, w->now_ms);
 	} else if (kind == 1 && (!retry || j->attempts >= j->attempts_max)) {
-		model_finish(w, j, JOB_FAILED, w->now_ms);
+		assert_int_equal(r.type, j->queue == DEAD_FROM ? JOB_DEAD : JOB_FINISH);
+		if (j->queue == DEAD_FROM)
+			model_dead(w, j);
+		else
+			model_finish(w, j, JOB_FAILED, w->now_ms);
 	} else if (kind == 1 || kind == 2) {
 		if (kind == 1)
 			j->error_place = w->place;
@@ -442,6 +608,7 @@ static void with_lease(struct world *w)
 		j->releases += kind == 2;
 		if (kind == 2)
 			j->delay_s = (uint32_t)((delay + 999) / 1000);
+		model_key(w, j, true);
 	} else if (kind == 4) {
 		struct job_info info;
 
@@ -456,7 +623,14 @@ static void with_lease(struct world *w)
 		j->state = JOB_BURIED;
 		j->priority = priority;
 		j->buries++;
+		model_key(w, j, true);
 	} else if (kind == 6) {
+		if (j->queue == RATE_QUEUE) {
+			fill_bucket(w);
+			w->level_ns += RATE_ONE_NS;
+			fill_bucket(w);
+		}
+		model_key(w, j, true);
 		j->state = JOB_READY;
 		j->when_ms = 0;
 		j->attempts--;
@@ -499,9 +673,9 @@ static void without_lease(struct world *w)
 	else if (kind == 0)
 		model_finish(w, j, JOB_CANCELLED, w->now_ms);
 	else if (kind == 1)
-		j->state = JOB_READY, j->kicks++;
+		j->state = JOB_READY, j->kicks++, model_key(w, j, true);
 	else
-		j->state = JOB_NONE;
+		j->state = JOB_NONE, j->key_held = false;
 }
 
 /* Who is next in each state, whatever pauses the queue. */
@@ -518,7 +692,7 @@ static void look_ahead(struct world *w)
 
 		if (j->queue != number)
 			continue;
-		if (j->state == JOB_READY && !j->hidden) {
+		if (j->state == JOB_READY && !j->hidden && group_allows(w, j)) {
 			urgent += j->priority < JOB_PRIORITY_DEFAULT;
 			if (!ready || j->priority < ready->priority ||
 			    (j->priority == ready->priority && j->id < ready->id))
@@ -567,6 +741,8 @@ static void pause_queue(struct world *w)
 		struct job_queue_config config = w->queues[q]->own;
 
 		config.finished_max = q == 3 ? below(w, 3) * 4 : 0;
+		config.concurrency = q == 2 ? below(w, 4) * 3 : 0;
+		config.group_concurrency = q == 4 ? below(w, 4) : 0;
 		assert_int_equal(job_check_queue_put(w->m, name, &config, below(w, 2), w->now_ms, &r), 0);
 		carry_out(w, &r, 0);
 		return;
@@ -847,6 +1023,9 @@ static void compare(struct world *w)
 			assert_int_equal(info.delay_s, j->delay_s);
 			assert_int_equal(info.bound, j->bound && j->state == JOB_RUNNING);
 			assert_int_equal(info.time_to_run_ms, j->time_to_run_ms);
+			assert_int_equal(info.expires_ms, j->expires_ms);
+			assert_int_equal(info.dead_from ? info.dead_from->number : 0, j->dead_from);
+			assert_int_equal(info.queue->number, j->queue);
 		}
 		if (j->state == JOB_RUNNING || j->state == JOB_DELAYED || job_state_finished(j->state))
 			assert_int_equal(info.when_ms, j->when_ms);
@@ -873,7 +1052,24 @@ static void compare(struct world *w)
 	job_close(again);
 }
 
-static uint64_t evicted;
+/* From a to d, and by no way back. */
+static void send_dead(struct world *w)
+{
+	struct job_slice a = {"a", 1}, d = {"d", 1};
+	struct job_queue_config config = {.dead_letter = DEAD_TO};
+	struct job_record r;
+
+	assert_int_equal(job_check_queue_put(w->m, a, &config, false, w->now_ms, &r), 0);
+	carry_out(w, &r, 0);
+	config.dead_letter = DEAD_FROM;
+	assert_int_equal(job_check_queue_put(w->m, a, &config, false, w->now_ms, &r), -JOB_EDEAD_LOOP);
+	assert_int_equal(job_check_queue_put(w->m, d, &config, false, w->now_ms, &r), -JOB_EDEAD_LOOP);
+	config.dead_letter = 77;
+	assert_int_equal(job_check_queue_put(w->m, a, &config, false, w->now_ms, &r), -JOB_EUNKNOWN_QUEUE);
+	assert_int_equal(job_check_queue_gone(w->m, w->queues[DEAD_TO], &r), -JOB_EIN_USE);
+}
+
+static uint64_t evicted, duplicates, dead, expired, held_back;
 
 static void live_through(uint64_t seed, int steps)
 {
@@ -886,8 +1082,15 @@ static void live_through(uint64_t seed, int steps)
 	assert_int_equal(job_open(&w.m, &w.limits, w.now_ms), 0);
 	job_live(w.m, on_live, w.live);
 	for (uint32_t q = 1; q <= QUEUES; q++) {
-		struct job_slice name = {&"abc"[q - 1], 1};
-		struct job_queue_config config = {0};
+		struct job_slice name = {&"abcd"[q - 1], 1};
+		struct job_queue_config config = {.concurrency = q == 2 ? 3 : 0,
+		                                  .group_concurrency = q == 4 ? 2 : 0};
+
+		if (q == RATE_QUEUE) {
+			config.rate_count = RATE_COUNT;
+			config.rate_period_ms = RATE_PERIOD_MS;
+			config.rate_burst = RATE_BURST;
+		}
 
 		assert_int_equal(job_check_queue_put(w.m, name, &config, q == 2, w.now_ms * NS_PER_MS, &r),
 		                 0);
@@ -895,6 +1098,9 @@ static void live_through(uint64_t seed, int steps)
 		w.queues[q] = job_queue_find(w.m, name);
 		assert_int_equal(w.queues[q]->number, q);
 	}
+	w.level_ns = RATE_BURST * RATE_ONE_NS;
+	w.level_at_ms = w.now_ms;
+	send_dead(&w);
 	for (int i = 0; i < steps; i++) {
 		switch (below(&w, 16)) {
 		case 0:
@@ -948,6 +1154,10 @@ static void live_through(uint64_t seed, int steps)
 	pass_time(&w);
 	compare(&w);
 	assert_true(w.refused > 0 && w.done > 100 && w.snapshots > 0 && w.moved > 0);
+	duplicates += w.duplicates;
+	dead += w.dead;
+	expired += w.expired;
+	held_back += w.held_back;
 	evicted += w.limits.finished_max > 0 ? 0 : w.evicted;
 	forget_snapshot(&w);
 	for (size_t i = 0; i < w.log_count; i++)
@@ -965,6 +1175,7 @@ static void test_against_model(void **state)
 	for (uint64_t seed = 1; seed <= seeds; seed++)
 		live_through(seed, 3000);
 	assert_true(evicted > seeds);
+	assert_true(duplicates > seeds && dead > seeds && expired > seeds && held_back > seeds);
 }
 
 int main(void)

@@ -98,6 +98,42 @@ static void test_submit(void **state)
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 }
 
+static void test_submit_policy(void **state)
+{
+	struct job_record r = {.type = JOB_SUBMIT,
+	                       .id = 1,
+	                       .queue = 1,
+	                       .unique = {"u", 1},
+	                       .group = {"gg", 2},
+	                       .unique_while_ms = -1,
+	                       .expires_ms = 77},
+			  back;
+	char key[JOB_KEY_MAX + 1] = {0};
+
+	(void)state;
+	put(&r);
+	assert_int_equal(number(30, 2), 4 + 5 + 11 + 11);
+	assert_memory_equal(bytes + 40, "\5\1\0u\6\2\0gg\11\10\0\377\377\377\377\377\377\377\377", 20);
+	assert_memory_equal(bytes + 60, "\12\10\0\115\0\0\0\0\0\0\0", 11);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_true(back.unique.len == 1 && back.group.len == 2 && back.unique_while_ms == -1 &&
+	            back.expires_ms == 77);
+	assert_memory_equal(back.group.data, "gg", 2);
+	r.unique.len = 0; /* for how long, but not what */
+	put(&r);
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	r.unique = (struct job_slice){key, JOB_KEY_MAX};
+	put(&r);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	r.unique.len++;
+	put(&r);
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	r.unique.len = 1;
+	r.expires_ms = -1;
+	put(&r);
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+}
+
 static void test_finish(void **state)
 {
 	struct job_record r = {.type = JOB_FINISH,
@@ -205,6 +241,22 @@ static void test_queue_options(void **state)
 	assert_memory_equal(bytes + 72, "\1\10\0\350\3\0\0\140\352\0\0name", 15);
 	assert_int_equal(get(JOB_QUEUE, &back), 0);
 	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
+	r.config = (struct job_queue_config){.dead_letter = 2,
+	                                     .concurrency = 3,
+	                                     .rate_count = 4,
+	                                     .rate_period_ms = 5,
+	                                     .rate_burst = 6,
+	                                     .group_concurrency = 7};
+	put(&r);
+	assert_int_equal(fixed_bytes, 72 + 7 + 7 + 15 + 7);
+	assert_memory_equal(bytes + 72, "\2\4\0\2\0\0\0\3\4\0\3\0\0\0", 14);
+	assert_memory_equal(bytes + 86, "\4\14\0\4\0\0\0\5\0\0\0\6\0\0\0\5\4\0\7\0\0\0", 22);
+	assert_int_equal(get(JOB_QUEUE, &back), 0);
+	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
+	bytes[89] = 0; /* a rate of none */
+	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
+	r.config = (struct job_queue_config){.backoffs = 2, .backoff_list_ms = {1000, 60000}};
+	put(&r);
 	bytes[73] = 7; /* part of a number */
 	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
 	bytes[73] = 9; /* beyond the end */
@@ -357,6 +409,110 @@ static void test_entries(void **state)
 	assert_false(job_entry_get(b, &back));
 }
 
+static void test_entries_policy(void **state)
+{
+	struct job_entry entry = {.id = 1,
+	                          .state = JOB_READY,
+	                          .claim = 2,
+	                          .progress_bytes = 3,
+	                          .expires_ms = 0x0a1817161514,
+	                          .unique = {20, 21},
+	                          .group = {22, 23},
+	                          .dead_from = 24,
+	                          .policy_flags = 15},
+			 back;
+	uint8_t *b = bytes;
+
+	(void)state;
+	job_entry_put_policy(&entry, b);
+	assert_memory_equal(b + 120, "\x14\x15\x16\x17\x18\x0a\0\0", 8);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(number(128 + 8 * i, 8), 20 + i);
+	assert_int_equal(number(160, 4), 24);
+	assert_int_equal(number(164, 4), 15);
+	memset(&back, 0, sizeof(back));
+	assert_true(job_entry_get_policy(b, &back));
+	assert_memory_equal(&back, &entry, sizeof(entry));
+	b[164] = 6; /* holds a key and has none */
+	assert_false(job_entry_get_policy(b, &back));
+	b[164] = 16; /* a flag of a later version */
+	assert_false(job_entry_get_policy(b, &back));
+	b[164] = 0;
+	b[163] = 1; /* no number of a queue */
+	assert_false(job_entry_get_policy(b, &back));
+}
+
+static void test_uniques(void **state)
+{
+	struct job_unique_entry entry = {.hash = {1, 2}, .id = 3, .until_ms = 4}, back;
+	uint8_t b[JOB_UNIQUE_BYTES];
+	struct job_record r = {.type = JOB_UNIQUES, .body = {b, sizeof(b)}}, back_record;
+
+	(void)state;
+	job_unique_put(&entry, b);
+	put(&r);
+	assert_int_equal(r.type, 40);
+	assert_int_equal(fixed_bytes, 8);
+	assert_int_equal(number(0, 8), 1);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(number(8 + 8 * i, 8), 1 + i);
+	assert_int_equal(get(JOB_UNIQUES, &back_record), 0);
+	assert_true(job_unique_get(b, &back));
+	assert_memory_equal(&back, &entry, sizeof(entry));
+	b[24] = 0; /* it never holds */
+	assert_false(job_unique_get(b, &back));
+	b[24] = 1;
+	b[16] = 0; /* no job */
+	assert_false(job_unique_get(b, &back));
+	all_bytes--;
+	assert_int_equal(get(JOB_UNIQUES, &back_record), -EPROTO);
+}
+
+static void test_dead(void **state)
+{
+	struct job_record r = {.type = JOB_DEAD,
+	                       .id = 1,
+	                       .at_ns = 2,
+	                       .error_place = 3,
+	                       .queue = 4,
+	                       .attempt = 5,
+	                       .reason = JOB_BY_TIMEOUT,
+	                       .text = {"error", 5}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 38);
+	assert_int_equal(fixed_bytes, 40);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(number(8 * i, 8), 1 + i);
+	assert_int_equal(number(24, 4), 4);
+	assert_int_equal(number(28, 2), 5);
+	assert_int_equal(number(30, 2), 5);
+	assert_int_equal(number(32, 8), 2);
+	assert_memory_equal(bytes + 40, "error", 5);
+	assert_int_equal(get(JOB_DEAD, &back), 0);
+	assert_true(back.queue == 4 && back.attempt == 5 && back.text.len == 5 && job_record_is_error(&back));
+	bytes[33] = 1; /* zero */
+	assert_int_equal(get(JOB_DEAD, &back), -EPROTO);
+}
+
+static void test_rate(void **state)
+{
+	struct job_record r = {.type = JOB_RATE, .queue = 4, .at_ns = -5}, back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 41);
+	assert_int_equal(fixed_bytes, 16);
+	assert_int_equal(number(0, 8), 4);
+	assert_true((int64_t)number(8, 8) == -5);
+	assert_int_equal(get(JOB_RATE, &back), 0);
+	assert_true(back.at_ns == -5 && back.queue == 4);
+	bytes[7] = 1; /* zero */
+	assert_int_equal(get(JOB_RATE, &back), -EPROTO);
+}
+
 static void test_checkpoint(void **state)
 {
 	uint64_t counters[JOB_COUNTERS_END + 2] = {1}, of_queue[JOB_QUEUE_COUNTERS_END] = {3};
@@ -368,7 +524,7 @@ static void test_checkpoint(void **state)
 	assert_int_equal(r.type, 36);
 	assert_int_equal(fixed_bytes, 8);
 	assert_int_equal(number(0, 8), 1); /* ranges */
-	assert_int_equal(all_bytes, 8 + 20 * 8 + 16);
+	assert_int_equal(all_bytes, 8 + 21 * 8 + 16);
 	assert_int_equal(get(JOB_COUNTERS, &back), 0);
 	all_bytes -= 8;
 	assert_int_equal(get(JOB_COUNTERS, &back), -EPROTO);
@@ -396,8 +552,8 @@ static void test_checkpoint(void **state)
 	assert_int_equal(fixed_bytes, 72);
 	assert_int_equal(number(4, 4), 4);
 	assert_int_equal(number(72, 8), 3);
-	assert_int_equal(all_bytes, 72 + 14 * 8 + 4);
-	assert_memory_equal(bytes + 72 + 14 * 8, "name", 4);
+	assert_int_equal(all_bytes, 72 + 16 * 8 + 4);
+	assert_memory_equal(bytes + 72 + 16 * 8, "name", 4);
 	assert_int_equal(get(JOB_QUEUE_STATE, &back), 0);
 	assert_int_equal(back.config.finished_max, 9);
 	r.type = JOB_QUEUE; /* is not written for what is gone */
@@ -414,7 +570,7 @@ static void test_small_ones(void **state)
 	} sizes[] = {{JOB_IDS, 16},     {JOB_QUEUE_GONE, 8}, {JOB_CLAIM, 32}, {JOB_EXTEND, 16},
 	             {JOB_RELEASE, 24}, {JOB_RETRY, 40},     {JOB_CANCEL, 8}, {JOB_KICK, 8},
 	             {JOB_PROGRESS, 8}, {JOB_BURY, 32},      {JOB_REMOVE, 8}, {JOB_BLOBS, 0},
-	             {JOB_RETURN, 8}};
+	             {JOB_RETURN, 8},   {JOB_DEAD, 40},      {JOB_RATE, 16}};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -456,7 +612,7 @@ static void test_noise(void **state)
 		int type;
 
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		type = 14 + (int)(seed >> 33) % 25;
+		type = 14 + (int)(seed >> 33) % 30;
 		fixed_bytes = (seed >> 40) % 160;
 		all_bytes = fixed_bytes + (seed >> 50) % 100;
 		copy = malloc(all_bytes + 1);
@@ -475,11 +631,14 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_submit),        cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_blob),          cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_queue_options), cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_entries),       cmocka_unit_test(test_checkpoint),
-		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_submit),         cmocka_unit_test(test_finish),
+		cmocka_unit_test(test_blob),           cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_queue_options),  cmocka_unit_test(test_submit_policy),
+		cmocka_unit_test(test_entries_policy), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_uniques),        cmocka_unit_test(test_dead),
+		cmocka_unit_test(test_whole),          cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_small_ones),
+		cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
