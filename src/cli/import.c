@@ -15,17 +15,21 @@
 #include "base/units.h"
 #include "cli/binlog.h"
 #include "cli/cli.h"
+#include "cli/import_jobs.h"
 #include "store/store.h"
 
 enum { AT_ONCE = 1000, BYTES_AT_ONCE = 4 << 20, FILE_MAX = 1 << 30 };
 
 static const char usage[] =
-	"usage: whilst import beanstalkd DIR [OPTION...]\n\n"
+	"usage: whilst import beanstalkd DIR [OPTION...]\n"
+	"       whilst import jobs FILE [OPTION...]\n\n"
 	"Takes the jobs of a beanstalkd binlog folder over into a data folder. Neither may be in use: stop "
 	"both servers\n"
 	"first. Ready, delayed and buried jobs keep tube, body, pri, ttr and the rest of their delay; "
 	"reserved ones become\n"
-	"ready. They get new ids, in the order of the old ones. Doing it again does nothing.\n\n"
+	"ready. They get new ids, in the order of the old ones. Doing it again does nothing.\n"
+	"Or the jobs of a file of `whilst log export`, finished ones with their results; running ones become "
+	"ready.\n\n"
 	"  --data DIR     the data folder of the server, made if missing (default $WHILST_DATA or "
 	"whilst-data)\n"
 	"  --salvage      take what can be read of a damaged binlog; jobs whose end cannot be read come "
@@ -46,7 +50,7 @@ struct file {
 struct import {
 	wh_loop *loop;
 	const char *directory, *data;
-	bool salvage, dry_run;
+	bool salvage, dry_run, of_jobs;
 	struct file *files;
 	size_t count;
 	struct binlog binlog;
@@ -311,8 +315,12 @@ static int read_options(struct import *im, int argc, char **argv)
 			return CLI_USAGE;
 		}
 	}
-	if (argc - optind != 2 || strcmp(argv[optind], "beanstalkd") != 0)
-		return cli_error(CLI_USAGE, "wanted is: whilst import beanstalkd DIR; --help tells more");
+	im->of_jobs = argc - optind == 2 && strcmp(argv[optind], "jobs") == 0;
+	if (argc - optind != 2 || (!im->of_jobs && strcmp(argv[optind], "beanstalkd") != 0) ||
+	    (im->of_jobs && im->salvage))
+		return cli_error(CLI_USAGE,
+		                 "wanted is: whilst import beanstalkd DIR, or whilst import jobs FILE; "
+		                 "--help tells more");
 	im->directory = argv[optind + 1];
 	return 0;
 }
@@ -325,6 +333,8 @@ int cli_import(int argc, char **argv)
 
 	if (status != 0)
 		return status < 0 ? CLI_DONE : status;
+	if (im.of_jobs)
+		return cli_import_jobs(im.directory, im.data, im.dry_run);
 	error = wh_loop_open(&im.loop, NULL);
 	if (error < 0)
 		return cli_error(CLI_FAILED, "%s", wh_strerror(error));

@@ -11,6 +11,7 @@
 
 #include "cli/cli.h"
 #include "cli/log_blobs.h"
+#include "cli/log_export.h"
 #include "cli/log_repair.h"
 #include "job/record.h"
 #include "log/log.h"
@@ -18,7 +19,9 @@
 static const char usage_text[] =
 	"usage: whilst log verify DIRECTORY [--json] [--help]\n"
 	"       whilst log inspect DIRECTORY [--records] [--json] [--help]\n"
-	"       whilst log repair DIRECTORY [--skip | --cut] [--jobs] [--json] [--help]\n\n"
+	"       whilst log repair DIRECTORY [--skip | --cut] [--jobs] [--json] [--help]\n"
+	"       whilst log export DIRECTORY [--queue NAME] [--state STATE] [--bodies FOLDER] [--salvage] "
+	"[--help]\n\n"
 	"Reads the log of a data folder as a start of the server would, and the "
 	"files of large bodies, checks "
 	"every byte, and changes nothing. The "
@@ -293,6 +296,8 @@ int cli_log(int argc, char **argv)
 		if (argv[i][0] != '-') {
 			if (!strcmp(argv[i], "repair"))
 				return cli_log_repair(argc, argv);
+			if (!strcmp(argv[i], "export"))
+				return cli_log_export(argc, argv);
 			break;
 		}
 	status = parse(argc, argv, &c);

@@ -121,6 +121,13 @@ static void put_log(struct wh__text *text, const struct store_stats *stats)
 	    stats->log_written_bytes);
 	one(text, "whilst_log_unsynced_bytes", "gauge", "Bytes appended and not flushed yet.",
 	    stats->log_unflushed_bytes);
+	family(text, "whilst_log_unsynced_age_seconds", "gauge",
+	       "How long ago the oldest byte that is not flushed was written; 0: there is none.");
+	wh__text_format(text, "whilst_log_unsynced_age_seconds %.9f\n",
+	                (double)stats->log_unflushed_ns / 1e9);
+	one(text, "whilst_log_records_total", "counter", "Records appended to the log.", stats->records);
+	one(text, "whilst_log_segments", "gauge", "Segments of the log on disk, with those made ahead.",
+	    stats->log_segments);
 	one(text, "whilst_log_disk_bytes", "gauge", "Bytes of the log on disk.", stats->log_bytes);
 	one(text, "whilst_blobs", "gauge", "Files of bodies over 1 MiB that jobs name.", stats->blobs);
 	one(text, "whilst_blob_bytes", "gauge", "Bytes in them.", stats->blob_bytes);
@@ -147,6 +154,11 @@ static void put_upkeep(struct wh__text *text, const struct store_stats *stats)
 	    stats->log_since_checkpoint);
 	one(text, "whilst_log_live_bytes", "gauge", "Bytes of the log that jobs need, about.",
 	    stats->live_bytes);
+	family(text, "whilst_log_live_ratio", "gauge", "Of the log on disk, how much jobs need, about.");
+	wh__text_format(text, "whilst_log_live_ratio %.6f\n",
+	                stats->log_bytes > 0 ? (double)stats->live_bytes / (double)stats->log_bytes : 0);
+	one(text, "whilst_log_scanned_bytes_total", "counter", "Bytes of the log read by compaction.",
+	    stats->scanned_bytes);
 	one(text, "whilst_log_segments_scanned_total", "counter", "Segments read by compaction.",
 	    stats->segments_scanned);
 	one(text, "whilst_log_segments_released_total", "counter", "Segments given back by compaction.",

@@ -512,6 +512,7 @@ void log_stats(const struct log *log, struct log_stats *ret)
 	ret->segments = log->segments_count + log->spares_count + (log->next_state == LOG_NEXT_READY);
 	ret->disk_bytes = log->disk_bytes;
 	ret->unwritten_bytes = log->pending_bytes + (log->open ? log->open->used : 0);
+	ret->unflushed_ns = log->unflushed_since ? wh_clock(log->loop) - log->unflushed_since : 0;
 	ret->full = log->full;
 	if (log->segments_count > 0) {
 		ret->segment_oldest = log->segments[0]->number;

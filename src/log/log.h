@@ -405,6 +405,8 @@ struct log_stats { /* since opening, but for what says now */
 	uint64_t checkpoints, checkpoint_written_bytes;         /* finished; of all that were begun */
 	uint64_t checkpoint_lsn, checkpoint_bytes;              /* the one that counts, 0: none; now */
 	uint64_t released, recycled;                            /* segments */
+	uint64_t scanned_bytes;                                 /* of groups, by log_segment_scan() */
+	int64_t unflushed_ns; /* how long ago the oldest byte that is not flushed was written; 0: there is none; now */
 	bool full;
 };
 void log_stats(const struct log *log, struct log_stats *ret);

@@ -248,6 +248,7 @@ static bool hand_over_some(struct log_segment_scan *scan)
 			return false;
 	}
 	scan->at += scan->group.group_len;
+	scan->log->stats.scanned_bytes += scan->group.group_len;
 	scan->seq = scan->group.seq;
 	scan->epoch = scan->group.epoch;
 	scan->chain = scan->group.chain;

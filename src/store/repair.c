@@ -281,6 +281,8 @@ static int open_and_order(struct store_repair *repair, wh_loop *loop, char **blo
 	if (error < 0)
 		return error;
 	error = put_in_order(repair, blobs);
+	if (error == 0 && repair->options->open && !repair->options->apply)
+		repair->result->opened = repair->options->open(repair->options->arg, store, repair->result);
 	closed = store_close(store);
 	error = error < 0 ? error : closed;
 	return error < 0 ? fail(problem, error, "cannot put the repaired log in order")

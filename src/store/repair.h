@@ -12,6 +12,7 @@ enum store_repair_how {
 	STORE_REPAIR_CUT,  /* the log ends where it cannot be read */
 };
 
+struct store_repair_result;
 struct store_repair_options {
 	const char *directory;
 	int how;    /* enum store_repair_how */
@@ -22,6 +23,8 @@ struct store_repair_options {
 	void (*job)(void *arg, uint64_t job, struct store_slice queue, const char *what);
 	/* jobs with these ids, until excluded, may have been submitted in what is lost, and nothing else is left of them */
 	void (*ids)(void *arg, uint64_t from, uint64_t until);
+	/* not .apply: the store as it would be after the repair, to be looked at; what it returns is in .opened */
+	int (*open)(void *arg, struct store *store, const struct store_repair_result *result);
 	void *arg;
 	wh_log_function *log; /* notices */
 	void *log_arg;
@@ -42,6 +45,7 @@ struct store_repair_result {
 	char refused[256]; /* not empty: it would not be consistent, and is not done; why */
 	char kept[64];     /* name of the folder, in the directory, with the files that were replaced */
 	uint32_t epoch;    /* of the repair */
+	int opened;        /* what .open said */
 };
 
 /* store_repair() - 0, with *ret filled in; or negative errno and why in *ret_problem (as store_open()). */

@@ -378,6 +378,10 @@ bool store_waited_for(const struct store *store, uint64_t job);
 /* store_state() - enum job_state at once, durable or not; JOB_NONE: not here. */
 int store_state(const struct store *store, uint64_t job);
 
+/* store_scan() - the next of the jobs in one of the states (bits 1 << enum job_state; 0: any) and of a queue (its name; empty: any), in no
+ * order. *cursor begins at 0. 0: no more. */
+uint64_t store_scan(const struct store *store, struct store_slice name, unsigned states, uint32_t *cursor);
+
 /* store_segment() - the number of the log segment that holds an unfinished job's SUBMIT; 0: no such job. */
 uint64_t store_segment(const struct store *store, uint64_t job);
 
@@ -603,7 +607,10 @@ struct store_stats {                                          /* since opening, 
 	uint64_t checkpoint_ns, checkpoint_bytes;     /* of the last one */
 	uint64_t log_since_checkpoint, live_bytes;    /* now; the second: of the log, what is needed of it */
 	uint64_t segments_scanned, segments_released; /* by compaction */
-	uint64_t moved, moved_bytes;                  /* jobs, or parts of jobs, written again by it */
+	uint64_t log_segments;                        /* now */
+	uint64_t scanned_bytes;                       /* of the log, read by compaction */
+	int64_t log_unflushed_ns; /* how long ago the oldest byte that is not flushed was written; 0: there is none; now */
+	uint64_t moved, moved_bytes; /* jobs, or parts of jobs, written again by it */
 };
 /* store_stats() - fills *ret at once. Jobs per flush = submitted / flushes. */
 void store_stats(const struct store *store, struct store_stats *ret);

@@ -351,6 +351,9 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->log_written_bytes = log.group_bytes;
 	ret->log_unflushed_bytes =
 		wh_mark_read(log_appended(store->log)) - wh_mark_read(log_flushed(store->log));
+	ret->log_unflushed_ns = log.unflushed_ns;
+	ret->log_segments = log.segments;
+	ret->scanned_bytes = log.scanned_bytes;
 	ret->disk_full = log.full;
 	ret->flush_ns = log.flush_ns;
 	static_assert((int)STORE_FLUSH_BUCKETS == (int)LOG_FLUSH_BUCKETS, "one scale");
@@ -360,4 +363,12 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->job_memory_bytes = totals.memory_bytes;
 	ret->log_since_checkpoint = wh_mark_read(log_appended(store->log)) - store->checkpoint.lsn;
 	ret->live_bytes = store->segments.live > 0 ? (uint64_t)store->segments.live : 0;
+}
+
+uint64_t store_scan(const struct store *store, struct store_slice name, unsigned states, uint32_t *cursor)
+{
+	const struct job_queue *queue = name.len > 0 ? job_queue_find(store->jobs, name) : NULL;
+	const unsigned all = (1u << JOB_STATES) - 2;
+
+	return name.len > 0 && !queue ? 0 : job_scan(store->jobs, queue, states ? states : all, cursor);
 }

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""tests/integration/test_export.py -- `whilst log export` and `whilst import jobs`: out of one data folder, into another, and the same again."""
+import base64
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+import harness
+
+COUNT = 4000
+LARGE = bytes(range(256)) * 4100  # over 1 MiB: a file of its own
+
+
+def run(*args, expect=0):
+    done = subprocess.run([harness.BINARY, *map(str, args)], capture_output=True, check=False, timeout=harness.DEADLINE)
+    assert done.returncode == expect, (args, done.returncode, done.stdout[-500:], done.stderr[-800:])
+    return done
+
+
+def export(folder, *options):
+    return [json.loads(line) for line in run("log", "export", folder, *options).stdout.splitlines()]
+
+
+def body(line, name="payload"):
+    if f"{name}_file" in line:
+        with open(line[f"{name}_file"], "rb") as f:
+            return f.read()
+    return base64.b64decode(line[name])
+
+
+def what_counts(line):
+    """Of a job what an import brings: not its id, attempts and instants."""
+    errors = [error["text"] for error in line.get("errors", ())] if line["state"] == "failed" else []
+    result = line.get("result")
+    return (line["queue"], "ready" if line["state"] == "running" else line["state"], line["priority"], body(line), line.get("content_type"),
+            line.get("attempts_max"), line["time_to_run_ms"], line.get("run_at_ms"), errors[-1:],
+            result and (result["status"], result.get("content_type"), body(result, "body")))
+
+
+def fill(server):
+    """Jobs in all states, some with large bodies."""
+    client = server.client()
+    for state in ("ready", "running", "done", "failed", "cancelled", "buried"):
+        for payload in (b"", b"small \0 one", LARGE + state.encode()):
+            job = client.submit(f"q-{state}", payload, "?priority=7&attempts=3", Content_Type="text/x-try")
+            if state in ("running", "done", "failed", "buried"):
+                got, lease, _ = client.reserve(f"q-{state}")
+                assert got == job
+                verb = {"done": "complete", "failed": "fail?retry=false", "buried": "bury"}.get(state)
+                answer = verb and client.post(f"/v1/jobs/{job}/{verb}", {"failed": b"it broke", "buried": b"aside"}.get(
+                    state, LARGE if len(payload) > 100 else b"the result"), Whilst_Lease=lease)
+                assert not verb or answer.status == 200, answer
+            elif state == "cancelled":
+                answer = client.delete(f"/v1/jobs/{job}")
+                assert answer.status in (200, 202, 204), answer
+    for i in range(20):
+        client.submit("in-order", b"%d" % i)
+    client.submit("q-delayed", b"later", "?delay=3600s")
+    client.close()
+
+
+class Export(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.data = os.path.join(self.folder, "data")
+        with harness.Server(data=self.data) as server:
+            fill(server)
+
+    def write(self, folder, *options):
+        path = os.path.join(self.folder, "jobs.ndjson")
+        with open(path, "wb") as f:
+            f.write(run("log", "export", folder, *options).stdout)
+        return path
+
+    def test_round_trip(self):
+        names = sorted(os.listdir(self.data))
+        lines = export(self.data)
+        self.assertEqual(sorted(os.listdir(self.data)), names)
+        self.assertEqual(len(lines), 39)
+        self.assertEqual([line["id"] for line in lines], sorted(line["id"] for line in lines))
+        self.assertEqual({line["state"] for line in lines}, {"ready", "running", "done", "failed", "cancelled", "buried", "delayed"})
+        other = os.path.join(self.folder, "other")
+        path = self.write(self.data, "--bodies", os.path.join(self.folder, "bodies"))
+        self.assertEqual(len(os.listdir(os.path.join(self.folder, "bodies"))), 7)
+        self.assertIn(b"found 39 jobs", run("import", "jobs", path, "--data", other, "--dry-run").stdout)
+        self.assertFalse(os.path.exists(other))
+        self.assertIn(b"imported 39 jobs", run("import", "jobs", path, "--data", other).stdout)
+        again = export(other)
+        self.assertEqual([what_counts(line) for line in again], [what_counts(line) for line in lines])
+        self.assertIn(b"imported 0 jobs; 39 had been imported before", run("import", "jobs", path, "--data", other).stdout)
+        self.assertEqual(len(export(other)), 39)
+        with harness.Server(data=other) as server:
+            client = server.client()
+            self.assertEqual([client.reserve("in-order")[2] for _ in range(20)], [b"%d" % i for i in range(20)])
+            done = next(line["id"] for line in again if line["state"] == "done" and line["bytes"] > 1 << 20)
+            self.assertEqual(client.get(f"/v1/jobs/{done}/result").body, LARGE)
+            client.close()
+
+    def test_filters(self):
+        self.assertEqual({line["queue"] for line in export(self.data, "--queue", "in-order")}, {"in-order"})
+        self.assertEqual({line["state"] for line in export(self.data, "--state", "done", "--state", "delayed")}, {"done", "delayed"})
+        self.assertEqual(export(self.data, "--queue", "none-such"), [])
+        run("log", "export", self.data, "--state", "nonsense", expect=2)
+        run("log", "export", expect=2)
+        run("log", "export", os.path.join(self.folder, "missing"), expect=4)
+
+    def test_salvage(self):
+        whole = {line["id"]: line for line in export(self.data)}
+        with open(os.path.join(self.data, "seg-0000000000000000.log"), "r+b") as f:
+            text = f.read()
+            at = text.index(b"small \0 one")
+            f.seek(at)
+            f.write(b"SMALL")
+        done = run("log", "export", self.data, expect=3)
+        self.assertEqual(done.stdout, b"")
+        self.assertIn(b"seg-0000000000000000.log, byte", done.stderr)
+        lines = {line["id"]: line for line in export(self.data, "--salvage")}
+        self.assertEqual(len(lines), len(whole) - 1)
+        for job, line in lines.items():
+            if "uncertain" not in line:
+                self.assertEqual(line, whole[job])
+        self.assertTrue(any("uncertain" in line for line in lines.values()))
+
+    def test_what_is_refused(self):
+        other = os.path.join(self.folder, "other")
+        for wrong in (b"nonsense\n", b"{}\n", b'{"state":"ready"}\n', b'{"state":"ready","queue":"q","payload":"?"}\n',
+                      b'{"state":"done","queue":"q"}\n', b'[]\n'):
+            path = os.path.join(self.folder, "wrong.ndjson")
+            with open(path, "wb") as f:
+                f.write(b'{"id":1,"queue":"q","state":"ready","payload":"eA=="}\n' + wrong)
+            self.assertIn(b"line 2", run("import", "jobs", path, "--data", other, expect=1).stderr)
+            self.assertFalse(os.path.exists(other))
+        run("import", "jobs", os.path.join(self.folder, "none-such"), "--data", other, expect=1)
+
+    def test_interrupted(self):
+        """Killed in the middle, and again, and again: each job once."""
+        path = os.path.join(self.folder, "many.ndjson")
+        with open(path, "w", encoding="ascii") as f:
+            for i in range(COUNT):
+                f.write(json.dumps({"id": i, "queue": "q", "state": "ready", "priority": 1,
+                                    "payload": base64.b64encode(b"%d" % i).decode()}) + "\n")
+        other = os.path.join(self.folder, "other")
+        for wait in (0.02, 0.1):
+            with subprocess.Popen([harness.BINARY, "import", "jobs", path, "--data", other], stdout=subprocess.PIPE) as process:
+                try:
+                    process.wait(wait)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+        run("import", "jobs", path, "--data", other)
+        self.assertEqual([body(line) for line in export(other)], [b"%d" % i for i in range(COUNT)])
+
+
+if __name__ == "__main__":
+    harness.main()
