@@ -427,10 +427,9 @@ static int claim_for(struct wh__op *op, uint32_t generation)
 static struct wh__op *slot_of(wh_loop *loop, wh_future f)
 {
 	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
-	/* a chunk once made stays until the loop closes, which waits for visitors */
-	struct wh__op *chunk =
-		atomic_load_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], memory_order_acquire);
-	return chunk ? &chunk[slot % WH__CHUNK_SLOTS] : NULL;
+	/* a slot once made stays until the loop closes, which waits for visitors */
+	return slot < atomic_load_explicit(&loop->slots_made, memory_order_acquire) ? wh__op_at(loop, slot)
+	                                                                            : NULL;
 }
 
 int wh_resolve(wh_future f, int64_t n, void *ptr)

@@ -162,7 +162,8 @@ static void set_limits(wh_loop *loop)
 static void free_memory(wh_loop *loop)
 {
 	for (uint32_t i = 0; i < WH__CHUNKS_MAX && loop->chunks[i]; i++)
-		free(loop->chunks[i]);
+		if (wh__chunk_is_allocated(i))
+			free(loop->chunks[i]);
 	wh__arguments_fini(loop);
 	for (struct wh__message *m = loop->free_messages, *next; m; m = next) {
 		next = m->next;

@@ -19,6 +19,14 @@
 
 enum { WH__CHUNK_SLOTS = 1024, WH__CHUNKS_MAX = 4096, WH__SLOTS_MAX = (1 << 22) - 1 };
 
+/* The first chunks are allocated one by one, the later ones in blocks. */
+enum { WH__CHUNKS_ALONE = 16, WH__CHUNKS_OF_BLOCK = 16 };
+
+static inline bool wh__chunk_is_allocated(uint32_t chunk)
+{
+	return chunk < WH__CHUNKS_ALONE || chunk % WH__CHUNKS_OF_BLOCK == 0;
+}
+
 struct wh__queue {
 	struct wh__op *first, *last;
 };
@@ -66,7 +74,8 @@ struct wh_loop {
 	_Atomic(struct wh__op *)
 		chunks[WH__CHUNKS_MAX]; /* written once each by the loop, read by any thread */
 	struct wh__op *free_slots;
-	uint32_t slots_made, slots_max, live_count;
+	_Atomic uint32_t slots_made; /* raised by the loop, read by any thread */
+	uint32_t slots_max, live_count;
 	uint32_t first_generation, last_generation; /* of any slot */
 	uint32_t pending_count;                     /* slots that are PENDING, or DONE with a callback due */
 	uint32_t background_count;                  /* of these, for which wh_loop_run() does not run */
@@ -135,7 +144,8 @@ static inline wh_future wh__op_future(const struct wh__op *op)
 static inline struct wh__op *wh__op_find(wh_loop *loop, wh_future f)
 {
 	uint32_t slot = (uint32_t)(f.id >> 32) & WH__SLOTS_MAX;
-	if (f.id >> 54 != loop->number || slot >= loop->slots_made)
+	if (f.id >> 54 != loop->number ||
+	    slot >= atomic_load_explicit(&loop->slots_made, memory_order_relaxed))
 		return NULL;
 	struct wh__op *op = wh__op_at(loop, slot);
 	return op->generation == (uint32_t)f.id && op->state != WH__FREE ? op : NULL;

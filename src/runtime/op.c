@@ -8,23 +8,41 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Where a loop needs so many, memory comes in blocks of the size of a huge page: page after page would cost more than all else
+ * of an operation that is the first on its slot. */
+enum {
+	CHUNK_BYTES = WH__CHUNK_SLOTS * (int)sizeof(struct wh__op),
+	BLOCK_BYTES = WH__CHUNKS_OF_BLOCK * CHUNK_BYTES
+};
+_Static_assert(BLOCK_BYTES == 2 << 20, "a block is a huge page");
+
+static struct wh__op *make_chunk(wh_loop *loop, uint32_t chunk)
+{
+	if (!wh__chunk_is_allocated(chunk))
+		return atomic_load_explicit(&loop->chunks[chunk - 1], memory_order_relaxed) + WH__CHUNK_SLOTS;
+	if (chunk < WH__CHUNKS_ALONE)
+		return aligned_alloc(64, CHUNK_BYTES);
+	struct wh__op *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+	if (block)
+		(void)madvise(block, BLOCK_BYTES, MADV_HUGEPAGE); /* or pages as they are */
+	return block;
+}
 
 /* Slots are touched when first used, not when their chunk is made: a small loop stays small. */
 static struct wh__op *make_slot(wh_loop *loop)
 {
-	uint32_t slot = loop->slots_made;
+	uint32_t slot = atomic_load_explicit(&loop->slots_made, memory_order_relaxed);
 	if (slot > WH__SLOTS_MAX)
 		return NULL;
 	struct wh__op *chunk = loop->chunks[slot / WH__CHUNK_SLOTS];
 	if (!chunk) {
 		if (loop->measure && wh__measure_chunk(loop, slot / WH__CHUNK_SLOTS) != 0)
 			return NULL;
-		chunk = aligned_alloc(64, WH__CHUNK_SLOTS * sizeof *chunk);
+		chunk = make_chunk(loop, slot / WH__CHUNK_SLOTS);
 		if (!chunk)
 			return NULL;
-		/* What other threads may look at before the slot is first used. */
-		for (uint32_t i = 0; i < WH__CHUNK_SLOTS; i++)
-			atomic_init(&chunk[i].claim, 0);
 		atomic_store_explicit(&loop->chunks[slot / WH__CHUNK_SLOTS], chunk, memory_order_release);
 	}
 	struct wh__op *op = &chunk[slot % WH__CHUNK_SLOTS];
@@ -33,7 +51,9 @@ static struct wh__op *make_slot(wh_loop *loop)
 	op->state = WH__FREE;
 	op->loop = loop;
 	op->run = NULL;
-	loop->slots_made++;
+	atomic_init(&op->claim, 0);
+	/* from here on other threads may look at it */
+	atomic_store_explicit(&loop->slots_made, slot + 1, memory_order_release);
 	return op;
 }
 

@@ -1,6 +1,7 @@
 /* tests/conformance/test_cross_thread.c -- what other threads may do to a loop: post, resolve, await, raise, stop. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -222,6 +223,42 @@ static void loops_post_to_each_other(void **state)
 		assert_null(wh_loop_close(pings[i].away));
 }
 
+/* ---- a loop that grows meanwhile ---- */
+
+enum { GROWN = 60000 };
+static wh_future grown[GROWN];
+static atomic_int grown_count;
+
+static void *resolve_as_they_come(void *arg)
+{
+	for (int i = 0; i < GROWN; i++) {
+		while (atomic_load(&grown_count) <= i)
+			sched_yield();
+		/* and a slot that is not there yet, or never will be */
+		const wh_future none = {grown[i].id + ((uint64_t)(GROWN * 2) << 32)};
+		if (wh_resolve(none, 0, NULL) != -ESTALE || wh_resolve(grown[i], i, NULL) != 0)
+			abort();
+	}
+	return NULL;
+}
+
+static void resolving_while_it_grows(void **state)
+{
+	pthread_t thread;
+	struct wh_stats stats;
+	atomic_store(&grown_count, 0);
+	assert_int_equal(pthread_create(&thread, NULL, resolve_as_they_come, NULL), 0);
+	for (int i = 0; i < GROWN; i++) {
+		grown[i] = wh_promise(loop, NULL, NULL);
+		atomic_store(&grown_count, i + 1);
+	}
+	for (int i = 0; i < GROWN; i++)
+		assert_int_equal(wh_await(grown[i]).n, i);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	wh_stats(loop, &stats);
+	assert_int_equal(stats.classes[WH_CLASS_PROMISE].completed, GROWN);
+}
+
 /* ---- a loop that closes meanwhile ---- */
 
 static atomic_int disposed_count, closing_won;
@@ -319,6 +356,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_threads_may_wait, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_raise_is_missed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(loops_post_to_each_other, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(resolving_while_it_grows, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(closing_while_others_resolve, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(any_thread_stops_a_loop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_rest_belongs_to_the_loops_thread, set_up, tear_down),
