@@ -14,9 +14,8 @@
  * A cancelled operation that had begun may have taken effect in part or in whole. Where a worker or the kernel is at
  * it, it ends by itself and gives its true result.
  *
- * On a simulated machine: open, close, pread, pwrite, read, write and their vectored and "all" forms, append, fsync,
- * truncate, allocate (mode 0), size, locks, disk_free, the blocking forms, copies, rename, unlink, rmdir, mkdir, hard links,
- * stat (permissions 0600 and 0700, no times), list and list_next, also their "_at" forms. The others give -ENOSYS.
+ * On a simulated machine programs are root's: permissions and owners are kept and refuse nothing. wh_allocate_mode() gives
+ * -ENOSYS (but for mode 0), O_TMPFILE -EISDIR, and there are no devices.
  *
  * The words used here and the errors that every operation may give are told at the top of whilst.h, which includes
  * this header.

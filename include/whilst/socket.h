@@ -12,7 +12,7 @@
  * -ETIMEDOUT.
  *
  * A cancelled receive has taken nothing, except of wh_recv_all(). On a simulated machine
- * wh_socket_pair() gives -ENOSYS, descriptors in messages -EOPNOTSUPP, multicast -ENOPROTOOPT.
+ * wh_socket_pair() knows SOCK_STREAM only (-EPROTONOSUPPORT), descriptors in messages give -EOPNOTSUPP, multicast -ENOPROTOOPT.
  */
 #ifndef WHILST_SOCKET_H
 #define WHILST_SOCKET_H

@@ -15,6 +15,8 @@
  * the result. src/io makes them through io/system.h. */
 struct wh__sockets {
 	int (*socket)(wh_loop *loop, int family, int type, int protocol);
+	int (*pair)(wh_loop *loop, int type, int ret[2]);
+	int (*pipe)(wh_loop *loop, int ret[2]);
 	void (*close)(wh_loop *loop, int fd);
 	/* of a UNIX socket: takes away the file of one that nobody listens on */
 	int (*bind)(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len);

@@ -4,8 +4,8 @@
  * in a world happens on one thread and in one order, which the seed decides.
  *
  * Files: sim_world.c (time, and whose turn it is), sim.c (the engine: operations under way), sim_machine.c (open, power,
- * restart), sim_call.c (calls and their faults), sim_disk.c and sim_file.c (the disk), sim_net.c (packets and paths),
- * sim_socket.c (sockets), sim_stream.c (TCP in small). Used by: those, and tests.
+ * restart), sim_call.c (calls and their faults), sim_disk.c, sim_tree.c, sim_status.c and sim_file.c (the disk), sim_net.c
+ * (packets and paths), sim_socket.c and sim_pair.c (sockets, pipes), sim_stream.c (TCP in small). Used by: those, and tests.
  */
 #ifndef WH_ENGINE_SIM_H
 #define WH_ENGINE_SIM_H

@@ -33,6 +33,8 @@ static int ready_stream(const struct wh__socket *s)
 static int ready(const struct wh__socket *s)
 {
 	int events = s->error ? POLLERR | POLLIN | POLLOUT : 0;
+	if (s->is_pipe)
+		return wh__pipe_ready(s);
 	if (s->type == SOCK_DGRAM)
 		return events | (s->first ? POLLIN : 0) | POLLOUT;
 	if (s->state == WH__LISTENING)
@@ -43,12 +45,14 @@ static int ready(const struct wh__socket *s)
 /* Of these one at a time; of messages any number. */
 static bool receives(const struct wh__op *op)
 {
-	return op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF || op->opcode == WH__OP_READ;
+	return op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF || op->opcode == WH__OP_READ ||
+	       op->opcode == WH__OP_READV;
 }
 
 static bool sends(const struct wh__op *op)
 {
-	return op->opcode == WH__OP_SEND || op->opcode == WH__OP_SENDV || op->opcode == WH__OP_WRITE;
+	return op->opcode == WH__OP_SEND || op->opcode == WH__OP_SENDV || op->opcode == WH__OP_WRITE ||
+	       op->opcode == WH__OP_WRITEV;
 }
 
 int wh__socket_enter(struct wh__op *op)
@@ -56,6 +60,9 @@ int wh__socket_enter(struct wh__op *op)
 	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
 	if (!s || s->closing)
 		return -EBADF;
+	int error = s->is_pipe ? wh__pipe_takes(s, op) : 0;
+	if (error != 0)
+		return error;
 	bool *flag = receives(op) ? &s->receiving : sends(op) ? &s->sending : NULL;
 	if (flag && *flag)
 		return -EBUSY;
@@ -150,6 +157,8 @@ int64_t wh__socket_receive(struct wh__socket *s, const struct wh__op *op, void *
 		const struct iovec iov = {.iov_base = buf, .iov_len = len};
 		return wh__datagram_receive(s, &iov, 1, peeks, NULL, NULL);
 	}
+	if (s->is_pipe)
+		return wh__pipe_receive(s, buf, shorten(s, op, len));
 	if (s->state == WH__IDLE || s->state == WH__LISTENING)
 		return s->family == AF_UNIX ? -EINVAL : -ENOTCONN;
 	if (s->in.len > 0 && !s->deaf && peeks)
@@ -173,6 +182,22 @@ static int64_t receive_some(struct wh__socket *s, struct wh__op *op)
 	}
 }
 
+/* Into one entry after the other, while there is something. */
+static int64_t receive_vector(struct wh__socket *s, const struct wh__op *op)
+{
+	const struct iovec *iov = op->buf;
+	int64_t total = 0;
+	for (size_t i = 0; i < op->len; i++) {
+		int64_t n = wh__socket_receive(s, op, iov[i].iov_base, iov[i].iov_len);
+		if (n < 0)
+			return total > 0 ? total : n;
+		total += n;
+		if ((size_t)n < iov[i].iov_len)
+			break;
+	}
+	return total;
+}
+
 static int64_t receive_pooled(struct wh__socket *s, struct wh__op *op, void **ret_ptr)
 {
 	struct wh_buf *buf = wh_buf_get(op->loop);
@@ -192,6 +217,8 @@ int64_t wh__socket_send(struct wh__socket *s, const struct wh__op *op, const voi
 {
 	if (s->type == SOCK_DGRAM)
 		return wh__datagram_send(s, buf, len, &s->peer);
+	if (s->is_pipe)
+		return wh__pipe_send(s, buf, shorten(s, op, len));
 	if (s->error)
 		return wh__socket_take_error(s);
 	if (s->ends || s->peer_gone || s->state == WH__DEAD)
@@ -323,6 +350,8 @@ int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
 	switch (op->opcode) {
 	case WH__OP_READ:
 		return wh__socket_receive(s, op, op->buf, op->len);
+	case WH__OP_READV:
+		return receive_vector(s, op);
 	case WH__OP_RECV:
 		return receive_some(s, op);
 	case WH__OP_RECV_FROM:
@@ -336,6 +365,7 @@ int64_t wh__socket_attempt(struct wh__op *op, void **ret_ptr)
 	case WH__OP_SEND:
 		return send_some(s, op);
 	case WH__OP_SENDV:
+	case WH__OP_WRITEV:
 		return send_vector(s, op);
 	case WH__OP_ACCEPT:
 		return accept_one(s, op);

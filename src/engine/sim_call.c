@@ -108,6 +108,11 @@ bool wh__sim_changes_the_disk(const struct wh__op *op)
 	case WH__OP_LINK:
 	case WH__OP_UNLINK:
 	case WH__OP_MKDIR:
+	case WH__OP_SYMLINK:
+	case WH__OP_TEMPORARY:
+	case WH__OP_CHMOD:
+	case WH__OP_CHOWN:
+	case WH__OP_TIMES:
 		return true;
 	default:
 		return false;
@@ -123,6 +128,8 @@ static int64_t flush(struct wh__op *op)
 		int64_t error = wh__disk_flush_begin(sim->disk, op->fd, &flush);
 		if (error != 0)
 			return error;
+		if (op->flags & WH__DATA_ONLY)
+			wh__disk_flush_data_only(flush);
 	}
 	return wh__disk_flush_end(sim->disk, flush);
 }
@@ -132,6 +139,8 @@ void wh__sim_flush_start(struct wh__op *op)
 	struct wh__disk_flush *flush = NULL;
 	(void)wh__disk_flush_begin(wh__sim_of(op->loop)->disk, op->fd,
 	                           &flush); /* an error comes again when it ends */
+	if (flush && op->flags & WH__DATA_ONLY)
+		wh__disk_flush_data_only(flush);
 	op->engine_data = flush;
 }
 
@@ -156,7 +165,32 @@ static int64_t status(wh_sim *sim, const struct wh__op *op)
 		ret->accessed_ns = ret->modified_ns = ret->changed_ns = ret->created_ns = WH_TIME_UNKNOWN;
 		return 0;
 	}
-	return wh__disk_stat(sim->disk, op->fd, !*path && op->len & AT_EMPTY_PATH ? NULL : path, ret);
+	return wh__disk_status(sim->disk, op->fd, !*path && op->len & AT_EMPTY_PATH ? NULL : path,
+	                       !(op->len & AT_SYMLINK_NOFOLLOW), ret);
+}
+
+static int64_t set_times(struct wh__disk *disk, const struct wh__op *op)
+{
+	const struct wh__times_arguments *arguments = op->buf;
+	if (op->len & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+		return -EINVAL;
+	return wh__disk_set_times(disk, op->fd, op->len & AT_EMPTY_PATH ? NULL : arguments->path,
+	                          arguments->times, !(op->len & AT_SYMLINK_NOFOLLOW));
+}
+
+static int64_t set_owner(struct wh__disk *disk, const struct wh__op *op)
+{
+	if (op->buf && op->len & ~(uint64_t)AT_SYMLINK_NOFOLLOW)
+		return -EINVAL;
+	return wh__disk_chown(disk, op->fd, op->buf, (uint32_t)(op->off >> 32), (uint32_t)op->off,
+	                      !(op->len & AT_SYMLINK_NOFOLLOW));
+}
+
+static int64_t may_access(const struct wh__disk *disk, const struct wh__op *op)
+{
+	if (op->len & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EACCESS))
+		return -EINVAL;
+	return wh__disk_access(disk, op->fd, op->buf, (int)op->off, !(op->len & AT_SYMLINK_NOFOLLOW));
 }
 
 static int64_t copy_range(struct wh__disk *disk, const struct wh__op *op)
@@ -173,7 +207,7 @@ static int64_t call_on_name(wh_sim *sim, const struct wh__op *op, void **ret_ptr
 	case WH__OP_OPEN:
 		return wh__socket_has_name(sim, op->buf, NULL)
 		               ? -ENXIO
-		               : wh__disk_open_at(disk, op->fd, op->buf, (int)op->len);
+		               : wh__disk_open_at(disk, op->fd, op->buf, (int)op->len, (mode_t)op->off);
 	case WH__OP_STAT:
 		return status(sim, op);
 	case WH__OP_RENAME:
@@ -182,7 +216,8 @@ static int64_t call_on_name(wh_sim *sim, const struct wh__op *op, void **ret_ptr
 	case WH__OP_LINK:
 		return (uint32_t)op->len & ~(uint32_t)AT_SYMLINK_FOLLOW
 		               ? -EINVAL
-		               : wh__disk_link(disk, op->fd, op->buf, to_directory, op->second);
+		               : wh__disk_link(disk, op->fd, op->buf, to_directory, op->second,
+		                               (uint32_t)op->len & AT_SYMLINK_FOLLOW);
 	case WH__OP_UNLINK:
 		if (op->len == AT_REMOVEDIR)
 			return wh__disk_rmdir(disk, op->fd, op->buf);
@@ -190,7 +225,23 @@ static int64_t call_on_name(wh_sim *sim, const struct wh__op *op, void **ret_ptr
 			return -EINVAL;
 		return wh__socket_unlink_name(sim, op->buf) ? 0 : wh__disk_unlink_at(disk, op->fd, op->buf);
 	case WH__OP_MKDIR:
-		return wh__disk_mkdir_at(disk, op->fd, op->buf);
+		return wh__disk_mkdir_at(disk, op->fd, op->buf, (mode_t)op->off);
+	case WH__OP_SYMLINK:
+		return wh__disk_symlink(disk, op->second, op->fd, op->buf);
+	case WH__OP_READLINK:
+		return wh__disk_readlink(disk, op->fd, op->buf, op->second, op->len);
+	case WH__OP_REALPATH:
+		return wh__disk_realpath(disk, op->buf, op->second, op->len);
+	case WH__OP_TEMPORARY:
+		return wh__disk_temporary(disk, op->second, (int)op->len);
+	case WH__OP_ACCESS:
+		return may_access(disk, op);
+	case WH__OP_CHMOD:
+		return wh__disk_chmod(disk, op->fd, op->buf, (mode_t)op->off);
+	case WH__OP_CHOWN:
+		return set_owner(disk, op);
+	case WH__OP_TIMES:
+		return set_times(disk, op);
 	case WH__OP_LIST:
 		return wh__disk_list(disk, op->buf, ret_ptr);
 	default:
@@ -230,6 +281,8 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	wh_sim *sim = wh__sim_of(op->loop);
 	struct wh__disk *disk = sim->disk;
 	bool all = op->flags & WH__ALL;
+	if (wh__socket_is_number(op->fd))
+		return wh__socket_call(sim, op);
 	switch (op->opcode) {
 	case WH__OP_PREADV:
 	case WH__OP_PWRITEV:
@@ -237,8 +290,7 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	case WH__OP_WRITEV:
 		return call_vector(disk, op, len);
 	case WH__OP_CLOSE:
-		return wh__socket_is_number(op->fd) ? wh__socket_close(sim, op->fd)
-		                                    : wh__disk_close(disk, op->fd);
+		return wh__disk_close(disk, op->fd);
 	case WH__OP_PREAD:
 		return wh__disk_pread(disk, op->fd, op->buf, len, op->off);
 	case WH__OP_PWRITE:
@@ -263,6 +315,9 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 		return wh__disk_entries(disk, op->fd, ret_ptr);
 	case WH__OP_DISK_FREE:
 		return wh__disk_disk_free(disk, op->fd);
+	case WH__OP_ADVISE:
+	case WH__OP_SYNC_RANGE:
+		return wh__disk_is_open(disk, op->fd) ? 0 : -EBADF; /* both are hints */
 	case WH__OP_SEND_FILE:
 		return wh__socket_send_file(sim, op);
 	case WH__OP_READY:
@@ -343,7 +398,11 @@ static const char *name_of(const struct wh__op *op)
 		[WH__OP_PREADV] = "preadv",     [WH__OP_PWRITEV] = "pwritev",
 		[WH__OP_READV] = "readv",       [WH__OP_WRITEV] = "writev",
 		[WH__OP_LINK] = "link",         [WH__OP_STAT] = "stat",
-		[WH__OP_ENTRIES] = "entries",   [WH__OP_COPY_RANGE] = "copy_range"};
+		[WH__OP_ENTRIES] = "entries",   [WH__OP_COPY_RANGE] = "copy_range",
+		[WH__OP_SYMLINK] = "symlink",   [WH__OP_READLINK] = "readlink",
+		[WH__OP_REALPATH] = "realpath", [WH__OP_TEMPORARY] = "temporary",
+		[WH__OP_ACCESS] = "access",     [WH__OP_CHMOD] = "chmod",
+		[WH__OP_CHOWN] = "chown",       [WH__OP_TIMES] = "set_times"};
 	return names[op->opcode] ? names[op->opcode] : "operation";
 }
 

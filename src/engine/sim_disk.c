@@ -12,7 +12,10 @@ struct wh__disk_flush {
 	struct wh__node *node;
 	struct wh__handle *handle;
 	struct wh__sim_flush *content; /* of a file */
-	uint64_t change_number;        /* of a directory: the newest change that it covers */
+	struct wh__attributes attributes;
+	uint64_t attributes_number;
+	bool data_only;
+	uint64_t change_number; /* of a directory: the newest change that it covers */
 };
 
 /* ---- space -------------------------------------------------------------------------------- */
@@ -85,11 +88,14 @@ static int64_t handle_new(struct wh__disk *disk, struct wh__node *node, int flag
 	return WH__SIM_FD_FIRST + (int)i;
 }
 
-static int64_t open_node(struct wh__disk *disk, int from, const char *path, int flags, struct wh__node **ret)
+static int64_t open_node(struct wh__disk *disk, int from, const char *path, int flags, mode_t mode,
+                         struct wh__node **ret)
 {
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
+	bool stays = flags & O_NOFOLLOW || (flags & O_CREAT && flags & O_EXCL);
+	int64_t error = stays ? wh__tree_resolve(disk, from, path, &directory, name)
+	                      : wh__tree_follow(disk, from, path, &directory, name);
 	if (error != 0)
 		return error;
 	*ret = name[0] ? wh__tree_child(directory, name) : directory;
@@ -98,10 +104,12 @@ static int64_t open_node(struct wh__disk *disk, int from, const char *path, int 
 			return -ENOENT;
 		if (path[strlen(path) - 1] == '/' || flags & O_DIRECTORY)
 			return -EISDIR;
-		return wh__tree_create(disk, directory, name, false, ret);
+		return wh__tree_create(disk, directory, name, false, mode, ret);
 	}
 	if (flags & O_CREAT && flags & O_EXCL)
 		return -EEXIST;
+	if ((*ret)->target)
+		return flags & O_DIRECTORY ? -ENOTDIR : -ELOOP;
 	if ((*ret)->is_directory)
 		return (flags & O_ACCMODE) != O_RDONLY || flags & O_CREAT ? -EISDIR : 0;
 	if (flags & O_DIRECTORY || path[strlen(path) - 1] == '/')
@@ -109,18 +117,41 @@ static int64_t open_node(struct wh__disk *disk, int from, const char *path, int 
 	return 0;
 }
 
-int64_t wh__disk_open_at(struct wh__disk *disk, int from, const char *path, int flags)
+int64_t wh__disk_open_at(struct wh__disk *disk, int from, const char *path, int flags, mode_t mode)
 {
 	struct wh__node *node;
-	int64_t error = open_node(disk, from, path, flags, &node);
+	int64_t error = open_node(disk, from, path, flags, mode, &node);
 	if (error != 0)
 		return error;
 	if (flags & O_TRUNC && (flags & O_ACCMODE) != O_RDONLY && node->file.size > 0) {
 		error = wh__sim_file_truncate(&node->file, 0, disk->random);
 		if (error != 0)
 			return error;
+		wh__tree_modified(disk, node);
 	}
 	return handle_new(disk, node, flags);
+}
+
+/* mkstemp(3), mkdtemp(3) */
+int64_t wh__disk_temporary(struct wh__disk *disk, char *path, int flags)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	enum { CHOSEN = 6, TRIES_MAX = 100 };
+	size_t len = strlen(path);
+	char *chosen = path + len - CHOSEN;
+	int64_t n = -EEXIST;
+	if (len < CHOSEN || strcmp(chosen, "XXXXXX") != 0)
+		return -EINVAL;
+	for (int tries = 0; n == -EEXIST && tries < TRIES_MAX; tries++) {
+		for (int i = 0; i < CHOSEN; i++)
+			chosen[i] = letters[wh__sim_below(disk->random, sizeof letters - 1)];
+		n = flags & O_DIRECTORY
+		            ? wh__disk_mkdir_at(disk, AT_FDCWD, path, 0700)
+		            : wh__disk_open_at(disk, AT_FDCWD, path, flags | O_RDWR | O_CREAT | O_EXCL, 0600);
+	}
+	if (n < 0)
+		memset(chosen, 'X', CHOSEN);
+	return n;
 }
 
 static void unlock(struct wh__handle *handle)
@@ -171,6 +202,14 @@ static bool is_aligned(const struct wh__handle *handle, const void *buf, uint64_
 	return !(handle->flags & O_DIRECT) || ((uintptr_t)buf | len | off) % DIRECT_ALIGNMENT == 0;
 }
 
+/* As with the mount option relatime, which is Linux's default. */
+static void accessed(const struct wh__disk *disk, struct wh__node *node)
+{
+	const int64_t now = wh__tree_now(disk), day = 24 * 3600 * WH_NS_PER_S;
+	if (node->now.accessed <= node->now.modified || now - node->now.accessed >= day)
+		node->now.accessed = now;
+}
+
 int64_t wh__disk_pread(struct wh__disk *disk, int fd, void *buf, uint64_t len, uint64_t off)
 {
 	struct wh__handle *handle;
@@ -179,6 +218,8 @@ int64_t wh__disk_pread(struct wh__disk *disk, int fd, void *buf, uint64_t len, u
 		return error;
 	if (off > INT64_MAX || len > INT64_MAX - off || !is_aligned(handle, buf, len, off))
 		return -EINVAL;
+	if (!(handle->flags & O_NOATIME))
+		accessed(disk, handle->node);
 	return (int64_t)wh__sim_file_read(&handle->node->file, buf, len, off, handle->flags & O_DIRECT);
 }
 
@@ -211,6 +252,8 @@ int64_t wh__disk_pwrite(struct wh__disk *disk, int fd, const void *buf, uint64_t
 	uint64_t fit = that_fit(disk, handle->node, len, off);
 	if (fit > 0 && wh__sim_file_write(file, buf, fit, off, disk->random) != 0)
 		return -ENOMEM;
+	if (fit > 0)
+		wh__tree_modified(disk, handle->node);
 	if (fit < len && (all || fit == 0))
 		return -ENOSPC;
 	if (handle->flags & (O_SYNC | O_DSYNC)) {
@@ -249,6 +292,7 @@ int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len)
 		return error == -EBADF && wh__disk_handle(disk, fd) ? -EINVAL : error;
 	if (len > (UINT64_C(1) << 40))
 		return -EFBIG;
+	wh__tree_modified(disk, handle->node);
 	return wh__sim_file_truncate(&handle->node->file, len, disk->random);
 }
 
@@ -264,6 +308,7 @@ int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t 
 		return -EFBIG;
 	if (!has_space(disk, handle->node, off, len))
 		return -ENOSPC;
+	wh__tree_modified(disk, handle->node);
 	return wh__sim_file_allocate(&handle->node->file, off, len);
 }
 
@@ -324,34 +369,6 @@ int64_t wh__disk_copy(struct wh__disk *disk, int to, uint64_t to_off, int from, 
 
 /* ---- what is told of files ---------------------------------------------------------------- */
 
-int64_t wh__disk_stat(const struct wh__disk *disk, int from, const char *path, struct wh_stat *ret)
-{
-	struct wh__node *node;
-	if (path) {
-		int64_t error = wh__tree_find(disk, from, path, &node);
-		if (error != 0)
-			return error;
-	} else {
-		const struct wh__handle *handle = wh__disk_handle(disk, from);
-		if (!handle)
-			return -EBADF;
-		node = handle->node;
-	}
-	*ret = (struct wh_stat){.type = node->is_directory ? WH_FILE_DIRECTORY : WH_FILE_REGULAR,
-	                        .mode = node->is_directory ? 0700 : 0600,
-	                        .links = node->is_directory ? 2 : node->links,
-	                        .block_bytes = (uint32_t)block_bytes(),
-	                        .size = node->is_directory ? block_bytes() : node->file.size,
-	                        .allocated_bytes = node->file.blocks_count * block_bytes(),
-	                        .inode = node->inode,
-	                        .device = 1,
-	                        .accessed_ns = WH_TIME_UNKNOWN,
-	                        .modified_ns = WH_TIME_UNKNOWN,
-	                        .changed_ns = WH_TIME_UNKNOWN,
-	                        .created_ns = WH_TIME_UNKNOWN};
-	return 0;
-}
-
 /* What is in a piece of at most this many: small, so that tests see more than one. */
 enum { ENTRIES_MAX = 32 };
 
@@ -383,6 +400,7 @@ int64_t wh__disk_entries(struct wh__disk *disk, int fd, void **ret_entries)
 		*to++ = (struct wh_entry){.name = text,
 		                          .inode = entry->now->inode,
 		                          .type = entry->now->is_directory ? WH_FILE_DIRECTORY
+		                                  : entry->now->target     ? WH_FILE_LINK
 		                                                           : WH_FILE_REGULAR};
 		text = stpcpy(text, entry->name) + 1;
 	}
@@ -401,6 +419,12 @@ void wh__disk_set_capacity(struct wh__disk *disk, uint64_t bytes)
 	disk->capacity = bytes;
 }
 
+void wh__disk_set_clock(struct wh__disk *disk, int64_t (*clock)(void *arg), void *arg)
+{
+	disk->clock = clock;
+	disk->clock_arg = arg;
+}
+
 /* ---- flush -------------------------------------------------------------------------------- */
 
 int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flush **ret)
@@ -414,6 +438,8 @@ int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flus
 		return -ENOMEM;
 	flush->node = node;
 	flush->handle = handle;
+	flush->attributes = node->now;
+	flush->attributes_number = node->attributes_number;
 	if (node->is_directory) {
 		flush->change_number = disk->change_number;
 	} else {
@@ -425,6 +451,21 @@ int64_t wh__disk_flush_begin(struct wh__disk *disk, int fd, struct wh__disk_flus
 	}
 	*ret = flush;
 	return 0;
+}
+
+void wh__disk_flush_data_only(struct wh__disk_flush *flush)
+{
+	flush->data_only = true;
+}
+
+static void flush_attributes(const struct wh__disk_flush *flush)
+{
+	struct wh__node *node = flush->node;
+	if (flush->data_only)
+		return;
+	node->disk = flush->attributes;
+	if (node->attributes_number == flush->attributes_number)
+		node->attributes_number = 0;
 }
 
 static void flush_directory(struct wh__disk *disk, const struct wh__disk_flush *flush)
@@ -458,6 +499,7 @@ static void tell_failure(struct wh__disk_flush *flush)
 int64_t wh__disk_flush_end(struct wh__disk *disk, struct wh__disk_flush *flush)
 {
 	int64_t n = 0;
+	flush_attributes(flush);
 	if (flush->node->is_directory)
 		flush_directory(disk, flush);
 	else

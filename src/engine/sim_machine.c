@@ -18,6 +18,12 @@ static int check_options(const struct wh_sim_options *options)
 	return options && options->fail_at_io != 0 && options->fail_error <= 0 ? -EINVAL : 0;
 }
 
+static int64_t wall_clock(void *arg)
+{
+	const wh_sim *sim = arg;
+	return sim->world->now + WH__SIM_FIRST_DAY;
+}
+
 static void set_options(wh_sim *sim, const struct wh_sim_options *options)
 {
 	sim->options = *options;
@@ -25,6 +31,7 @@ static void set_options(wh_sim *sim, const struct wh_sim_options *options)
 	if (sim->owns_world)
 		sim->world->random.state = wh__sim_mix(options->seed + 2);
 	wh__disk_set_capacity(sim->disk, options->disk_bytes);
+	wh__disk_set_clock(sim->disk, wall_clock, sim);
 }
 
 static void boot(wh_sim *sim)

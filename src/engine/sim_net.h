@@ -47,6 +47,7 @@ struct wh__socket {
 	int family, type;
 	uint8_t state; /* enum wh__socket_state */
 	bool is_bound, reuse_port;
+	bool is_pipe, writes;    /* an end of a pipe; the one that is written to */
 	bool orphan;             /* closed by the program; goes when its peer knows */
 	bool closing;            /* a close is under way */
 	bool gone;               /* waits to be freed */
@@ -211,6 +212,8 @@ struct wh__socket *wh__socket_listening(wh_sim *sim, const struct wh__address *a
 /* Is it bound to where this goes? */
 bool wh__socket_hears(const struct wh__socket *s, const struct wh__address *destination);
 struct wh__socket *wh__socket_of(const wh_sim *sim, int fd);
+/* 0; -EBADF, or -ENOTSOCK: what a program has open there is none. */
+int wh__socket_find(const wh_sim *sim, int fd, struct wh__socket **ret);
 static inline bool wh__socket_is_number(int fd)
 {
 	return fd >= WH__SIM_SOCKET_FIRST;
@@ -229,6 +232,19 @@ int64_t wh__socket_close(wh_sim *sim, int fd);
 int64_t wh__socket_receive(struct wh__socket *s, const struct wh__op *op, void *buf, size_t len);
 int64_t wh__socket_send(struct wh__socket *s, const struct wh__op *op, const void *buf, size_t len);
 int64_t wh__socket_take_error(struct wh__socket *s); /* negative; told once */
+
+/* ---- sim_pair.c ---- */
+
+int wh__socket_pair(wh_loop *loop, int type, int ret[2]);
+int wh__socket_pipe(wh_loop *loop, int ret[2]);
+/* The ends of a pipe, as wh__socket_receive(), _send() and readiness. */
+int64_t wh__pipe_receive(struct wh__socket *s, void *buf, size_t len);
+int64_t wh__pipe_send(struct wh__socket *s, const void *buf, size_t len);
+int wh__pipe_ready(const struct wh__socket *s);
+/* May op be started on it? 0, -EBADF, -ENOTSOCK. */
+int wh__pipe_takes(const struct wh__socket *s, const struct wh__op *op);
+/* A call of files on the number of a socket or pipe. */
+int64_t wh__socket_call(wh_sim *sim, struct wh__op *op);
 
 /* ---- sim_message.c ---- */
 

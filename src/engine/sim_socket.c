@@ -87,6 +87,17 @@ struct wh__socket *wh__socket_of(const wh_sim *sim, int fd)
 	return wh__socket_is_number(fd) && at < sim->host.by_fd_count ? sim->host.by_fd[at] : NULL;
 }
 
+int wh__socket_find(const wh_sim *sim, int fd, struct wh__socket **ret)
+{
+	struct wh__socket *s = wh__socket_of(sim, fd);
+	if (!s)
+		return wh__disk_is_open(sim->disk, fd) ? -ENOTSOCK : -EBADF;
+	if (s->is_pipe)
+		return -ENOTSOCK;
+	*ret = s;
+	return 0;
+}
+
 /* The lowest number that is free. */
 int wh__socket_give_fd(struct wh__socket *s)
 {
@@ -264,10 +275,11 @@ static int bind_unix(struct wh__socket *s, const struct sockaddr *address, sockl
 
 static int bind_socket(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len)
 {
-	struct wh__socket *s = wh__socket_of(wh__sim_of(loop), fd);
+	struct wh__socket *s;
 	struct wh__address wanted;
-	if (!s)
-		return -EBADF;
+	int error = wh__socket_find(wh__sim_of(loop), fd, &s);
+	if (error != 0)
+		return error;
 	if (s->is_bound)
 		return -EINVAL;
 	if (s->family == AF_UNIX)
@@ -279,7 +291,7 @@ static int bind_socket(wh_loop *loop, int fd, const struct sockaddr *address, so
 	if (!wh__address_is_local(s->machine, &wanted))
 		return -EADDRNOTAVAIL;
 	s->local = wanted;
-	int error = wanted.port == 0 ? wh__socket_choose_port(s) : is_taken(s) ? -EADDRINUSE : 0;
+	error = wanted.port == 0 ? wh__socket_choose_port(s) : is_taken(s) ? -EADDRINUSE : 0;
 	if (error != 0)
 		s->local = (struct wh__address){0};
 	else
@@ -289,9 +301,10 @@ static int bind_socket(wh_loop *loop, int fd, const struct sockaddr *address, so
 
 static int listen_socket(wh_loop *loop, int fd, int backlog)
 {
-	struct wh__socket *s = wh__socket_of(wh__sim_of(loop), fd);
-	if (!s)
-		return -EBADF;
+	struct wh__socket *s;
+	int error = wh__socket_find(wh__sim_of(loop), fd, &s);
+	if (error != 0)
+		return error;
 	if (s->type != SOCK_STREAM)
 		return -EOPNOTSUPP;
 	if ((s->state != WH__IDLE && s->state != WH__LISTENING) || (s->family == AF_UNIX && !s->is_bound))
@@ -326,9 +339,10 @@ struct wh__socket *wh__socket_listening(wh_sim *sim, const struct wh__address *a
 static int name_of(wh_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
 	wh_sim *sim = wh__sim_of(loop);
-	const struct wh__socket *s = wh__socket_of(sim, fd);
-	if (!s)
-		return wh__disk_is_open(sim->disk, fd) ? -ENOTSOCK : -EBADF;
+	struct wh__socket *s;
+	int error = wh__socket_find(sim, fd, &s);
+	if (error != 0)
+		return error;
 	if (peer && s->state != WH__CONNECTED && s->peer.family == 0)
 		return -ENOTCONN;
 	if (s->family == AF_UNIX) {
@@ -353,9 +367,10 @@ static int name_of(wh_loop *loop, int fd, bool peer, struct sockaddr_storage *re
 static int shut_down(wh_loop *loop, int fd, int how)
 {
 	wh_sim *sim = wh__sim_of(loop);
-	struct wh__socket *s = wh__socket_of(sim, fd);
-	if (!s)
-		return wh__disk_is_open(sim->disk, fd) ? -ENOTSOCK : -EBADF;
+	struct wh__socket *s;
+	int error = wh__socket_find(sim, fd, &s);
+	if (error != 0)
+		return error;
 	if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
 		return -EINVAL;
 	if (s->state != WH__CONNECTED)
@@ -392,10 +407,10 @@ void wh__socket_set_nodelay(struct wh__socket *s)
 
 static int set_option(wh_loop *loop, int fd, int level, int name, const void *value, socklen_t len)
 {
-	struct wh__socket *s = wh__socket_of(wh__sim_of(loop), fd);
-	int bit = option_bit(level, name), set = 0;
-	if (!s)
-		return -EBADF;
+	struct wh__socket *s;
+	int bit = option_bit(level, name), set = 0, error = wh__socket_find(wh__sim_of(loop), fd, &s);
+	if (error != 0)
+		return error;
 	if (len < sizeof set)
 		return -EINVAL;
 	memcpy(&set, value, sizeof set);
@@ -415,10 +430,10 @@ static int set_option(wh_loop *loop, int fd, int level, int name, const void *va
 
 static int get_option(wh_loop *loop, int fd, int level, int name, void *ret_value, socklen_t *ret_len)
 {
-	struct wh__socket *s = wh__socket_of(wh__sim_of(loop), fd);
-	int bit = option_bit(level, name), value;
-	if (!s)
-		return -EBADF;
+	struct wh__socket *s;
+	int bit = option_bit(level, name), value, error = wh__socket_find(wh__sim_of(loop), fd, &s);
+	if (error != 0)
+		return error;
 	if (*ret_len < sizeof value)
 		return -EINVAL;
 	if (level == SOL_SOCKET && name == SO_ERROR) {
@@ -456,6 +471,8 @@ static void close_now(wh_loop *loop, int fd)
 
 const struct wh__sockets wh__sim_sockets = {
 	.socket = new_socket,
+	.pair = wh__socket_pair,
+	.pipe = wh__socket_pipe,
 	.close = close_now,
 	.bind = bind_socket,
 	.listen = listen_socket,

@@ -10,14 +10,27 @@
 #include "whilst/sim.h"
 #include "whilst/whilst.h"
 
+enum { UMASK = 022 };
+
 /* ---- nodes -------------------------------------------------------------------------------- */
 
-static struct wh__node *node_new(struct wh__disk *disk, bool is_directory)
+int64_t wh__tree_now(const struct wh__disk *disk)
+{
+	return disk->clock ? disk->clock(disk->clock_arg) : 0;
+}
+
+static struct wh__node *node_new(struct wh__disk *disk, bool is_directory, mode_t mode)
 {
 	struct wh__node *node = calloc(1, sizeof *node);
 	if (!node)
 		return NULL;
 	node->is_directory = is_directory;
+	node->created = wh__tree_now(disk);
+	node->now = (struct wh__attributes){.mode = mode & 07777 & ~(mode_t)UMASK,
+	                                    .accessed = node->created,
+	                                    .modified = node->created,
+	                                    .changed = node->created};
+	node->disk = node->now;
 	node->inode = ++disk->inode_number;
 	node->file.write_number = &disk->write_number;
 	node->all_next = disk->all;
@@ -30,6 +43,7 @@ static void node_free(struct wh__node *node)
 	for (size_t i = 0; i < node->entries_count; i++)
 		free(node->entries[i].name);
 	free(node->entries);
+	free(node->target);
 	wh__sim_file_fini(&node->file);
 	free(node);
 }
@@ -91,50 +105,130 @@ static int64_t start_of(const struct wh__disk *disk, int from, const char *path,
 	return handle->node->is_directory ? 0 : -ENOTDIR;
 }
 
-int64_t wh__tree_resolve(const struct wh__disk *disk, int from, const char *path,
-                         struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1])
-{
+/* A walk along a path, in which the targets of symbolic links are put in the place of their names. */
+struct walk {
+	const struct wh__disk *disk;
 	struct wh__node *at;
-	ret_name[0] = 0;
-	if (!*path)
-		return -ENOENT;
-	int64_t error = start_of(disk, from, path, &at);
-	if (error != 0)
-		return error;
-	if (strlen(path) > PATH_BYTES_MAX)
+	const char *rest;
+	char texts[2][PATH_BYTES_MAX + 1]; /* rest is in one of them, once a link was met */
+	int links;
+};
+
+static int64_t walk_link(struct walk *walk, const struct wh__node *link)
+{
+	char *text = walk->texts[walk->links % 2];
+	size_t len = strlen(link->target);
+	if (++walk->links > LINKS_MAX)
+		return -ELOOP;
+	if (len + strlen(walk->rest) + 1 > PATH_BYTES_MAX)
 		return -ENAMETOOLONG;
-	for (;;) {
-		path += strspn(path, "/");
-		size_t len = strcspn(path, "/");
-		if (len == 0)
-			break;
-		if (len > NAME_BYTES_MAX)
-			return -ENAMETOOLONG;
-		if (ret_name[0]) {
-			at = wh__tree_child(at, ret_name);
-			if (!at)
-				return -ENOENT;
-			if (!at->is_directory)
-				return -ENOTDIR;
-		}
-		memcpy(ret_name, path, len);
-		ret_name[len] = 0;
-		path += len;
-		if (!strcmp(ret_name, ".") || !strcmp(ret_name, "..")) {
-			if (ret_name[1])
-				at = at->parent;
-			ret_name[0] = 0;
-		}
-	}
-	*ret_directory = at;
+	memcpy(text, link->target, len);
+	if (*walk->rest)
+		text[len++] = '/';
+	memcpy(text + len, walk->rest, strlen(walk->rest) + 1);
+	walk->rest = text;
+	if (*text == '/')
+		walk->at = walk->disk->root;
 	return 0;
 }
 
-int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, struct wh__node **ret)
+/* The walk enters name, which is not the last. */
+static int64_t walk_into(struct walk *walk, const char *name)
+{
+	struct wh__node *node = wh__tree_child(walk->at, name);
+	if (!node)
+		return -ENOENT;
+	if (node->target)
+		return walk_link(walk, node);
+	walk->at = node;
+	return node->is_directory ? 0 : -ENOTDIR;
+}
+
+/* The next name of the path, empty at its end. */
+static int64_t walk_name(struct walk *walk, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	walk->rest += strspn(walk->rest, "/");
+	size_t len = strcspn(walk->rest, "/");
+	if (len > NAME_BYTES_MAX)
+		return -ENAMETOOLONG;
+	memcpy(ret_name, walk->rest, len);
+	ret_name[len] = 0;
+	walk->rest += len;
+	if (!strcmp(ret_name, ".."))
+		walk->at = walk->at->parent;
+	return 0;
+}
+
+static bool is_dots(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+static int64_t walk_path(struct walk *walk, bool follow, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	int64_t error = 0;
+	ret_name[0] = 0;
+	while (error == 0) {
+		const char *rest = walk->rest + strspn(walk->rest, "/");
+		if (*rest && ret_name[0]) {
+			/* more comes: what was the last name is a directory, or leads to one */
+			error = walk_into(walk, ret_name);
+			ret_name[0] = 0;
+			continue;
+		}
+		if (!*rest) {
+			const struct wh__node *last = ret_name[0] ? wh__tree_child(walk->at, ret_name) : NULL;
+			if (!last || !last->target || !follow)
+				return 0;
+			error = walk_link(walk, last);
+			ret_name[0] = 0;
+			continue;
+		}
+		error = walk_name(walk, ret_name);
+		if (error == 0 && is_dots(ret_name))
+			ret_name[0] = 0;
+	}
+	return error;
+}
+
+static int64_t resolve(const struct wh__disk *disk, int from, const char *path, bool follow,
+                       struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	struct walk walk = {.disk = disk, .rest = path};
+	ret_name[0] = 0;
+	if (!*path)
+		return -ENOENT;
+	int64_t error = start_of(disk, from, path, &walk.at);
+	if (error != 0)
+		return error;
+	size_t len = strlen(path);
+	if (len > PATH_BYTES_MAX)
+		return -ENAMETOOLONG;
+	/* a slash at the end asks for the directory, not for a link to it */
+	error = walk_path(&walk, follow || path[len - 1] == '/', ret_name);
+	if (error == 0)
+		*ret_directory = walk.at;
+	return error;
+}
+
+int64_t wh__tree_resolve(const struct wh__disk *disk, int from, const char *path,
+                         struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	return resolve(disk, from, path, false, ret_directory, ret_name);
+}
+
+int64_t wh__tree_follow(const struct wh__disk *disk, int from, const char *path,
+                        struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1])
+{
+	return resolve(disk, from, path, true, ret_directory, ret_name);
+}
+
+int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, bool follow,
+                      struct wh__node **ret)
 {
 	struct wh__node *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_resolve(disk, from, path, &directory, name);
+	int64_t error = resolve(disk, from, path, follow, &directory, name);
 	if (error != 0)
 		return error;
 	*ret = name[0] ? wh__tree_child(directory, name) : directory;
@@ -197,7 +291,11 @@ static int change_do(struct wh__disk *disk, struct wh__change *change)
 		entry->now = change->set[i].to;
 		if (entry->now)
 			entry->now->links++;
+		wh__tree_modified(disk, change->set[i].directory);
 	}
+	for (int i = 0; i < 2; i++)
+		if (change->touched[i])
+			change->touched[i]->now.changed = wh__tree_now(disk);
 	change->number = ++disk->change_number;
 	disk->changes[disk->changes_count++] = *change;
 	return 0;
@@ -255,17 +353,40 @@ static bool is_gone(const struct wh__disk *disk, const struct wh__node *director
 }
 
 int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
-                        bool is_directory, struct wh__node **ret)
+                        bool is_directory, mode_t mode, struct wh__node **ret)
 {
 	struct wh__change change = {0};
 	if (is_gone(disk, directory))
 		return -ENOENT;
-	struct wh__node *node = node_new(disk, is_directory);
+	struct wh__node *node = node_new(disk, is_directory, mode);
 	if (!node || change_add(&change, directory, name, node) != 0)
 		return -ENOMEM; /* an unreachable node goes with the next power cut */
 	node->parent = directory;
 	change.touched[0] = node;
 	*ret = node;
+	return change_do(disk, &change);
+}
+
+int64_t wh__disk_symlink(struct wh__disk *disk, const char *target, int from, const char *path)
+{
+	struct wh__node *directory, *link;
+	struct wh__change change = {0};
+	char name[NAME_BYTES_MAX + 1];
+	size_t len = strlen(target);
+	int64_t error = len == 0 ? -ENOENT : len > PATH_BYTES_MAX ? -ENAMETOOLONG : 0;
+	if (error == 0)
+		error = wh__tree_resolve(disk, from, path, &directory, name);
+	if (error != 0)
+		return error;
+	if (!name[0] || wh__tree_child(directory, name))
+		return -EEXIST;
+	if (is_gone(disk, directory) || path[strlen(path) - 1] == '/')
+		return -ENOENT;
+	link = node_new(disk, false, 0777);
+	if (!link || !(link->target = strdup(target)) || change_add(&change, directory, name, link) != 0)
+		return -ENOMEM;                  /* as wh__tree_create() */
+	link->now.mode = link->disk.mode = 0777; /* whatever the umask */
+	change.touched[0] = link;
 	return change_do(disk, &change);
 }
 
@@ -341,11 +462,12 @@ int64_t wh__disk_rename_at(struct wh__disk *disk, int from_at, const char *from,
 	return change_do(disk, &change);
 }
 
-int64_t wh__disk_link(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to)
+int64_t wh__disk_link(struct wh__disk *disk, int from_at, const char *from, int to_at, const char *to,
+                      bool follow)
 {
 	struct wh__node *node, *directory;
 	char name[NAME_BYTES_MAX + 1];
-	int64_t error = wh__tree_find(disk, from_at, from, &node);
+	int64_t error = wh__tree_find(disk, from_at, from, follow, &node);
 	if (error == 0)
 		error = wh__tree_resolve(disk, to_at, to, &directory, name);
 	if (error != 0)
@@ -406,7 +528,7 @@ int64_t wh__disk_unlink_at(struct wh__disk *disk, int from, const char *path)
 	return change_do(disk, &change);
 }
 
-int64_t wh__disk_mkdir_at(struct wh__disk *disk, int from, const char *path)
+int64_t wh__disk_mkdir_at(struct wh__disk *disk, int from, const char *path, mode_t mode)
 {
 	struct wh__node *directory, *made;
 	char name[NAME_BYTES_MAX + 1];
@@ -415,7 +537,7 @@ int64_t wh__disk_mkdir_at(struct wh__disk *disk, int from, const char *path)
 		return error;
 	if (!name[0] || wh__tree_child(directory, name))
 		return -EEXIST;
-	return wh__tree_create(disk, directory, name, true, &made);
+	return wh__tree_create(disk, directory, name, true, mode, &made);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -426,7 +548,7 @@ static int compare_names(const void *a, const void *b)
 int64_t wh__disk_list(struct wh__disk *disk, const char *path, void **ret_names)
 {
 	struct wh__node *directory;
-	int64_t error = wh__tree_find(disk, AT_FDCWD, path, &directory);
+	int64_t error = wh__tree_find(disk, AT_FDCWD, path, true, &directory);
 	if (error != 0)
 		return error;
 	if (!directory->is_directory)
@@ -551,6 +673,20 @@ bool wh__disk_is_chosen(const struct wh__disk *disk)
 	return disk->choose;
 }
 
+/* Modes, owners and times that were set go together; times that writing changes are as they were seen. */
+static void decide_attributes(const struct wh__disk *disk, struct wh__node *node,
+                              const struct wh__sim_damage *damage)
+{
+	bool kept =
+		node->attributes_number == 0 || (damage->choose ? damage->choose(damage->choose_arg)
+	                                         : damage->metadata_random ? wh__sim_chance(disk->random, 50)
+	                                                                   : damage->keep_metadata);
+	if (!kept)
+		node->now = node->disk;
+	node->disk = node->now;
+	node->attributes_number = 0;
+}
+
 void wh__disk_power_cut(struct wh__disk *disk, int kind)
 {
 	struct wh__sim_damage damage = draw_damage(disk, kind);
@@ -569,6 +705,7 @@ void wh__disk_power_cut(struct wh__disk *disk, int kind)
 			node_free(node);
 			continue;
 		}
+		decide_attributes(disk, node, &damage);
 		wh__sim_file_power_cut(&node->file, &damage, disk->random);
 		at = &node->all_next;
 	}
@@ -582,7 +719,7 @@ struct wh__disk *wh__disk_new(struct wh__sim_random *random)
 	if (!disk)
 		return NULL;
 	disk->random = random;
-	disk->root = node_new(disk, true);
+	disk->root = node_new(disk, true, 0755);
 	if (!disk->root) {
 		free(disk);
 		return NULL;
@@ -620,6 +757,8 @@ static uint64_t digest_node(const struct wh__node *node)
 {
 	uint64_t digest = node->file.size;
 	uint8_t bytes[WH__SECTOR_BYTES];
+	if (node->target)
+		return digest_bytes(digest, node->target, strlen(node->target));
 	for (uint64_t off = 0; off < node->file.size; off += sizeof bytes)
 		digest = digest_bytes(digest, bytes,
 		                      wh__sim_file_read(&node->file, bytes, sizeof bytes, off, false));

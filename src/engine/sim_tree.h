@@ -7,7 +7,7 @@
 
 #include "engine/sim_disk.h"
 
-enum { NAME_BYTES_MAX = 255, PATH_BYTES_MAX = 4095, DIRECT_ALIGNMENT = 512 };
+enum { NAME_BYTES_MAX = 255, PATH_BYTES_MAX = 4095, LINKS_MAX = 40, DIRECT_ALIGNMENT = 512 };
 
 struct wh__node;
 
@@ -16,11 +16,20 @@ struct wh__entry {
 	struct wh__node *now, *disk; /* NULL: no such name */
 };
 
+struct wh__attributes {
+	uint32_t mode, user, group;
+	int64_t accessed, modified, changed; /* wall time */
+};
+
 struct wh__node {
 	struct wh__node *all_next; /* every node of the disk */
 	struct wh__node *parent;   /* of a directory; the root's is itself */
 	uint64_t inode;
 	bool is_directory, reached;
+	char *target; /* of a symbolic link; NULL: it is none */
+	struct wh__attributes now, disk;
+	uint64_t attributes_number; /* rises when somebody sets them; 0: now is safe */
+	int64_t created;
 	uint32_t links, opened;
 	struct wh__handle *lock; /* exclusive */
 	uint32_t shared_count;   /* of shared locks */
@@ -63,6 +72,8 @@ struct wh__disk {
 	size_t handles_count;
 	bool (*choose)(void *arg); /* what survives the next power cut; NULL: chance does */
 	void *choose_arg;
+	int64_t (*clock)(void *arg); /* NULL: it is always 1970 */
+	void *clock_arg;
 };
 
 /* What is called name now; NULL: nothing. */
@@ -71,8 +82,12 @@ struct wh__node *wh__tree_child(const struct wh__node *directory, const char *na
  * descriptor of where a relative path starts, or AT_FDCWD, which is the root. */
 int64_t wh__tree_resolve(const struct wh__disk *disk, int from, const char *path,
                          struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1]);
-/* What is called path, likewise. */
-int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, struct wh__node **ret);
+/* The same, but when that name is a symbolic link: where it leads. -ELOOP. */
+int64_t wh__tree_follow(const struct wh__disk *disk, int from, const char *path,
+                        struct wh__node **ret_directory, char ret_name[static NAME_BYTES_MAX + 1]);
+/* What is called path, likewise; follow: or what a link there leads to. */
+int64_t wh__tree_find(const struct wh__disk *disk, int from, const char *path, bool follow,
+                      struct wh__node **ret);
 /* NULL: not open. */
 struct wh__handle *wh__disk_handle(const struct wh__disk *disk, int fd);
 void wh__tree_change_fini(struct wh__change *change);
@@ -81,8 +96,14 @@ void wh__tree_make_safe(const struct wh__change *change);
 /* Which of the changes up to count go with those in directory (NULL: those chosen already), as they must keep their order. */
 void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh__node *directory,
                      bool *chosen);
-/* A new file or directory. */
+/* A new file or directory. mode: less the umask, 022. */
 int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
-                        bool is_directory, struct wh__node **ret);
+                        bool is_directory, mode_t mode, struct wh__node **ret);
+int64_t wh__tree_now(const struct wh__disk *disk);
+/* Its content has changed. */
+static inline void wh__tree_modified(const struct wh__disk *disk, struct wh__node *node)
+{
+	node->now.modified = node->now.changed = wh__tree_now(disk);
+}
 
 #endif

@@ -88,7 +88,6 @@ __attribute__((unused)) static int on_sim_socketpair(int family, int type, int p
 {
 	if (!machine)
 		return socketpair(family, type, protocol, fds);
-	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {0, 'p', 'a', 'i', 'r'}};
 	struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	if (type & SOCK_DGRAM && !(type & SOCK_STREAM)) {
 		/* UDP has no pairs: two that are bound and connected */
@@ -103,12 +102,7 @@ __attribute__((unused)) static int on_sim_socketpair(int family, int type, int p
 			(void)on_sim_try(WH__OP_CONNECT, fds[i], &names[1 - i], len);
 		return 0;
 	}
-	int listener = wh_listen(loop, (struct sockaddr *)&address, sizeof address, NULL);
-	assert_true(listener >= 0);
-	fds[0] = wh__sim_sockets.socket(loop, AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(on_sim_try(WH__OP_CONNECT, fds[0], &address, sizeof address), fds[0]);
-	fds[1] = (int)on_sim_try(WH__OP_ACCEPT, listener, NULL, 0);
-	return on_sim_shut(listener);
+	return (int)on_sim_result(wh__sim_sockets.pair(loop, SOCK_STREAM, fds));
 }
 
 __attribute__((unused)) static int on_sim_getsockname(int fd, struct sockaddr *address, socklen_t *len)

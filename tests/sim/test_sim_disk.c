@@ -544,7 +544,7 @@ static void test_what_left_a_directory_is_not_lost_with_it(void **state)
 		sync_path("/d");
 		sync_path("/");
 		assert_int_equal(wh__disk_rename(disk, "/d/f", "/f"), 0);
-		assert_int_equal(wh__disk_link(disk, AT_FDCWD, "/f", AT_FDCWD, "/g"), 0);
+		assert_int_equal(wh__disk_link(disk, AT_FDCWD, "/f", AT_FDCWD, "/g", false), 0);
 		assert_int_equal(wh__disk_rmdir(disk, AT_FDCWD, "/d"), 0);
 		wh__disk_power_cut(disk, WH_SIM_RANDOM);
 		struct wh_stat there;
@@ -558,10 +558,73 @@ static void test_what_left_a_directory_is_not_lost_with_it(void **state)
 	}
 }
 
+/* The mode that a file made with 0600 and changed to 0640 has after a cut. data_only: how it was flushed; -1: not at all. */
+static uint32_t mode_after(int data_only, int damage)
+{
+	struct wh_stat st;
+	struct wh__disk_flush *flush;
+	int fd = open_file("/f", O_CREAT | O_WRONLY);
+	assert_int_equal(sync_fd(fd), 0);
+	sync_path("/");
+	assert_int_equal(wh__disk_chmod(disk, AT_FDCWD, "/f", 0640), 0);
+	assert_int_equal(wh__disk_chown(disk, fd, NULL, 3, 4, true), 0);
+	if (data_only >= 0) {
+		assert_int_equal(wh__disk_flush_begin(disk, fd, &flush), 0);
+		if (data_only)
+			wh__disk_flush_data_only(flush);
+		assert_int_equal(wh__disk_chown(disk, fd, NULL, 9, 9, true), 0); /* too late for it */
+		assert_int_equal(wh__disk_flush_end(disk, flush), 0);
+	}
+	wh__disk_power_cut(disk, damage);
+	assert_int_equal(wh__disk_stat(disk, AT_FDCWD, "/f", &st), 0);
+	if (st.mode == 0640 && damage != WH_SIM_KEEP_NEW)
+		assert_true(st.user == 3 || st.user == 9);
+	return st.mode;
+}
+
+static void test_what_a_file_is_is_metadata(void **state)
+{
+	int old = 0, new = 0;
+	again(1);
+	assert_int_equal(mode_after(-1, WH_SIM_KEEP_NEW), 0640);
+	again(1);
+	assert_int_equal(mode_after(-1, WH_SIM_KEEP_OLD), 0600);
+	again(1);
+	assert_int_equal(mode_after(true, WH_SIM_KEEP_OLD), 0600);
+	again(1);
+	assert_int_equal(mode_after(false, WH_SIM_KEEP_OLD), 0640);
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		again(seed);
+		*(mode_after(-1, WH_SIM_RANDOM) == 0600 ? &old : &new) += 1;
+	}
+	assert_true(old > SEEDS / 4 && new > SEEDS / 4);
+}
+
+static void test_a_link_is_a_name_with_where_it_leads(void **state)
+{
+	char text[16];
+	int there = 0;
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		again(seed);
+		assert_int_equal(wh__disk_symlink(disk, "/safe", AT_FDCWD, "/a"), 0);
+		sync_path("/");
+		assert_int_equal(wh__disk_symlink(disk, "/not", AT_FDCWD, "/b"), 0);
+		wh__disk_power_cut(disk, WH_SIM_RANDOM);
+		assert_int_equal(wh__disk_readlink(disk, AT_FDCWD, "/a", text, sizeof text), 5);
+		assert_memory_equal(text, "/safe", 5);
+		int64_t n = wh__disk_readlink(disk, AT_FDCWD, "/b", text, sizeof text);
+		assert_true(n == -ENOENT || (n == 4 && memcmp(text, "/not", 4) == 0));
+		there += n > 0;
+	}
+	assert_true(there > SEEDS / 4 && there < SEEDS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_left_a_directory_is_not_lost_with_it),
+		TEST(test_what_a_file_is_is_metadata),
+		TEST(test_a_link_is_a_name_with_where_it_leads),
 		TEST(test_calls_give_the_errors_of_the_system),
 		TEST(test_reads_show_what_was_written),
 		TEST(test_lists_are_sorted),
