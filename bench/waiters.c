@@ -256,7 +256,7 @@ int main(int argc, char **argv)
 		continue;
 	uint64_t after = resident_bytes(pid);
 	int64_t cpu = now_ns(clock);
-	usleep(1000000);
+	sleep(1);
 	cpu = now_ns(clock) - cpu;
 	cancel_jobs();
 	qsort(latencies, latencies_count, sizeof *latencies, by_size);

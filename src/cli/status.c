@@ -72,7 +72,7 @@ static int for_each_job(int argc, char **argv, struct plain_options *o,
                         void (*show)(uint64_t job, wh_res res, bool json))
 {
 	struct cli_session session = {0};
-	struct wh_problem problem;
+	struct wh_problem problem = {0};
 	if (optind == argc) {
 		fputs(o->usage, stderr);
 		return CLI_USAGE;

@@ -29,7 +29,7 @@ static int64_t left(const struct waiting *w)
 
 static int print_result(struct waiting *w, uint64_t job)
 {
-	struct wh_problem problem;
+	struct wh_problem problem = {0};
 	wh_res res =
 		wh_await(wh_client_result(w->session.calls, job, 0, &(struct wh_how){.problem = &problem}));
 	struct wh_result *result = res.ptr;
@@ -44,7 +44,7 @@ static int print_result(struct waiting *w, uint64_t job)
 
 static int wait_for(struct waiting *w, uint64_t id)
 {
-	struct wh_problem problem;
+	struct wh_problem problem = {0};
 	wh_res res = wh_await(
 		wh_client_wait(w->session.calls, id, left(w), &(struct wh_how){.problem = &problem}));
 	struct wh_job *job = res.ptr;
