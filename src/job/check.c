@@ -312,6 +312,19 @@ int job_check_acknowledge(struct job_machine *m, uint64_t id, int64_t now_ns, st
 
 /* ---- without ----------------------------------------------------------------------------- */
 
+int job_check_done(struct job_machine *m, uint64_t id, int64_t now_ns, struct job_record *r)
+{
+	uint32_t slot = job_find(m, id);
+
+	if (slot == 0)
+		return job_missing(m, id);
+	if (job_slot(m, slot)->state != JOB_READY)
+		return -JOB_ESTATE;
+	*r = (struct job_record){.status = 200};
+	job_finish_record(m, job_slot(m, slot), JOB_DONE, now_ns, r);
+	return 0;
+}
+
 int job_check_cancel(struct job_machine *m, uint64_t id, int64_t now_ns, struct job_record *r)
 {
 	uint32_t slot = job_find(m, id);

@@ -161,6 +161,8 @@ int job_check_acknowledge(struct job_machine *machine, uint64_t id, int64_t now_
 int job_fail_room(struct job_machine *machine, uint64_t count);
 
 /* Without. r->type 0: nothing is left to do, the wish is fulfilled already. */
+/* job_check_done() - a job that was submitted in this commit is done, without a result: kept for who looks at it. */
+int job_check_done(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *ret);
 int job_check_cancel(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
 /* job_kick_room(): memory for count kicks of one transaction. */
 int job_kick_room(struct job_machine *machine, uint64_t count);

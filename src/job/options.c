@@ -16,6 +16,7 @@ enum submit_option {
 	SUBMIT_GROUP,
 	SUBMIT_UNIQUE_WHILE = 9,
 	SUBMIT_EXPIRES,
+	SUBMIT_EVENT = 20,
 };
 enum queue_option {
 	QUEUE_BACKOFF_LIST = 1,
@@ -69,6 +70,16 @@ static void put_text(struct out *out, int tag, struct job_slice text)
 		memcpy(to, text.data, text.len);
 }
 
+static void put_event(struct out *out, const struct job_record *r)
+{
+	uint8_t *to = r->event_epoch != 0 ? begin(out, SUBMIT_EVENT, 12) : NULL;
+
+	if (!to)
+		return;
+	put64(to, r->event_lsn);
+	put32(to + 8, r->event_epoch);
+}
+
 static void put_submit(struct out *out, const struct job_record *r)
 {
 	put_number(out, SUBMIT_RUN_AT, r->when_ms);
@@ -79,6 +90,7 @@ static void put_submit(struct out *out, const struct job_record *r)
 	put_text(out, SUBMIT_GROUP, r->group);
 	put_number(out, SUBMIT_UNIQUE_WHILE, r->unique_while_ms);
 	put_number(out, SUBMIT_EXPIRES, r->expires_ms);
+	put_event(out, r);
 }
 
 static void put_queue(struct out *out, const struct job_queue_config *c)
@@ -138,6 +150,15 @@ static bool get_key(const uint8_t *value, size_t len, struct job_slice *ret)
 	return len > 0 && len <= JOB_KEY_MAX;
 }
 
+static bool get_event(const uint8_t *value, size_t len, struct job_record *r)
+{
+	if (len != 12)
+		return false;
+	r->event_lsn = get64(value);
+	r->event_epoch = get32(value + 8);
+	return r->event_epoch != 0;
+}
+
 static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_record *r)
 {
 	switch (tag) {
@@ -157,6 +178,8 @@ static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_rec
 		return get_number(value, len, &r->unique_while_ms);
 	case SUBMIT_EXPIRES:
 		return get_number(value, len, &r->expires_ms);
+	case SUBMIT_EVENT:
+		return get_event(value, len, r);
 	default:
 		return tag >= IGNORABLE;
 	}

@@ -93,6 +93,8 @@ struct job_record {
 	int64_t expires_ms;      /* not begun by then: it fails */
 	int64_t unique_while_ms; /* JOB_UNIQUE_..., or a length of time */
 	uint64_t claim;          /* CLAIM; IDS: until */
+	uint64_t event_lsn;      /* SUBMIT: position of the event that it is about */
+	uint32_t event_epoch;    /* 0: about none */
 	uint64_t submit_place, error_place;
 	uint32_t status, timeouts;
 	uint32_t delay_s;                             /* RELEASE: for how long it goes back */

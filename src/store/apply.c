@@ -115,7 +115,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 	if (s->payload.len > store->options.payload_bytes_max)
 		return -JOB_ETOO_LARGE;
 	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0 || s->expires_ns < 0 ||
-	    s->expires_at < 0)
+	    s->expires_at < 0 ||
+	    (s->done && (s->delay_ns > 0 || s->run_at > 0 || s->buried)))
 		return -JOB_EVALUE;
 	*r = (struct job_record){.flags = s->buried ? JOB_SUBMIT_BURIED : 0,
 	                         .queue = q->number,
@@ -127,6 +128,8 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 	                         .content_type = s->content_type,
 	                         .headers = s->headers,
 	                         .body = s->payload};
+	r->event_epoch = s->about.epoch;
+	r->event_lsn = s->about.lsn;
 	if (s->body && (error = store_body_use(s->body, r)) < 0)
 		return error;
 	if (s->delay_ns > 0)
@@ -295,6 +298,8 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 			STORE_LOCAL; /* nobody is told of an id that could be given again after a power cut */
 	if (r->type != 0)
 		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
+	if (a->kind == STORE_SUBMIT && a->submit.done)
+		store_kept_add(store, a->submit.queue, r);
 	if (store_body_of(a) && !result->duplicate)
 		store_body_named(store_body_of(a));
 	if (a->kind == STORE_QUEUE_DELETE)
@@ -345,6 +350,8 @@ static uint64_t bytes_of(const struct store_action *a)
 	}
 	if (body && store_body_use(body, &of_body) == 0)
 		r.body = of_body.body;
+	if (a->kind == STORE_SUBMIT && a->submit.done)
+		return store_record_bytes(&r) + store_record_bytes(&(struct job_record){0});
 	return store_record_bytes(&r);
 }
 
@@ -462,6 +469,11 @@ static int grant_bulk(struct store *store, struct store_wish *wish, struct store
 
 /* ---- transactions ------------------------------------------------------------------------ */
 
+static bool names_job(int kind)
+{
+	return kind >= STORE_COMPLETE && kind <= STORE_DELETE;
+}
+
 static bool stands_alone(int kind)
 {
 	return kind >= STORE_QUEUE_PUT && kind <= STORE_QUEUE_DELETE;
@@ -474,10 +486,10 @@ static void untouch(struct store *store, const struct store_wish *wish, size_t c
 		const struct store_action *a = &wish->actions[i];
 		struct job_queue *q;
 
-		if (a->kind != STORE_SUBMIT) {
+		if (names_job(a->kind))
 			job_untouch(store->jobs, a->job);
+		if (a->kind != STORE_SUBMIT)
 			continue;
-		}
 		q = job_queue_find(store->jobs, a->submit.queue);
 		if (q)
 			q->pending = 0;
@@ -501,7 +513,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 		error = 0;
 		if (wish->count > 1 && stands_alone(a->kind))
 			error = -JOB_ETWICE;
-		if (error == 0 && wish->count > 1 && a->kind != STORE_SUBMIT)
+		if (error == 0 && wish->count > 1 && names_job(a->kind))
 			error = job_touch(store->jobs, a->job);
 		if (error == -JOB_ETWICE) {
 			untouch(store, wish, i);
@@ -656,9 +668,12 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	}
 	error = store_blob_table_room(&store->blobs.table, bodies);
 	if (error == 0)
+		error = store_kept_room(store, wish);
+	if (error == 0)
 		error = store_begin(store, bytes, essential);
 	if (error < 0)
 		return error;
+	commit->events_from = wh_mark_read(log_appended(store->log));
 	if (submits > 0)
 		error = store_ids_room(store, submits);
 	for (size_t i = 0; i < wish->count && error == 0; i++) {
@@ -676,6 +691,10 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
 		if (commit->results[i].error < 0)
 			continue;
+		if (a->kind == STORE_SUBMIT && a->submit.event != 0) {
+			r.event_epoch = log_epoch(store->log);
+			r.event_lsn = commit->events_from + a->submit.event;
+		}
 		carry_out(store, a, &r, &level, &commit->results[i]);
 	}
 	wish->level = level;
@@ -872,7 +891,7 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	if (wh_done(wish.future))
 		return wish.future;
 	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
-	    options->unique.len > 0 || store_level(level, STORE_LOCAL, &wish.level) < 0 ||
+	    options->unique.len > 0 || options->done || options->event != 0 || store_level(level, STORE_LOCAL, &wish.level) < 0 ||
 	    submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
 	    job_room(store->jobs, count) < 0 ||
 	    job_check_submit(store->jobs, q, r.group.len > 0 || r.expires_ms > 0 ? count - 1 : 0, &r) < 0 ||

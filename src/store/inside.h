@@ -161,6 +161,28 @@ struct store_compact {
 	unsigned drain_phase;
 };
 
+/* ---- events that are kept (kept.c) ------------------------------------------------------ */
+
+struct store_kept {
+	uint64_t job;
+	uint64_t
+		lsn; /* of its position, whose epoch is that of this run; 0: it is of an earlier one, and its record knows */
+};
+
+struct store_kept_line {          /* of one queue */
+	struct store_kept *ring;  /* by job, oldest first */
+	size_t cap, first, count; /* cap: a power of two */
+	wh_mark *mark;            /* the newest job */
+	struct store_kept gone;   /* the last that was found to be gone; .job 0: none in this run */
+	size_t name_len;
+	char name[JOB_NAME_MAX];
+};
+
+struct store_kept_lines {
+	struct store_kept_line **lines; /* by name */
+	size_t count, cap;
+};
+
 /* ---- the store --------------------------------------------------------------------------- */
 
 /* ---- bodies in files --------------------------------------------------------------------- */
@@ -241,6 +263,7 @@ struct store {
 	bool room_waiting;
 	struct store_request *preparing; /* whose bodies are being written */
 	struct store_blobs blobs;
+	struct store_kept_lines kept;
 	/* settings, sorted by key */
 	struct store_setting *settings;
 	size_t settings_count, settings_cap;
@@ -339,6 +362,13 @@ int store_move(struct store *store, const struct job_places *places, struct job_
 /* Readers that go from one record to the next by places that they have read. A segment goes when those have ended that
  * began before its last record was moved. */
 void store_look_end(struct store *store, unsigned phase);
+
+/* kept.c: open: after the replay. room: before a commit. add: a job whose SUBMIT has been appended is done at once. */
+struct store_wish;
+int store_kept_open(struct store *store);
+void store_kept_done(struct store *store);
+int store_kept_room(struct store *store, const struct store_wish *wish);
+void store_kept_add(struct store *store, struct store_slice queue, const struct job_record *submit);
 
 /* reserve.c */
 void store_match(struct store *store);

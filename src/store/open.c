@@ -33,6 +33,7 @@ static void store_free(struct store *store)
 	store_live_done(store);
 	free(store->compact.scratch);
 	store_settings_done(store);
+	store_kept_done(store);
 	store_blobs_done(store);
 	store_recent_done(&store->recent);
 	free(store->directory);
@@ -468,6 +469,8 @@ static int start(struct store *store, const char *directory, struct store_proble
 		error = loaded(store, ret_problem);
 	if (error == 0)
 		error = store_blobs_sweep(store);
+	if (error == 0)
+		error = store_kept_open(store);
 	if (error < 0)
 		return error;
 	store_fifo_init(store, &store->written, log_written(store->log), STORE_ASYNC);

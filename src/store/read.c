@@ -107,6 +107,7 @@ static struct store_bytes *bytes_make(const struct job_record *r)
 	                          .body = {to + r->content_type.len + r->headers.len, body},
 	                          .bytes = job_body_bytes(r),
 	                          .job = r->id,
+	                          .event = {r->event_epoch, r->event_lsn},
 	                          .blob = blob};
 	if (r->content_type.len > 0)
 		memcpy(to, r->content_type.data, r->content_type.len);

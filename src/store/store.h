@@ -145,6 +145,10 @@ struct store_submit {
 	int64_t unique_while_ns; /* this long from now; JOB_UNIQUE_ACTIVE (0), JOB_UNIQUE_QUEUED */
 	/* Jobs of the queue with the same group, at most JOB_KEY_MAX bytes, run in their order and one at a time (group_concurrency) */
 	struct store_slice group;
+	bool done; /* done from the start, without a result: an event that is kept. Not with delay, run_at, buried */
+	uint32_t
+		event; /* not 0: it is about the event of that number, from 1, of this commit, which so has a position */
+	struct store_position about; /* epoch not 0: it is about an earlier event, which has this position */
 };
 
 struct store_action {
@@ -217,6 +221,7 @@ struct store_commit {
 	const char *reason; /* error: one sentence, static */
 	int level;          /* reached: enum store_level, STORE_ASYNC or more */
 	struct store_position position;
+	uint64_t events_from; /* lsn: the n-th event of the commit has the position of this and n */
 	size_t count;
 	struct store_result results[];
 };
@@ -273,6 +278,7 @@ struct store_bytes {
 	struct store_slice content_type, headers, body;
 	uint64_t bytes; /* of the body */
 	uint64_t job;
+	struct store_position event; /* of a payload: of the event that it is about; epoch 0: about none */
 	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
 struct store_bytes *store_bytes_ref(struct store_bytes *bytes);
@@ -523,6 +529,29 @@ wh_future store_follow_wait(struct store_follow *follow);
 struct store_position store_follow_position(const struct store_follow *follow); /* up to where it was told */
 /* store_follow_free() - also after store_close(). NULL; accepts NULL. */
 struct store_follow *store_follow_free(struct store_follow *follow);
+/* ---- events that are kept --------------------------------------------------------------------
+ *
+ * Jobs that were done from the start (store_submit.done), in the order of their commits, which is that of their ids and of their
+ * positions. Of a queue whose name begins with STORE_EVENTS_PREFIX they are found again after a start. They go as finished jobs
+ * do: by their retention, by finished_max of their queue, by that of the store. */
+
+#define STORE_EVENTS_PREFIX "topic/"
+
+/* store_kept_next() - the first one behind the job `after`; 0: none. store_kept_last() - the newest one, kept or gone; 0: none since
+ * opening. store_kept_gone() - the newest one that was seen to have gone; 0: none since opening. store_kept_count() - how many are
+ * behind `after`. Durable or not: what a look at the job waits for. */
+uint64_t store_kept_next(struct store *store, struct store_slice queue, uint64_t after);
+uint64_t store_kept_last(struct store *store, struct store_slice queue);
+uint64_t store_kept_gone(struct store *store, struct store_slice queue);
+uint64_t store_kept_count(struct store *store, struct store_slice queue, uint64_t after);
+
+/* store_kept_wait() - n = 0 once there is one behind `after`. Cancel it freely. */
+wh_future store_kept_wait(struct store *store, struct store_slice queue, uint64_t after);
+
+/* store_kept_find() - where events go on behind a position: n = the job behind which they stand (0: before all that are kept), ptr not
+ * NULL: some of those behind it may be gone already (do not free it). -JOB_EVALUE: it is yet to come. Reads about 20 records when the position is
+ * of an earlier run. */
+wh_future store_kept_find(struct store *store, struct store_slice queue, struct store_position position);
 
 /* ---- the log ----------------------------------------------------------------------------- */
 

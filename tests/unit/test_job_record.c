@@ -134,6 +134,28 @@ static void test_submit_policy(void **state)
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 }
 
+static void test_event(void **state)
+{
+	struct job_record r = {.type = JOB_SUBMIT,
+	                       .id = 5,
+	                       .queue = 7,
+	                       .event_epoch = 3,
+	                       .event_lsn = 0x1122334455},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(fixed_bytes, 40 + 15);
+	assert_memory_equal(bytes + 40, "\24\14\0\125\104\63\42\21\0\0\0\3\0\0\0", 15);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_true(back.event_epoch == 3 && back.event_lsn == 0x1122334455);
+	bytes[51] = 0; /* an epoch is never 0 */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[51] = 3;
+	bytes[41] = 11;
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+}
+
 static void test_finish(void **state)
 {
 	struct job_record r = {.type = JOB_FINISH,
@@ -631,7 +653,7 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_submit),         cmocka_unit_test(test_finish),
+		cmocka_unit_test(test_submit), cmocka_unit_test(test_event), cmocka_unit_test(test_finish),
 		cmocka_unit_test(test_blob),           cmocka_unit_test(test_queue),
 		cmocka_unit_test(test_queue_options),  cmocka_unit_test(test_submit_policy),
 		cmocka_unit_test(test_entries_policy), cmocka_unit_test(test_rate),
