@@ -26,12 +26,6 @@ typedef struct wh_http_exchange wh_http_exchange; /* one request and its answer,
 typedef struct wh_http_client wh_http_client;     /* keeps connections to any number of servers */
 typedef struct wh_http_call wh_http_call;         /* one request and its answer, at the client, in pieces */
 
-/* Bytes that somebody else owns. Not terminated by NUL. data == NULL: absent (len is 0); an empty value has data. */
-struct wh_slice {
-	const char *data;
-	size_t len;
-};
-
 struct wh_http_field {
 	struct wh_slice name;  /* as sent; compare without case */
 	struct wh_slice value; /* without surrounding blanks */

@@ -100,6 +100,12 @@ typedef struct {
 	void *ptr; /* what a few calls give besides; NULL on failure */
 } wh_res;
 
+/* Bytes that somebody else owns. Not terminated by NUL. data == NULL: absent (len is 0); an empty value has data. */
+struct wh_slice {
+	const char *data;
+	size_t len;
+};
+
 typedef void wh_callback(wh_loop *loop, wh_res res, void *arg); /* of wh_then(); what res holds is yours */
 typedef void wh_function(void *arg);                            /* posted and deferred calls */
 typedef int64_t wh_work_function(void *arg);                    /* blocking work; the body of a task */

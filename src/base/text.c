@@ -118,9 +118,9 @@ void wh__text_format(struct wh__text *text, const char *format, ...)
 	va_end(again);
 }
 
-/* Length of the well-formed UTF-8 sequence at s (Unicode table 3-7), 0: there is none. */
-static size_t utf8_length(const uint8_t *s, size_t len)
+size_t wh__utf8_bytes(const char *at, size_t len)
 {
+	const uint8_t *s = (const uint8_t *)at;
 	uint8_t low = 0x80, high = 0xbf;
 	size_t n;
 
@@ -178,7 +178,7 @@ void wh__text_json(struct wh__text *text, const char *bytes, size_t len)
 
 	wh__text_put(text, "\"", 1);
 	while (i < len) {
-		size_t n = utf8_length(s + i, len - i);
+		size_t n = wh__utf8_bytes((const char *)s + i, len - i);
 		if (n > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\' && s[i] != 0x7f) {
 			i += n;
 			continue;

@@ -66,6 +66,8 @@ void wh__text_base64(struct wh__text *text, const uint8_t *bytes, size_t len);
 
 /* wh__unbase64() - the same backwards, in place: its bytes, whose number is *ret_len. false: not base64; what it was is lost. */
 bool wh__unbase64(char *bytes, size_t len, size_t *ret_len);
+/* wh__utf8_bytes() - of the well-formed character at `at` (Unicode table 3-7), of len bytes (1 at least); 0: there is none. */
+size_t wh__utf8_bytes(const char *at, size_t len);
 
 /* wh__put_u64() - decimal digits at to (room for 20); how many. */
 size_t wh__put_u64(char *to, uint64_t value);

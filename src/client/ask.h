@@ -9,8 +9,8 @@
 #ifndef WH_CLIENT_ASK_H
 #define WH_CLIENT_ASK_H
 
+#include "base/json.h"
 #include "base/text.h"
-#include "client/json.h"
 #include "runtime/loop.h"
 #include "whilst/client.h"
 

@@ -265,3 +265,28 @@ void batch_refuse(struct request *request, const struct batch *batch, int wrong)
 		answer_problem(api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 	}
 }
+
+void answer_kept(wh_http_exchange *x, struct store_slice headers)
+{
+	const char *at = headers.data, *end = at + headers.len;
+
+	while (at < end) {
+		const char *line_end = memmem(at, (size_t)(end - at), "\r\n", 2);
+		const char *colon = line_end ? memchr(at, ':', (size_t)(line_end - at)) : NULL;
+		if (!colon || colon + 2 > line_end)
+			return;
+		wh_http_add_slice(x, (struct wh_slice){at, (size_t)(colon - at)},
+		                  (struct wh_slice){colon + 2, (size_t)(line_end - colon - 2)});
+		at = line_end + 2;
+	}
+}
+
+void answer_event(wh_http_exchange *x, const struct store_bytes *payload)
+{
+	char text[40];
+
+	if (payload->event.epoch == 0)
+		return;
+	snprintf(text, sizeof(text), "%u/%llu", payload->event.epoch, (unsigned long long)payload->event.lsn);
+	wh_http_set(x, "Whilst-Event", text);
+}

@@ -17,6 +17,7 @@
 #include "front/problem.h"
 #include "front/target.h"
 #include "front/token.h"
+#include "front/topic.h"
 #include "store/store.h"
 #include "whilst/http.h"
 
@@ -40,6 +41,10 @@ struct api {
 	struct ranges ranges;
 	struct push *push;
 	struct service_table services, targets;
+	struct topic_table topics;
+	struct replay *replay; /* the step of one that is under way; NULL: none */
+	uint32_t replay_step;  /* events that it takes at most; 0: no step yet */
+	uint64_t events_published, events_replayed;
 	struct front_options options;
 	struct token_table *tokens; /* NULL: nobody is asked for one */
 	int64_t refusal_told_at;    /* of a token; wh_now() */
@@ -70,7 +75,7 @@ struct request {
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
-	char name[TARGET_NAME_BYTES_MAX]; /* the queue or service of the path, decoded */
+	char name[TARGET_NAME_BYTES_MAX]; /* the queue, service or topic of the path, decoded */
 	size_t name_len;
 	uint64_t job; /* of the path */
 };
@@ -78,7 +83,7 @@ struct request {
 typedef void request_handler(struct request *request);
 
 /* What a path's variable part is. */
-enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE };
+enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE, ROUTE_TOPIC };
 
 struct route {
 	enum wh_http_method method;
@@ -185,6 +190,10 @@ void answer_action(struct wh__text *text, int kind, uint64_t job, const struct s
 void answer_committed(wh_http_exchange *x, int level, struct store_position position); /* its header fields */
 void answer_preference(wh_http_exchange *x, const struct prefer *prefer, bool vary);
 void answer_view(struct wh__text *text, const struct store_view *view); /* a job as JSON */
+/* answer_kept() - header fields that were kept with a body, lines "Name: value\r\n" that the server wrote itself. */
+void answer_kept(wh_http_exchange *x, struct store_slice headers);
+/* answer_event() - Whilst-Event: the position of the event that a payload is about, if it is about one. */
+void answer_event(wh_http_exchange *x, const struct store_bytes *payload);
 const char *answer_state(int state);
 const char *answer_level(int level);
 struct wh_slice answer_slice(struct store_slice slice);
@@ -254,6 +263,8 @@ request_handler api_submit, api_transaction, api_job_get, api_job_result, api_jo
 	api_target_get, api_target_put, api_target_delete, api_log_get, api_log_backup, api_live, api_ready,
 	api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
+request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,
+	api_subscription_get, api_subscription_put, api_subscription_delete, api_subscription_replay;
 wh_http_handler gateway_head, gateway_request;
 
 #endif

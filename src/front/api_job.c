@@ -53,7 +53,11 @@ static void got_payload(wh_loop *loop, wh_res res, void *arg)
 		call_refuse(call, res.n, NULL);
 		return;
 	}
-	wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12}, answer_slice(bytes->content_type));
+	if (bytes->content_type.len > 0)
+		wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12},
+		                  answer_slice(bytes->content_type));
+	answer_kept(call->x, bytes->headers);
+	answer_event(call->x, bytes);
 	if (download_bytes(call, 200, bytes))
 		return;
 	call->api->codes[200]++;

@@ -11,8 +11,9 @@
 #include "base/units.h"
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/event.h"
 
-enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH };
+enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH, ANSWER_EVENT, ANSWER_EVENTS };
 
 static size_t put_lease(char *to, struct job_lease lease)
 {
@@ -32,16 +33,26 @@ static void set(wh_http_exchange *x, const char *name, const char *value, size_t
 	wh_http_set_slice(x, (struct wh_slice){name, strlen(name)}, (struct wh_slice){value, len});
 }
 
-static void set_payload_fields(struct call *call, const struct store_leased *leased)
+static void set_lease_fields(struct call *call, const struct store_leased *leased)
 {
-	const struct store_bytes *payload = leased->payload;
 	char text[64];
 
-	set(call->x, "Content-Type", answer_slice(payload->content_type).data, payload->content_type.len);
+	answer_event(call->x, leased->payload);
 	set(call->x, "Whilst-Job", text, wh__put_u64(text, leased->job));
 	set(call->x, "Whilst-Lease", text, put_lease(text, leased->lease));
 	set(call->x, "Whilst-Attempt", text, wh__put_u64(text, leased->attempt));
 	set(call->x, "Whilst-Time-To-Run", text, wh__put_duration(text, leased->time_to_run_ns));
+}
+
+static void set_payload_fields(struct call *call, const struct store_leased *leased)
+{
+	const struct store_bytes *payload = leased->payload;
+
+	if (payload->content_type.len > 0)
+		set(call->x, "Content-Type", answer_slice(payload->content_type).data,
+		    payload->content_type.len);
+	answer_kept(call->x, payload->headers);
+	set_lease_fields(call, leased);
 }
 
 static void answer_payload(struct call *call, struct store_leased *leased)
@@ -54,6 +65,32 @@ static void answer_payload(struct call *call, struct store_leased *leased)
 	wh_http_respond_own(call->x, 200, payload->body.data, payload->body.len, release_bytes, payload);
 }
 
+/* The header fields that are kept with a payload, and the position of the event that it is about. */
+static void put_json_kept(struct wh__text *text, const struct store_bytes *payload)
+{
+	const char *at = payload->headers.data, *end = at + payload->headers.len;
+	const char *separator = ",\"headers\":{";
+
+	while (at < end) {
+		const char *line_end = memmem(at, (size_t)(end - at), "\r\n", 2);
+		const char *colon = line_end ? memchr(at, ':', (size_t)(line_end - at)) : NULL;
+
+		if (!colon || colon + 2 > line_end)
+			break;
+		wh__text_str(text, separator);
+		separator = ",";
+		wh__text_json(text, at, (size_t)(colon - at));
+		wh__text_put(text, ":", 1);
+		wh__text_json(text, colon + 2, (size_t)(line_end - colon - 2));
+		at = line_end + 2;
+	}
+	if (payload->headers.len > 0 && separator[1] == 0)
+		wh__text_put(text, "}", 1);
+	if (payload->event.epoch != 0)
+		wh__text_format(text, ",\"event\":\"%u/%llu\"", payload->event.epoch,
+		                (unsigned long long)payload->event.lsn);
+}
+
 /* A job up to its payload, without what closes it. */
 static void put_json_job(struct wh__text *text, const struct store_leased *leased, char lease[48],
                          char duration[WH__DURATION_TEXT_BYTES])
@@ -63,7 +100,9 @@ static void put_json_job(struct wh__text *text, const struct store_leased *lease
 		"{\"id\":%llu,\"lease\":\"%.*s\",\"attempt\":%u,\"time_to_run\":\"%.*s\",\"content_type\":",
 		(unsigned long long)leased->job, (int)put_lease(lease, leased->lease), lease, leased->attempt,
 		(int)wh__put_duration(duration, leased->time_to_run_ns), duration);
-	wh__text_json(text, leased->payload->content_type.data, leased->payload->content_type.len);
+	wh__text_json(text, answer_slice(leased->payload->content_type).data,
+	              leased->payload->content_type.len);
+	put_json_kept(text, leased->payload);
 	wh__text_str(text, ",\"payload\":\"");
 }
 
@@ -95,6 +134,60 @@ static void answer_json(struct call *call, const struct store_lot *lot)
 	answer_text(call->api, call->x, 200, "application/json", &text);
 }
 
+/* A job as an event in JSON, and its lease as attributes of it. What is no event is told as one. */
+static void put_event_job(struct wh__text *text, const struct store_leased *leased)
+{
+	const struct store_bytes *payload = leased->payload;
+	char lease[48], duration[WH__DURATION_TEXT_BYTES], id[24];
+	char more[300], source[sizeof("/v1/queues/") + 3 * TARGET_NAME_BYTES_MAX] = "/v1/queues/";
+	struct event event;
+	enum event_wrong wrong;
+	int n;
+
+	n = snprintf(more, sizeof(more),
+	             ",\"whilstjob\":\"%llu\",\"whilstlease\":\"%.*s\",\"whilstattempt\":%u,"
+	             "\"whilsttimetorun\":\"%.*s\"",
+	             (unsigned long long)leased->job, (int)put_lease(lease, leased->lease), lease,
+	             leased->attempt, (int)wh__put_duration(duration, leased->time_to_run_ns), duration);
+	if (payload->event.epoch != 0)
+		snprintf(more + n, sizeof(more) - (size_t)n, ",\"whilstevent\":\"%u/%llu\"",
+		         payload->event.epoch, (unsigned long long)payload->event.lsn);
+	wrong = event_read_kept(&event, answer_slice(payload->headers), answer_slice(payload->content_type),
+	                        answer_slice(payload->body));
+	if (wrong == EVENT_BARE || wrong == EVENT_BAD) {
+		size_t len = sizeof("/v1/queues/") - 1;
+
+		event.count = 0;
+		len += target_encode(leased->queue.data, leased->queue.len, source + len);
+		event_set(&event, "id", (struct wh_slice){id, wh__put_u64(id, leased->job)});
+		event_set(&event, "source", (struct wh_slice){source, len});
+		event_set(&event, "type", (struct wh_slice){"whilst.job", 10});
+	}
+	if (wrong == EVENT_NO_MEMORY)
+		text->failed = true;
+	else
+		event_put_json(text, &event, more, "whilst");
+	event_done(&event);
+}
+
+static void answer_events(struct call *call, const struct store_lot *lot)
+{
+	bool many = call->action == ANSWER_EVENTS;
+	char given[4096];
+	struct wh__text text;
+
+	wh__text_init(&text, given, sizeof(given));
+	for (size_t i = 0; i < lot->count; i++) {
+		if (many)
+			wh__text_str(&text, i > 0 ? "," : "[");
+		put_event_job(&text, &lot->jobs[i]);
+	}
+	wh__text_str(&text, many ? "]\n" : "\n");
+	if (!many)
+		set_lease_fields(call, &lot->jobs[0]);
+	answer_text(call->api, call->x, 200, many ? EVENT_BATCH_TYPE : EVENT_TYPE, &text);
+}
+
 static void answer_batch(struct call *call, const struct store_lot *lot)
 {
 	char given[4096];
@@ -120,8 +213,8 @@ static void answer_pieces(struct call *call, struct store_lot *lot)
 {
 	struct download *d = download_new(call, 200, lot->count);
 	char lease[48], duration[WH__DURATION_TEXT_BYTES];
-	bool json = call->action == ANSWER_JSON;
 	struct wh__text *text;
+	bool json;
 
 	if (!d) {
 		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
@@ -129,6 +222,12 @@ static void answer_pieces(struct call *call, struct store_lot *lot)
 		call_end(call);
 		return;
 	}
+	/* in the middle of a file no event in JSON is told: these are told as without Accept */
+	if (call->action == ANSWER_EVENT)
+		call->action = ANSWER_PAYLOAD;
+	else if (call->action == ANSWER_EVENTS)
+		call->action = ANSWER_JSON;
+	json = call->action == ANSWER_JSON;
 	text = download_text(d);
 	for (size_t i = 0; i < lot->count; i++) {
 		struct store_leased *leased = &lot->jobs[i];
@@ -225,10 +324,47 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 		answer_payload(call, &lot->jobs[0]);
 	else if (call->action == ANSWER_JSON)
 		answer_json(call, lot);
+	else if (call->action == ANSWER_EVENT || call->action == ANSWER_EVENTS)
+		answer_events(call, lot);
 	else
 		answer_batch(call, lot);
 	store_lot_free(lot);
 	call_end(call);
+}
+
+static uint8_t answer_form(const struct request *request, bool many)
+{
+	struct wh_slice accept = request->accept;
+
+	if (accept.data && request_is_type(accept, BATCH_TYPE))
+		return ANSWER_BATCH;
+	if (accept.data && request_is_type(accept, EVENT_BATCH_TYPE))
+		return ANSWER_EVENTS;
+	if (accept.data && request_is_type(accept, EVENT_TYPE))
+		return many ? ANSWER_EVENTS : ANSWER_EVENT;
+	return many ? ANSWER_JSON : ANSWER_PAYLOAD;
+}
+
+/* The queues of recorded calls and of kept events are not for workers. */
+static bool is_own_queue(struct request *request)
+{
+	static const struct {
+		const char *prefix, *why;
+	} own[] = {
+		{SERVICE_QUEUE_PREFIX, "the gateway itself takes the jobs of queues that begin with call/"},
+		{TOPIC_QUEUE_PREFIX, "what topics keep is in queues that begin with topic/; a subscription "
+	                             "has a queue to take jobs from"}};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		size_t len = strlen(own[i].prefix);
+
+		if (request->name_len < len || memcmp(request->name, own[i].prefix, len) != 0)
+			continue;
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "queue '%.*s': %s",
+		               (int)request->name_len, request->name, own[i].why);
+		return true;
+	}
+	return false;
 }
 
 void api_reserve(struct request *request)
@@ -236,24 +372,17 @@ void api_reserve(struct request *request)
 	struct option options[] = {{"n", OPTION_NUMBER, 1, JOB_RESERVE_MAX, false, 1, ""}};
 	struct store_slice queue = request_queue(request);
 	struct store_reserve reserve = {.queues = &queue, .queues_count = 1};
-	bool batch = request->accept.data && request_is_type(request->accept, BATCH_TYPE);
 	struct call *call;
 
-	if (queue.len >= sizeof(SERVICE_QUEUE_PREFIX) - 1 &&
-	    memcmp(queue.data, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1) == 0) {
-		answer_problem(
-			request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-			"queue '%.*s': the gateway itself takes the jobs of queues that begin with call/",
-			(int)request->name_len, request->name);
+	if (is_own_queue(request))
 		return;
-	}
 	if (!request_level(request, false, &reserve.level) || !request_options(request, options, 1))
 		return;
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
 	call_set_wait(call, request);
-	call->action = batch ? ANSWER_BATCH : options[0].given ? ANSWER_JSON : ANSWER_PAYLOAD;
+	call->action = answer_form(request, options[0].given);
 	reserve.jobs_max = (uint32_t)options[0].value;
 	reserve.wait = request->prefer.wait && request->prefer.wait_s > 0;
 	if (!reserve.wait) {

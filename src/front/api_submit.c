@@ -211,16 +211,26 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	call_then(call, store_submit(request->api->store, &submit, level), submitted);
 }
 
-static bool gateway_name(struct request *request)
+/* Queues that the server itself fills. */
+static bool is_own_queue(struct request *request)
 {
-	if (request->name_len < sizeof(SERVICE_QUEUE_PREFIX) - 1 ||
-	    memcmp(request->name, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1) != 0)
-		return false;
-	answer_problem(
-		request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		"queue '%.*s': names that begin with call/ belong to the gateway; use /call/{service}/...",
-		(int)request->name_len, request->name);
-	return true;
+	static const struct {
+		const char *prefix, *why;
+	} own[] = {{SERVICE_QUEUE_PREFIX,
+	            "names that begin with call/ belong to the gateway; use /call/{service}/..."},
+	           {TOPIC_QUEUE_PREFIX,
+	            "names that begin with topic/ belong to topics; use /v1/topics/{topic}/events"}};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		size_t len = strlen(own[i].prefix);
+
+		if (request->name_len < len || memcmp(request->name, own[i].prefix, len) != 0)
+			continue;
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "queue '%.*s': %s",
+		               (int)request->name_len, request->name, own[i].why);
+		return true;
+	}
+	return false;
 }
 
 void api_submit(struct request *request)
@@ -235,7 +245,7 @@ void api_submit(struct request *request)
 	};
 	int level;
 
-	if (gateway_name(request) || !request_level(request, false, &level))
+	if (is_own_queue(request) || !request_level(request, false, &level))
 		return;
 	if (batch)
 		submit.content_type = STORE_SLICE("application/octet-stream");

@@ -10,7 +10,11 @@
 #include "base/units.h"
 #include "front/api.h"
 
-enum { TOKEN_TEXT_MAX = 512 };
+enum {
+	TOKEN_TEXT_MAX = 512,
+	PREFIX_BYTES = sizeof(TOPIC_QUEUE_PREFIX) - 1,
+	SUBJECT_BYTES = PREFIX_BYTES + TARGET_NAME_BYTES_MAX,
+};
 
 /* "Bearer TOKEN" */
 static struct wh_slice bearer(struct wh_slice value)
@@ -106,7 +110,7 @@ enum subject { SUBJECT_READ, SUBJECT_UNKNOWN_JOB, SUBJECT_UNREADABLE };
 
 /* What the request is about: a queue or service. */
 static enum subject read_subject(struct api *api, const struct target *target, const struct route *route,
-                                 char room[TARGET_NAME_BYTES_MAX], struct wh_slice *ret)
+                                 char room[SUBJECT_BYTES], struct wh_slice *ret)
 {
 	struct store_slice queue;
 	size_t len = 0;
@@ -122,6 +126,14 @@ static enum subject read_subject(struct api *api, const struct target *target, c
 		if (store_queue_of(api->store, job, &queue) != 0)
 			return SUBJECT_UNKNOWN_JOB;
 		*ret = answer_slice(queue);
+		return SUBJECT_READ;
+	}
+	if (route->variable == ROUTE_TOPIC && route->action == TOKEN_READ) {
+		/* who may look at the queue of its events may look at the topic */
+		if (target_name(target->segments[2], room + PREFIX_BYTES, &len))
+			return SUBJECT_UNREADABLE;
+		memcpy(room, TOPIC_QUEUE_PREFIX, PREFIX_BYTES);
+		*ret = (struct wh_slice){room, PREFIX_BYTES + len};
 		return SUBJECT_READ;
 	}
 	if (target_name(target->segments[route->action == TOKEN_CALL ? 1 : 2], room, &len))
@@ -152,7 +164,7 @@ const struct token *authorize_who(struct api *api, wh_http_exchange *x)
 
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route)
 {
-	char room[TARGET_NAME_BYTES_MAX];
+	char room[SUBJECT_BYTES];
 	const struct token *token;
 	struct wh_slice name;
 

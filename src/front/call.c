@@ -272,22 +272,6 @@ static void release_bytes(void *arg)
 	store_bytes_unref(arg);
 }
 
-/* The headers of a stored answer: lines "Name: value\r\n", written by us. */
-static void add_headers(wh_http_exchange *x, struct store_slice headers)
-{
-	const char *at = headers.data, *end = at + headers.len;
-
-	while (at < end) {
-		const char *line_end = memmem(at, (size_t)(end - at), "\r\n", 2);
-		const char *colon = line_end ? memchr(at, ':', (size_t)(line_end - at)) : NULL;
-		if (!colon || colon + 2 > line_end)
-			return;
-		wh_http_add_slice(x, (struct wh_slice){at, (size_t)(colon - at)},
-		                  (struct wh_slice){colon + 2, (size_t)(line_end - colon - 2)});
-		at = line_end + 2;
-	}
-}
-
 static void got_result(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -305,7 +289,7 @@ static void got_result(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	status = bytes->status >= 200 && bytes->status <= 599 ? (int)bytes->status : 200;
-	add_headers(call->x, bytes->headers);
+	answer_kept(call->x, bytes->headers);
 	if (bytes->content_type.len > 0)
 		wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12},
 		                  answer_slice(bytes->content_type));

@@ -9,6 +9,7 @@
 #include "deliver/push.h"
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/publish.h"
 
 /* Requests of the gateway carry this instead of a route of the table. */
 static const struct route gateway_route = {.path = "call", .variable = ROUTE_SERVICE, .action = TOKEN_CALL};
@@ -108,6 +109,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 		wh_http_stream(x, body_max);
 		return;
 	}
+	if (route->handler == api_publish)
+		body_max = publish_body_max(wh_http_header(x, "Content-Type"));
 	/* in memory whole, so the largest payload is no measure */
 	if (route->handler == api_submit && is_batch(x))
 		body_max = API_BATCH_BODY_MAX;
@@ -242,6 +245,20 @@ static int load_services(struct api *api, bool target)
 	return error;
 }
 
+static int load_topics(struct api *api, struct store_slice prefix)
+{
+	wh_res res = wh_await(store_settings(api->store, prefix));
+	struct store_settings *settings = res.ptr;
+	int error = 0;
+
+	if (res.n < 0)
+		return (int)res.n;
+	for (size_t i = 0; settings && i < settings->count && error == 0; i++)
+		error = topic_load(&api->topics, &settings->settings[i]);
+	store_settings_free(settings);
+	return error;
+}
+
 int front_open(wh_loop *loop, struct store *store, const struct front_options *options, struct api **ret)
 {
 	struct api *api = calloc(1, sizeof(*api));
@@ -267,10 +284,15 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 		error = load_services(api, false);
 	if (error == 0)
 		error = load_services(api, true);
+	if (error == 0)
+		error = load_topics(api, STORE_SLICE(TOPIC_SETTING_PREFIX));
+	if (error == 0)
+		error = load_topics(api, STORE_SLICE(SUBSCRIPTION_SETTING_PREFIX));
 	if (error != 0) {
 		front_close(api);
 		return error;
 	}
+	publish_replay(api);
 	*ret = api;
 	return 0;
 }
@@ -354,6 +376,7 @@ wh_future front_drain(struct api *api, int64_t until)
 	struct call *next;
 
 	api->draining = true;
+	publish_replay_stop(api);
 	api->drained = wh_promise(api->loop, NULL, NULL);
 	for (struct call *call = api->parked; call; call = next) {
 		next = call->next;
@@ -369,6 +392,7 @@ void front_close(struct api *api)
 	if (!api)
 		return;
 	api->draining = true;
+	publish_replay_stop(api);
 	for (struct call *call = api->parked; call; call = call->next)
 		wh_cancel(call->waiting);
 	api->server = wh_http_server_close(api->server);
@@ -383,6 +407,7 @@ void front_free(struct api *api)
 		return;
 	service_clear(&api->services);
 	service_clear(&api->targets);
+	topic_clear(&api->topics);
 	token_table_free(api->tokens);
 	free(api);
 }

@@ -93,6 +93,16 @@ static void put_http(struct wh__text *text, const struct api *api)
 	one(text, "whilst_http_streams", "gauge", "Event streams open now.", api->streams_count);
 }
 
+static void put_topics(struct wh__text *text, const struct api *api)
+{
+	one(text, "whilst_events_published_total", "counter", "Events published.", api->events_published);
+	one(text, "whilst_events_replayed_total", "counter", "Kept events that were handed over again.",
+	    api->events_replayed);
+	one(text, "whilst_topics", "gauge", "Topics.", api->topics.count);
+	one(text, "whilst_subscriptions", "gauge", "Subscriptions of all topics.", api->topics.subscriptions);
+	one(text, "whilst_replays", "gauge", "Replays that are under way.", api->topics.replays);
+}
+
 static void put_log(struct wh__text *text, const struct store_stats *stats)
 {
 	uint64_t sum = 0;
@@ -344,6 +354,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 	put_upkeep(&text, &stats);
 	put_http(&text, call->api);
 	put_services(&text, call->api);
+	put_topics(&text, call->api);
 	put_loop(&text, loop);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(queues);

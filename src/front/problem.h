@@ -21,6 +21,8 @@
 	X(UNKNOWN_JOB, "unknown-job", 404, "There is no such job")                                        \
 	X(UNKNOWN_SERVICE, "unknown-service", 404, "There is no such service")                            \
 	X(UNKNOWN_TARGET, "unknown-target", 404, "The queue has no target")                               \
+	X(UNKNOWN_TOPIC, "unknown-topic", 404, "There is no such topic")                                  \
+	X(UNKNOWN_SUBSCRIPTION, "unknown-subscription", 404, "There is no such subscription")             \
 	X(WRONG_METHOD, "wrong-method", 405, "This method is not for this path")                          \
 	X(REQUEST_TIMEOUT, "request-timeout", 408, "The request did not arrive in time")                  \
 	X(LEASE_LOST, "lease-lost", 409, "The lease is not held any more")                                \
@@ -30,6 +32,8 @@
 	X(QUEUE_NOT_EMPTY, "queue-not-empty", 409, "The queue holds unfinished jobs")                     \
 	X(ACTION_REFUSED, "action-refused", 409, "An action of the transaction was refused")              \
 	X(HAS_TARGET, "has-target", 409, "The queue has a target")                                        \
+	X(TOPIC_NOT_EMPTY, "topic-not-empty", 409, "The topic has subscriptions")                         \
+	X(KEEPS_NO_EVENTS, "keeps-no-events", 409, "The topic keeps no events")                           \
 	X(WRONG_STATE, "wrong-state", 409, "The state of the job does not allow this")                    \
 	X(EXPIRED, "expired", 410, "The job was here and its retention has passed")                       \
 	X(LOST, "lost", 410, "The position did not survive the end of its epoch")                         \

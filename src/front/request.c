@@ -93,6 +93,8 @@ static bool read_variable(struct request *request)
 		return read_name(request, "queue");
 	case ROUTE_SERVICE:
 		return read_name(request, "service");
+	case ROUTE_TOPIC:
+		return read_name(request, "topic");
 	case ROUTE_JOB:
 		id = request->target.segments[2];
 		if (wh__parse_u64(id.data, id.len, JOB_ID_MAX, &request->job) && request->job > 0)

@@ -10,8 +10,8 @@
 static const char digest_prefix[] = "sha256:", text_prefix[] = "whilst_";
 enum { PREFIX_BYTES = 7 };
 
-static const char *const actions[TOKEN_ACTIONS] = {"open", "any",  "submit",  "work",
-                                                   "read", "call", "metrics", "admin"};
+static const char *const actions[TOKEN_ACTIONS] = {"open", "any",     "submit",  "work", "read",
+                                                   "call", "publish", "metrics", "admin"};
 
 struct scope {
 	enum token_action action;

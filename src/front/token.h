@@ -22,6 +22,7 @@ enum token_action {
 	TOKEN_WORK,    /* reserve, complete, fail, extend, ... */
 	TOKEN_READ,    /* look at jobs, results, payloads, queues */
 	TOKEN_CALL,    /* call a service */
+	TOKEN_PUBLISH, /* publish events */
 	TOKEN_METRICS, /* /metrics */
 	TOKEN_ADMIN,   /* configure, pause, remove; and all the others */
 	TOKEN_ACTIONS

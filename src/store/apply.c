@@ -115,8 +115,7 @@ static int submit_record(struct store *store, const struct store_submit *s, int6
 	if (s->payload.len > store->options.payload_bytes_max)
 		return -JOB_ETOO_LARGE;
 	if (s->delay_ns < 0 || s->run_at < 0 || s->time_to_run_ns < 0 || s->expires_ns < 0 ||
-	    s->expires_at < 0 ||
-	    (s->done && (s->delay_ns > 0 || s->run_at > 0 || s->buried)))
+	    s->expires_at < 0 || (s->done && (s->delay_ns > 0 || s->run_at > 0 || s->buried)))
 		return -JOB_EVALUE;
 	*r = (struct job_record){.flags = s->buried ? JOB_SUBMIT_BURIED : 0,
 	                         .queue = q->number,
@@ -891,7 +890,8 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	if (wh_done(wish.future))
 		return wish.future;
 	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
-	    options->unique.len > 0 || options->done || options->event != 0 || store_level(level, STORE_LOCAL, &wish.level) < 0 ||
+	    options->unique.len > 0 || options->done || options->event != 0 ||
+	    store_level(level, STORE_LOCAL, &wish.level) < 0 ||
 	    submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
 	    job_room(store->jobs, count) < 0 ||
 	    job_check_submit(store->jobs, q, r.group.len > 0 || r.expires_ms > 0 ? count - 1 : 0, &r) < 0 ||

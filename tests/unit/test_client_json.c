@@ -62,7 +62,7 @@ static void judged(void **state)
 	                                  "\"\\",
 	                                  "]",
 	                                  "\"a\\\""};
-	char deep[200];
+	char deep[400];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -75,7 +75,7 @@ static void judged(void **state)
 	}
 	assert_false(wh__json_check((struct wh_slice){NULL, 0}));
 	memset(deep, '[', sizeof(deep));
-	for (size_t depth = 1; depth <= 100; depth++) {
+	for (size_t depth = 1; depth <= 140; depth++) {
 		memset(deep + depth, ']', depth);
 		assert_int_equal(wh__json_check((struct wh_slice){deep, 2 * depth}),
 		                 depth <= WH__JSON_DEPTH_MAX + 1);

@@ -653,14 +653,14 @@ static void test_noise(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_submit), cmocka_unit_test(test_event), cmocka_unit_test(test_finish),
-		cmocka_unit_test(test_blob),           cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_queue_options),  cmocka_unit_test(test_submit_policy),
-		cmocka_unit_test(test_entries_policy), cmocka_unit_test(test_rate),
-		cmocka_unit_test(test_uniques),        cmocka_unit_test(test_dead),
-		cmocka_unit_test(test_whole),          cmocka_unit_test(test_entries),
-		cmocka_unit_test(test_checkpoint),     cmocka_unit_test(test_small_ones),
-		cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_submit),        cmocka_unit_test(test_event),
+		cmocka_unit_test(test_finish),        cmocka_unit_test(test_blob),
+		cmocka_unit_test(test_queue),         cmocka_unit_test(test_queue_options),
+		cmocka_unit_test(test_submit_policy), cmocka_unit_test(test_entries_policy),
+		cmocka_unit_test(test_rate),          cmocka_unit_test(test_uniques),
+		cmocka_unit_test(test_dead),          cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_entries),       cmocka_unit_test(test_checkpoint),
+		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
-/* src/client/json.c -- read the server's JSON. See json.h. Pure. */
-#include "client/json.h"
+/* src/base/json.c -- read JSON where it stands. See json.h. Pure. */
+#include "base/json.h"
 
 #include <string.h>
 
+#include "base/text.h"
 #include "base/units.h"
 
 /* ---- judge -------------------------------------------------------------------------------- */
@@ -38,26 +39,6 @@ static int32_t unit_at(const char *at, const char *end)
 	return unit;
 }
 
-/* Bytes of the UTF-8 character at `at`; 0: it is none (RFC 3629). */
-static size_t character(const char *at, const char *end)
-{
-	const uint8_t *b = (const uint8_t *)at;
-	size_t len = b[0] < 0x80 ? 1 : b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : 2;
-
-	if (b[0] < 0x80)
-		return b[0] >= 0x20;
-	if (b[0] < 0xc2 || b[0] > 0xf4 || (size_t)(end - at) < len)
-		return 0;
-	for (size_t i = 1; i < len; i++) {
-		if ((b[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] > 0x9f) || (b[0] == 0xf0 && b[1] < 0x90) ||
-	    (b[0] == 0xf4 && b[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 /* Past the escape whose backslash stands at `at`; NULL: it is wrong. */
 static const char *skip_escape(const char *at, const char *end)
 {
@@ -85,7 +66,7 @@ static const char *skip_string(const char *at, const char *end)
 		if (*at == '\\') {
 			at = skip_escape(at, end);
 		} else {
-			size_t len = character(at, end);
+			size_t len = (uint8_t)*at < 0x20 ? 0 : wh__utf8_bytes(at, (size_t)(end - at));
 			at = len > 0 ? at + len : NULL;
 		}
 	}
@@ -179,15 +160,20 @@ static const char *skip_value(const char *at, const char *end, int depth)
 	}
 }
 
-bool wh__json_check(struct wh_slice text)
+bool wh__json_check_inside(struct wh_slice text, int depth)
 {
 	const char *end, *at;
 
 	if (!text.data)
 		return false;
 	end = text.data + text.len;
-	at = skip_value(skip_blanks(text.data, end), end, 0);
+	at = skip_value(skip_blanks(text.data, end), end, depth);
 	return at && skip_blanks(at, end) == end;
+}
+
+bool wh__json_check(struct wh_slice text)
+{
+	return wh__json_check_inside(text, 0);
 }
 
 /* ---- look --------------------------------------------------------------------------------- */
@@ -238,6 +224,35 @@ bool wh__json_next(struct wh_slice array, struct wh_slice *at)
 	return true;
 }
 
+bool wh__json_each(struct wh_slice object, struct wh_slice *at, struct wh_slice *ret_name)
+{
+	const char *end, *name, *name_end, *value, *after;
+
+	if (!object.data)
+		return false;
+	end = object.data + object.len;
+	name = skip_blanks(at->data ? at->data + at->len : object.data, end);
+	if (name == end || *name != (at->data ? ',' : '{'))
+		return false;
+	name = skip_blanks(name + 1, end);
+	name_end = name < end && *name == '"' ? skip_string(name, end) : NULL;
+	value = name_end ? skip_blanks(name_end, end) : end;
+	if (value == end || *value != ':')
+		return false;
+	value = skip_blanks(value + 1, end);
+	after = skip_value(value, end, 0);
+	if (!after)
+		return false;
+	*at = (struct wh_slice){value, (size_t)(after - value)};
+	*ret_name = (struct wh_slice){name, (size_t)(name_end - name)};
+	return true;
+}
+
+static bool is(struct wh_slice value, const char *word)
+{
+	return value.len == strlen(word) && memcmp(value.data, word, value.len) == 0;
+}
+
 bool wh__json_u64(struct wh_slice value, uint64_t *ret)
 {
 	return value.data && wh__parse_u64(value.data, value.len, UINT64_MAX, ret);
@@ -245,9 +260,9 @@ bool wh__json_u64(struct wh_slice value, uint64_t *ret)
 
 bool wh__json_bool(struct wh_slice value, bool *ret)
 {
-	bool yes = wh_slice_equal(value, "true");
+	bool yes = is(value, "true");
 
-	if (!yes && !wh_slice_equal(value, "false"))
+	if (!yes && !is(value, "false"))
 		return false;
 	*ret = yes;
 	return true;
@@ -255,7 +270,7 @@ bool wh__json_bool(struct wh_slice value, bool *ret)
 
 bool wh__json_is_null(struct wh_slice value)
 {
-	return wh_slice_equal(value, "null");
+	return is(value, "null");
 }
 
 static char *put_character(char *to, uint32_t c)

@@ -1,0 +1,24 @@
+/* src/front/publish.h -- publishing, and handing kept events over again: what topics and the rest of the front share.
+ *
+ * Thread: the loop of the store.
+ */
+#ifndef WH_FRONT_PUBLISH_H
+#define WH_FRONT_PUBLISH_H
+
+#include "front/event.h"
+#include "front/topic.h"
+
+struct api;
+struct request;
+
+/* publish_body_max() - of a request to publish, by its content type. */
+uint64_t publish_body_max(struct wh_slice content_type);
+
+/* publish_replay() - go on with the replays that are under way. publish_replay_stop(): when the front drains or closes. */
+void publish_replay(struct api *api);
+void publish_replay_stop(struct api *api);
+
+/* request_topic() - of the path; NULL: refused and answered. */
+struct topic *request_topic(struct request *request);
+
+#endif

@@ -1,0 +1,571 @@
+/* src/front/topic.c -- topics and their subscriptions: JSON, settings, the table. See topic.h. */
+#include "front/topic.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "base/units.h"
+#include "deliver/service.h"
+#include "front/target.h"
+
+static enum topic_wrong refuse(char *detail, enum topic_wrong wrong, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static enum topic_wrong refuse(char *detail, enum topic_wrong wrong, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(detail, TOPIC_DETAIL_BYTES, format, list);
+	va_end(list);
+	return wrong;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* A short string without escapes to look out for; absent: it is none, or long. */
+static struct wh_slice short_string(struct wh_slice value, char room[TARGET_NAME_BYTES_MAX])
+{
+	struct wh_slice text = {room, 0};
+
+	if (value.len > TARGET_NAME_BYTES_MAX || !wh__json_string(value, room, &text.len))
+		return (struct wh_slice){NULL, 0};
+	return text;
+}
+
+static bool same(struct wh_slice a, struct wh_slice b)
+{
+	return a.data && a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+static bool is_object(struct wh_slice *json)
+{
+	while (json->len > 0 && strchr(" \t\r\n", *json->data)) {
+		json->data++;
+		json->len--;
+	}
+	return wh__json_check(*json) && *json->data == '{';
+}
+
+static enum topic_wrong read_retention(struct wh_slice value, int64_t *ret, char *detail)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	struct wh_slice text = short_string(value, room);
+	int64_t ns;
+
+	if (!text.data || !wh__parse_duration(text.data, text.len, &ns))
+		return refuse(detail, TOPIC_BAD_JSON,
+		              "retention must be a duration with its unit, such as \"24h\"");
+	if (ns > TOPIC_RETENTION_MAX_NS || (ns > 0 && ns < 1000000))
+		return refuse(detail, TOPIC_BAD_VALUE, "retention must be 0s or from 1ms to 3650d");
+	*ret = ns;
+	return TOPIC_GOOD;
+}
+
+enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len,
+                            int64_t *ret_retention_ns, uint64_t *ret_events_max, char *detail)
+{
+	struct wh_slice at = {NULL, 0}, member;
+	enum topic_wrong wrong = TOPIC_GOOD;
+	char room[TARGET_NAME_BYTES_MAX];
+
+	*ret_retention_ns = 0;
+	*ret_events_max = 0;
+	if (!is_object(&json))
+		return refuse(detail, TOPIC_BAD_JSON, "wanted: an object such as {\"retention\":\"24h\"}");
+	while (wrong == TOPIC_GOOD && wh__json_each(json, &at, &member)) {
+		if (wh_slice_equal(member, "\"retention\""))
+			wrong = read_retention(at, ret_retention_ns, detail);
+		else if (wh_slice_equal(member, "\"events_max\"")) {
+			if (!wh__json_is_null(at) && (!wh__json_u64(at, ret_events_max) ||
+			                              *ret_events_max < 1 || *ret_events_max > UINT32_MAX))
+				wrong = refuse(detail, TOPIC_BAD_VALUE,
+				               "events_max must be from 1 to 4294967295, or null");
+		} else if (wh_slice_equal(member, "\"name\"")) {
+			if (!same(short_string(at, room), (struct wh_slice){name, name_len}))
+				wrong = refuse(detail, TOPIC_BAD_JSON,
+				               "name, if there is one, must be that of the path");
+		} else {
+			wrong = refuse(detail, TOPIC_BAD_JSON,
+			               "there is no member %.*s; known: retention, events_max",
+			               (int)(member.len < 100 ? member.len : 100), member.data);
+		}
+	}
+	return wrong;
+}
+
+static enum topic_wrong read_queue(struct subscription *s, struct wh_slice text, char *detail)
+{
+	size_t topic = sizeof(TOPIC_QUEUE_PREFIX) - 1, call = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+
+	if (!text.data || !target_name_valid(text.data, text.len))
+		return refuse(detail, TOPIC_BAD_VALUE, "queue is not the name of one");
+	if ((text.len >= topic && memcmp(text.data, TOPIC_QUEUE_PREFIX, topic) == 0) ||
+	    (text.len >= call && memcmp(text.data, SERVICE_QUEUE_PREFIX, call) == 0))
+		return refuse(detail, TOPIC_BAD_VALUE,
+		              "queue '%.*s': names that begin with topic/ or call/ are the server's own; "
+		              "name another \"queue\"",
+		              (int)text.len, text.data);
+	free(s->queue);
+	s->queue = strndup(text.data, text.len);
+	return s->queue ? TOPIC_GOOD : TOPIC_NO_MEMORY;
+}
+
+static enum topic_wrong read_filters(struct subscription *s, struct wh_slice value, char *detail)
+{
+	char *copy;
+	int error;
+
+	if (s->filters.data)
+		return refuse(detail, TOPIC_BAD_JSON, "filters is given twice");
+	error = filter_read(value, &s->filter, detail, TOPIC_DETAIL_BYTES);
+	if (error < 0)
+		return error == -ENOMEM ? TOPIC_NO_MEMORY : TOPIC_BAD_VALUE;
+	copy = malloc(value.len);
+	if (!copy)
+		return TOPIC_NO_MEMORY;
+	memcpy(copy, value.data, value.len);
+	s->filters = (struct wh_slice){copy, value.len};
+	return TOPIC_GOOD;
+}
+
+static enum topic_wrong read_from(struct wh_slice value, enum topic_from *ret_from,
+                                  struct store_position *ret_position, char *detail)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	struct wh_slice text = short_string(value, room);
+
+	if (wh_slice_equal(text, "beginning"))
+		*ret_from = TOPIC_FROM_BEGINNING;
+	else if (wh_slice_equal(text, "now"))
+		*ret_from = TOPIC_FROM_NOW;
+	else if (text.data && topic_position(text.data, text.len, ret_position))
+		*ret_from = TOPIC_FROM_POSITION;
+	else
+		return refuse(detail, TOPIC_BAD_VALUE,
+		              "from must be \"now\", \"beginning\" or a position such as \"3/90112\"");
+	return TOPIC_GOOD;
+}
+
+struct reading {
+	struct subscription *s;
+	const struct wh_slice *topic, *name;
+	bool stored;
+	enum topic_from *from;
+	struct store_position *position;
+	char *detail;
+};
+
+static enum topic_wrong read_member(struct reading *r, struct wh_slice member, struct wh_slice value)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	bool topic = wh_slice_equal(member, "\"topic\"");
+
+	if (wh_slice_equal(member, "\"queue\""))
+		return read_queue(r->s, short_string(value, room), r->detail);
+	if (wh_slice_equal(member, "\"filters\""))
+		return read_filters(r->s, value, r->detail);
+	if (topic || wh_slice_equal(member, "\"name\""))
+		return same(short_string(value, room), topic ? *r->topic : *r->name)
+		               ? TOPIC_GOOD
+		               : refuse(r->detail, TOPIC_BAD_JSON,
+		                        "topic and name, if they are there, must be those of the path");
+	if (!r->stored && wh_slice_equal(member, "\"from\""))
+		return read_from(value, r->from, r->position, r->detail);
+	if (r->stored && wh_slice_equal(member, "\"replay_after\"") &&
+	    wh__json_u64(value, &r->s->replay_after))
+		return TOPIC_GOOD;
+	if (r->stored && wh_slice_equal(member, "\"replay_until\"") &&
+	    wh__json_u64(value, &r->s->replay_until))
+		return TOPIC_GOOD;
+	return refuse(r->detail, TOPIC_BAD_JSON, "there is no member %.*s; known: queue, filters, from",
+	              (int)(member.len < 100 ? member.len : 100), member.data);
+}
+
+enum topic_wrong subscription_read(struct wh_slice json, const struct wh_slice *topic,
+                                   const struct wh_slice *name, bool stored, struct subscription **ret,
+                                   enum topic_from *ret_from, struct store_position *ret_position,
+                                   char *detail)
+{
+	struct subscription *s = calloc(1, sizeof(*s));
+	struct reading r = {s, topic, name, stored, ret_from, ret_position, detail};
+	struct wh_slice at = {NULL, 0}, member;
+	enum topic_wrong wrong = TOPIC_GOOD;
+
+	if (!s)
+		return TOPIC_NO_MEMORY;
+	memcpy(s->name, name->data, name->len);
+	s->name_len = name->len;
+	if (json.len > 0 && !is_object(&json))
+		wrong = refuse(detail, TOPIC_BAD_JSON,
+		               "wanted: an object such as {\"filters\":[{\"exact\":{\"type\":\"a\"}}]}");
+	while (wrong == TOPIC_GOOD && json.len > 0 && wh__json_each(json, &at, &member))
+		wrong = read_member(&r, member, at);
+	if (wrong == TOPIC_GOOD && !s->queue) {
+		char queue[TOPIC_NAME_BYTES_MAX + SUBSCRIPTION_NAME_BYTES_MAX + 2];
+		int n = snprintf(queue, sizeof(queue), "%.*s/%.*s", (int)topic->len, topic->data,
+		                 (int)name->len, name->data);
+
+		wrong = read_queue(s, (struct wh_slice){queue, (size_t)n}, detail);
+	}
+	if (wrong == TOPIC_GOOD)
+		*ret = s;
+	else
+		subscription_free(s);
+	return wrong;
+}
+
+struct subscription *subscription_free(struct subscription *s)
+{
+	if (!s)
+		return NULL;
+	free(s->queue);
+	free((void *)(uintptr_t)s->filters.data);
+	filter_free(s->filter);
+	free(s);
+	return NULL;
+}
+
+bool topic_position(const char *text, size_t len, struct store_position *ret)
+{
+	const char *slash = memchr(text, '/', len);
+	uint64_t epoch, lsn;
+
+	if (!slash || !wh__parse_u64(text, (size_t)(slash - text), UINT32_MAX, &epoch) || epoch == 0 ||
+	    !wh__parse_u64(slash + 1, (size_t)(text + len - slash - 1), UINT64_MAX, &lsn))
+		return false;
+	*ret = (struct store_position){(uint32_t)epoch, lsn};
+	return true;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void write_limits(struct wh__text *text, int64_t retention_ns, uint64_t events_max)
+{
+	char duration[WH__DURATION_TEXT_BYTES];
+
+	wh__text_format(text, "\"retention\":\"%.*s\",\"events_max\":",
+	                (int)wh__put_duration(duration, retention_ns), duration);
+	if (events_max > 0)
+		wh__text_u64(text, events_max);
+	else
+		wh__text_str(text, "null");
+}
+
+void topic_write(struct wh__text *text, const struct topic *topic, uint64_t events)
+{
+	wh__text_str(text, "{\"name\":");
+	wh__text_json(text, topic->name, topic->name_len);
+	wh__text_put(text, ",", 1);
+	write_limits(text, topic->retention_ns, topic->events_max);
+	wh__text_str(text, ",\"events\":");
+	wh__text_u64(text, events);
+	wh__text_str(text, ",\"subscriptions\":[");
+	for (size_t i = 0; i < topic->count; i++) {
+		if (i > 0)
+			wh__text_put(text, ",", 1);
+		wh__text_json(text, topic->subscriptions[i]->name, topic->subscriptions[i]->name_len);
+	}
+	wh__text_put(text, "]}", 2);
+}
+
+void topic_write_setting(struct wh__text *text, int64_t retention_ns, uint64_t events_max)
+{
+	wh__text_put(text, "{", 1);
+	write_limits(text, retention_ns, events_max);
+	wh__text_put(text, "}", 1);
+}
+
+static void write_what(struct wh__text *text, const struct subscription *s)
+{
+	wh__text_str(text, "\"queue\":");
+	wh__text_json(text, s->queue, strlen(s->queue));
+	wh__text_str(text, ",\"filters\":");
+	if (s->filters.data)
+		wh__text_put(text, s->filters.data, s->filters.len);
+	else
+		wh__text_put(text, "[]", 2);
+}
+
+void subscription_write(struct wh__text *text, const struct topic *topic, const struct subscription *s,
+                        uint64_t left)
+{
+	wh__text_str(text, "{\"topic\":");
+	wh__text_json(text, topic->name, topic->name_len);
+	wh__text_str(text, ",\"name\":");
+	wh__text_json(text, s->name, s->name_len);
+	wh__text_put(text, ",", 1);
+	write_what(text, s);
+	if (s->replay_until > 0)
+		wh__text_format(text, ",\"replay\":{\"left\":%llu}}", (unsigned long long)left);
+	else
+		wh__text_str(text, ",\"replay\":null}");
+}
+
+void subscription_write_setting(struct wh__text *text, const struct subscription *s)
+{
+	wh__text_put(text, "{", 1);
+	write_what(text, s);
+	if (s->replay_until > 0)
+		wh__text_format(text, ",\"replay_after\":%llu,\"replay_until\":%llu",
+		                (unsigned long long)s->replay_after, (unsigned long long)s->replay_until);
+	wh__text_put(text, "}", 1);
+}
+
+struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t len)
+{
+	size_t prefix = sizeof(TOPIC_SETTING_PREFIX) - 1;
+
+	memcpy(key, TOPIC_SETTING_PREFIX, prefix);
+	memcpy(key + prefix, topic, len);
+	return (struct store_slice){key, prefix + len};
+}
+
+/* No name has a colon. */
+struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
+                                    const char *name, size_t name_len)
+{
+	size_t len = sizeof(SUBSCRIPTION_SETTING_PREFIX) - 1;
+
+	memcpy(key, SUBSCRIPTION_SETTING_PREFIX, len);
+	memcpy(key + len, topic, topic_len);
+	len += topic_len;
+	key[len++] = ':';
+	memcpy(key + len, name, name_len);
+	return (struct store_slice){key, len + name_len};
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static int order(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	int n = memcmp(a, b, a_len < b_len ? a_len : b_len);
+
+	return n ? n : a_len < b_len ? -1 : a_len > b_len;
+}
+
+/* Room for one more pointer in a list. */
+static bool make_room(void ***list, size_t count, size_t *cap)
+{
+	size_t more = *cap ? *cap * 2 : 8;
+	void **larger;
+
+	if (count < *cap)
+		return true;
+	larger = realloc(*list, more * sizeof(**list));
+	if (!larger)
+		return false;
+	*list = larger;
+	*cap = more;
+	return true;
+}
+
+static size_t find_topic(const struct topic_table *table, const char *name, size_t len, bool *ret_there)
+{
+	size_t low = 0, high = table->count;
+
+	*ret_there = false;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int n = order(table->topics[middle]->name, table->topics[middle]->name_len, name, len);
+
+		if (n == 0) {
+			*ret_there = true;
+			return middle;
+		}
+		if (n < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct topic *topic_find(const struct topic_table *table, const char *name, size_t len)
+{
+	bool there;
+	size_t at = find_topic(table, name, len, &there);
+
+	return there ? table->topics[at] : NULL;
+}
+
+struct topic *topic_make(struct topic_table *table, const char *name, size_t len)
+{
+	struct topic *topic;
+	bool there;
+	size_t at = find_topic(table, name, len, &there);
+
+	if (there)
+		return table->topics[at];
+	if (len > TOPIC_NAME_BYTES_MAX || !make_room((void ***)&table->topics, table->count, &table->cap))
+		return NULL;
+	topic = calloc(1, sizeof(*topic));
+	if (!topic)
+		return NULL;
+	memcpy(topic->name, name, len);
+	topic->name_len = len;
+	topic->queue_len =
+		(size_t)snprintf(topic->queue, sizeof(topic->queue), TOPIC_QUEUE_PREFIX "%s", topic->name);
+	memmove(&table->topics[at + 1], &table->topics[at], (table->count - at) * sizeof(table->topics[0]));
+	table->topics[at] = topic;
+	table->count++;
+	return topic;
+}
+
+static void topic_free(struct topic_table *table, struct topic *topic)
+{
+	for (size_t i = 0; i < topic->count; i++) {
+		subscription_replay(table, topic->subscriptions[i], 0, 0);
+		subscription_free(topic->subscriptions[i]);
+	}
+	free(topic->subscriptions);
+	free(topic);
+}
+
+void topic_drop(struct topic_table *table, struct topic *topic)
+{
+	bool there;
+	size_t at;
+
+	if (topic->declared || topic->count > 0)
+		return;
+	at = find_topic(table, topic->name, topic->name_len, &there);
+	table->count--;
+	memmove(&table->topics[at], &table->topics[at + 1], (table->count - at) * sizeof(table->topics[0]));
+	topic_free(table, topic);
+}
+
+static size_t find_subscription(const struct topic *topic, const char *name, size_t len, bool *ret_there)
+{
+	size_t at = 0;
+	int n = 1;
+
+	while (at < topic->count &&
+	       (n = order(topic->subscriptions[at]->name, topic->subscriptions[at]->name_len, name, len)) < 0)
+		at++;
+	*ret_there = at < topic->count && n == 0;
+	return at;
+}
+
+struct subscription *subscription_find(const struct topic *topic, const char *name, size_t len)
+{
+	bool there;
+	size_t at = find_subscription(topic, name, len, &there);
+
+	return there ? topic->subscriptions[at] : NULL;
+}
+
+int subscription_put(struct topic_table *table, struct topic *topic, struct subscription *s,
+                     struct subscription **ret_old)
+{
+	bool there;
+	size_t at = find_subscription(topic, s->name, s->name_len, &there);
+
+	*ret_old = NULL;
+	if (there) {
+		*ret_old = topic->subscriptions[at];
+		table->replays -= (*ret_old)->replay_until > 0;
+	} else {
+		if (!make_room((void ***)&topic->subscriptions, topic->count, &topic->cap))
+			return -ENOMEM;
+		memmove(&topic->subscriptions[at + 1], &topic->subscriptions[at],
+		        (topic->count - at) * sizeof(topic->subscriptions[0]));
+		topic->count++;
+		table->subscriptions++;
+	}
+	topic->subscriptions[at] = s;
+	table->replays += s->replay_until > 0;
+	return 0;
+}
+
+struct subscription *subscription_take(struct topic_table *table, struct topic *topic, const char *name,
+                                       size_t len)
+{
+	struct subscription *s;
+	bool there;
+	size_t at = find_subscription(topic, name, len, &there);
+
+	if (!there)
+		return NULL;
+	s = topic->subscriptions[at];
+	topic->count--;
+	table->subscriptions--;
+	table->replays -= s->replay_until > 0;
+	memmove(&topic->subscriptions[at], &topic->subscriptions[at + 1],
+	        (topic->count - at) * sizeof(topic->subscriptions[0]));
+	return s;
+}
+
+void subscription_replay(struct topic_table *table, struct subscription *s, uint64_t after, uint64_t until)
+{
+	table->replays -= s->replay_until > 0;
+	table->replays += until > 0;
+	s->replay_after = until > 0 ? after : 0;
+	s->replay_until = until;
+}
+
+void topic_clear(struct topic_table *table)
+{
+	for (size_t i = 0; i < table->count; i++)
+		topic_free(table, table->topics[i]);
+	free(table->topics);
+	*table = (struct topic_table){0};
+}
+
+/* ---- from the store -------------------------------------------------------------------------- */
+
+static int load_subscription(struct topic_table *table, struct wh_slice key, struct wh_slice value)
+{
+	const char *colon = memchr(key.data, ':', key.len);
+	struct wh_slice topic_name, name;
+	char detail[TOPIC_DETAIL_BYTES];
+	struct subscription *s, *old;
+	struct topic *topic;
+	enum topic_wrong wrong;
+
+	if (!colon)
+		return -EINVAL;
+	topic_name = (struct wh_slice){key.data, (size_t)(colon - key.data)};
+	name = (struct wh_slice){colon + 1, key.len - topic_name.len - 1};
+	if (topic_name.len > TOPIC_NAME_BYTES_MAX || name.len > SUBSCRIPTION_NAME_BYTES_MAX)
+		return -EINVAL;
+	wrong = subscription_read(value, &topic_name, &name, true, &s, NULL, NULL, detail);
+	if (wrong != TOPIC_GOOD)
+		return wrong == TOPIC_NO_MEMORY ? -ENOMEM : -EINVAL;
+	topic = topic_make(table, topic_name.data, topic_name.len);
+	if (!topic || subscription_put(table, topic, s, &old) < 0) {
+		subscription_free(s);
+		return -ENOMEM;
+	}
+	subscription_free(old);
+	return 0;
+}
+
+int topic_load(struct topic_table *table, const struct store_setting *setting)
+{
+	struct wh_slice key = {setting->key.data, setting->key.len},
+			value = {setting->value.data, setting->value.len};
+	size_t prefix = sizeof(SUBSCRIPTION_SETTING_PREFIX) - 1;
+	char detail[TOPIC_DETAIL_BYTES];
+	struct topic *topic;
+	int64_t retention_ns;
+	uint64_t events_max;
+
+	if (key.len > prefix && memcmp(key.data, SUBSCRIPTION_SETTING_PREFIX, prefix) == 0)
+		return load_subscription(table, (struct wh_slice){key.data + prefix, key.len - prefix},
+		                         value);
+	prefix = sizeof(TOPIC_SETTING_PREFIX) - 1;
+	if (key.len <= prefix || topic_read(value, key.data + prefix, key.len - prefix, &retention_ns,
+	                                    &events_max, detail) != TOPIC_GOOD)
+		return -EINVAL;
+	topic = topic_make(table, key.data + prefix, key.len - prefix);
+	if (!topic)
+		return -ENOMEM;
+	topic->declared = true;
+	topic->retention_ns = retention_ns;
+	topic->events_max = events_max;
+	return 0;
+}

@@ -1,0 +1,46 @@
+"""tests/integration/test_guide_events.py -- the commands of docs/guide/events.md, run as they stand, say what is written below them.
+
+What differs from run to run is compared by its form: positions, instants, random ids, and lengths.
+"""
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+import harness
+
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs/guide/events.md"
+VARIES = [(r"\b\d+/\d+\b", "E/L"), (r"\b[0-9a-f]{32}\b", "ID"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"), (r'"left":\d+}', '"left":N}')]
+
+
+def commands():
+    """(command, what it prints)"""
+    for block in re.findall(r"```console\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            yield command, output
+
+
+def form(text):
+    for pattern, name in VARIES:
+        text = re.sub(pattern, name, text)
+    return text.replace("\r", "").rstrip("\n")
+
+
+class Guide(unittest.TestCase):
+    def test_commands(self):
+        count = 0
+        with harness.Server() as server:
+            path = os.path.dirname(os.path.abspath(harness.BINARY)) + ":" + os.environ["PATH"]
+            env = dict(os.environ, PATH=path, WHILST_SERVER=f"http://127.0.0.1:{server.port}", http_proxy="", NO_PROXY="*")
+            for command, output in commands():
+                done = subprocess.run(["bash", "-c", command.replace("localhost:4480", f"127.0.0.1:{server.port}")], capture_output=True, text=True,
+                                      check=False, env=env, timeout=harness.DEADLINE * 3)
+                self.assertEqual(form(done.stdout), form(output), f"$ {command}\n{done.stdout}{done.stderr}")
+                count += 1
+        self.assertGreater(count, 10)
+
+
+if __name__ == "__main__":
+    harness.main()
