@@ -141,8 +141,8 @@ static void prepare_reset(struct wh__http_connection *c)
 {
 	struct linger now = {.l_onoff = 1, .l_linger = 0};
 
-	(void)setsockopt(c->stream.fd, SOL_SOCKET, SO_LINGER, &now,
-	                 sizeof(now)); /* without it: a plain end */
+	(void)!wh_set_option_raw(c->server->loop, c->stream.fd, SOL_SOCKET, SO_LINGER, &now,
+	                         sizeof(now)); /* without it: a plain end */
 	/* no close_notify, which would say that all has been said */
 	if (c->stream.tls)
 		(void)wh_shutdown(c->server->loop, c->stream.fd, SHUT_WR);

@@ -305,16 +305,9 @@ int64_t wh_http_received_at(const wh_http_exchange *x)
 
 int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
-	struct sockaddr_storage address;
-	socklen_t len = sizeof(address);
-
 	if (x->connection->down)
 		return -ENOTCONN;
-	if (getpeername(x->connection->stream.fd, (struct sockaddr *)&address, &len) < 0)
-		return -errno;
-	*ret = address;
-	*ret_len = len;
-	return 0;
+	return wh_peer_address(x->connection->server->loop, x->connection->stream.fd, ret, ret_len);
 }
 
 const wh_tls *wh_http_tls(const wh_http_exchange *x)

@@ -84,7 +84,7 @@ __attribute__((unused)) static void run_until(const int *count, int wanted)
 
 __attribute__((unused)) static void make_pair(int fds[2])
 {
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(on_sim_socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 }
 
 __attribute__((unused)) static void close_fd(int fd)

@@ -1,4 +1,5 @@
-/* tests/conformance/http_peer.h -- the other end of HTTP tests: plain blocking sockets, nothing of whilst in it. */
+/* tests/conformance/http_peer.h -- the other end of HTTP tests: plain blocking sockets, nothing of whilst in it (but on a simulated
+ * machine, http_on_sim.h). */
 #ifndef TESTS_HTTP_PEER_H
 #define TESTS_HTTP_PEER_H
 
@@ -15,6 +16,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#ifdef WH_TESTS_HTTP_ON_SIM
+#include "http_on_sim.h"
+#endif
 
 enum { PEER_PATIENCE_S = 20 };
 

@@ -13,6 +13,7 @@
 
 #include "http_peer.h"
 #include "whilst/http.h"
+#include "whilst/socket.h"
 
 enum { MIB = 1024 * 1024 };
 
@@ -300,6 +301,14 @@ __attribute__((unused)) static void on_request(wh_http_exchange *x, void *arg)
 		         path.data);
 	if (wh_slice_equal(path, "/livez")) {
 		wh_http_respond(x, 200, "ok\n", 3);
+	} else if (wh_slice_equal(path, "/peer")) {
+		struct sockaddr_storage from;
+		socklen_t from_len;
+		char text[WH_ADDRESS_TEXT_MAX];
+
+		assert_int_equal(wh_http_peer(x, &from, &from_len), 0);
+		assert_true(wh_format_address((struct sockaddr *)&from, from_len, text, sizeof(text)) >= 0);
+		wh_http_respond(x, 200, text, strlen(text));
 	} else if (wh_slice_equal(path, "/echo")) {
 		assert_int_equal(wh_http_set(x, "Content-Type", "application/octet-stream"), 0);
 		wh_http_respond(x, 200, body.data, body.len);

@@ -1,6 +1,8 @@
 /* tests/conformance/test_http_connections.c -- connections of the HTTP server: slow, large, half closed, reset, too many, drained; on the
  * engine of WHILST_ENGINE.
  */
+#define WH_TESTS_HTTP_ON_SIM
+
 #include "http_served.h"
 
 static void time_outs(void **state)
@@ -262,5 +264,5 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)
 		cmocka_set_skip_filter("long_*");
-	return cmocka_run_group_tests_name("http connections", tests, NULL, NULL);
+	return on_sim_end(cmocka_run_group_tests_name("http connections", tests, NULL, NULL));
 }

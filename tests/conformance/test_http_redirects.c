@@ -1,6 +1,8 @@
 /* tests/conformance/test_http_redirects.c -- URLs, redirects, expectations, proxies and the stages at which requests of the HTTP client
  * fail, on the engine of WHILST_ENGINE.
  */
+#define WH_TESTS_HTTP_ON_SIM
+
 #include "http_script.h"
 
 static char url_text[3][160];
@@ -747,5 +749,5 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)
 		cmocka_set_skip_filter("long_*");
-	return cmocka_run_group_tests_name("http redirects", tests, NULL, NULL);
+	return on_sim_end(cmocka_run_group_tests_name("http redirects", tests, NULL, NULL));
 }

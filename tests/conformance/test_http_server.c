@@ -1,4 +1,6 @@
 /* tests/conformance/test_http_server.c -- requests and answers of the HTTP server, on the engine of WHILST_ENGINE. */
+#define WH_TESTS_HTTP_ON_SIM
+
 #include "http_served.h"
 
 static void keep_alive(void **state)
@@ -427,6 +429,17 @@ static void chunked_answers(void **state)
 	close(fd);
 }
 
+static void peer_is_known(void **state)
+{
+	int fd = peer_connect(fixture->port);
+	char wanted[32];
+
+	snprintf(wanted, sizeof(wanted), "127.0.0.1:%u", peer_port(fd));
+	peer_say(fd, "GET /peer HTTP/1.1\r\n" H "\r\n");
+	peer_expect(fd, 200, wanted);
+	close(fd);
+}
+
 static void cut_off(void **state)
 {
 	static const char *const paths[] = {"/abort", "/short"};
@@ -454,10 +467,10 @@ int main(int argc, char **argv)
 		TEST(keep_alive),       TEST(heads_of_answers), TEST(pipelining),      TEST(split_everywhere),
 		TEST(order_of_answers), TEST(retained),         TEST(expect_continue), TEST(refusals),
 		TEST(limits),           TEST(unread_bodies),    TEST(bodies),          TEST(chunked_answers),
-		TEST(cut_off),
+		TEST(cut_off),          TEST(peer_is_known),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)
 		cmocka_set_skip_filter("long_*");
-	return cmocka_run_group_tests_name("http server", tests, NULL, NULL);
+	return on_sim_end(cmocka_run_group_tests_name("http server", tests, NULL, NULL));
 }

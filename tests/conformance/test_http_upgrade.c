@@ -1,6 +1,8 @@
 /* tests/conformance/test_http_upgrade.c -- what leaves HTTP, and what comes before an answer: upgrades (WebSocket's handshake), CONNECT,
  * interim answers, draining with streams, several loops on one port; on the engine of WHILST_ENGINE.
  */
+#define WH_TESTS_HTTP_ON_SIM
+
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -417,5 +419,5 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)
 		cmocka_set_skip_filter("long_*");
-	return cmocka_run_group_tests_name("http upgrade", tests, NULL, NULL);
+	return on_sim_end(cmocka_run_group_tests_name("http upgrade", tests, NULL, NULL));
 }
