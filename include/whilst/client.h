@@ -90,6 +90,7 @@ struct wh_receipt {
 	uint64_t job; /* 0: none */
 	int level;    /* enum wh_level, that was reached; WH_LEVEL_DEFAULT: not told */
 	struct wh_position position;
+	bool duplicate; /* of a submit: another job had its unique key, which job names; nothing was submitted */
 };
 
 /* A failure in words. */
@@ -151,9 +152,19 @@ struct wh_submit_options {
 	int64_t time_to_run_ns; /* length of a lease */
 	uint32_t attempts;      /* in all, 1 to 1000 */
 	int64_t retention_ns;   /* how long it can be asked for when finished; negative: not at all */
+	int64_t expires_ns;     /* it fails if it has not been begun within this long from now; or */
+	int64_t expires_at;     /* by this instant */
+	const char *
+		unique; /* no second job of the queue while one has this key, see wh_receipt. Not of many at once */
+	int64_t unique_while_ns; /* this long from now on; or WH_UNIQUE_... */
+	const char *group;       /* jobs of the queue with the same one run in their order */
+};
+enum {
+	WH_UNIQUE_ACTIVE = 0,  /* until the job has finished, or is dead */
+	WH_UNIQUE_QUEUED = -1, /* while it waits */
 };
 
-/* wh_client_submit() - hand over a job: n = its id, once it is committed. options and how may be NULL, here and below. */
+/* wh_client_submit() - hand over a job: n = its id, once it is committed; of a duplicate, that of the job that has the key. options and how may be NULL, here and below. */
 WH_API wh_future wh_client_submit(wh_client *client, const char *queue, const struct wh_payload *payload,
                                   const struct wh_submit_options *options, const struct wh_how *how);
 
@@ -438,6 +449,16 @@ struct wh_queue_settings {
 	uint32_t attempts;
 	int64_t retention_ns; /* negative: finished jobs are not kept */
 	uint64_t jobs_max;    /* 0: no limit */
+	int64_t backoff_ns;   /* before the second attempt, doubling with each up to */
+	int64_t backoff_max_ns;
+	uint32_t backoff_count; /* or as many pauses, at most 16, the last of them for all that follow */
+	int64_t backoffs_ns[16];
+	int backoff_jitter;         /* percent by which a pause is longer or shorter; negative: none */
+	const char *dead_letter;    /* queue to which jobs go whose attempts are exhausted; NULL: they fail */
+	uint32_t concurrency;       /* jobs of it that run at once; 0: no limit */
+	const char *rate;           /* jobs begun in a time, "100/s", "10/m", "3/250ms"; NULL: no limit */
+	uint32_t rate_burst;        /* begun at once after a rest; 0: as many as in the rate */
+	uint32_t group_concurrency; /* jobs of one group that run at once; 0: one */
 };
 struct wh_queue {
 	const char *name;

@@ -21,6 +21,10 @@ static const char usage[] =
 	"  --time-to-run D      length of a lease\n"
 	"  --attempts N         how often it is tried in all\n"
 	"  --retention D        how long it can be asked for when finished\n"
+	"  --expires D          it fails if it has not been begun within this long from now\n"
+	"  --unique KEY         no second job of the queue while one has this key: prints that one's id\n"
+	"  --unique-while W     queued, active (default) or a DURATION from now on\n"
+	"  --group KEY          jobs of the queue with the same key run in their order\n"
 	"  --type TYPE          content type of the payload, default application/octet-stream\n"
 	"  --server URL, --json, --help\n";
 
@@ -91,8 +95,8 @@ static int submit_all(struct submission *s, char **files, int count)
 		struct wh_http_response *response = NULL;
 		int status = submit_one(s, files[i], &response);
 		if (status == 0)
-			status = response->status == 202 ? print_job(s, count > 1 ? files[i] : NULL, response)
-			                                 : cli_refused(response);
+			status = response->status < 400 ? print_job(s, count > 1 ? files[i] : NULL, response)
+			                                : cli_refused(response);
 		wh_http_response_free(response);
 		if (status != 0)
 			return status;
@@ -112,11 +116,14 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 /* query: what becomes of the options, for the caller to free. */
 static int submit(int argc, char **argv, struct cli_text *query)
 {
-	static const struct option longs[] = {
-		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},      {"priority", 1, 0, 'p'},
-		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
-		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},        {"server", 1, 0, 's'},
-		{"json", 0, 0, 'j'},      {"help", 0, 0, 'h'},        {0}};
+	static const struct option longs[] = {{"wait", 1, 0, 'w'},        {"commit", 1, 0, 'c'},
+	                                      {"priority", 1, 0, 'p'},    {"delay", 1, 0, 'd'},
+	                                      {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
+	                                      {"retention", 1, 0, 'r'},   {"type", 1, 0, 'y'},
+	                                      {"server", 1, 0, 's'},      {"expires", 1, 0, 'e'},
+	                                      {"unique", 1, 0, 'u'},      {"unique-while", 1, 0, 'U'},
+	                                      {"group", 1, 0, 'g'},       {"json", 0, 0, 'j'},
+	                                      {"help", 0, 0, 'h'},        {0}};
 	struct submission s = {.type = "application/octet-stream"};
 	const char *server = NULL;
 	bool json = false;
@@ -143,6 +150,18 @@ static int submit(int argc, char **argv, struct cli_text *query)
 			break;
 		case 'r':
 			add_option(query, "retention", optarg);
+			break;
+		case 'e':
+			add_option(query, "expires", optarg);
+			break;
+		case 'u':
+			add_option(query, "unique", optarg);
+			break;
+		case 'U':
+			add_option(query, "unique-while", optarg);
+			break;
+		case 'g':
+			add_option(query, "group", optarg);
 			break;
 		case 'y':
 			s.type = optarg;

@@ -37,6 +37,48 @@ static void put_duration(struct wh__text *json, const char *name, int64_t ns)
 	wh__text_format(json, "\"%lldms\"", (long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
 }
 
+static void put_count(struct wh__text *json, const char *name, uint64_t number)
+{
+	if (number == 0)
+		return;
+	put_member(json, name);
+	wh__text_u64(json, number);
+}
+
+static void put_string(struct wh__text *json, const char *name, const char *string)
+{
+	if (!string)
+		return;
+	put_member(json, name);
+	wh__text_json(json, string, strlen(string));
+}
+
+static void put_policies(struct wh__text *json, const struct wh_queue_settings *settings)
+{
+	uint32_t pauses = settings->backoff_count <= 16 ? settings->backoff_count : 16;
+
+	if (pauses > 0)
+		put_member(json, "backoff");
+	for (uint32_t i = 0; i < pauses; i++)
+		wh__text_format(json, "%s\"%lldms\"", i ? "," : "[",
+		                (long long)((settings->backoffs_ns[i] + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
+	if (pauses > 0)
+		wh__text_put(json, "]", 1);
+	else if (settings->backoff_ns > 0)
+		put_duration(json, "backoff", settings->backoff_ns);
+	if (pauses == 0 && settings->backoff_max_ns > 0)
+		put_duration(json, "backoff_max", settings->backoff_max_ns);
+	if (settings->backoff_jitter != 0) {
+		put_member(json, "backoff_jitter");
+		wh__text_format(json, "%d", settings->backoff_jitter > 0 ? settings->backoff_jitter : 0);
+	}
+	put_string(json, "dead_letter", settings->dead_letter);
+	put_count(json, "concurrency", settings->concurrency);
+	put_string(json, "rate", settings->rate);
+	put_count(json, "rate_burst", settings->rate_burst);
+	put_count(json, "group_concurrency", settings->group_concurrency);
+}
+
 wh_future wh_client_queue_put(wh_client *client, const char *queue, const struct wh_queue_settings *settings,
                               const struct wh_how *how)
 {
@@ -64,6 +106,7 @@ wh_future wh_client_queue_put(wh_client *client, const char *queue, const struct
 		put_member(&json, "jobs_max");
 		wh__text_u64(&json, settings->jobs_max);
 	}
+	put_policies(&json, settings);
 	wh__text_put(&json, "}", 1);
 	wh__ask_field(ask, "Content-Type", "application/json", 16);
 	len = json.len;
@@ -110,6 +153,47 @@ static void dispose(wh_res res, void *arg)
 	wh_queues_free(res.ptr);
 }
 
+/* Absent and null: 0. */
+static void take_count(struct wh_slice json, const char *name, uint32_t *ret)
+{
+	uint64_t number;
+
+	*ret = wh__json_u64(wh__json_member(json, name), &number) && number <= UINT32_MAX ? (uint32_t)number
+	                                                                                  : 0;
+}
+
+static const char *take_string(struct wh_slice json, const char *name, char **strings)
+{
+	const char *string = *strings;
+	size_t len;
+
+	if (!wh__json_string(wh__json_member(json, name), *strings, &len))
+		return NULL;
+	*strings += len + 1;
+	return string;
+}
+
+static void take_policies(struct wh_slice json, struct wh_queue_settings *ret, char **strings)
+{
+	struct wh_slice backoff = wh__json_member(json, "backoff"), at = {NULL, 0};
+	uint64_t percent;
+
+	if (!wh__read_duration(backoff, &ret->backoff_ns))
+		ret->backoff_ns = 0; /* a list */
+	while (ret->backoff_count < 16 && wh__json_next(backoff, &at) &&
+	       wh__read_duration(at, &ret->backoffs_ns[ret->backoff_count]))
+		ret->backoff_count++;
+	if (!wh__read_duration(wh__json_member(json, "backoff_max"), &ret->backoff_max_ns))
+		ret->backoff_max_ns = 0;
+	if (wh__json_u64(wh__json_member(json, "backoff_jitter"), &percent))
+		ret->backoff_jitter = percent > 0 && percent <= 100 ? (int)percent : -1;
+	ret->dead_letter = take_string(json, "dead_letter", strings);
+	ret->rate = take_string(json, "rate", strings);
+	take_count(json, "concurrency", &ret->concurrency);
+	take_count(json, "rate_burst", &ret->rate_burst);
+	take_count(json, "group_concurrency", &ret->group_concurrency);
+}
+
 static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **strings)
 {
 	struct wh_slice jobs = wh__json_member(json, "jobs");
@@ -130,6 +214,7 @@ static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **stri
 	    !wh__read_duration(wh__json_member(json, "retention"), &queue->settings.retention_ns))
 		return false;
 	queue->settings.attempts = (uint32_t)attempts;
+	take_policies(json, &queue->settings, strings);
 	if (queue->settings.retention_ns == 0)
 		queue->settings.retention_ns = -1;
 	return wh__json_bool(wh__json_member(json, "paused"), &queue->paused) &&

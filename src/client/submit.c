@@ -16,6 +16,14 @@ static void put_duration(struct wh__ask *ask, const char *name, int64_t ns)
 	wh__ask_duration(ask, ns);
 }
 
+static void put_text(struct wh__ask *ask, const char *name, const char *text)
+{
+	if (!text)
+		return;
+	wh__ask_query(ask, name);
+	wh__ask_segment(ask, text);
+}
+
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options)
 {
 	char instant[WH__INSTANT_TEXT_BYTES];
@@ -37,17 +45,35 @@ void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *option
 		put_number(ask, "attempts", options->attempts);
 	if (options->retention_ns != 0)
 		put_duration(ask, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
+	if (options->expires_ns > 0)
+		put_duration(ask, "expires", options->expires_ns);
+	if (options->expires_at > 0) {
+		instant[wh__put_instant(instant, options->expires_at)] = 0;
+		put_text(ask, "expires-at", instant);
+	}
+	put_text(ask, "unique", options->unique);
+	if (options->unique && options->unique_while_ns > 0)
+		put_duration(ask, "unique-while", options->unique_while_ns);
+	else if (options->unique && options->unique_while_ns < 0)
+		put_text(ask, "unique-while", "queued");
+	put_text(ask, "group", options->group);
 }
 
 /* What is left to wait for is asked of the job, also when the server is restarted meanwhile. */
 static void submitted(struct wh__ask *ask, struct wh_http_response *response)
 {
-	if (response->status != 202 ||
-	    !wh__json_u64(wh__json_member(wh__body_json(response), "id"), &ask->job) ||
-	    !wh__ask_receipt(ask, response)) {
+	struct wh_slice json = wh__body_json(response);
+	bool duplicate = false;
+
+	if (!wh__json_bool(wh__json_member(json, "duplicate"), &duplicate))
+		duplicate = false;
+	if (response->status != (duplicate ? 200 : 202) ||
+	    !wh__json_u64(wh__json_member(json, "id"), &ask->job) || !wh__ask_receipt(ask, response)) {
 		wh__ask_garbled(ask, response);
 		return;
 	}
+	if (ask->receipt)
+		ask->receipt->duplicate = duplicate;
 	wh_http_response_free(response);
 	if (ask->result_wait_ns > 0)
 		wh__ask_become_result(ask);

@@ -71,6 +71,20 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 		put_number(text, "attempts", options->attempts);
 	if (options->retention_ns != 0)
 		put_duration(text, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
+	if (options->expires_ns > 0)
+		put_duration(text, "expires", options->expires_ns);
+	if (options->expires_at > 0) {
+		instant[wh__put_instant(instant, options->expires_at)] = 0;
+		put_string(text, "expires_at", instant);
+	}
+	if (options->unique)
+		put_string(text, "unique", options->unique);
+	if (options->unique && options->unique_while_ns > 0)
+		put_duration(text, "unique_while", options->unique_while_ns);
+	else if (options->unique && options->unique_while_ns < 0)
+		put_string(text, "unique_while", "queued");
+	if (options->group)
+		put_string(text, "group", options->group);
 }
 
 static bool put_fail(struct wh__text *text, const struct wh_action *action)

@@ -174,6 +174,15 @@ static void put_instant(struct wh__text *text, const char *name, int64_t at)
 		wh__text_format(text, ",\"%s\":\"%.*s\"", name, (int)wh__put_instant(instant, at), instant);
 }
 
+static void put_text(struct wh__text *text, const char *name, struct store_slice value)
+{
+	wh__text_format(text, ",\"%s\":", name);
+	if (value.len > 0)
+		wh__text_json(text, value.data, value.len);
+	else
+		wh__text_str(text, "null");
+}
+
 static void put_errors(struct wh__text *text, const struct store_view *view)
 {
 	char instant[WH__INSTANT_TEXT_BYTES];
@@ -205,6 +214,10 @@ void answer_view(struct wh__text *text, const struct store_view *view)
 	put_instant(text, "run_at", view->run_at);
 	put_instant(text, "deadline", view->deadline);
 	put_instant(text, "finished_at", view->finished_at);
+	put_instant(text, "expires_at", view->begin_by);
+	put_text(text, "unique", view->unique);
+	put_text(text, "group", view->group);
+	put_text(text, "dead_from", view->dead_from);
 	wh__text_format(text, ",\"time_to_run\":\"%.*s\"",
 	                (int)wh__put_duration(duration, view->time_to_run_ns), duration);
 	wh__text_format(text, ",\"retention\":\"%.*s\"", (int)wh__put_duration(duration, view->retention_ns),

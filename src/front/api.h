@@ -125,6 +125,7 @@ struct call {
 	uint8_t kind;       /* enum call_kind */
 	uint8_t action;     /* the handler's own */
 	uint32_t action_at; /* of a transaction that was refused: where */
+	bool duplicate;     /* of a submit: another job has its unique key */
 	bool is_parked, gone, read_async, retained;
 	bool cancel_at_end; /* of a wait in vain: the job is cancelled */
 	int64_t until;      /* wh_now() */
@@ -156,6 +157,9 @@ struct option {
 
 /* request_options() - the query, which may hold these and nothing else; false: refused and answered. */
 bool request_options(struct request *request, struct option *options, size_t count);
+
+/* request_unique_while() - "queued", "active" or a duration, for struct store_submit; false: none of these. */
+bool request_unique_while(const char *text, size_t len, int64_t *ret);
 
 /* request_lease() - from Whilst-Lease; false: refused and answered. */
 bool request_lease(struct request *request, struct job_lease *ret);

@@ -27,13 +27,17 @@ void answer_action(struct wh__text *text, int kind, uint64_t job, const struct s
 	if (kind == STORE_EXTEND) {
 		put_instant(text, "deadline", result->at);
 	} else if (kind != STORE_PROGRESS) {
-		wh__text_str(text, ",\"state\":\"");
-		wh__text_str(text, answer_state(result->state));
-		wh__text_put(text, "\"", 1);
+		wh__text_format(text,
+		                result->state == JOB_NONE && kind == STORE_SUBMIT ? ",\"state\":null"
+		                                                                  : ",\"state\":\"%s\"",
+		                answer_state(result->state));
+		if (result->duplicate)
+			wh__text_str(text, ",\"duplicate\":true");
 		if (kind == STORE_FAIL && result->state == JOB_DELAYED)
 			put_instant(text, "run_at", result->at);
 		else if (kind == STORE_FAIL)
-			wh__text_str(text, ",\"run_at\":null");
+			wh__text_str(text,
+			             result->dead ? ",\"run_at\":null,\"dead\":true" : ",\"run_at\":null");
 		else if (kind == STORE_CANCEL && result->state == JOB_RUNNING)
 			wh__text_str(text, ",\"cancel_requested\":true");
 	}

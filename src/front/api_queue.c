@@ -3,12 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
-#include "base/units.h"
 #include "front/event_stream.h"
-
-#define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
+#include "front/queue_config.h"
 
 static void refused(struct call *call, int64_t error, const char *reason)
 {
@@ -23,7 +19,6 @@ static void put_queue(struct wh__text *text, const struct store_queue_view *queu
 {
 	static const int order[] = {JOB_DELAYED, JOB_READY,     JOB_RUNNING, JOB_DONE,
 	                            JOB_FAILED,  JOB_CANCELLED, JOB_BURIED};
-	char duration[WH__DURATION_TEXT_BYTES];
 
 	wh__text_str(text, "{\"name\":");
 	wh__text_json(text, queue->name.data, queue->name.len);
@@ -31,21 +26,9 @@ static void put_queue(struct wh__text *text, const struct store_queue_view *queu
 	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
 		wh__text_format(text, "%s\"%s\":%llu", i ? "," : "", answer_state(order[i]),
 		                (unsigned long long)queue->jobs[order[i]]);
-	wh__text_format(text, "},\"submitted\":%llu,\"time_to_run\":\"%.*s\"",
-	                (unsigned long long)queue->submitted,
-	                (int)wh__put_duration(duration, queue->config.time_to_run_ns), duration);
-	wh__text_format(text,
-	                ",\"attempts\":%u,\"retention\":\"%.*s\",\"jobs_max\":", queue->config.attempts_max,
-	                (int)wh__put_duration(duration, queue->config.retention_ns), duration);
-	if (queue->config.jobs_max > 0)
-		wh__text_u64(text, queue->config.jobs_max);
-	else
-		wh__text_str(text, "null");
-	wh__text_str(text, ",\"finished_max\":");
-	if (queue->config.finished_max > 0)
-		wh__text_u64(text, queue->config.finished_max);
-	else
-		wh__text_str(text, "null");
+	wh__text_format(text, "},\"submitted\":%llu,\"dead\":%llu", (unsigned long long)queue->submitted,
+	                (unsigned long long)queue->dead);
+	queue_config_put(text, queue);
 	wh__text_put(text, "}", 1);
 }
 
@@ -132,7 +115,10 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	if (commit->error != 0) {
-		refused(call, commit->error, commit->reason);
+		bool dead = call->action == STORE_QUEUE_PUT && commit->error == -JOB_EUNKNOWN_QUEUE;
+
+		refused(call, commit->error,
+		        dead ? "there is no such queue as its dead_letter" : commit->reason);
 		store_commit_free(commit);
 		return;
 	}
@@ -154,7 +140,7 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-static void change(struct request *request, int kind, const struct job_queue_config *config)
+static void change(struct request *request, int kind, const struct queue_config *config)
 {
 	struct store_action action = {.kind = kind, .queue.name = request_queue(request)};
 	struct call *call;
@@ -162,8 +148,10 @@ static void change(struct request *request, int kind, const struct job_queue_con
 
 	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
 		return;
-	if (config)
-		action.queue.config = *config;
+	if (config) {
+		action.queue.config = config->config;
+		action.queue.dead_letter = (struct store_slice){config->dead_letter, config->dead_letter_len};
+	}
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
@@ -193,103 +181,10 @@ void api_queue_resume(struct request *request)
 	change(request, STORE_QUEUE_RESUME, NULL);
 }
 
-static bool bad_json(struct request *request, const char *key, const char *wanted)
-{
-	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, NULL, "%.100s must be %s", key, wanted);
-	return false;
-}
-
-static bool bad_value(struct request *request, const char *key, const char *range)
-{
-	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "%s must be %s", key, range);
-	return false;
-}
-
-static bool set_duration(struct request *request, const char *key, const json_t *value, int64_t min,
-                         int64_t max, int64_t *ret)
-{
-	int64_t ns;
-
-	if (!json_is_string(value) ||
-	    !wh__parse_duration(json_string_value(value), json_string_length(value), &ns))
-		return bad_json(request, key, "a duration with its unit, such as \"30s\"");
-	if (ns < min || ns > max)
-		return bad_value(request, key, min > 0 ? "from 1ms to 30d" : "at most 3650d");
-	*ret = ns;
-	return true;
-}
-
-static bool set_member(struct request *request, struct job_queue_config *config, const char *key,
-                       const json_t *value)
-{
-	json_int_t number = json_is_integer(value) ? json_integer_value(value) : 0;
-
-	if (strcmp(key, "time_to_run") == 0)
-		return set_duration(request, key, value, WH_NS_PER_MS, 30 * DAY_NS, &config->time_to_run_ns);
-	if (strcmp(key, "retention") == 0) {
-		if (!set_duration(request, key, value, 0, 3650 * DAY_NS, &config->retention_ns))
-			return false;
-		if (config->retention_ns == 0)
-			config->retention_ns = -1;
-		return true;
-	}
-	if (strcmp(key, "attempts") == 0) {
-		if (!json_is_integer(value))
-			return bad_json(request, key, "a whole number");
-		if (number < 1 || number > JOB_ATTEMPTS_MAX)
-			return bad_value(request, key, "from 1 to 1000");
-		config->attempts_max = (uint32_t)number;
-		return true;
-	}
-	if (strcmp(key, "jobs_max") == 0 || strcmp(key, "finished_max") == 0) {
-		bool finished = key[0] == 'f';
-
-		if (!json_is_integer(value) && !json_is_null(value))
-			return bad_json(request, key, "a whole number, or null for no limit");
-		if (number < 0 || (json_is_integer(value) && number == 0))
-			return bad_value(request, key, "1 or more");
-		if (finished && number > UINT32_MAX)
-			return bad_value(request, key, "below 2^32");
-		*(finished ? &config->finished_max : &config->jobs_max) = (uint64_t)number;
-		return true;
-	}
-	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, NULL,
-	               "there is no member \"%.100s\"; known: time_to_run, attempts, retention, jobs_max, "
-	               "finished_max",
-	               key);
-	return false;
-}
-
-static bool read_config(struct request *request, struct job_queue_config *config)
-{
-	struct wh_slice body = request_body(request);
-	json_error_t error;
-	json_t *root = json_loadb(body.data ? body.data : "", body.len, JSON_REJECT_DUPLICATES, &error),
-	       *value;
-	char members[64];
-	const char *key;
-	bool good = json_is_object(root);
-
-	if (!root) {
-		snprintf(members, sizeof(members), ",\"line\":%d,\"column\":%d", error.line, error.column);
-		answer_problem(request->api, request->x, PROBLEM_BAD_JSON, members, "line %d, column %d: %s",
-		               error.line, error.column, error.text);
-		return false;
-	}
-	if (!good)
-		bad_json(request, "the body", "an object");
-	json_object_foreach(root, key, value)
-	{
-		good = good && set_member(request, config, key, value);
-	}
-	json_decref(root);
-	return good;
-}
-
 void api_queue_put(struct request *request)
 {
-	struct job_queue_config config = {0};
+	struct queue_config config;
 
-	if (request_json(request) && read_config(request, &config))
+	if (request_json(request) && queue_config_read(request, &config))
 		change(request, STORE_QUEUE_PUT, &config);
 }

@@ -79,6 +79,7 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 	call->level = commit->level;
 	call->position = commit->position;
 	state = commit->results[0].state;
+	call->duplicate = commit->results[0].duplicate;
 	store_commit_free(commit);
 	if (call->prefer.wait) {
 		call_wait_finished(call);
@@ -148,7 +149,67 @@ static void submit_many(struct request *request, struct store_submit *submit, in
 	batch_done(&batch);
 }
 
-enum { PRIORITY, DELAY, RUN_AT, TIME_TO_RUN, ATTEMPTS, RETENTION, CONTENT_TYPE, OPTIONS };
+enum {
+	PRIORITY,
+	DELAY,
+	RUN_AT,
+	TIME_TO_RUN,
+	ATTEMPTS,
+	RETENTION,
+	CONTENT_TYPE,
+	EXPIRES,
+	EXPIRES_AT,
+	UNIQUE,
+	UNIQUE_WHILE,
+	GROUP,
+	OPTIONS
+};
+
+static bool refuse_option(struct request *request, enum problem problem, const char *wrong)
+{
+	answer_problem(request->api, request->x, problem, NULL, "query: %s", wrong);
+	return false;
+}
+
+static bool read_key(struct request *request, const struct option *option, struct store_slice *ret)
+{
+	for (int64_t i = 0; i < option->value; i++) {
+		if ((uint8_t)option->text[i] >= 0x20 && option->text[i] != 0x7f)
+			continue;
+		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
+		               "query: %s has a control character", option->name);
+		return false;
+	}
+	*ret = (struct store_slice){option->text, (size_t)option->value};
+	if (!option->given || (option->value > 0 && option->value <= JOB_KEY_MAX))
+		return true;
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "query: %s must be 1 to %d bytes",
+	               option->name, JOB_KEY_MAX);
+	return false;
+}
+
+/* What few submits say. */
+static bool read_policy(struct request *request, struct store_submit *submit,
+                        const struct option options[OPTIONS])
+{
+	const struct option *unique = &options[UNIQUE], *group = &options[GROUP],
+			    *scope = &options[UNIQUE_WHILE];
+
+	if (options[EXPIRES].given && options[EXPIRES_AT].given)
+		return refuse_option(request, PROBLEM_BAD_REQUEST,
+		                     "expires and expires-at are two ways to say the same: give one of them");
+	submit->expires_ns = options[EXPIRES].value;
+	if (options[EXPIRES_AT].given)
+		submit->expires_at = options[EXPIRES_AT].value > 0 ? options[EXPIRES_AT].value : 1;
+	if (scope->given && !unique->given)
+		return refuse_option(request, PROBLEM_BAD_REQUEST,
+		                     "unique-while says nothing without unique");
+	if (scope->given &&
+	    !request_unique_while(scope->text, (size_t)scope->value, &submit->unique_while_ns))
+		return refuse_option(request, PROBLEM_BAD_VALUE,
+		                     "unique-while must be queued, active or a duration from 1ms to 3650d");
+	return read_key(request, unique, &submit->unique) && read_key(request, group, &submit->group);
+}
 
 static bool read_options(struct request *request, struct store_submit *submit, struct option options[OPTIONS])
 {
@@ -160,6 +221,11 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 		[ATTEMPTS] = {"attempts", OPTION_NUMBER, 1, JOB_ATTEMPTS_MAX, false, 0, ""},
 		[RETENTION] = {"retention", OPTION_DURATION, 0, 3650 * DAY_NS, false, 0, ""},
 		[CONTENT_TYPE] = {"content-type", OPTION_TEXT, 0, 0, false, 0, ""},
+		[EXPIRES] = {"expires", OPTION_DURATION, WH_NS_PER_MS, 3650 * DAY_NS, false, 0, ""},
+		[EXPIRES_AT] = {"expires-at", OPTION_INSTANT, 0, 0, false, 0, ""},
+		[UNIQUE] = {"unique", OPTION_TEXT, 0, 0, false, 0, ""},
+		[UNIQUE_WHILE] = {"unique-while", OPTION_TEXT, 0, 0, false, 0, ""},
+		[GROUP] = {"group", OPTION_TEXT, 0, 0, false, 0, ""},
 	};
 
 	memcpy(options, known, sizeof(known));
@@ -182,7 +248,7 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 	if (options[CONTENT_TYPE].given)
 		submit->content_type =
 			(struct store_slice){options[CONTENT_TYPE].text, (size_t)options[CONTENT_TYPE].value};
-	return true;
+	return read_policy(request, submit, options);
 }
 
 /* submit is a copy: with an option of type text it points into this function. */
@@ -195,7 +261,11 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	if (request->target.query.len > 0 && !read_options(request, &submit, options))
 		return;
 	if (batch || lines) {
-		submit_many(request, &submit, level, lines);
+		if (submit.unique.len > 0)
+			refuse_option(request, PROBLEM_BAD_REQUEST,
+			              "unique is the key of one job, and a batch may hold many");
+		else
+			submit_many(request, &submit, level, lines);
 		return;
 	}
 	call = call_new(request, CALL_SUBMIT);

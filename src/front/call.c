@@ -184,9 +184,9 @@ void call_accepted(struct call *call, int state)
 	wh__text_u64(&text, call->job);
 	wh__text_put(&text, ",\"queue\":", 9);
 	wh__text_json(&text, call->name, call->name_len);
-	wh__text_str(&text, ",\"state\":\"");
-	wh__text_str(&text, answer_state(state));
-	wh__text_str(&text, "\",\"level\":\"");
+	wh__text_format(&text, state == JOB_NONE ? ",\"state\":null" : ",\"state\":\"%s\"",
+	                answer_state(state));
+	wh__text_str(&text, call->duplicate ? ",\"duplicate\":true,\"level\":\"" : ",\"level\":\"");
 	wh__text_str(&text, answer_level(call->level));
 	wh__text_str(&text, "\",\"position\":\"");
 	wh__text_u64(&text, call->position.epoch);
@@ -199,7 +199,9 @@ void call_accepted(struct call *call, int state)
 	wh_http_set(call->x, "Retry-After", "1");
 	answer_committed(call->x, call->level, call->position);
 	answer_preference(call->x, &call->prefer, true);
-	answer_text(call->api, call->x, 202, "application/json", &text);
+	/* the answer of who waited is 200 only with the result */
+	answer_text(call->api, call->x, call->duplicate && !call->prefer.wait ? 200 : 202, "application/json",
+	            &text);
 }
 
 static bool last_error_is_timeout(const struct store_view *view)

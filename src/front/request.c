@@ -249,6 +249,19 @@ bool request_options(struct request *request, struct option *options, size_t cou
 	return true;
 }
 
+bool request_unique_while(const char *text, size_t len, int64_t *ret)
+{
+	*ret = JOB_UNIQUE_ACTIVE;
+	if (len == 6 && memcmp(text, "active", 6) == 0)
+		return true;
+	if (len == 6 && memcmp(text, "queued", 6) == 0) {
+		*ret = JOB_UNIQUE_QUEUED;
+		return true;
+	}
+	return wh__parse_duration(text, len, ret) && *ret >= WH_NS_PER_MS &&
+	       *ret <= INT64_C(3650) * 86400 * WH_NS_PER_S;
+}
+
 bool request_lease(struct request *request, struct job_lease *ret)
 {
 	struct wh_slice lease = request->lease;

@@ -12,6 +12,7 @@
 
 #include "base/units.h"
 #include "deliver/service.h"
+#include "front/api.h"
 #include "front/target.h"
 
 #define DAY_NS    (INT64_C(86400) * WH_NS_PER_S)
@@ -64,6 +65,11 @@ enum member {
 	TIME_TO_RUN,
 	ATTEMPTS,
 	RETENTION,
+	EXPIRES,
+	EXPIRES_AT,
+	UNIQUE,
+	UNIQUE_WHILE,
+	GROUP,
 	ERROR,
 	RETRY,
 	BY,
@@ -94,6 +100,11 @@ static const struct {
 	[TIME_TO_RUN] = {"time_to_run", BIT(STORE_SUBMIT), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
 	[ATTEMPTS] = {"attempts", BIT(STORE_SUBMIT), 0, FORM_NUMBER, 1, JOB_ATTEMPTS_MAX},
 	[RETENTION] = {"retention", BIT(STORE_SUBMIT), 0, FORM_DURATION, 0, 3650 * DAY_NS},
+	[EXPIRES] = {"expires", BIT(STORE_SUBMIT), 0, FORM_DURATION, WH_NS_PER_MS, 3650 * DAY_NS},
+	[EXPIRES_AT] = {"expires_at", BIT(STORE_SUBMIT), 0, FORM_INSTANT, 0, 0},
+	[UNIQUE] = {"unique", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
+	[UNIQUE_WHILE] = {"unique_while", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
+	[GROUP] = {"group", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[ERROR] = {"error", BIT(STORE_FAIL) | BIT(STORE_BURY), 0, FORM_TEXT, 0, 0},
 	[RETRY] = {"retry", BIT(STORE_FAIL), 0, FORM_FLAG, 0, 0},
 	[BY] = {"by", BIT(STORE_EXTEND), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
@@ -236,7 +247,9 @@ static bool read_duration(struct reading *reading, enum member member, const jso
 	if (ret->number >= members[member].min && ret->number <= members[member].max)
 		return true;
 	return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
-	             members[member].min > 0 ? "must be from 1ms to 30d" : "must be at most 3650d");
+	             members[member].max == 30 * DAY_NS ? "must be from 1ms to 30d"
+	             : members[member].min > 0          ? "must be from 1ms to 3650d"
+	                                                : "must be at most 3650d");
 }
 
 static bool read_lease(const struct store_slice text, struct job_lease *ret)
@@ -321,6 +334,42 @@ static bool take_body(struct reading *reading, enum member plain, enum member ba
 	return wrong(reading, PROBLEM_TOO_LARGE, members[plain].name, "is larger than max-payload");
 }
 
+static bool take_key(struct reading *reading, enum member member, struct store_slice *ret)
+{
+	const struct value *value = &reading->values[member];
+
+	*ret = value->text;
+	for (size_t i = 0; i < ret->len; i++) {
+		uint8_t c = ((const uint8_t *)ret->data)[i];
+
+		if (c < 0x20 || c == 0x7f)
+			return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+			             "has a control character");
+	}
+	return !value->given || (ret->len > 0 && ret->len <= JOB_KEY_MAX) ||
+	       wrong(reading, PROBLEM_BAD_VALUE, members[member].name, "must be 1 to 200 bytes");
+}
+
+/* What few submits say. */
+static bool take_policy(struct reading *reading, struct store_submit *submit)
+{
+	const struct value *v = reading->values, *scope = &v[UNIQUE_WHILE];
+
+	if (v[EXPIRES].given && v[EXPIRES_AT].given)
+		return wrong(reading, PROBLEM_BAD_JSON, "expires_at",
+		             "and expires are two ways to say the same: give one of them");
+	submit->expires_ns = v[EXPIRES].number;
+	if (v[EXPIRES_AT].given)
+		submit->expires_at = v[EXPIRES_AT].number > 0 ? v[EXPIRES_AT].number : 1;
+	if (scope->given && !v[UNIQUE].given)
+		return wrong(reading, PROBLEM_BAD_JSON, "unique_while", "says nothing without unique");
+	if (scope->given &&
+	    !request_unique_while(scope->text.data, scope->text.len, &submit->unique_while_ns))
+		return wrong(reading, PROBLEM_BAD_VALUE, "unique_while",
+		             "must be \"queued\", \"active\" or a duration from 1ms to 3650d");
+	return take_key(reading, UNIQUE, &submit->unique) && take_key(reading, GROUP, &submit->group);
+}
+
 static bool take_submit(struct reading *reading, struct store_submit *submit)
 {
 	const struct value *v = reading->values;
@@ -343,7 +392,8 @@ static bool take_submit(struct reading *reading, struct store_submit *submit)
 	submit->time_to_run_ns = v[TIME_TO_RUN].number;
 	submit->attempts_max = (uint32_t)v[ATTEMPTS].number;
 	submit->retention_ns = v[RETENTION].given && v[RETENTION].number == 0 ? -1 : v[RETENTION].number;
-	return take_body(reading, PAYLOAD, PAYLOAD_BASE64, &submit->payload, &submit->content_type);
+	return take_policy(reading, submit) &&
+	       take_body(reading, PAYLOAD, PAYLOAD_BASE64, &submit->payload, &submit->content_type);
 }
 
 static bool take_action(struct reading *reading, struct store_action *action)

@@ -147,7 +147,8 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	bool submit = action->kind == STORE_SUBMIT;
 	const struct store_slice *type =
 		submit ? &action->submit.content_type : &action->complete.content_type;
-	struct upload *upload = malloc(sizeof(*upload) + type->len);
+	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len : 0);
+	struct upload *upload = malloc(sizeof(*upload) + texts);
 	int64_t length = wh_http_body_length(call->x);
 	char *to;
 	int error = -ENOMEM;
@@ -160,6 +161,10 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	*upload = (struct upload){.call = call, .action = *action, .level = level, .then = callback};
 	to = upload->texts;
 	keep(submit ? &upload->action.submit.content_type : &upload->action.complete.content_type, &to);
+	if (submit) {
+		keep(&upload->action.submit.unique, &to);
+		keep(&upload->action.submit.group, &to);
+	}
 	if (length >= 0)
 		length += before ? (int64_t)before->len : 0;
 	if (!before || !before->failed)

@@ -559,18 +559,14 @@ static bool fits(const struct job_machine *m, const struct job_slot *s, const st
 	}
 }
 
-/* Room for what the job has, if nobody has its unique key. */
+/* Room for what the job has. */
 static int room_of_submit(struct job_machine *m, const struct job_record *r)
 {
-	uint64_t hash[2];
 	int error = job_room(m, 1);
 
 	if (error == 0 && (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0))
 		error = job_policy_room(m, 1);
-	if (error < 0 || r->unique.len == 0)
-		return error;
-	job_unique_hash(m->queues[r->queue], r->unique, hash);
-	return job_unique_holder(m, hash, r->at_ns / 1000000) ? -EPROTO : job_unique_room(m, 1);
+	return error < 0 || r->unique.len == 0 ? error : job_unique_room(m, 1);
 }
 
 int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place)

@@ -31,12 +31,19 @@ bool job_rate_valid(const struct job_queue_config *c)
 	       one(c) <= 366 * DAY_MS * NS_PER_MS / (c->rate_burst > 0 ? c->rate_burst : 1);
 }
 
-/* Never further away than an empty bucket, whatever the clock and the configuration were before. */
 static int64_t full_at(const struct job_queue *q, int64_t now_ns)
 {
-	int64_t latest = now_ns + burst(&q->config);
+	return q->rate_full_ns < now_ns ? now_ns : q->rate_full_ns;
+}
 
-	return q->rate_full_ns < now_ns ? now_ns : q->rate_full_ns > latest ? latest : q->rate_full_ns;
+/* No emptier than empty, when the rate was another one or the clock a later one before. It fills up from now on. */
+static void empty(struct job_machine *m, struct job_queue *q, int64_t now_ns)
+{
+	if (q->rate_full_ns <= now_ns + burst(&q->config))
+		return;
+	if (m->snapshot)
+		job_snapshot_keep_queue(m, q);
+	q->rate_full_ns = now_ns + burst(&q->config);
 }
 
 void job_limit_configure(struct job_machine *m, struct job_queue *q)
@@ -53,6 +60,7 @@ bool job_limit_allows(struct job_machine *m, struct job_queue *q, int64_t now_ns
 		return false; /* the end of a lease wakes it */
 	if (q->config.rate_count == 0)
 		return true;
+	empty(m, q, now_ns);
 	wait_ns = full_at(q, now_ns) + one(&q->config) - now_ns - burst(&q->config);
 	if (wait_ns <= 0)
 		return true;

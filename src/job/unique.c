@@ -88,11 +88,24 @@ const struct job_unique *job_unique_holder(const struct job_machine *m, const ui
 	return NULL;
 }
 
+/* Which job holds the key, keys that hold for a time not counted: what they do depends on the clock, and this must not. 0: none. */
+static uint32_t first_of_jobs(const struct job_machine *m, const uint64_t hash[2])
+{
+	uint32_t number = first_holder(m, hash);
+
+	while (number != 0 && job_unique(m, number)->until_ms != 0)
+		number = next_holder(m, job_unique(m, number)->next, hash);
+	return number;
+}
+
 uint32_t job_unique_add(struct job_machine *m, const struct job_unique_entry *entry, bool queued, bool held)
 {
-	uint32_t number = job_pool_take(&m->uniques), *chain = chain_of(m, entry->hash);
+	uint32_t before = held ? first_of_jobs(m, entry->hash) : 0, number = job_pool_take(&m->uniques);
+	uint32_t *chain = chain_of(m, entry->hash);
 	struct job_unique *u = job_unique(m, number);
 
+	if (before != 0 && entry->until_ms == 0)
+		job_unique(m, before)->held = false; /* what ended it is lost: the log is being repaired */
 	*u = (struct job_unique){.next = *chain,
 	                         .hash = {entry->hash[0], entry->hash[1]},
 	                         .id = entry->id,
@@ -124,16 +137,6 @@ void job_unique_remove(struct job_machine *m, uint32_t number)
 		}
 	}
 	job_pool_give(&m->uniques, number);
-}
-
-/* Which job holds the key, keys that hold for a time not counted: what they do depends on the clock, and this must not. 0: none. */
-static uint32_t first_of_jobs(const struct job_machine *m, const uint64_t hash[2])
-{
-	uint32_t number = first_holder(m, hash);
-
-	while (number != 0 && job_unique(m, number)->until_ms != 0)
-		number = next_holder(m, job_unique(m, number)->next, hash);
-	return number;
 }
 
 void job_unique_hold(struct job_machine *m, uint32_t number, bool held)

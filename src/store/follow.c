@@ -463,6 +463,7 @@ static uint8_t change_of(int type)
 	case JOB_RELEASE:
 		return STORE_CHANGE_RELEASE;
 	case JOB_RETRY:
+	case JOB_DEAD: /* it is retried, elsewhere */
 		return STORE_CHANGE_RETRY;
 	case JOB_FINISH:
 		return STORE_CHANGE_FINISH;

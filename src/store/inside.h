@@ -20,6 +20,12 @@
 
 #define STORE_NS_PER_MS INT64_C(1000000)
 
+/* Rounded up. */
+static inline int64_t store_to_ms(int64_t ns)
+{
+	return ns > 0 ? (ns + STORE_NS_PER_MS - 1) / STORE_NS_PER_MS : ns / STORE_NS_PER_MS;
+}
+
 /* ---- answers that wait for a mark -------------------------------------------------------- */
 
 enum store_answer_kind {
@@ -443,6 +449,12 @@ struct store_wish {
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);
+/* store_grant_later(): or park it, or prepare its bodies first; its future. store_answer_commit(): when it has reached its level. */
+wh_future store_grant_later(struct store *store, struct store_wish *wish);
+void store_answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit);
+/* submit.c: the record of a new job, but for what its check fills in; and its queue. */
+int store_submit_record(struct store *store, const struct store_submit *submit, int64_t now_ns,
+                        struct job_queue **ret_queue, struct job_record *r);
 int store_queue_make(struct store *store, struct store_slice name); /* unless queues are declared */
 struct store_commit *store_commit_new(struct store *store, size_t count);
 void store_grant_or_park(struct store *store,

@@ -78,7 +78,7 @@ static int look_at_record(void *arg, const struct log_record *record)
 	if (job_record_get(record->type, record->version,
 	                   (struct job_slice){record->fixed, record->fixed_bytes},
 	                   (struct job_slice){record->payload, record->payload_bytes}, &r) < 0 ||
-	    (r.type != JOB_RETRY && r.type != JOB_BURY && r.type != JOB_FINISH))
+	    (!job_record_is_error(&r) && r.type != JOB_FINISH))
 		return 0;
 	if (is_lost(repair, r.error_place) || (r.type == JOB_FINISH && is_lost(repair, r.submit_place)))
 		store_repair_name(repair, r.id, STORE_NAMED_LOOK);

@@ -101,11 +101,11 @@ static void on_record(void *arg, int64_t error, const struct job_record *r)
 		seen->error = add_finish(seen->repair, r, seen->why);
 	else if (seen->wanted == JOB_PROGRESS && r->type == JOB_PROGRESS)
 		seen->error = add(seen->repair, r);
-	else if (seen->wanted == JOB_RETRY && (r->type == JOB_RETRY || r->type == JOB_BURY))
+	else if (seen->wanted == JOB_RETRY && job_record_is_error(r))
 		seen->error = add(seen->repair, r), seen->errors = 1;
 	else if (seen->wanted == JOB_RETRY && r->type == JOB_WHOLE)
 		while (seen->error == 0 && job_part_get(r, &cursor, &part)) {
-			if (part.type != JOB_RETRY && part.type != JOB_BURY)
+			if (!job_record_is_error(&part))
 				continue;
 			seen->error = add(seen->repair, &part);
 			seen->errors++;

@@ -462,6 +462,9 @@ wh_future store_reserve(struct store *store, const struct store_reserve *reserve
 		if (store->waiters_count >= store->waiters_sweep_at)
 			sweep(store);
 		n = park(store, &grant, future);
+		for (size_t i = 0; n == 0 && i < grant.queues_count; i++)
+			if (queues[i]->limited)
+				store_later(store); /* a rate may have something to wait for: the timer */
 		if (n == 0 && job_pick(store->jobs, queues, grant.queues_count, store_now_ns(store)) != 0)
 			for (size_t i = 0; i < grant.queues_count; i++)
 				job_queue_wake(store->jobs, queues[i]);

@@ -211,6 +211,7 @@ struct store_result {
 	int32_t error;  /* 0, or why it was refused: negative errno or -enum job_error */
 	uint8_t state;  /* enum job_state after it */
 	bool duplicate; /* SUBMIT: .job has the unique key already; nothing was submitted. .state: its own, JOB_NONE: forgotten */
+	bool dead;    /* FAIL: it went to the dead-letter queue */
 	bool created; /* QUEUE_PUT, SETTING_PUT: was not there before */
 };
 

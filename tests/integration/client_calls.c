@@ -508,6 +508,63 @@ static void transactions(void **state)
 	}
 }
 
+/* What queues do with jobs, said by a program and read back. */
+static void policies(void **state)
+{
+	struct wh_queue_settings settings = {.attempts = 1,
+	                                     .backoff_count = 2,
+	                                     .backoffs_ns = {S, 60 * S},
+	                                     .backoff_jitter = -1,
+	                                     .dead_letter = "client-dead",
+	                                     .concurrency = 3,
+	                                     .rate = "50/s",
+	                                     .rate_burst = 20,
+	                                     .group_concurrency = 2};
+	struct wh_submit_options options = {
+		.expires_ns = 3600 * S, .unique = "a key & more", .unique_while_ns = 3600 * S, .group = "g"};
+	struct wh_action again = {.kind = WH_ACTION_SUBMIT, .queue = queue, .options = options};
+	struct wh_queues *queues;
+	const struct wh_queue_settings *read;
+	struct wh_transaction *done;
+	uint64_t job, other;
+
+	(void)state;
+	NEED(wh_client_queue_put(client, queue, &settings, &how), 1);
+	queues = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	read = &queues->queues[0].settings;
+	assert_int_equal(read->backoff_count, 2);
+	assert_true(read->backoffs_ns[0] == S && read->backoffs_ns[1] == 60 * S);
+	assert_int_equal(read->backoff_jitter, -1);
+	assert_string_equal(read->dead_letter, "client-dead");
+	assert_string_equal(read->rate, "50/s");
+	assert_true(read->concurrency == 3 && read->rate_burst == 20 && read->group_concurrency == 2);
+	wh_queues_free(queues);
+	job = submit("first", &options);
+	assert_false(receipt.duplicate);
+	assert_int_equal(submit("second", &options), job);
+	assert_true(receipt.duplicate);
+	assert_int_equal(receipt.job, job);
+	again.payload = bytes_of("third");
+	done = NEED_PTR(wh_client_transact(client, &again, 1, &how), 1);
+	assert_int_equal(done->results[0].job, job);
+	wh_transaction_free(done);
+	options = (struct wh_submit_options){.unique = "q", .unique_while_ns = WH_UNIQUE_QUEUED};
+	other = submit("fourth", &options);
+	assert_int_equal(submit("fifth", &options), other);
+	NEED(wh_client_fail(client, lease_one(), "no", WH_RETRY_NEVER, &how),
+	     WH_JOB_READY); /* among the dead */
+	settings = (struct wh_queue_settings){
+		.backoff_ns = 2 * S, .backoff_max_ns = 9 * S, .backoff_jitter = 10};
+	NEED(wh_client_queue_put(client, queue, &settings, &how), 0);
+	queues = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	read = &queues->queues[0].settings;
+	assert_true(read->backoff_ns == 2 * S && read->backoff_max_ns == 9 * S && read->backoff_count == 0);
+	assert_true(read->backoff_jitter == 10 && !read->dead_letter && !read->rate &&
+	            read->concurrency == 0);
+	wh_queues_free(queues);
+	NEED(wh_client_cancel(client, other, &how), WH_JOB_CANCELLED);
+}
+
 static void batches(void **state)
 {
 	enum { COUNT = 2000 };
@@ -1026,6 +1083,7 @@ int main(void)
 		ONE(reserve_many),
 		ONE(verbs),
 		ONE(transactions),
+		ONE(policies),
 		ONE(batches),
 		ONE(queues),
 		ONE(services),

@@ -26,7 +26,8 @@ class Submit(harness.Case):
         self.assertRegex(document.pop("created_at"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         self.assertEqual(document, {
             "id": job, "queue": self.queue, "state": "ready", "priority": 1024, "attempts": 0, "attempts_max": 5,
-            "run_at": None, "deadline": None, "finished_at": None, "time_to_run": "60s", "retention": "1h",
+            "run_at": None, "deadline": None, "finished_at": None, "expires_at": None, "unique": None, "group": None,
+            "dead_from": None, "time_to_run": "60s", "retention": "1h",
             "content_type": "text/plain", "bytes": 5, "progress": None, "cancel_requested": False, "errors": [],
             "result": None})
 

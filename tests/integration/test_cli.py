@@ -133,6 +133,15 @@ class Cli(harness.Case):
         self.assertIn(f"job {job}: ready".encode(), self.run_cli("status", job))
         self.assertIn(self.queue.encode(), self.run_cli("queues"))
 
+    def test_submit_policies(self):
+        job = self.submit("--unique", "a key", "--unique-while", "1h", "--group", "g", "--expires", "2h")
+        self.assertEqual(self.submit("--unique", "a key"), job)
+        state = self.state(job)
+        self.assertEqual((state["unique"], state["group"]), ("a key", "g"))
+        self.assertIsNotNone(state["expires_at"])
+        self.assertTrue(json.loads(self.run_cli("submit", self.queue, "--unique", "a key", "--json"))["duplicate"])
+        self.run_cli("submit", self.queue, "--unique-while", "1h", expect=1)
+
     def test_submit_files(self):
         with tempfile.TemporaryDirectory() as folder:
             paths = [os.path.join(folder, f"{i}") for i in range(30)]

@@ -383,9 +383,25 @@ static void test_rate(void **state)
 	assert_int_equal(try(b, with_lease(STORE_COMPLETE, job)), 0);
 	assert_null(reserve(b, "q", 1));
 	assert_int_equal(view_of(b, "q").config.rate_burst, 2);
+	/* another rate makes up for what the one before took in its own time, from now on */
+	configure(b, "q", (struct job_queue_config){.rate_count = 1000, .rate_period_ms = 1000}, NULL);
+	res = wh_await(reserve_start(b, "q", 1, true));
+	assert_int_equal(res.n, 1);
+	store_lot_free(res.ptr);
 	configure(b, "q", (struct job_queue_config){0}, NULL);
 	job = reserve_one(b, "q");
 	assert_true(job.job > 0);
+	/* nothing else happens that would look at the clock */
+	configure(b, "t", (struct job_queue_config){.rate_count = 1, .rate_period_ms = 3600000}, NULL);
+	submit(b, "t", "x");
+	submit(b, "t", "y");
+	assert_true(reserve_one(b, "t").job > 0);
+	close_and_reopen(b);
+	assert_null(reserve(b, "t", 1));
+	configure(b, "t", (struct job_queue_config){.rate_count = 1000, .rate_period_ms = 1000}, NULL);
+	res = wh_await(reserve_start(b, "t", 1, true));
+	assert_int_equal(res.n, 1);
+	store_lot_free(res.ptr);
 	configure(b, "r", (struct job_queue_config){.rate_count = 1, .rate_period_ms = 3600000}, NULL);
 	submit(b, "r", "x");
 	job = reserve_one(b, "r");
