@@ -30,10 +30,49 @@ struct wh_slice answer_slice(struct store_slice slice)
 	return (struct wh_slice){slice.data ? slice.data : "", slice.len};
 }
 
+/* What a request was about, for figures; what waits because its client asked for it says nothing of how fast the server is. */
+static enum answer_class class_of(const wh_http_exchange *x)
+{
+	const struct route *route = wh_http_arg(x);
+
+	if (!route)
+		return ANSWER_OTHER;
+	switch (route->action) {
+	case TOKEN_SUBMIT:
+		return ANSWER_SUBMIT;
+	case TOKEN_WORK:
+		return ANSWER_WORK;
+	case TOKEN_READ:
+		return ANSWER_READ;
+	case TOKEN_CALL:
+		return ANSWER_CALL;
+	case TOKEN_ADMIN:
+		return ANSWER_ADMIN;
+	case TOKEN_ACTIONS:
+		return ANSWER_WAIT;
+	default:
+		return ANSWER_OTHER;
+	}
+}
+
+void answer_count(struct api *api, wh_http_exchange *x, int status)
+{
+	api->codes[status]++;
+	wh__histogram_add(&api->seconds[class_of(x)], wh_now(api->loop) - wh_http_received_at(x),
+	                  STORE_COMMIT_SHIFT);
+}
+
+void answer_waits(wh_http_exchange *x)
+{
+	static const struct route waiting = {.path = "", .action = TOKEN_ACTIONS};
+
+	wh_http_set_arg(x, (void *)(uintptr_t)&waiting);
+}
+
 void answer_bytes(struct api *api, wh_http_exchange *x, int status, const char *type, const void *body,
                   size_t len)
 {
-	api->codes[status]++;
+	answer_count(api, x, status);
 	if (type)
 		wh_http_set(x, "Content-Type", type);
 	wh_http_respond(x, status, body, len);

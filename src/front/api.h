@@ -32,6 +32,18 @@ enum {
 #define API_BATCH_BODY_MAX (UINT64_C(64) << 20)
 #define FRONT_STREAM_BYTES (1 << 20) /* larger bodies are received in pieces */
 
+/* Classes of requests, for figures. */
+enum answer_class {
+	ANSWER_SUBMIT,
+	ANSWER_WORK,
+	ANSWER_READ,
+	ANSWER_CALL,
+	ANSWER_ADMIN,
+	ANSWER_WAIT, /* asked to wait, and did */
+	ANSWER_OTHER,
+	ANSWER_CLASSES
+};
+
 struct api {
 	wh_loop *loop;
 	struct store *store;
@@ -60,6 +72,8 @@ struct api {
 	bool streams_timed;
 	wh_future drained;         /* promise, while draining */
 	uint64_t codes[API_CODES]; /* answers by status */
+	struct wh__histogram
+		seconds[ANSWER_CLASSES]; /* ns from the first byte of a request to its answer's head */
 };
 
 /* A request while its handler runs; on the stack, borrows the exchange's memory. */
@@ -180,6 +194,9 @@ static inline struct store_slice request_queue(const struct request *request)
 
 /* ---- answers (answer.c) ------------------------------------------------------------------ */
 
+/* answer_count() - an answer of this status begins. answer_waits(): its request waits for as long as it asked to. */
+void answer_count(struct api *api, wh_http_exchange *x, int status);
+void answer_waits(wh_http_exchange *x);
 void answer_bytes(struct api *api, wh_http_exchange *x, int status, const char *type, const void *body,
                   size_t len);
 void answer_text(struct api *api, wh_http_exchange *x, int status, const char *type, struct wh__text *text);

@@ -205,7 +205,7 @@ void api_log_backup(struct request *request)
 	wh_http_set(b->x, "Content-Type", "application/x-tar");
 	wh_http_setf(b->x, "Whilst-Position", "%u/%llu", position.epoch, (unsigned long long)position.lsn);
 	wh_http_start(b->x, 200, (int64_t)bytes);
-	api->codes[200]++;
+	answer_count(api, b->x, 200);
 	api->calls_count++;
 	wh_http_on_close(b->x, on_over, b);
 	wh_http_on_drain(b->x, on_over, b);

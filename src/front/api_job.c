@@ -60,7 +60,7 @@ static void got_payload(wh_loop *loop, wh_res res, void *arg)
 	answer_event(call->x, bytes);
 	if (download_bytes(call, 200, bytes))
 		return;
-	call->api->codes[200]++;
+	answer_count(call->api, call->x, 200);
 	wh_http_respond_own(call->x, 200, bytes->body.data, bytes->body.len, release_bytes, bytes);
 	call_end(call);
 }

@@ -61,7 +61,7 @@ static void answer_payload(struct call *call, struct store_leased *leased)
 
 	set_payload_fields(call, leased);
 	leased->payload = NULL;
-	call->api->codes[200]++;
+	answer_count(call->api, call->x, 200);
 	wh_http_respond_own(call->x, 200, payload->body.data, payload->body.len, release_bytes, payload);
 }
 

@@ -87,6 +87,7 @@ void call_park(struct call *call, wh_future future, wh_callback *callback)
 {
 	struct api *api = call->api;
 
+	answer_waits(call->x);
 	call->waiting = wh_deadline(future, call->until);
 	call->is_parked = true;
 	call->previous = NULL;
@@ -302,7 +303,7 @@ static void got_result(wh_loop *loop, wh_res res, void *arg)
 		wh_http_add(call->x, "Vary", "Prefer");
 	if (download_bytes(call, status, bytes))
 		return;
-	call->api->codes[status]++;
+	answer_count(call->api, call->x, status);
 	wh_http_respond_own(call->x, status, bytes->body.data, bytes->body.len, release_bytes, bytes);
 	call_end(call);
 }

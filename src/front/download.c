@@ -247,7 +247,7 @@ static void begin(struct download *d)
 		cut_off(d);
 		return;
 	}
-	d->call->api->codes[d->status]++;
+	answer_count(d->call->api, x, d->status);
 	if (wh_http_start(x, d->status, d->length) != 0) {
 		cut_off(d);
 		return;

@@ -168,7 +168,7 @@ void event_stream_begin(struct event_stream *s, struct call *call, const char *f
 	wh_http_set(x, "Cache-Control", "no-store");
 	wh_http_set(x, "Vary", "Accept");
 	wh_http_start(x, 200, WH_HTTP_CHUNKED);
-	s->api->codes[200]++;
+	answer_count(s->api, x, 200);
 	s->api->calls_count++;
 	s->api->streams_count++;
 	enter_line(s);

@@ -281,7 +281,7 @@ static void record(struct request *request, const struct service *service, int l
 	gateway_fields_done(&fields);
 }
 
-static const struct route recorded_route = {.path = "call"};
+static const struct route recorded_route = {.path = "call", .action = TOKEN_CALL};
 
 void gateway_request(wh_http_exchange *x, void *arg)
 {

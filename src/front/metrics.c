@@ -22,6 +22,25 @@ static void one(struct wh__text *text, const char *name, const char *type, const
 	wh__text_format(text, "%s %llu\n", name, (unsigned long long)value);
 }
 
+/* The series of one histogram. shift: of its first bucket; scale: of the unit; first_label: "" or a label with a comma. */
+static void put_histogram(struct wh__text *text, const char *name, const char *labels,
+                          const struct wh__histogram *h, unsigned shift, double scale)
+{
+	const char *comma = labels[0] ? "," : "", *open = labels[0] ? "{" : "", *close = labels[0] ? "}" : "";
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < WH__HISTOGRAM_BUCKETS; i++) {
+		sum += h->counts[i];
+		if (i + 1 < WH__HISTOGRAM_BUCKETS)
+			wh__text_format(text, "%s_bucket{%s%sle=\"%.9g\"} %llu\n", name, labels, comma,
+			                (double)(UINT64_C(1) << (i + shift)) / scale,
+			                (unsigned long long)sum);
+	}
+	wh__text_format(text, "%s_bucket{%s%sle=\"+Inf\"} %llu\n%s_sum%s%s%s %.9f\n%s_count%s%s%s %llu\n",
+	                name, labels, comma, (unsigned long long)sum, name, open, labels, close,
+	                (double)h->sum / scale, name, open, labels, close, (unsigned long long)sum);
+}
+
 static void label(struct wh__text *text, const char *value, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
@@ -72,6 +91,12 @@ static void put_queues(struct wh__text *text, const struct store_queues *queues)
 	}
 }
 
+static const char *const classes[ANSWER_CLASSES] = {
+	[ANSWER_SUBMIT] = "class=\"submit\"", [ANSWER_WORK] = "class=\"work\"",
+	[ANSWER_READ] = "class=\"read\"",     [ANSWER_CALL] = "class=\"call\"",
+	[ANSWER_ADMIN] = "class=\"admin\"",   [ANSWER_WAIT] = "class=\"wait\"",
+	[ANSWER_OTHER] = "class=\"other\""};
+
 static void put_http(struct wh__text *text, const struct api *api)
 {
 	struct wh_http_server_stats stats;
@@ -83,6 +108,11 @@ static void put_http(struct wh__text *text, const struct api *api)
 			wh__text_format(text, "whilst_http_requests_total{code=\"%d\"} %llu\n", code,
 			                (unsigned long long)api->codes[code]);
 	}
+	family(text, "whilst_http_request_seconds", "histogram",
+	       "From the first byte of a request to the head of its answer, by class.");
+	for (int i = 0; i < ANSWER_CLASSES; i++)
+		put_histogram(text, "whilst_http_request_seconds", classes[i], &api->seconds[i],
+		              STORE_COMMIT_SHIFT, 1e9);
 	one(text, "whilst_http_connections", "gauge", "Connections open now.", stats.connections);
 	one(text, "whilst_http_connections_accepted_total", "counter", "Connections accepted.",
 	    stats.connections_accepted);
@@ -103,6 +133,18 @@ static void put_topics(struct wh__text *text, const struct api *api)
 	one(text, "whilst_replays", "gauge", "Replays that are under way.", api->topics.replays);
 }
 
+/* Counted less one, so that a bucket up to a power of two includes it. */
+static void put_actions(struct wh__text *text, const struct wh__histogram *less_one)
+{
+	struct wh__histogram h = *less_one;
+
+	for (unsigned i = 0; i < WH__HISTOGRAM_BUCKETS; i++)
+		h.sum += h.counts[i];
+	family(text, "whilst_flush_changes", "histogram",
+	       "Changes at level local that were answered together.");
+	put_histogram(text, "whilst_flush_changes", "", &h, 0, 1);
+}
+
 static void put_log(struct wh__text *text, const struct store_stats *stats)
 {
 	uint64_t sum = 0;
@@ -112,6 +154,13 @@ static void put_log(struct wh__text *text, const struct store_stats *stats)
 		text,
 		"whilst_commits_total{level=\"async\"} %llu\nwhilst_commits_total{level=\"local\"} %llu\n",
 		(unsigned long long)stats->commits_async, (unsigned long long)stats->commits_local);
+	family(text, "whilst_commit_seconds", "histogram",
+	       "From carrying a change out to its answer, by level, without what HTTP takes.");
+	put_histogram(text, "whilst_commit_seconds", "level=\"async\"", &stats->commit_async,
+	              STORE_COMMIT_SHIFT, 1e9);
+	put_histogram(text, "whilst_commit_seconds", "level=\"local\"", &stats->commit_local,
+	              STORE_COMMIT_SHIFT, 1e9);
+	put_actions(text, &stats->flush_actions);
 	one(text, "whilst_log_groups_total", "counter", "Groups of commits written to the log.",
 	    stats->groups);
 	one(text, "whilst_log_flushes_total", "counter", "Flushes (fdatasync) of the log.", stats->flushes);
@@ -190,6 +239,12 @@ static void put_store(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_jobs_expired_total", "counter",
 	    "Finished jobs forgotten at the end of their retention.", stats->expired);
 	one(text, "whilst_commits_refused_total", "counter", "Changes refused.", stats->refused);
+	family(text, "whilst_job_wait_seconds", "histogram",
+	       "How long jobs waited for their first lease, since they were to run.");
+	put_histogram(text, "whilst_job_wait_seconds", "", &stats->wait, STORE_JOB_SHIFT, 1e9);
+	family(text, "whilst_job_run_seconds", "histogram",
+	       "How long attempts ran, from lease to result or failure.");
+	put_histogram(text, "whilst_job_run_seconds", "", &stats->run, STORE_JOB_SHIFT, 1e9);
 	one(text, "whilst_job_memory_bytes", "gauge", "Memory of the job machine.", stats->job_memory_bytes);
 }
 

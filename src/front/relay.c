@@ -340,7 +340,7 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 	wh__text_done(&relay->kept);
 	relay->kept_all = false;
 	copy_fields(relay, response);
-	relay->api->codes[status]++;
+	answer_count(relay->api, relay->x, status);
 	relay->started = true;
 	no_body = status == 204 || status == 304;
 	if (no_body) {

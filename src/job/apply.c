@@ -180,6 +180,7 @@ static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_r
 	job_detach(m, slot);
 	e->claim = r->claim;
 	e->epoch = r->epoch;
+	e->claimed_ms = (uint32_t)(r->at_ns / 1000000);
 	e->changes = 0;
 	e->reserves++;
 	e->flags &= ~(uint32_t)JOB_EXT_BOUND;

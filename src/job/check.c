@@ -129,6 +129,7 @@ int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ns, int64_t 
 		.type = JOB_CLAIM,
 		.flags = bound ? JOB_CLAIM_BOUND : 0,
 		.id = id,
+		.at_ns = now_ms * 1000000, /* not on disk: for job_run_ms() */
 		.claim = m->claim_last + 1,
 		.epoch = epoch,
 		.attempt = s->attempts < 2047u ? s->attempts + 1u : 2047u,

@@ -314,6 +314,9 @@ struct job_info {
 /* job_look() - 0, -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 int job_look(const struct job_machine *machine, uint64_t id, struct job_info *ret);
 
+/* job_run_ms() - for how long the job has had its present lease; -1: it has none, or an earlier run gave it. Right for 49 days. */
+int64_t job_run_ms(const struct job_machine *machine, uint64_t id, int64_t now_ms);
+
 struct job_totals {
 	uint64_t jobs[JOB_STATES];
 	uint64_t submitted, attempts, completed, failed, cancelled, timeouts, retries, expired;

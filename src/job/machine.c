@@ -63,6 +63,16 @@ struct job_machine *job_close(struct job_machine *m)
 	return NULL;
 }
 
+int64_t job_run_ms(const struct job_machine *m, uint64_t id, int64_t now_ms)
+{
+	uint32_t slot = job_find(m, id);
+	const struct job_ext *e = slot ? job_slot_ext(m, job_slot(m, slot)) : NULL;
+
+	if (!e || job_slot(m, slot)->state != JOB_RUNNING || e->claimed_ms == 0)
+		return -1;
+	return (uint32_t)((uint32_t)now_ms - e->claimed_ms);
+}
+
 int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 {
 	uint32_t slot = job_find(m, id);

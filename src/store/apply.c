@@ -30,6 +30,7 @@ void store_answer_commit(struct store *store, const struct store_wish *wish, str
 {
 	store_answer(store, wish->level,
 	             (struct store_answer){.lsn = commit->position.lsn,
+	                                   .begun = wh_now(store->loop),
 	                                   .future = wish->future,
 	                                   .object = commit,
 	                                   .kind = STORE_ANSWER_COMMIT});
@@ -216,6 +217,15 @@ static int check(struct store *store, const struct store_action *a, uint64_t nth
 	}
 }
 
+/* How long an attempt took that ends now. */
+static void count_run(struct store *store, uint64_t job)
+{
+	int64_t ms = job_run_ms(store->jobs, job, store_now_ns(store) / STORE_NS_PER_MS);
+
+	if (ms >= 0)
+		wh__histogram_add(&store->stats.run, ms * STORE_NS_PER_MS, STORE_JOB_SHIFT);
+}
+
 /* Carry out what was checked. */
 static void carry_out(struct store *store, const struct store_action *a, struct job_record *r, int *level,
                       struct store_result *result)
@@ -238,6 +248,8 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 	if (a->kind == STORE_SUBMIT && r->id >= store->ids_safe)
 		*level =
 			STORE_LOCAL; /* nobody is told of an id that could be given again after a power cut */
+	if (a->kind == STORE_COMPLETE || a->kind == STORE_FAIL)
+		count_run(store, a->job);
 	if (r->type != 0)
 		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
 	if (a->kind == STORE_SUBMIT && a->submit.done && r->type != 0)

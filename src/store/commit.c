@@ -250,6 +250,18 @@ static void dispose(struct store_answer *a)
 	}
 }
 
+static void count_commit(struct store *store, int level, size_t actions, int64_t ns)
+{
+	if (level == STORE_ASYNC) {
+		store->stats.commits_async++;
+		wh__histogram_add(&store->stats.commit_async, ns, STORE_COMMIT_SHIFT);
+	} else {
+		store->stats.commits_local++;
+		wh__histogram_add(&store->stats.commit_local, ns, STORE_COMMIT_SHIFT);
+		store->flush_actions += actions;
+	}
+}
+
 /* error 0: the level is reached. */
 static void deliver(struct store *store, struct store_answer *a, int level, int64_t error)
 {
@@ -275,10 +287,8 @@ static void deliver(struct store *store, struct store_answer *a, int level, int6
 		commit->level = level;
 		if (commit->error < 0)
 			store->stats.refused++;
-		else if (level == STORE_ASYNC)
-			store->stats.commits_async++;
 		else
-			store->stats.commits_local++;
+			count_commit(store, level, commit->count, wh_now(store->loop) - a->begun);
 	}
 	if (error < 0) {
 		dispose(a);
@@ -334,6 +344,9 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 		fifo->count--;
 		deliver(store, &answer, fifo->level, 0);
 	}
+	if (store->flush_actions > 0)
+		wh__histogram_add(&store->stats.flush_actions, (int64_t)store->flush_actions - 1, 0);
+	store->flush_actions = 0;
 	store_fifo_wait(fifo);
 }
 

@@ -40,6 +40,7 @@ enum store_answer_kind {
 
 struct store_answer {
 	uint64_t lsn;
+	int64_t begun; /* COMMIT: wh_now() */
 	wh_future future;
 	int64_t n;
 	void *object;
@@ -108,6 +109,7 @@ struct store_lot_making {
 	wh_future future;
 	uint32_t reading; /* payloads that are still to come */
 	bool reached;     /* its level is */
+	int64_t at;       /* wall clock, ns */
 };
 
 /* ---- waits for jobs ---------------------------------------------------------------------- */
@@ -261,6 +263,7 @@ struct store {
 	bool wake_set;             /* the next turn goes on with them */
 	size_t waits_cap;
 	uint64_t waits_count, waits_sweep_at;
+	uint64_t flush_actions;      /* answered in this look at the mark */
 	struct store_events *events; /* NULL: nobody has followed yet */
 	uint64_t operations;         /* callbacks that are still to come: reads, room */
 	/* requests that the log had no room for */

@@ -108,6 +108,9 @@ static struct store_bytes *bytes_make(const struct job_record *r)
 	                          .bytes = job_body_bytes(r),
 	                          .job = r->id,
 	                          .event = {r->event_epoch, r->event_lsn},
+	                          .since = r->type == JOB_SUBMIT && r->when_ms * STORE_NS_PER_MS > r->at_ns
+	                                           ? r->when_ms * STORE_NS_PER_MS
+	                                           : r->at_ns,
 	                          .blob = blob};
 	if (r->content_type.len > 0)
 		memcpy(to, r->content_type.data, r->content_type.len);

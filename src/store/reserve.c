@@ -92,6 +92,8 @@ static void on_payload(void *arg, int64_t error, struct store_bytes *bytes)
 
 	job->payload = bytes;
 	job->error = (int32_t)error;
+	if (bytes && job->attempt == 1)
+		wh__histogram_add(&making->store->stats.wait, making->at - bytes->since, STORE_JOB_SHIFT);
 	making->reading--;
 	free(read);
 	store_lot_finish(making);
@@ -196,7 +198,11 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 		return error == -JOB_EBUSY && grant->job == 0 ? 0 : error; /* late, see store_advance() */
 	}
 	lot->level = grant->level;
-	*making = (struct store_lot_making){store, lot, future, (uint32_t)lot->count, false};
+	*making = (struct store_lot_making){.store = store,
+	                                    .lot = lot,
+	                                    .future = future,
+	                                    .reading = (uint32_t)lot->count,
+	                                    .at = store_now_ns(store)};
 	store_answer(
 		store, grant->level,
 		(struct store_answer){.lsn = lot->position.lsn, .object = making, .kind = STORE_ANSWER_LOT});

@@ -18,6 +18,7 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include "base/histogram.h"
 #include "job/types.h"
 #include "whilst/whilst.h"
 
@@ -280,6 +281,7 @@ struct store_bytes {
 	uint64_t bytes; /* of the body */
 	uint64_t job;
 	struct store_position event; /* of a payload: of the event that it is about; epoch 0: about none */
+	int64_t since;        /* of a payload: when the job was to run; wall clock, ns */
 	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
 struct store_bytes *store_bytes_ref(struct store_bytes *bytes);
@@ -608,7 +610,11 @@ struct store_backup *store_backup_end(struct store_backup *backup); /* NULL; acc
 
 /* ---- figures ----------------------------------------------------------------------------- */
 
-enum { STORE_FLUSH_BUCKETS = 20 };
+enum {
+	STORE_FLUSH_BUCKETS = 20,
+	STORE_COMMIT_SHIFT = 14, /* of the histograms below: 16 us */
+	STORE_JOB_SHIFT = 20,    /* 1 ms */
+};
 
 struct store_stats {                                          /* since opening, but for what says now */
 	uint64_t jobs[JOB_STATES];                            /* now, over all queues */
@@ -640,6 +646,13 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_segments;                        /* now */
 	uint64_t scanned_bytes;                       /* of the log, read by compaction */
 	int64_t log_unflushed_ns; /* how long ago the oldest byte that is not flushed was written; 0: there is none; now */
+	struct wh__histogram commit_async,
+		commit_local; /* ns from carrying a change out to its answer, as the clock of the loop's turns has it */
+	struct wh__histogram
+		flush_actions; /* actions that were answered by one look at what is flushed, less one; shift 0 */
+	struct wh__histogram wait; /* ns that jobs waited for their first lease since they were to run */
+	struct wh__histogram
+		run; /* ns from a lease to its completion or failure; leases of an earlier run are left out */
 	uint64_t moved, moved_bytes; /* jobs, or parts of jobs, written again by it */
 };
 /* store_stats() - fills *ret at once. Jobs per flush = submitted / flushes. */

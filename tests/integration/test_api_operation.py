@@ -1,14 +1,23 @@
 """tests/integration/test_api_operation.py -- what operators use: health, metrics, flags, signals, exit statuses."""
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import harness
+
+try:
+    from prometheus_client import parser as prometheus
+except ImportError:  # another Python than the distribution's: its modules are not searched
+    sys.path.append("/usr/lib/python3/dist-packages")
+    from prometheus_client import parser as prometheus
 
 
 class Health(harness.Case):
@@ -81,6 +90,67 @@ class Metrics(harness.Case):
                    if key.startswith("whilst_log_flush_seconds_bucket")]
         self.assertEqual(buckets, sorted(buckets))
         self.assertEqual([v for _, v in buckets], sorted(v for _, v in buckets))
+
+    def families(self):
+        """The same by the parser of Prometheus's own client for Python."""
+        return {family.name: family for family in prometheus.text_string_to_metric_families(self.client.get("/metrics").body.decode())}
+
+    def test_histograms(self):
+        """Every histogram is one: buckets rise, the last is the count; and it counts what happens, within its bounds."""
+        def count(families, name, **labels):
+            (sample,) = [s.value for s in families[name].samples if s.name == name + "_count" and s.labels == labels]
+            return sample
+        before = self.families()
+        jobs = [self.client.submit(self.queue), self.client.submit(self.queue, query="?delay=30ms")]
+        self.client.submit(self.queue + "b", Whilst_Commit="async")
+        for job in jobs:
+            got, lease, _ = self.client.reserve(self.queue, Prefer="wait=20")
+            self.assertEqual(got, job)
+            time.sleep(0.02)  # it runs for this long
+            self.client.complete(job, lease)
+        self.client.get("/v1/queues")
+        after = self.families()
+        grown = {}
+        for name, family in after.items():
+            if family.type != "histogram":
+                continue
+            series = {}
+            for sample in family.samples:
+                labels = tuple(sorted((k, v) for k, v in sample.labels.items() if k != "le"))
+                series.setdefault(labels, {}).setdefault(sample.name[len(name):], []).append((sample.labels.get("le"), sample.value))
+            for labels, parts in series.items():
+                bounds = [float(le) for le, _ in parts["_bucket"]]
+                counts = [value for _, value in parts["_bucket"]]
+                self.assertEqual((bounds, counts), (sorted(set(bounds)), sorted(counts)), name)
+                self.assertEqual((bounds[-1], counts[-1]), (float("inf"), parts["_count"][0][1]), name)
+                # the sum lies between what the buckets allow
+                low, below = 0, 0
+                for i, bound in enumerate(bounds):
+                    low += (counts[i] - below) * (bounds[i - 1] if i else 0)
+                    below = counts[i]
+                self.assertGreaterEqual(parts["_sum"][0][1] * 1.000001, low, name)
+                grown[name, labels] = counts[-1] - count(before, name, **dict(labels))
+        self.assertGreaterEqual(grown["whilst_commit_seconds", (("level", "local"),)], 4)
+        self.assertGreaterEqual(grown["whilst_commit_seconds", (("level", "async"),)], 1)
+        self.assertGreaterEqual(grown["whilst_flush_changes", ()], 1)
+        self.assertEqual((grown["whilst_job_wait_seconds", ()], grown["whilst_job_run_seconds", ()]), (2, 2))
+        # the second worker's wait for the delayed job may be over before it began
+        self.assertEqual(grown["whilst_http_request_seconds", (("class", "submit"),)], 3)
+        self.assertIn(grown["whilst_http_request_seconds", (("class", "wait"),)], (1, 2))
+        self.assertEqual(sum(grown["whilst_http_request_seconds", (("class", c),)] for c in ("work", "wait")), 4)
+        self.assertEqual(grown["whilst_http_request_seconds", (("class", "read"),)], 1)
+        sums = {name: next(s.value for s in after[name].samples if s.name == name + "_sum") -
+                next(s.value for s in before[name].samples if s.name == name + "_sum")
+                for name in ("whilst_job_wait_seconds", "whilst_job_run_seconds", "whilst_flush_changes")}
+        self.assertGreaterEqual(sums["whilst_job_run_seconds"], 0.038)
+        self.assertGreaterEqual(sums["whilst_flush_changes"], 4)
+
+    def test_promtool(self):
+        """Prometheus's own checker, where it is installed."""
+        if shutil.which("promtool"):
+            done = subprocess.run(["promtool", "check", "metrics"], input=self.client.get("/metrics").body, capture_output=True,
+                                  timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_queue_series_are_capped(self):
         for i in range(1100):
