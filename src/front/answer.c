@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/trace.h"
 
 enum { ANSWER_BYTES = 2048 };
 
@@ -240,6 +241,7 @@ static void put_errors(struct wh__text *text, const struct store_view *view)
 void answer_view(struct wh__text *text, const struct store_view *view)
 {
 	char duration[WH__DURATION_TEXT_BYTES];
+	struct wh_slice trace, state;
 
 	wh__text_format(text, "{\"id\":%llu,\"queue\":", (unsigned long long)view->job);
 	wh__text_json(text, view->queue.data, view->queue.len);
@@ -263,6 +265,12 @@ void answer_view(struct wh__text *text, const struct store_view *view)
 	                duration);
 	wh__text_str(text, ",\"content_type\":");
 	wh__text_json(text, view->content_type.data, view->content_type.len);
+	trace_split(view->trace.data, view->trace.len, &trace, &state);
+	wh__text_str(text, ",\"traceparent\":");
+	if (trace.data)
+		wh__text_json(text, trace.data, trace.len);
+	else
+		wh__text_str(text, "null");
 	wh__text_format(text, ",\"bytes\":%llu,\"progress\":", (unsigned long long)view->payload_bytes);
 	/* progress was checked to be JSON when it came */
 	if (view->progress.len > 0)

@@ -85,6 +85,7 @@ struct request {
 	struct wh_slice content_type, accept, lease, if_none_match, last_event_id;
 	struct prefer prefer;
 	bool prefer_seen;
+	bool traced;       /* there is a traceparent: trace_read() */
 	bool streamed;     /* the body comes in pieces: upload_start() */
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */

@@ -12,6 +12,7 @@
 #include "front/api.h"
 #include "front/batch.h"
 #include "front/event.h"
+#include "front/trace.h"
 
 enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH, ANSWER_EVENT, ANSWER_EVENTS };
 
@@ -38,6 +39,7 @@ static void set_lease_fields(struct call *call, const struct store_leased *lease
 	char text[64];
 
 	answer_event(call->x, leased->payload);
+	trace_set(call->x, leased->payload->trace.data, leased->payload->trace.len);
 	set(call->x, "Whilst-Job", text, wh__put_u64(text, leased->job));
 	set(call->x, "Whilst-Lease", text, put_lease(text, leased->lease));
 	set(call->x, "Whilst-Attempt", text, wh__put_u64(text, leased->attempt));
@@ -95,6 +97,8 @@ static void put_json_kept(struct wh__text *text, const struct store_bytes *paylo
 static void put_json_job(struct wh__text *text, const struct store_leased *leased, char lease[48],
                          char duration[WH__DURATION_TEXT_BYTES])
 {
+	struct wh_slice trace, state;
+
 	wh__text_format(
 		text,
 		"{\"id\":%llu,\"lease\":\"%.*s\",\"attempt\":%u,\"time_to_run\":\"%.*s\",\"content_type\":",
@@ -103,6 +107,15 @@ static void put_json_job(struct wh__text *text, const struct store_leased *lease
 	wh__text_json(text, answer_slice(leased->payload->content_type).data,
 	              leased->payload->content_type.len);
 	put_json_kept(text, leased->payload);
+	trace_split(leased->payload->trace.data, leased->payload->trace.len, &trace, &state);
+	if (trace.data) {
+		wh__text_str(text, ",\"traceparent\":");
+		wh__text_json(text, trace.data, trace.len);
+	}
+	if (state.data) {
+		wh__text_str(text, ",\"tracestate\":");
+		wh__text_json(text, state.data, state.len);
+	}
 	wh__text_str(text, ",\"payload\":\"");
 }
 

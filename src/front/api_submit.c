@@ -9,6 +9,7 @@
 
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/trace.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
@@ -313,6 +314,7 @@ void api_submit(struct request *request)
 		.payload = {body.data, body.len},
 		.priority = JOB_PRIORITY_DEFAULT,
 	};
+	struct trace trace;
 	int level;
 
 	if (is_own_queue(request) || !request_level(request, false, &level))
@@ -323,5 +325,9 @@ void api_submit(struct request *request)
 		submit.content_type = STORE_SLICE("application/json");
 	else if (!request_content_type(request, &submit.content_type))
 		return;
+	if (request->traced) {
+		trace_read(request->x, &trace);
+		submit.trace = (struct store_slice){trace.text, trace.len};
+	}
 	submit_with_options(request, submit, level, batch, lines);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "front/api.h"
+#include "front/trace.h"
 #include "front/transaction.h"
 
 struct acted { /* call->arg: one for each action */
@@ -208,6 +209,7 @@ void api_transaction(struct request *request)
 	struct wh_slice body = request_body(request);
 	struct transaction_refusal refusal;
 	struct transaction transaction;
+	struct trace trace = {0};
 	int level;
 
 	if (!request_json(request) || !request_level(request, false, &level) ||
@@ -216,7 +218,15 @@ void api_transaction(struct request *request)
 	if (!transaction_read(&transaction, body.data, body.len, request->api->options.payload_bytes_max,
 	                      &refusal))
 		malformed(request, &refusal);
-	else if (may_all(request, &transaction))
+	else if (may_all(request, &transaction)) {
+		if (request->traced)
+			trace_read(request->x, &trace);
+		for (size_t i = 0; i < transaction.count && trace.len > 0; i++) {
+			if (transaction.actions[i].kind == STORE_SUBMIT)
+				transaction.actions[i].submit.trace =
+					(struct store_slice){trace.text, trace.len};
+		}
 		apply(request, &transaction, level);
+	}
 	transaction_done(&transaction);
 }

@@ -65,6 +65,7 @@ static struct wh_slice joined(struct gateway_fields *to, wh_http_exchange *x, co
 static bool is_replaced(struct wh_slice name)
 {
 	return wh_slice_equal_caseless(name, "Host") || wh_slice_equal_caseless(name, "Via") ||
+	       wh_slice_equal_caseless(name, "traceparent") || wh_slice_equal_caseless(name, "tracestate") ||
 	       wh_slice_equal_caseless(name, "X-Forwarded-For") ||
 	       wh_slice_equal_caseless(name, "X-Forwarded-Host") ||
 	       wh_slice_equal_caseless(name, "X-Forwarded-Proto") || is_preference(name);
@@ -73,7 +74,7 @@ static bool is_replaced(struct wh_slice name)
 bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_exchange *x)
 {
 	size_t count = wh_http_field_count(x), connections_count = 0, first;
-	struct wh_slice connections[8], host = wh_http_host(x);
+	struct wh_slice connections[8], host = wh_http_host(x), parent, state;
 
 	wh__text_init(&to->text, NULL, 0);
 	to->count = 0;
@@ -84,7 +85,7 @@ bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_ex
 	}
 	for (size_t i = 0; i < count; i++) {
 		struct wh_http_field field = wh_http_field(x, i);
-		if (to->count < GATEWAY_FIELDS_MAX - 4 && !is_replaced(field.name) &&
+		if (to->count < GATEWAY_FIELDS_MAX - 6 && !is_replaced(field.name) &&
 		    !authorize_is_credential(api, field) &&
 		    message_is_end_to_end(field.name, connections, connections_count))
 			to->fields[to->count++] = field;
@@ -97,6 +98,12 @@ bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_ex
 		return false;
 	for (size_t i = first; i < to->count; i++)
 		to->fields[i].value.data = to->text.data + (uintptr_t)to->fields[i].value.data;
+	trace_read(x, &to->trace);
+	trace_split(to->trace.text, to->trace.len, &parent, &state);
+	if (parent.data)
+		add(to, "traceparent", parent);
+	if (state.data)
+		add(to, "tracestate", state);
 	if (host.len > 0)
 		add(to, "X-Forwarded-Host", host);
 	add(to, "X-Forwarded-Proto", (struct wh_slice){"http", 4});
@@ -257,6 +264,8 @@ static void record(struct request *request, const struct service *service, int l
 	memcpy(request->name + sizeof(SERVICE_QUEUE_PREFIX) - 1, service->name, strlen(service->name));
 	submit.queue = request_queue(request);
 	submit.payload = (struct store_slice){message.data, message.len};
+	if (!message.failed)
+		submit.trace = (struct store_slice){fields.trace.text, fields.trace.len};
 	call = call_new(request, CALL_RECORDED);
 	if (call) {
 		call_set_wait(call, request);

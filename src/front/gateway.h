@@ -3,6 +3,7 @@
 #define WH_FRONT_GATEWAY_H
 
 #include "front/api.h"
+#include "front/trace.h"
 
 /* The fields of a request as they go on: end to end, with Via and X-Forwarded-*. Names and values are copied. */
 struct gateway_fields {
@@ -10,6 +11,7 @@ struct gateway_fields {
 	size_t count;
 	struct wh_http_field fields[104];
 	char peer[64];
+	struct trace trace;
 };
 
 enum { GATEWAY_FIELDS_MAX = 104 };

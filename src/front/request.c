@@ -48,6 +48,10 @@ static void read_field(struct request *request, struct wh_http_field field)
 			request->accept = field.value;
 		}
 		break;
+	case 11:
+		if (is(field.name, "traceparent"))
+			request->traced = true;
+		break;
 	case 12:
 		if (is(field.name, "Content-Type") && !request->content_type.data) {
 			request->content_type = field.value;

@@ -147,7 +147,9 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	bool submit = action->kind == STORE_SUBMIT;
 	const struct store_slice *type =
 		submit ? &action->submit.content_type : &action->complete.content_type;
-	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len : 0);
+	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len +
+	                                       action->submit.trace.len
+	                               : 0);
 	struct upload *upload = malloc(sizeof(*upload) + texts);
 	int64_t length = wh_http_body_length(call->x);
 	char *to;
@@ -164,6 +166,7 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	if (submit) {
 		keep(&upload->action.submit.unique, &to);
 		keep(&upload->action.submit.group, &to);
+		keep(&upload->action.submit.trace, &to);
 	}
 	if (length >= 0)
 		length += before ? (int64_t)before->len : 0;

@@ -83,7 +83,8 @@ struct job_ext {
 	};
 	uint32_t progress_bytes;
 	uint32_t policy; /* what few jobs have; 0: none */
-	uint32_t claimed_ms; /* of the lease, by the wall clock, low bits; 0: not known, since an earlier run gave it */
+	uint32_t
+		claimed_ms; /* of the lease, by the wall clock, low bits; 0: not known, since an earlier run gave it */
 };
 _Static_assert(sizeof(struct job_ext) == 88, "memory per job with an extension");
 

@@ -4,6 +4,8 @@
  */
 #include "job/options.h"
 
+#include <string.h>
+
 #include "job/bytes.h"
 
 /* on disk */
@@ -14,7 +16,8 @@ enum submit_option {
 	SUBMIT_ATTEMPTS_MAX,
 	SUBMIT_UNIQUE,
 	SUBMIT_GROUP,
-	SUBMIT_UNIQUE_WHILE = 9,
+	SUBMIT_TRACE = 8,
+	SUBMIT_UNIQUE_WHILE,
 	SUBMIT_EXPIRES,
 	SUBMIT_EVENT = 20,
 };
@@ -88,6 +91,7 @@ static void put_submit(struct out *out, const struct job_record *r)
 	put_small(out, SUBMIT_ATTEMPTS_MAX, r->attempts_max);
 	put_text(out, SUBMIT_UNIQUE, r->unique);
 	put_text(out, SUBMIT_GROUP, r->group);
+	put_text(out, SUBMIT_TRACE, r->trace);
 	put_number(out, SUBMIT_UNIQUE_WHILE, r->unique_while_ms);
 	put_number(out, SUBMIT_EXPIRES, r->expires_ms);
 	put_event(out, r);
@@ -174,6 +178,9 @@ static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_rec
 		return get_key(value, len, &r->unique);
 	case SUBMIT_GROUP:
 		return get_key(value, len, &r->group);
+	case SUBMIT_TRACE:
+		r->trace = (struct job_slice){value, len};
+		return len > 0 && len <= JOB_TRACE_MAX;
 	case SUBMIT_UNIQUE_WHILE:
 		return get_number(value, len, &r->unique_while_ms);
 	case SUBMIT_EXPIRES:

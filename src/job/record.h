@@ -103,6 +103,7 @@ struct job_record {
 							 checkpoint: entries. headers: QUEUE_STATE: counters */
 	struct job_slice text;                        /* an attempt's error; SETTING: key */
 	struct job_slice unique, group;               /* SUBMIT: keys */
+	struct job_slice trace;                       /* SUBMIT: trace context */
 	struct job_queue_config config;               /* QUEUE, QUEUE_STATE */
 };
 

@@ -46,6 +46,7 @@ enum job_limit {
 	JOB_SETTING_MAX = 65536,      /* bytes */
 	JOB_RESERVE_MAX = 1000,       /* jobs of one reservation */
 	JOB_RESERVE_QUEUES_MAX = 256, /* queues of one reservation */
+	JOB_TRACE_MAX = 1024,         /* bytes of a trace context */
 	JOB_BACKOFFS_MAX = 16,        /* pauses in a queue's list of them */
 	JOB_KEY_MAX = 200,            /* bytes of a unique key, or of a group's */
 	JOB_RATE_MAX = 1000000,       /* jobs in a queue's rate, and of its burst */

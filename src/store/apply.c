@@ -278,6 +278,7 @@ static uint64_t bytes_of(const struct store_action *a)
 		r.body = a->submit.payload;
 		r.unique = a->submit.unique;
 		r.group = a->submit.group;
+		r.trace = a->submit.trace;
 		break;
 	case STORE_COMPLETE:
 		r.content_type = a->complete.content_type;

@@ -22,7 +22,7 @@ int store_level(int asked, int otherwise, int *ret)
 uint64_t store_record_bytes(const struct job_record *r)
 {
 	return LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX + 8 + r->content_type.len + r->headers.len +
-	       r->body.len + r->text.len + r->unique.len + r->group.len + 16 +
+	       r->body.len + r->text.len + r->unique.len + r->group.len + r->trace.len + 16 +
 	       (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
 }
 

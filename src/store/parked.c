@@ -22,7 +22,7 @@ struct store_request {
 };
 
 /* The slices of an action, to be copied. */
-enum { SLICES_MAX = 6 };
+enum { SLICES_MAX = 8 };
 
 static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_MAX])
 {
@@ -36,6 +36,7 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_M
 		ret[n++] = &a->submit.headers;
 		ret[n++] = &a->submit.unique;
 		ret[n++] = &a->submit.group;
+		ret[n++] = &a->submit.trace;
 		break;
 	case STORE_COMPLETE:
 		ret[n++] = &a->complete.bytes;

@@ -94,7 +94,8 @@ static struct store_bytes *bytes_make(const struct job_record *r)
 {
 	struct job_blob blob = job_record_blob(r);
 	size_t body = blob.number ? 0 : r->body.len;
-	struct store_bytes *b = malloc(sizeof(*b) + r->content_type.len + r->headers.len + body);
+	struct store_bytes *b =
+		malloc(sizeof(*b) + r->content_type.len + r->headers.len + body + r->trace.len);
 	uint8_t *to;
 
 	if (!b)
@@ -105,6 +106,7 @@ static struct store_bytes *bytes_make(const struct job_record *r)
 	                          .content_type = {to, r->content_type.len},
 	                          .headers = {to + r->content_type.len, r->headers.len},
 	                          .body = {to + r->content_type.len + r->headers.len, body},
+	                          .trace = {to + r->content_type.len + r->headers.len + body, r->trace.len},
 	                          .bytes = job_body_bytes(r),
 	                          .job = r->id,
 	                          .event = {r->event_epoch, r->event_lsn},
@@ -118,6 +120,8 @@ static struct store_bytes *bytes_make(const struct job_record *r)
 		memcpy(to + r->content_type.len, r->headers.data, r->headers.len);
 	if (body > 0)
 		memcpy(to + r->content_type.len + r->headers.len, r->body.data, body);
+	if (r->trace.len > 0)
+		memcpy(to + r->content_type.len + r->headers.len + body, r->trace.data, r->trace.len);
 	return b;
 }
 

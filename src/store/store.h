@@ -144,6 +144,8 @@ struct store_submit {
 	/* No second job of the queue while one has this key, at most JOB_KEY_MAX bytes: a submit is answered with that one then */
 	struct store_slice unique;
 	int64_t unique_while_ns; /* this long from now; JOB_UNIQUE_ACTIVE (0), JOB_UNIQUE_QUEUED */
+	/* where the work comes from, for who follows it: given back with the payload; at most JOB_TRACE_MAX bytes */
+	struct store_slice trace;
 	/* Jobs of the queue with the same group, at most JOB_KEY_MAX bytes, run in their order and one at a time (group_concurrency) */
 	struct store_slice group;
 	bool done; /* done from the start, without a result: an event that is kept. Not with delay, run_at, buried */
@@ -282,6 +284,8 @@ struct store_bytes {
 	uint64_t job;
 	struct store_position event; /* of a payload: of the event that it is about; epoch 0: about none */
 	int64_t since;        /* of a payload: when the job was to run; wall clock, ns */
+	struct store_slice trace; /* of a payload */
+	int64_t since;            /* of a payload: when the job was to run; wall clock, ns */
 	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
 struct store_bytes *store_bytes_ref(struct store_bytes *bytes);
@@ -368,6 +372,7 @@ struct store_view {
 	struct job_lease lease; /* running */
 	struct store_slice queue;
 	struct store_slice content_type; /* of the payload */
+	struct store_slice trace;
 	uint64_t payload_bytes;
 	uint32_t result_status; /* done */
 	struct store_slice result_content_type;

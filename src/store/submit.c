@@ -39,7 +39,10 @@ int store_submit_record(struct store *store, const struct store_submit *s, int64
 	                         .retention_ms = s->retention_ns < 0 ? -1 : store_to_ms(s->retention_ns),
 	                         .content_type = s->content_type,
 	                         .headers = s->headers,
-	                         .body = s->payload};
+	                         .body = s->payload,
+	                         .trace = s->trace};
+	if (s->trace.len > JOB_TRACE_MAX)
+		return -JOB_EVALUE;
 	r->event_epoch = s->about.epoch;
 	r->event_lsn = s->about.lsn;
 	if (s->body && (error = store_body_use(s->body, r)) < 0)

@@ -25,7 +25,7 @@ struct look {
 	} errors[JOB_ERRORS_KEPT];
 	struct {
 		size_t from, len;
-	} queue, content_type, result_content_type, progress, dead_from, unique, group;
+	} queue, content_type, result_content_type, progress, dead_from, unique, group, trace;
 };
 
 enum { STAGE_FIRST, STAGE_SUBMIT, STAGE_PROGRESS, STAGE_ERRORS, STAGE_END };
@@ -102,6 +102,7 @@ static void end(struct look *look)
 	v->queue = slice(texts, look->queue.from, look->queue.len);
 	v->content_type = slice(texts, look->content_type.from, look->content_type.len);
 	v->result_content_type = slice(texts, look->result_content_type.from, look->result_content_type.len);
+	v->trace = slice(texts, look->trace.from, look->trace.len);
 	v->progress = slice(texts, look->progress.from, look->progress.len);
 	v->dead_from = slice(texts, look->dead_from.from, look->dead_from.len);
 	v->unique = slice(texts, look->unique.from, look->unique.len);
