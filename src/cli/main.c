@@ -18,6 +18,8 @@ static const struct {
 	{"call", cli_call, "call a service through the gateway, waiting or not"},
 	{"work", cli_work, "run a command for each job of a queue"},
 	{"queues", cli_queues, "list queues and their counters"},
+	{"tail", cli_tail, "show what happens to the jobs of a queue, as it happens"},
+	{"top", cli_top, "show queues, rates and the log, anew every second"},
 	{"config", cli_config, "judge the settings of a server, and show them"},
 	{"token", cli_token, "make a bearer token for the HTTP interface"},
 	{"log", cli_log, "check the log of a data folder, and look into it"},

@@ -75,7 +75,7 @@ void event_stream_end(struct event_stream *s)
 {
 	struct api *api = s->api;
 
-	wh_http_on_close(s->x, NULL, NULL);
+	wh_http_on_half_close(s->x, NULL, NULL);
 	wh_http_on_drain(s->x, NULL, NULL);
 	wh_http_end(s->x);
 	leave_line(s);
@@ -174,7 +174,8 @@ void event_stream_begin(struct event_stream *s, struct call *call, const char *f
 	enter_line(s);
 	set_timer(s->api);
 	call_end(call);
-	wh_http_on_close(x, on_over, s);
+	/* who follows and has closed looks like one that has ended its sending side only, until something is written */
+	wh_http_on_half_close(x, on_over, s);
 	wh_http_on_drain(x, on_over, s);
 	if (first_len > 0)
 		event_stream_send(s, first, first_len);
