@@ -7,14 +7,16 @@
 #include "front/token.h"
 
 static const char help[] =
-	"usage: whilst token NAME SCOPE...\n\n"
+	"usage: whilst token NAME SCOPE... [LIMIT...]\n\n"
 	"Makes a bearer token. It is shown once, on standard output; on standard error the line that\n"
 	"goes into the file that the server's setting `tokens` names, which holds a digest only:\n\n"
 	"  whilst token shop 'submit:mail-*' 'read:mail-*' 2>> tokens > shop.token\n\n"
 	"A scope is ACTION, or ACTION:NAME or ACTION:BEGINNING* of queues (call: of services):\n\n"
 	"  submit   hand jobs over, cancel them        read     look at jobs, results, queues\n"
 	"  work     reserve, complete, fail, extend    call     call services through /call/\n"
-	"  metrics  /metrics                           admin    configure, and all the others\n";
+	"  metrics  /metrics                           admin    configure, and all the others\n\n"
+	"Limits may follow, each once: rate=N, requests a second; bytes=N[KiB|MiB|GiB], bytes of bodies a "
+	"second.\n";
 
 int cli_token(int argc, char **argv)
 {
@@ -34,9 +36,11 @@ int cli_token(int argc, char **argv)
 	if (!token_name_valid(argv[1]))
 		return cli_error(CLI_USAGE, "a name has 1 to 100 of A-Z a-z 0-9 . _ - @, not '%s'", argv[1]);
 	for (int i = 2; i < argc; i++)
-		if (!token_scope_valid(argv[i]))
-			return cli_error(CLI_USAGE, "'%s' is not a scope; `whilst token --help` lists them",
-			                 argv[i]);
+		if (!token_scope_valid(argv[i]) && !token_limit_valid(argv[i]))
+			return cli_error(
+				CLI_USAGE,
+				"'%s' is neither a scope nor a limit; `whilst token --help` lists them",
+				argv[i]);
 	error = wh_loop_open(&loop, &options);
 	if (error != 0)
 		return cli_error(CLI_FAILED, "%s", wh_strerror(error));

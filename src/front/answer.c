@@ -104,7 +104,7 @@ static void respond_problem(struct api *api, wh_http_exchange *x, enum problem p
 	wh__text_init(&text, given, sizeof(given));
 	problem_write(&text, problem, members, detail, list);
 	/* who knows better has said so already */
-	if (problem != PROBLEM_BACKEND_UNAVAILABLE &&
+	if (problem != PROBLEM_BACKEND_UNAVAILABLE && problem != PROBLEM_TOO_MANY_REQUESTS &&
 	    (status == 503 || status == 429 || problem == PROBLEM_NOT_READY))
 		wh_http_set(x, "Retry-After", "1");
 	if (text.failed)

@@ -162,6 +162,33 @@ const struct token *authorize_who(struct api *api, wh_http_exchange *x)
 	return shown.len > 0 ? token_find(api->tokens, shown) : NULL;
 }
 
+/* Judged before the body is read, by the length that it announces. */
+static bool within_limits(struct api *api, wh_http_exchange *x, const struct token *token,
+                          enum token_action action)
+{
+	uint64_t per_second = 0;
+	const char *limit = "";
+	char members[64];
+	int64_t wait = token_spend(token, wh_now(api->loop), wh_http_body_length(x), &limit, &per_second);
+
+	if (wait == 0)
+		return true;
+	if (wait < 0) {
+		answer_problem(api, x, PROBLEM_LENGTH_REQUIRED, NULL,
+		               "the token of %s is limited in bytes: a body must say its Content-Length",
+		               token_name(token));
+		return false;
+	}
+	tell_refusal(api, x, token, action);
+	wh_http_setf(x, "Retry-After", "%lld", (long long)((wait + WH_NS_PER_S - 1) / WH_NS_PER_S));
+	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)per_second);
+	answer_problem(api, x, PROBLEM_TOO_MANY_REQUESTS, members,
+	               "the token of %s may have %llu %s a second; come again in %.3f s", token_name(token),
+	               (unsigned long long)per_second, limit[0] == 'r' ? "requests" : "bytes of bodies",
+	               (double)wait / 1e9);
+	return false;
+}
+
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route)
 {
 	char room[SUBJECT_BYTES];
@@ -193,6 +220,8 @@ bool authorize(struct api *api, wh_http_exchange *x, const struct target *target
 		}
 		break;
 	}
+	if (!within_limits(api, x, token, route->action))
+		return false;
 	if (route->action == TOKEN_ADMIN)
 		tell(api, x, token, route->action, true);
 	return true;

@@ -46,6 +46,7 @@
 	X(BAD_VALUE, "bad-value", 422, "A value is outside its range")                                    \
 	X(TARGET_REFUSED, "target-refused", 422, "The address is one that may not be reached")            \
 	X(QUEUE_FULL, "queue-full", 429, "The queue is full")                                             \
+	X(TOO_MANY_REQUESTS, "too-many-requests", 429, "The token has used what it may")                  \
 	X(HEADERS_TOO_LARGE, "headers-too-large", 431, "The header section is too large")                 \
 	X(INTERNAL, "internal", 500, "The server could not do this")                                      \
 	X(DAMAGED, "damaged", 500, "What is stored cannot be read back")                                  \

@@ -1,6 +1,8 @@
 /* src/front/token.c -- bearer tokens: who may do what. See token.h. */
 #include "front/token.h"
 
+#include "base/units.h"
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,7 +27,11 @@ struct token {
 	char name[TOKEN_NAME_MAX + 1];
 	size_t scopes_count;
 	struct scope *scopes;
+	struct token_limit *limits; /* LIMITS; NULL: none. Of its own, since it changes with use */
 };
+enum limit { LIMIT_RATE, LIMIT_BYTES, LIMITS };
+#define LIMIT_MAX (UINT64_C(1) << 50)
+static const char *const limit_names[LIMITS] = {"rate", "bytes"};
 
 struct token_table { /* sorted by digest */
 	size_t count, cap;
@@ -149,8 +155,64 @@ static int add_scope(struct token *token, const char *text, size_t len)
 	return 0;
 }
 
+/* 1: a limit; 0: no limit at all; -EINVAL: a limit that is none. */
+static int parse_limit(const char *text, size_t len, enum limit *ret, uint64_t *ret_per_second)
+{
+	const char *equals = memchr(text, '=', len), *value = equals ? equals + 1 : NULL;
+	size_t name = equals ? (size_t)(equals - text) : 0, value_len = equals ? len - name - 1 : 0;
+	static const char units[3][4] = {"KiB", "MiB", "GiB"};
+	uint64_t factor = 1;
+
+	for (int i = 0; equals && i < LIMITS; i++) {
+		if (strlen(limit_names[i]) != name || memcmp(text, limit_names[i], name) != 0)
+			continue;
+		*ret = (enum limit)i;
+		for (size_t unit = 0; i == LIMIT_BYTES && unit < 3; unit++) {
+			if (value_len > 3 && memcmp(value + value_len - 3, units[unit], 3) == 0) {
+				value_len -= 3;
+				factor = UINT64_C(1024) << 10 * unit;
+				break;
+			}
+		}
+		if (!wh__parse_u64(value, value_len, LIMIT_MAX / factor, ret_per_second) ||
+		    *ret_per_second == 0)
+			return -EINVAL;
+		*ret_per_second *= factor;
+		return 1;
+	}
+	return equals ? -EINVAL : 0;
+}
+
+bool token_limit_valid(const char *text)
+{
+	enum limit limit;
+	uint64_t per_second;
+
+	return parse_limit(text, strlen(text), &limit, &per_second) == 1 && !strpbrk(text, " \t\r\n");
+}
+
+/* As parse_limit(); -EEXIST: it is given twice. */
+static int add_limit(struct token *token, const char *text, size_t len)
+{
+	enum limit limit;
+	uint64_t per_second;
+	int found = parse_limit(text, len, &limit, &per_second);
+
+	if (found <= 0)
+		return found;
+	if (!token->limits)
+		token->limits = calloc(LIMITS, sizeof(token->limits[0]));
+	if (!token->limits)
+		return -ENOMEM;
+	if (token->limits[limit].per_second != 0)
+		return -EEXIST;
+	token->limits[limit].per_second = per_second;
+	return 1;
+}
+
 static void token_done(struct token *token)
 {
+	free(token->limits);
 	for (size_t i = 0; i < token->scopes_count; i++)
 		free(token->scopes[i].pattern);
 	free(token->scopes);
@@ -189,7 +251,18 @@ static int read_line(struct token *token, const char *at, const char *end, struc
 		              "wanted is sha256: and 64 hexadecimal digits, as `whilst token` prints them",
 		              word, len);
 	while (next_word(&at, end, &word, &len)) {
-		int error = token->scopes_count < TOKEN_SCOPES_MAX ? add_scope(token, word, len) : -EINVAL;
+		int error = add_limit(token, word, len);
+		if (error == -EINVAL || error == -EEXIST)
+			return refuse(refusal,
+			              "wanted is a limit: rate=N requests a second, or bytes=N (KiB, MiB, "
+			              "GiB) a second, "
+			              "each once",
+			              word, len);
+		if (error < 0)
+			return error;
+		if (error == 1)
+			continue;
+		error = token->scopes_count < TOKEN_SCOPES_MAX ? add_scope(token, word, len) : -EINVAL;
 		if (error == -EINVAL)
 			return refuse(
 				refusal,
@@ -288,6 +361,47 @@ const struct token *token_find(const struct token_table *table, struct wh_slice 
 const char *token_name(const struct token *token)
 {
 	return token->name;
+}
+
+/* A limit gives a second's worth at once and earns as much in a second. 0, or how long until cost can be paid. */
+static int64_t judge(const struct token_limit *limit, int64_t now, uint64_t cost, int64_t *ret_earned_at)
+{
+	const int64_t second = INT64_C(1000000000), hour = 3600 * second;
+	int64_t owed = limit->earned_at > now ? limit->earned_at - now : 0, price, wait;
+	double exact = (double)cost * 1e9 / (double)limit->per_second;
+
+	price = exact < (double)hour ? (int64_t)exact : hour;
+	*ret_earned_at = now + owed + price;
+	/* what costs more than a second's worth is let in when nothing is owed */
+	wait = owed + (price < second ? price : second) - second;
+	return wait > 0 ? wait : 0;
+}
+
+int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
+                    uint64_t *ret_per_second)
+{
+	const uint64_t cost[LIMITS] = {1, body_bytes > 0 ? (uint64_t)body_bytes : 0};
+	int64_t earned_at[LIMITS] = {0}, wait;
+
+	if (!token->limits)
+		return 0;
+	if (body_bytes < 0 && token->limits[LIMIT_BYTES].per_second != 0)
+		return -EMSGSIZE;
+	for (int i = 0; i < LIMITS; i++) {
+		if (token->limits[i].per_second == 0 || cost[i] == 0)
+			continue;
+		wait = judge(&token->limits[i], now, cost[i], &earned_at[i]);
+		if (wait > 0) {
+			*ret_limit = limit_names[i];
+			*ret_per_second = token->limits[i].per_second;
+			return wait;
+		}
+	}
+	for (int i = 0; i < LIMITS; i++) {
+		if (earned_at[i] != 0)
+			token->limits[i].earned_at = earned_at[i];
+	}
+	return 0;
 }
 
 bool token_allows(const struct token *token, enum token_action action, struct wh_slice name)

@@ -2,8 +2,10 @@
  *
  * The file holds no token, but the SHA-256 of each: a token has 256 random bits, so that no slower hash is needed. One line:
  *
- *     NAME sha256:HEX SCOPE...
+ *     NAME sha256:HEX SCOPE... [LIMIT...]
  *
+ * A limit is rate=N, requests a second, or bytes=N (or KiB, MiB, GiB), bytes of bodies a second. What is not used in one second may be used in
+ * the next, no more: a request that comes too early is told when to come again. One body may be larger than that, and is paid for afterwards.
  * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all.
  * Blank lines and those that begin with # are ignored. Pure, but for the digest; any thread.
  */
@@ -36,6 +38,12 @@ enum {
 	TOKEN_SCOPES_MAX = 100,
 };
 
+/* Of requests or of bytes: when what was used will have been earned (GCRA); times of wh_now(), ns. */
+struct token_limit {
+	uint64_t per_second; /* 0: none */
+	int64_t earned_at;
+};
+
 struct token;
 struct token_table;
 
@@ -52,6 +60,14 @@ struct token_table *token_table_free(struct token_table *table); /* NULL; accept
 /* token_find() - whose this is; NULL: nobody's. Cost: one SHA-256, and a search. */
 const struct token *token_find(const struct token_table *table, struct wh_slice presented);
 const char *token_name(const struct token *token);
+
+/* token_spend() - a request with a body of so many bytes (negative: it does not say), now. 0: go on. Positive: it is beyond a limit, "rate" or
+ * "bytes" in *ret_limit, and may come again after so many ns; nothing is spent. -EMSGSIZE: bytes are limited, so it has to say. The
+ * table is the loop's own. */
+int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
+                    uint64_t *ret_per_second);
+/* token_limit_valid() - is text a limit as in the file? */
+bool token_limit_valid(const char *text);
 
 /* token_allows() - name: of the queue or service; empty for what is about none, which only a scope for all allows. */
 bool token_allows(const struct token *token, enum token_action action, struct wh_slice name);

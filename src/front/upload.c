@@ -148,8 +148,8 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	const struct store_slice *type =
 		submit ? &action->submit.content_type : &action->complete.content_type;
 	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len +
-	                                       action->submit.trace.len
-	                               : 0);
+	                                             action->submit.trace.len
+	                                   : 0);
 	struct upload *upload = malloc(sizeof(*upload) + texts);
 	int64_t length = wh_http_body_length(call->x);
 	char *to;

@@ -283,9 +283,8 @@ struct store_bytes {
 	uint64_t bytes; /* of the body */
 	uint64_t job;
 	struct store_position event; /* of a payload: of the event that it is about; epoch 0: about none */
-	int64_t since;        /* of a payload: when the job was to run; wall clock, ns */
-	struct store_slice trace; /* of a payload */
-	int64_t since;            /* of a payload: when the job was to run; wall clock, ns */
+	struct store_slice trace;    /* of a payload */
+	int64_t since;               /* of a payload: when the job was to run; wall clock, ns */
 	struct job_blob blob; /* number not 0: body is empty, and read from a file by store_reader_open() */
 };
 struct store_bytes *store_bytes_ref(struct store_bytes *bytes);

@@ -175,6 +175,7 @@ static bool take_submit(struct look *look, const struct job_record *r)
 			v->retention_ns = r->retention_ms * STORE_NS_PER_MS;
 	}
 	return keep(look, r->content_type, &look->content_type.from, &look->content_type.len) &&
+	       keep(look, r->trace, &look->trace.from, &look->trace.len) &&
 	       keep(look, r->unique, &look->unique.from, &look->unique.len) &&
 	       keep(look, r->group, &look->group.from, &look->group.len);
 }

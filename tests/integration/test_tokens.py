@@ -2,6 +2,7 @@
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 
 import backend
@@ -148,10 +149,49 @@ class Tokens(unittest.TestCase):
                                         env=dict(os.environ, WHILST_TOKEN=token))
                 self.assertEqual(looked.returncode, status, looked)
 
+    def test_limits(self):
+        """Beyond its rate or bytes a token is told when to come again; others are not concerned, and what is refused costs nothing."""
+        self.add("slow", "read", "submit", "rate=1")
+        self.add("thin", "submit", "bytes=1MiB")
+        with self.serve() as server:
+            client, other = server.client(), server.client()
+            answers, begun = [], time.monotonic()
+            while len(answers) < 2 or answers[-1].status == 200 and len(answers) < 1000:
+                answers.append(client.get("/v1/queues/none", **self.bearer("slow")))
+                if answers[-1].status == 404:
+                    answers[-1].status = 200  # it was let in, which is all that counts here
+            passed = time.monotonic() - begun
+            self.assertLessEqual(len(answers) - 1, passed + 2, "as many as a second's worth and what time has earned")
+            refused = answers[-1]
+            self.assertEqual((refused.status, refused.json()["code"], refused.json()["limit"]), (429, "too-many-requests", 1))
+            self.assertEqual(refused["Retry-After"], "1")
+            for _ in range(20):
+                self.assertEqual(other.get("/v1/queues", **self.bearer("root")).status, 200)
+            # however often it asks in vain, its time comes
+            harness.eventually(lambda: client.get("/v1/queues/none", **self.bearer("slow")).status == 404, "being let in")
+            harness.eventually(lambda: "token=slow action=read allowed=no" in server.log(), "the audit event")
+            # bodies: the first is let in whatever its size, and is owed for a while
+            body = b"x" * (40 << 20)
+            self.assertEqual(client.post("/v1/queues/q/jobs", body, **self.bearer("thin")).status, 202)
+            answer = client.post("/v1/queues/q/jobs", b"x", **self.bearer("thin"))
+            self.assertEqual((answer.status, answer.json()["limit"]), (429, 1 << 20))
+            self.assertGreater(int(answer["Retry-After"]), 1)
+            self.assertEqual(other.post("/v1/queues/q/jobs", b"x", **self.bearer("root")).status, 202)
+            got = harness.raw(server.port, f"POST /v1/queues/q/jobs HTTP/1.1\r\nHost: h\r\nWhilst-Token: {self.tokens['thin']}\r\n"
+                              "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n".encode())
+            self.assertTrue(got.startswith(b"HTTP/1.1 411 "), got)
+            # the file read anew begins anew
+            server.process.send_signal(1)
+            harness.eventually(lambda: "ev=reloaded" in server.log(), "reloading")
+            self.assertEqual(client.post("/v1/queues/q/jobs", b"x", **self.bearer("thin")).status, 202)
+            client.close()
+            other.close()
+
     def test_files_that_are_wrong(self):
         digest = "sha256:" + "0" * 64
         for text, line in ((f"a {digest}", 1), (f"\n# c\na {digest} nothing:x", 3), (f"a sha256:00 read", 1), ("a", 1),
-                           (f"a! {digest} read", 1), (f"a {digest} read:", 1), (f"a {digest} any", 1)):
+                           (f"a! {digest} read", 1), (f"a {digest} read:", 1), (f"a {digest} any", 1), (f"a {digest} read rate=0", 1),
+                           (f"a {digest} read speed=1", 1), (f"a {digest} rate=1", 1)):
             with open(self.path, "w") as file:
                 file.write(text + "\n")
             ended = subprocess.run([harness.BINARY, "config", "check", "--tokens", self.path], capture_output=True, timeout=60)

@@ -136,6 +136,94 @@ static void what_is_wrong_is_named_with_its_line(void **state)
 	             token_scope_valid("") || token_scope_valid("read:a b"));
 }
 
+#define DIGEST "sha256:b5293f2894ae49fccb443aca0cf31caddeee34b6b5a4508c13840443bb4678e6" /* of "whilst" */
+#define SECOND INT64_C(1000000000)
+
+static int64_t spend(const struct token_table *table, int64_t now, int64_t bytes, const char *wanted)
+{
+	const char *limit = "";
+	uint64_t per_second = 0;
+	int64_t wait = token_spend(token_find(table, slice("whilst")), now, bytes, &limit, &per_second);
+
+	assert_string_equal(limit, wait > 0 ? wanted : "");
+	return wait;
+}
+
+static void limits_give_a_seconds_worth(void **state)
+{
+	struct token_table *table = table_of("a " DIGEST " read rate=10 bytes=2KiB work\n");
+	int64_t now = 1000 * SECOND, wait;
+
+	(void)state;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(spend(table, now, 0, NULL), 0);
+	/* what is refused costs nothing: however often it is tried, it may come when it was told */
+	for (int i = 0; i < 5; i++) {
+		wait = spend(table, now, 0, "rate");
+		assert_int_equal(wait, SECOND / 10);
+	}
+	assert_true(spend(table, now + wait - 1, 0, "rate") > 0);
+	now += wait;
+	assert_int_equal(spend(table, now, 0, NULL), 0);
+	assert_true(spend(table, now, 0, "rate") > 0);
+	/* nothing is saved beyond a second's worth */
+	now += 100 * SECOND;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(spend(table, now, 0, NULL), 0);
+	assert_true(spend(table, now, 0, "rate") > 0);
+	/* bytes: a body that is larger than all is let in alone, and paid for */
+	now += 100 * SECOND;
+	assert_int_equal(spend(table, now, 20480, NULL), 0);
+	assert_int_equal(spend(table, now, 0, NULL), 0);
+	assert_true(spend(table, now + 8 * SECOND, 2048, "bytes") > 0);
+	assert_int_equal(spend(table, now + 10 * SECOND, 2048, NULL), 0);
+	assert_int_equal(spend(table, now + 10 * SECOND, -1, NULL), -EMSGSIZE);
+	/* the largest there are do not overflow */
+	now += 100000 * SECOND;
+	assert_int_equal(spend(table, now, INT64_MAX, NULL), 0);
+	assert_true(spend(table, now, 1, "bytes") > 0);
+	token_table_free(table);
+	table = table_of("a " DIGEST " read\n");
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(spend(table, now, INT64_MAX, NULL), 0);
+	token_table_free(table);
+}
+
+static void limits_that_are_none_are_refused(void **state)
+{
+	static const char *const wrong[] = {"rate=",
+	                                    "rate=0",
+	                                    "rate=x",
+	                                    "rate=1.5",
+	                                    "rate=-1",
+	                                    "bytes=0",
+	                                    "bytes=KiB",
+	                                    "bytes=1TiB",
+	                                    "bytes=1k",
+	                                    "speed=1",
+	                                    "rate=1 rate=2",
+	                                    "=1",
+	                                    "rate=99999999999999999999",
+	                                    "bytes=9999999999GiB"};
+	struct token_table *table = NULL;
+	struct token_refusal refusal;
+	char line[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(line, sizeof(line), "a " DIGEST " read %s\n", wrong[i]);
+		assert_int_equal(token_table_read(line, strlen(line), &table, &refusal), -EINVAL);
+		assert_int_equal(refusal.line, 1);
+		assert_false(token_limit_valid(wrong[i]));
+	}
+	assert_true(token_limit_valid("rate=1") && token_limit_valid("bytes=3GiB") &&
+	            !token_limit_valid("read"));
+	/* a limit alone allows nothing */
+	assert_int_equal(token_table_read("a " DIGEST " rate=1\n", sizeof("a " DIGEST " rate=1\n") - 1,
+	                                  &table, &refusal),
+	                 -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +231,8 @@ int main(void)
 		cmocka_unit_test(each_is_found_by_its_text_alone),
 		cmocka_unit_test(scopes_allow_what_they_say),
 		cmocka_unit_test(what_is_wrong_is_named_with_its_line),
+		cmocka_unit_test(limits_give_a_seconds_worth),
+		cmocka_unit_test(limits_that_are_none_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
