@@ -88,6 +88,7 @@ static void pass(struct log_mend *m, const struct log_group *group)
 	if (part == LOG_GROUP_TX_BEGIN)
 		m->transaction_lsn = group->lsn;
 	m->in_transaction = part == LOG_GROUP_TX_BEGIN || (part == LOG_GROUP_TX_CONT && m->in_transaction);
+	m->rest = m->rest && part == LOG_GROUP_TX_CONT;
 	m->seq = group->seq;
 	m->epoch = group->epoch;
 	m->chain = group->chain;
@@ -96,9 +97,21 @@ static void pass(struct log_mend *m, const struct log_group *group)
 	m->records += group->record_count;
 }
 
+/* Parts of a transaction that are not where they can be, since others are lost, are none. true: they had to be changed. */
+static bool put_flags_right(const struct log_mend *m, struct log_group *group)
+{
+	uint32_t part = group->flags & LOG_GROUP_TX;
+	bool rest = part == LOG_GROUP_TX_CONT || part == LOG_GROUP_TX_END;
+	if ((part & (part - 1)) == 0 && (!rest || m->in_transaction || m->rest))
+		return false;
+	group->flags &= ~(uint32_t)LOG_GROUP_TX;
+	return true;
+}
+
 static void keep(struct log_mend *m, uint64_t offset, struct log_group *group)
 {
-	bool same = m->old_known && log_hash_equal(m->old, m->chain) && group->seq == m->seq + 1;
+	bool same = !put_flags_right(m, group) && m->old_known && log_hash_equal(m->old, m->chain) &&
+	            group->seq == m->seq + 1;
 	m->old = group->chain;
 	m->old_known = true;
 	if (!same) {
@@ -221,6 +234,7 @@ static void mend_group(struct log_mend *m, uint64_t offset, const struct log_gro
 	uint64_t to = p.at + found->payload_len;
 	memset(m->group, 0, found->group_len);
 	p.group.record_count = 0;
+	(void)put_flags_right(m, &p.group);
 	if (found->epoch != m->epoch && !begins_with_epoch(m, offset, found->epoch) &&
 	    to - p.at >= LOG_RECORD_HEADER_BYTES + LOG_EPOCH_FIXED_BYTES)
 		put_epoch(m, &p);

@@ -40,6 +40,7 @@ struct log_mend {
 	bool old_known;
 	bool in_transaction;
 	uint64_t transaction_lsn; /* where it began */
+	bool rest;                /* it may begin with the rest of one that began before */
 
 	/* out */
 	bool changed;

@@ -178,6 +178,7 @@ static void begin_alone(const struct log_repair_segment *s, struct log_mend *m)
 {
 	struct log_group group;
 	uint64_t base;
+	m->rest = true;
 	if (s->opening_state == LOG_GOOD) {
 		m->seq = s->opening.group_seq - 1;
 		m->epoch = s->opening.epoch;

@@ -240,7 +240,7 @@ static const char *check_transaction(const struct log_scan *scan, const struct l
 	uint32_t part = group->flags & LOG_GROUP_TX;
 	if (part & (part - 1))
 		return "a group that is two parts of a transaction";
-	if ((part == LOG_GROUP_TX_CONT || part == LOG_GROUP_TX_END) && !scan->held)
+	if ((part == LOG_GROUP_TX_CONT || part == LOG_GROUP_TX_END) && !scan->held && !scan->rest)
 		return "the rest of a transaction that has not begun";
 	if (part && scan->held_bytes + group->group_len > 2 * (uint64_t)LOG_TRANSACTION_BYTES_MAX)
 		return "a transaction larger than allowed";
@@ -281,7 +281,10 @@ static int take_group(struct log_scan *scan, struct place place, uint64_t room)
 	uint32_t part = group.flags & LOG_GROUP_TX;
 	if (part != LOG_GROUP_TX_CONT && part != LOG_GROUP_TX_END)
 		held_drop(scan);
-	status = part ? held_add(scan, &group, place, bytes) : deliver(scan, &group, place, bytes);
+	scan->rest = scan->rest && (part == LOG_GROUP_TX_CONT || part == LOG_GROUP_TX_END);
+	status = part && !scan->rest ? held_add(scan, &group, place, bytes)
+	                             : deliver(scan, &group, place, bytes);
+	scan->rest = scan->rest && part == LOG_GROUP_TX_CONT;
 	if (status == 0 && part == LOG_GROUP_TX_END)
 		status = deliver_held(scan);
 	if (status < 0)
@@ -443,6 +446,7 @@ static int find_start(struct log_scan *scan)
 	const struct log_checkpoint_header *checkpoint = scan->checkpoint;
 	const struct log_opening *opening = &first->opening;
 	scan->chain = scan->cluster;
+	scan->rest = scan->from_opening;
 	if (!scan->from_opening && !checkpoint)
 		return 0;
 	uint64_t lsn = checkpoint ? checkpoint->lsn : opening->base_lsn;

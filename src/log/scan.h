@@ -57,6 +57,7 @@ struct log_scan {
 	const char *reason;
 
 	struct log_scan_window *window; /* private */
+	bool rest; /* .from_opening: what came so far is the rest of a transaction that began before */
 	struct log_scan_held *held, *held_last;
 	uint64_t held_bytes;
 };

@@ -121,6 +121,32 @@ static void damage_is_found_and_what_came_before_is_shown(void **state)
 	help_remove(folder);
 }
 
+/* A segment below the checkpoint is checked alone, and may begin with the rest of a transaction. */
+static void a_segment_may_begin_within_a_transaction(void **state)
+{
+	struct help_model model;
+	struct log_look found;
+	struct log_problem problem = {0};
+	char *folder = help_folder();
+	help_init(&model, 300);
+	struct log_options options = help_options(folder, &model);
+	struct log *log = NULL;
+	options.group_bytes = 8192;
+	assert_int_equal(log_open(loop, &options, &log, NULL), 0);
+	for (int i = 0; i < 40; i++)
+		must_commit(log, &model, 100, LOG_ASYNC);
+	assert_int_equal(help_checkpoint(log, &model), 0);
+	must_commit(log, &model, 1, LOG_LOCAL);
+	assert_int_equal(log_close(log), 0);
+	if (look(folder, &model, &found, &problem) < 0)
+		fail_msg("%s, byte %llu: %s", problem.file, (unsigned long long)problem.offset,
+		         problem.reason);
+	assert_true(found.segments_count > 4 && found.segments[3].below);
+	log_look_fini(&found);
+	help_fini(&model);
+	help_remove(folder);
+}
+
 static void a_folder_in_use_or_without_a_log_is_refused(void **state)
 {
 	struct help_model model;
@@ -153,6 +179,7 @@ int main(void)
 		cmocka_unit_test(tells_what_is_there_and_changes_nothing),
 		cmocka_unit_test(a_torn_tail_is_told_and_left),
 		cmocka_unit_test(damage_is_found_and_what_came_before_is_shown),
+		cmocka_unit_test(a_segment_may_begin_within_a_transaction),
 		cmocka_unit_test(a_folder_in_use_or_without_a_log_is_refused),
 	};
 	return cmocka_run_group_tests(tests, open_loop, close_loop);
