@@ -83,7 +83,7 @@ struct log {
 	bool manifests_valid[2];
 	int manifest_fd[2];
 	int manifest_slot; /* where the valid one with the highest sequence is */
-	bool manifest_saving, manifest_wanted;
+	bool manifest_saving, manifest_wanted, manifest_full;
 	uint64_t manifest_names[2]; /* the checkpoint that each durably names, as far as this life knows */
 	uint64_t manifest_saving_checkpoint;
 	uint8_t *manifest_block;

@@ -405,7 +405,12 @@ static void end_cleanly(struct log *log)
 	log->manifest.durable_lsn = log->append_lsn;
 	log->manifest.chain = log->chain;
 	status = log_manifest_save(log);
-	if (status < 0)
+	if (status == -ENOSPC || status == -EDQUOT)
+		log_notice(log, WH_LOG_WARNING,
+		           "%s: no space to say that the log was closed in order: the next start reads it as "
+		           "after a crash",
+		           log->path);
+	else if (status < 0)
 		log_fail(log, status, "cannot write the manifest", log->path);
 }
 
@@ -456,6 +461,11 @@ wh_mark *log_flushed(const struct log *log)
 bool log_full(const struct log *log)
 {
 	return log->full;
+}
+
+bool log_waits_for_space(const struct log *log)
+{
+	return log->manifest_full;
 }
 
 int64_t log_failed(const struct log *log)

@@ -235,6 +235,9 @@ wh_future log_room_wait(struct log *log);
 /* log_full() - is the disk full, so that only LOG_ESSENTIAL commits are accepted? */
 bool log_full(const struct log *log);
 
+/* log_waits_for_space() - is a manifest to be written for which there is no room? Then a checkpoint takes as long to count as that lasts. */
+bool log_waits_for_space(const struct log *log);
+
 /* log_failed() - 0, or the error with which the log has failed. */
 int64_t log_failed(const struct log *log);
 

@@ -1,6 +1,7 @@
 /* src/log/manifest.c -- the two manifests: the valid one with the higher sequence counts, the other one is written next.
  *
- * Thread: the log's loop.
+ * No room for one of them, on a file system that writes a block elsewhere rather than over itself, is no failure: the other is there,
+ * and what hangs on this one, letting a checkpoint or segments go, waits. Thread: the log's loop.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,7 @@
 
 #include "log/inside.h"
 
-enum { RETRY_MS = 100 };
+enum { RETRY_MS = 100, FULL_RETRY_MS = 1000 };
 
 static const char *const names[2] = {"manifest-a", "manifest-b"};
 
@@ -210,23 +211,9 @@ uint64_t log_manifest_checkpoint(const struct log *log)
 	return named[0] < named[1] ? named[0] : named[1];
 }
 
-static void on_synced(wh_loop *loop, wh_res res, void *arg)
+static bool is_full(int64_t error)
 {
-	struct log *log = arg;
-	if (!log_op_end(log))
-		return;
-	log->manifest_saving = false;
-	if (log->closing || log->failed)
-		return;
-	if (res.n < 0) {
-		log_fail(log, res.n, "cannot flush the manifest", log->path);
-		return;
-	}
-	log->manifest_slot = !log->manifest_slot;
-	log->manifest_names[log->manifest_slot] = log->manifest_saving_checkpoint;
-	if (log->manifest_wanted)
-		log_manifest_save_later(log);
-	log_checkpoint_named(log);
+	return error == -ENOSPC || error == -EDQUOT;
 }
 
 static void on_pause(wh_loop *loop, wh_res res, void *arg)
@@ -239,6 +226,40 @@ static void on_pause(wh_loop *loop, wh_res res, void *arg)
 		log_manifest_save_later(log);
 }
 
+/* From the block in memory on, so that it does not matter what a failed flush has left of it. */
+static void wait_for_space(struct log *log)
+{
+	if (!log->manifest_full)
+		log_notice(log, WH_LOG_WARNING,
+		           "%s: no space to write the manifest; tried again every second", log->path);
+	log->manifest_full = true;
+	log_op(log, wh_sleep(log->loop, FULL_RETRY_MS * WH_NS_PER_MS), on_pause);
+}
+
+static void on_synced(wh_loop *loop, wh_res res, void *arg)
+{
+	struct log *log = arg;
+	if (!log_op_end(log))
+		return;
+	if (is_full(res.n) && !log->closing && !log->failed) {
+		wait_for_space(log);
+		return;
+	}
+	log->manifest_saving = false;
+	if (log->closing || log->failed)
+		return;
+	if (res.n < 0) {
+		log_fail(log, res.n, "cannot flush the manifest", log->path);
+		return;
+	}
+	log->manifest_full = false;
+	log->manifest_slot = !log->manifest_slot;
+	log->manifest_names[log->manifest_slot] = log->manifest_saving_checkpoint;
+	if (log->manifest_wanted)
+		log_manifest_save_later(log);
+	log_checkpoint_named(log);
+}
+
 static void on_written(wh_loop *loop, wh_res res, void *arg)
 {
 	struct log *log = arg;
@@ -246,6 +267,10 @@ static void on_written(wh_loop *loop, wh_res res, void *arg)
 		return;
 	if ((res.n == -ENOMEM || res.n == -EAGAIN) && !log->closing && !log->failed) {
 		log_op(log, wh_sleep(log->loop, RETRY_MS * WH_NS_PER_MS), on_pause);
+		return;
+	}
+	if (is_full(res.n) && !log->closing && !log->failed) {
+		wait_for_space(log);
 		return;
 	}
 	if (log->closing || log->failed || res.n < 0) {

@@ -231,6 +231,19 @@ void store_checkpoint_stop(struct store *store)
 	job_snapshot_cancel(store->jobs);
 }
 
+/* Make it count, unless there is no room for a manifest: that may last as long as it likes, and the log has all that is in it. */
+static int64_t end_by_hand(struct store *store)
+{
+	wh_future end = log_checkpoint_end(store->checkpoint.log);
+
+	while (!wh_done(end) && !log_waits_for_space(store->log) && wh_loop_turn(store->loop, -1) >= 0)
+		;
+	if (wh_done(end))
+		return wh_await(end).n;
+	(void)wh_drop(end);
+	return -ENOSPC;
+}
+
 /* What is under way to its end, or a new one. */
 static int finish(struct store *store)
 {
@@ -248,7 +261,7 @@ static int finish(struct store *store)
 	}
 	if (more < 0)
 		return more;
-	error = wh_await(log_checkpoint_end(c->log)).n;
+	error = end_by_hand(store);
 	ended(store, error);
 	return error < 0 ? (int)error : 0;
 }
@@ -259,11 +272,14 @@ int store_checkpoint_at_close(struct store *store)
 	struct store_checkpoint *c = &store->checkpoint;
 	int error = 0;
 
-	while (c->ending && c->waiting && !store->failed && wh_loop_turn(store->loop, -1) >= 0)
+	while (c->ending && c->waiting && !store->failed && !log_waits_for_space(store->log) &&
+	       wh_loop_turn(store->loop, -1) >= 0)
 		;
 	c->by_hand = true;
 	if (c->waiting)
 		wh_cancel(c->wait);
+	if (c->ending)
+		return -ENOSPC;
 	if (c->log && !store->failed)
 		error = finish(store);
 	if (error == 0 && !store->failed && (store->repair || bytes_since(store) > CLOSE_BYTES) &&
