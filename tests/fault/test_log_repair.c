@@ -22,6 +22,7 @@ struct image {
 	char *seen[JOBS * 4 + 1]; /* by id: what a look at it shows; NULL: it is not there */
 	char files[FILES_MAX][64];
 	size_t files_count;
+	uint64_t last; /* the highest id that was given */
 	bool compacted, killed;
 };
 
@@ -247,8 +248,10 @@ static void look_at_all(struct image *image)
 	shell("rm -rf %s", work);
 	shell("cp -r %s %s", image->folder, work);
 	struct store *store = open_store(work, image);
-	for (uint64_t id = 1; id <= IDS; id++)
+	for (uint64_t id = 1; id <= IDS; id++) {
 		image->seen[id] = describe(store, id);
+		image->last = image->seen[id] ? id : image->last;
+	}
 	CHECK(store_close(store) == 0);
 }
 
@@ -492,7 +495,30 @@ static void check_jobs(struct image *image, struct tally *tally)
 		free(now);
 	}
 	CHECK(store_recount(store) == 0);
+	CHECK(submit_one(store, 1, 11) > image->last); /* no id is given again */
 	CHECK(store_close(store) == 0);
+}
+
+/* What was lost of earlier epochs is told to whoever asks for a position there. */
+static void check_epochs(const struct image *image, const struct store_repair_result *result)
+{
+	struct store *store = open_store(work, image);
+	wh_res res = wh_await(store_log(store));
+	struct store_log *epochs = res.ptr;
+	CHECK(res.n == 0);
+	for (size_t i = 0; i < epochs->epochs_count; i++)
+		CHECK(epochs->epochs[i].epoch >= result->epoch || epochs->epochs[i].end <= result->lost_from);
+	store_log_free(epochs);
+	CHECK(store_close(store) == 0);
+}
+
+/* Each file that was there is there still, or is kept. */
+static void check_kept(const char *kept)
+{
+	shell("cd %s.before && find . -type f ! -name LOCK | while read f; do cmp -s $f %s/$f || cmp -s $f "
+	      "%s/%s/$f || exit 1; done",
+	      work, work, work, kept[0] ? kept : ".");
+	shell("rm -rf %s.before", work);
 }
 
 /* The folder as it is now must be repairable, or be refused and left alone. */
@@ -513,7 +539,9 @@ static void judge(struct image *image, int how, struct tally *tally)
 		return;
 	}
 	uint64_t found = damages;
+	shell("cp -r %s %s.before", work, work);
 	CHECK(repair(how, true, &result, &problem) == 0);
+	check_kept(result.kept);
 	CHECK(damages == found);
 	CHECK(result.nothing == (result.kept[0] == 0) && (!result.nothing || folder_sum() == before));
 	tally->harmless += result.nothing;
@@ -527,6 +555,8 @@ static void judge(struct image *image, int how, struct tally *tally)
 		         (unsigned long long)again.damages, (unsigned long long)again.jobs);
 	memcpy(named, first, IDS + 1);
 	free(first);
+	if (!result.nothing)
+		check_epochs(image, &result);
 	check_jobs(image, tally);
 }
 

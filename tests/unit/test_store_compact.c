@@ -3,6 +3,8 @@
  */
 #include "store_support.h"
 
+#include "store/inside.h"
+
 enum {
 	SEGMENT = 1 << 20,
 	SLACK = 8 << 20,
@@ -438,6 +440,32 @@ static void test_readers(void **state)
 	assert_true(reads > 100);
 }
 
+/* Somebody who has read one place and has still to read the next, for as long as he likes: what he knows stays. */
+static void test_slow_reader(void **state)
+{
+	struct bench *b = *state;
+	uint64_t ids[BATCH], released;
+	unsigned phase;
+
+	submit_batch(b, "q", 0, ids);
+	phase = store_look_begin(b->store);
+	for (int round = 0; !b->store->compact.draining; round++) {
+		assert_true(round < 100000);
+		churn(b, SEGMENT / 4);
+		wh_await(wh_sleep(b->loop, WH_NS_PER_MS));
+	}
+	released = stats(b).segments_released;
+	for (int turn = 0; turn < 100; turn++) {
+		assert_true(b->store->compact.draining);
+		wh_await(wh_sleep(b->loop, WH_NS_PER_MS));
+	}
+	assert_int_equal(stats(b).segments_released, released);
+	for (size_t i = 0; i < BATCH; i++)
+		check_body(b, ids[i], i);
+	store_look_end(b->store, phase);
+	assert_int_equal(stats(b).segments_released, released + 1);
+}
+
 /* ---- a segment that is needed is gone ------------------------------------------------------ */
 
 static void test_missing_segment(void **state)
@@ -470,6 +498,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bound, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_everything_stays, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_readers, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_slow_reader, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing_segment, set_up_small, tear_down),
 	};
 
