@@ -1,6 +1,6 @@
 /* tests/fault/test_client_faults.c -- every allocation of the C client fails, one at a time, against the real server.
  *
- * The linker puts a function of this file before each function that allocates. A script does one of everything; the first allocation
+ * allocations.h stands before each function that allocates. A script does one of everything; the first allocation
  * fails, then the second, ... until the script ends without a failure. Every request must end, well or with a documented error; one after
  * it, with memory, must go well; at the end nothing may be left: allocations and frees are counted here, and sanitizers see the rest. The server
  * is another process, whose memory is its own.
@@ -10,106 +10,9 @@
 #include "../integration/client_server.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 
+#include "allocations.h"
 #include "whilst/client.h"
-
-/* ---- the functions in between -------------------------------------------------------------- */
-
-static atomic_int calls, fail_at;
-static atomic_long live;
-static atomic_bool hit;
-
-static bool fails(void)
-{
-	int at = atomic_load(&fail_at);
-
-	if (at == 0 || atomic_fetch_add(&calls, 1) + 1 != at)
-		return false;
-	atomic_store(&hit, true);
-	errno = ENOMEM;
-	return true;
-}
-
-static void *counted(void *p)
-{
-	if (p)
-		atomic_fetch_add(&live, 1);
-	return p;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t len);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__real_reallocarray(void *old, size_t count, size_t size);
-void __real_free(void *p);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t len);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_reallocarray(void *old, size_t count, size_t size);
-void __wrap_free(void *p);
-
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : counted(__real_malloc(size));
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	return fails() ? NULL : counted(__real_calloc(count, size));
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-	void *p;
-
-	if (fails())
-		return NULL;
-	p = __real_realloc(old, size);
-	if (!old)
-		counted(p);
-	return p;
-}
-
-char *__wrap_strdup(const char *text)
-{
-	return fails() ? NULL : counted(__real_strdup(text));
-}
-
-char *__wrap_strndup(const char *text, size_t len)
-{
-	return fails() ? NULL : counted(__real_strndup(text, len));
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-	return fails() ? NULL : counted(__real_aligned_alloc(alignment, size));
-}
-
-void *__wrap_reallocarray(void *old, size_t count, size_t size)
-{
-	void *p;
-
-	if (fails())
-		return NULL;
-	p = __real_reallocarray(old, count, size);
-	if (!old)
-		counted(p);
-	return p;
-}
-
-void __wrap_free(void *p)
-{
-	if (p)
-		atomic_fetch_sub(&live, 1);
-	__real_free(p);
-}
 
 /* ---- the script ---------------------------------------------------------------------------- */
 
