@@ -292,8 +292,12 @@ static void test_queue_options(void **state)
 	r.config.backoffs = JOB_BACKOFFS_MAX;
 	put(&r);
 	assert_int_equal(get(JOB_QUEUE, &back), 0);
-	r.config.backoffs = JOB_BACKOFFS_MAX + 1; /* more than there may be */
-	put(&r);
+	/* more than there may be */
+	fixed_bytes += 4;
+	all_bytes += 4;
+	memcpy(bytes + fixed_bytes, "name", 4);
+	bytes[66] = 3 + 4 * (JOB_BACKOFFS_MAX + 1);
+	bytes[73] = 4 * (JOB_BACKOFFS_MAX + 1);
 	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
 }
 
