@@ -365,15 +365,18 @@ static int show(struct top *top, bool on_screen)
 static int turn(struct top *top)
 {
 	wh_loop *loop = top->session.loop;
-	bool on_screen = !top->session.json && screen_begin();
-	int status = show(top, on_screen);
+	bool on_screen;
+	int status;
 
+	/* before the screen is another one: an interrupt in between would leave it so */
+	(void)!wh_then(wh_signal(loop, SIGINT), on_stop, top);
+	(void)!wh_then(wh_signal(loop, SIGTERM), on_stop, top);
+	on_screen = !top->session.json && screen_begin();
 	if (on_screen) {
 		(void)!wh_then(wh_signal(loop, SIGWINCH), on_resized, top);
 		(void)!wh_then(wh_read(loop, STDIN_FILENO, &top->key, 1), on_key, top);
 	}
-	(void)!wh_then(wh_signal(loop, SIGINT), on_stop, top);
-	(void)!wh_then(wh_signal(loop, SIGTERM), on_stop, top);
+	status = show(top, on_screen);
 	while (status == 0 && !top->quit) {
 		top->tick = top->drawn_wrong = false;
 		wh_future timer = wh_sleep(loop, top->interval_ns);
