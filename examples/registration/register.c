@@ -2,8 +2,8 @@
  *
  *   registration_register SERVER requests|events COUNT
  *
- * requests: each service is called in turn, and the user waits for all of them. events: one message goes to the queue of each service; the
- * user waits until the server has them on its disk, and the services react when they can.
+ * requests: each service is called in turn, and the user waits for all of them. events: it is published that the user has registered, of
+ * whoever wants to know nothing is known here; the user waits until the server has that on its disk, and the services react when they can.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,27 +37,21 @@ static const char *by_requests(wh_client *client, const char *user, struct wh_pr
 	return NULL;
 }
 
+/* One event, one commit: each of its subscribers has it, or none has. */
 static const char *by_events(wh_client *client, const char *user, struct wh_problem *problem)
 {
-	wh_future sent[SERVICES];
-	const char *failed = NULL;
+	struct wh_event event = {0};
+	struct wh_how how = {0};
 
-	for (int i = 0; i < SERVICES; i++) {
-		struct wh_payload message = {0};
-		struct wh_how how = {0};
-		char queue[64];
-
-		snprintf(queue, sizeof(queue), "registration/%s", services[i]);
-		message.bytes = user;
-		message.len = strlen(user);
-		how.problem = problem;
-		sent[i] = wh_client_submit(client, queue, &message, NULL, &how);
-	}
-	for (int i = 0; i < SERVICES; i++) {
-		if (wh_await(sent[i]).n < 0)
-			failed = services[i];
-	}
-	return failed;
+	event.type = "user.registered";
+	event.source = "/registration";
+	event.id = user; /* published again it is the same event */
+	event.data.bytes = user;
+	event.data.len = strlen(user);
+	event.data.type = "text/plain";
+	how.problem = problem;
+	return wh_await(wh_client_publish(client, "registration", &event, &how)).n >= 0 ? NULL
+	                                                                                : "registration";
 }
 
 int main(int argc, char **argv)

@@ -3,7 +3,7 @@
  *   registration_service SERVER NAME LEDGER
  *
  * The same step in two ways: as an ordinary HTTP service behind the gateway of SERVER, which answers when the step is done; and as a
- * worker for the queue "registration/NAME". Each step that is done is a line of the file LEDGER. Runs until SIGTERM.
+ * subscriber of the topic "registration", a worker for the queue of its subscription. Each step that is done is a line of the file LEDGER. Runs until SIGTERM.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -83,9 +83,9 @@ static int serve(struct service *s, const char *name)
 	return error < 0 ? error : 0;
 }
 
-/* ---- reacting to a message ----------------------------------------------------------------- */
+/* ---- reacting to an event ------------------------------------------------------------------ */
 
-static void on_message(wh_worker_job *job, const struct wh_leased *leased, void *arg)
+static void on_event(wh_worker_job *job, const struct wh_leased *leased, void *arg)
 {
 	struct service *s = arg;
 
@@ -99,13 +99,21 @@ static void on_message(wh_worker_job *job, const struct wh_leased *leased, void 
 
 static int react(struct service *s, const char *name)
 {
+	struct wh_subscription subscription = {0};
 	struct wh_worker_options options = {0};
 	char queue[128];
+	int64_t error;
 
+	/* It says itself what it wants to know. A service that is started again finds its subscription, and what came meanwhile. */
 	snprintf(queue, sizeof(queue), "registration/%s", name);
+	subscription.queue = queue;
+	subscription.filters = "[{\"exact\":{\"type\":\"user.registered\"}}]";
+	error = wh_await(wh_client_subscribe(s->client, "registration", name, &subscription, NULL)).n;
+	if (error < 0)
+		return (int)error;
 	options.queue = queue;
 	options.jobs_max = 4;
-	options.on_job = on_message;
+	options.on_job = on_event;
 	options.arg = s;
 	options.task = true;
 	return wh_worker_open(s->client, &options, &s->worker);

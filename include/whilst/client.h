@@ -275,6 +275,49 @@ WH_API wh_future wh_client_service_put(wh_client *client, const char *name,
                                        const struct wh_service_settings *settings, const struct wh_how *how);
 WH_API wh_future wh_client_service_delete(wh_client *client, const char *name, const struct wh_how *how);
 
+/* ---- topics ------------------------------------------------------------------------------ */
+
+enum { WH_EVENT_ATTRIBUTES_MAX = 32 };
+
+struct wh_event_attribute {
+	const char *name; /* a-z, 0-9 */
+	const char *value;
+};
+/* What has happened: a CloudEvent 1.0. Everything here is borrowed for the call only, but for data with release. */
+struct wh_event {
+	const char *type; /* "order.placed" */
+	const char *
+		id; /* unique for its source, and the same when it is published again; NULL: the server makes one, and says when; then there are
+			   no time and no further attributes */
+	const char *source;  /* who says so, a URI reference; may be NULL without an id: the topic */
+	const char *subject; /* NULL: none */
+	int64_t time;
+	size_t attribute_count; /* further ones, at most WH_EVENT_ATTRIBUTES_MAX */
+	const struct wh_event_attribute *attributes;
+	struct wh_payload data; /* bytes NULL: none */
+};
+/* wh_client_publish() - n = how many subscriptions it went to, as a job for each, all in one commit. Errors -EINVAL,
+ * -WH_ECALL_UNKNOWN_TOPIC, -WH_ECALL_QUEUE_FULL (of one of them), -WH_ECALL_TOO_LARGE (1 MiB), -WH_ECALL_REFUSED (what CloudEvents forbids). */
+WH_API wh_future wh_client_publish(wh_client *client, const char *topic, const struct wh_event *event,
+                                   const struct wh_how *how);
+
+/* All-zero means the server's defaults. */
+struct wh_subscription {
+	const char *queue;   /* that gets the events; NULL: "TOPIC/NAME" */
+	const char *filters; /* JSON: an array of filters, see docs/reference/http.md; NULL: every event */
+	const char *
+		from; /* "beginning" or a position, "3/90112": hand over what the topic has kept; NULL: what comes from now on */
+};
+/* wh_client_subscribe() - create (n = 1) or replace (n = 0) a subscription; jobs of its queue are the events. wh_client_unsubscribe(): n = 0.
+ * wh_client_topic_put() - make (n = 1) or configure (n = 0) a topic: it keeps its events for retention_ns (0: not at all), at most
+ * events_max (0: no limit of its own) of them. Errors also -WH_ECALL_UNKNOWN_TOPIC, -WH_ECALL_BAD_VALUE. */
+WH_API wh_future wh_client_subscribe(wh_client *client, const char *topic, const char *name,
+                                     const struct wh_subscription *subscription, const struct wh_how *how);
+WH_API wh_future wh_client_unsubscribe(wh_client *client, const char *topic, const char *name,
+                                       const struct wh_how *how);
+WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic, int64_t retention_ns,
+                                     uint64_t events_max, const struct wh_how *how);
+
 /* ---- working on jobs --------------------------------------------------------------------- */
 
 /* The right to finish a job. An older one is refused: -WH_ECALL_LEASE_LOST. */
@@ -289,6 +332,9 @@ struct wh_leased {
 	int64_t time_to_run_ns; /* 0: not told, see wh_client_reserve_bare() */
 	const char *type;       /* of the payload; NULL: not told */
 	struct wh_slice payload;
+	/* of a job that was leased alone (jobs_max 1): the header fields that it came with, of an event its attributes (ce-type) */
+	size_t field_count;
+	const struct wh_http_field *fields;
 };
 /* Jobs that were leased together. */
 struct wh_leases {

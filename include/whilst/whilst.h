@@ -85,6 +85,7 @@ enum {
 	WH_ECALL_TOO_BUSY,          /* a limit of the server is reached */
 	WH_ECALL_INTERNAL,          /* the server could not do this; its log says more */
 	WH_ECALL_BACKEND,           /* the service behind the gateway did not answer */
+	WH_ECALL_UNKNOWN_TOPIC,     /* there is no such topic, or subscription of it */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

@@ -90,6 +90,8 @@ const char *wh_strerror(int64_t error)
 		return "a limit of the server is reached";
 	case WH_ECALL_INTERNAL:
 		return "the server could not do this";
+	case WH_ECALL_UNKNOWN_TOPIC:
+		return "there is no such topic, or subscription of it";
 	case WH_ECALL_BACKEND:
 		return "the service behind the gateway did not answer";
 	default:

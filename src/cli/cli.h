@@ -25,6 +25,8 @@ enum cli_status {
 };
 
 int cli_submit(int argc, char **argv);
+int cli_publish(int argc, char **argv);
+int cli_subscribe(int argc, char **argv);
 int cli_wait(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_cancel(int argc, char **argv);

@@ -12,6 +12,8 @@ static const struct {
 } commands[] = {
 	{"serve", cli_serve, "run the server"},
 	{"submit", cli_submit, "hand over jobs; wait for their results or do not"},
+	{"publish", cli_publish, "publish an event to a topic"},
+	{"subscribe", cli_subscribe, "run a command for each event of a topic"},
 	{"wait", cli_wait, "wait for jobs and fetch their results"},
 	{"status", cli_status, "show how jobs stand"},
 	{"cancel", cli_cancel, "cancel jobs"},

@@ -7,12 +7,14 @@
  *
  * One thread, callbacks only: the slots overlap.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/wait.h>
 
 #include "base/units.h"
@@ -32,7 +34,8 @@ static const char usage[] =
 	"Exit status 0: the job is done; 100: failed for good; anything else: failed, tried again as the job "
 	"allows, with\n"
 	"what was written to standard error kept. WHILST_JOB, WHILST_ATTEMPT and WHILST_QUEUE are in its "
-	"environment.\n\n"
+	"environment, and\n"
+	"of an event its attributes: CE_TYPE, CE_ID, ...\n\n"
 	"  --concurrency N      jobs at a time, default 1\n"
 	"  --type TYPE          content type of the results, default application/octet-stream\n"
 	"  --exit-when-empty    end when the queue has no job that is ready\n"
@@ -299,24 +302,63 @@ static void beat(struct slot *slot)
 	wh_then(slot->heartbeat, on_beat, slot);
 }
 
+static int hex(char c)
+{
+	const char *digits = "0123456789abcdef",
+		   *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c | 0x20 : c) : NULL;
+	return at ? (int)(at - digits) : -1;
+}
+
+/* "ce-type: a%20b" as "CE_TYPE=a b", malloc'ed; NULL: it is no attribute of an event. The server percent-encodes, and nothing else. */
+static char *event_variable(const struct wh_http_field *field)
+{
+	char *text, *to;
+	if (field->name.len < 4 || strncasecmp(field->name.data, "ce-", 3) != 0)
+		return NULL;
+	to = text = malloc(field->name.len + field->value.len + 2);
+	if (!text)
+		return NULL;
+	memcpy(to, "CE_", 3);
+	to += 3;
+	for (size_t i = 3; i < field->name.len; i++)
+		*to++ = (char)toupper((unsigned char)field->name.data[i]);
+	*to++ = '=';
+	for (size_t i = 0; i < field->value.len; i++) {
+		const char *at = field->value.data + i;
+		if (*at == '%' && i + 2 < field->value.len && hex(at[1]) >= 0 && hex(at[2]) >= 0) {
+			*to++ = (char)(hex(at[1]) << 4 | hex(at[2]));
+			i += 2;
+		} else {
+			*to++ = *at;
+		}
+	}
+	*to = 0;
+	return text;
+}
+
 /* Its environment is ours, and what a command wants to know of its job. */
 static int spawn(struct slot *slot)
 {
 	struct work *work = slot->work;
 	struct cli_text job = {0}, attempt = {0}, queue = {0};
-	size_t count = 0;
+	size_t count = 0, own;
 	while (environ[count])
 		count++;
-	const char **environment = calloc(count + 4, sizeof *environment);
+	const char **environment = calloc(count + slot->leased->field_count + 4, sizeof *environment);
 	if (!environment)
 		return -ENOMEM;
 	memcpy(environment, environ, count * sizeof *environment);
 	cli_text_format(&job, "WHILST_JOB=%llu", (unsigned long long)slot->leased->lease.job);
 	cli_text_format(&attempt, "WHILST_ATTEMPT=%u", slot->leased->attempt);
 	cli_text_format(&queue, "WHILST_QUEUE=%s", work->queue);
-	environment[count] = job.bytes;
-	environment[count + 1] = attempt.bytes;
-	environment[count + 2] = queue.bytes;
+	environment[count++] = job.bytes;
+	environment[count++] = attempt.bytes;
+	environment[count++] = queue.bytes;
+	own = count;
+	for (size_t i = 0; i < slot->leased->field_count; i++) {
+		environment[count] = event_variable(&slot->leased->fields[i]);
+		count += environment[count] != NULL;
+	}
 	struct wh_spawn_options options = {.argv = (const char *const *)(uintptr_t)work->command,
 	                                   .environment = environment,
 	                                   .pipe_in = true,
@@ -324,6 +366,8 @@ static int spawn(struct slot *slot)
 	                                   .pipe_err = true,
 	                                   .new_group = true};
 	int error = wh_spawn(work->session.loop, &options, &slot->child);
+	while (count > own)
+		free((void *)(uintptr_t)environment[--count]);
 	free(environment);
 	cli_text_free(&job);
 	cli_text_free(&attempt);

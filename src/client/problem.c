@@ -16,6 +16,8 @@ static const struct {
 	{"unknown-queue", WH_ECALL_UNKNOWN_QUEUE},
 	{"unknown-job", WH_ECALL_UNKNOWN_JOB},
 	{"unknown-service", WH_ECALL_UNKNOWN_SERVICE},
+	{"unknown-topic", WH_ECALL_UNKNOWN_TOPIC},
+	{"unknown-subscription", WH_ECALL_UNKNOWN_TOPIC},
 	{"lease-lost", WH_ECALL_LEASE_LOST},
 	{"not-ready", WH_ECALL_NOT_READY},
 	{"job-finished", WH_ECALL_JOB_FINISHED},

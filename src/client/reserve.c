@@ -70,6 +70,8 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 	if (type.len > 0)
 		memcpy(lot->strings, type.data, type.len);
 	job->type = lot->strings;
+	job->field_count = response->field_count;
+	job->fields = response->fields;
 	*ret = lot;
 	return 0;
 }

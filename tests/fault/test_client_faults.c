@@ -140,6 +140,8 @@ static void others(void)
 	struct wh_queue_settings settings = {.attempts = 3, .retention_ns = WH_NS_PER_S * 60};
 	struct wh_service_call call = {.service = "nobody", .path = "/"};
 	struct wh_payload payload = {.bytes = "x", .len = 1};
+	struct wh_subscription subscription = {.filters = "[]"};
+	struct wh_event event = {.type = "sold", .id = "1", .source = "/shop", .data = payload};
 	wh_res res = wh_await(wh_client_queue_put(client, "put", &settings, &durably));
 	char run[16]; /* of each script its own: what an earlier one left there would be done instead */
 
@@ -149,6 +151,10 @@ static void others(void)
 	res = wh_await(wh_client_submit_many(client, "many", many, 2, NULL, NULL, &how));
 	if (expect("submit_many", res.n, res.n == 2))
 		wh_ids_free(res.ptr);
+	res = wh_await(wh_client_subscribe(client, "shop", "mail", &subscription, &durably));
+	expect("subscribe", res.n, res.n >= 0);
+	res = wh_await(wh_client_publish(client, "shop", &event, &how));
+	expect("publish", res.n, res.n >= 0);
 	res = wh_await(wh_client_call(client, &call, &how));
 	expect("call", res.n, res.n == -WH_ECALL_UNKNOWN_SERVICE);
 	if (wh_then(wh_client_reserve(client, run, 1, WH_NS_PER_S, NULL), on_leased, NULL) != 0)

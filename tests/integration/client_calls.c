@@ -803,6 +803,79 @@ static void services(void **state)
 	NEED(wh_client_service_put(client, service, NULL, &how), -EINVAL);
 }
 
+/* ---- topics -------------------------------------------------------------------------------- */
+
+static bool has_field(const struct wh_leased *job, const char *name, const char *value)
+{
+	for (size_t i = 0; i < job->field_count; i++) {
+		if (wh_slice_equal_caseless(job->fields[i].name, name))
+			return equals(job->fields[i].value, value);
+	}
+	return false;
+}
+
+static void events(void **state)
+{
+	static const struct wh_event_attribute more[] = {{"region", "\xc3\xa9 \"u\" 100%"}, {"n", ""}};
+	struct wh_event event = {.type = "order.placed", .data = bytes_of("seventeen")}, bad;
+	struct wh_subscription subscription = {.filters = "[{\"prefix\":{\"type\":\"order.\"}}]"};
+	struct wh_leases *leases;
+	char topic[40];
+
+	(void)state;
+	snprintf(topic, sizeof(topic), "topic-%s", queue);
+	NEED(wh_client_publish(client, topic, &event, &how), -WH_ECALL_UNKNOWN_TOPIC);
+	NEED(wh_client_topic_put(client, topic, 3600 * S, 1000, &how), 1);
+	NEED(wh_client_topic_put(client, topic, 3600 * S, 0, &how), 0);
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	subscription.queue = queue;
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), 1);
+	subscription.from = "beginning";
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), 0);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 20 * S, &how), 1);
+	assert_true(has_field(&leases->jobs[0], "ce-type", "order.placed"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	event.id = "A 1";
+	event.source = "/shop";
+	event.subject = "order/17";
+	event.time = INT64_C(1700000000) * S;
+	event.attributes = more;
+	event.attribute_count = 2;
+	NEED(wh_client_publish(client, topic, &event, &how), 1);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 20 * S, &how), 1);
+	assert_true(equals(leases->jobs[0].payload, "seventeen"));
+	assert_true(has_field(&leases->jobs[0], "ce-id", "A%201") &&
+	            has_field(&leases->jobs[0], "ce-source", "/shop") &&
+	            has_field(&leases->jobs[0], "ce-subject", "order/17") &&
+	            has_field(&leases->jobs[0], "ce-time", "2023-11-14T22:13:20.000Z") &&
+	            has_field(&leases->jobs[0], "ce-region", "%C3%A9%20%22u%22%20100%25"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	event.type = "item.sold";
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	event.source = "not a uri";
+	NEED(wh_client_publish(client, topic, &event, &how), -WH_ECALL_REFUSED);
+	event.source = NULL;
+	NEED(wh_client_publish(client, topic, &event, &how), -EINVAL);
+	bad = (struct wh_event){.type = "a", .time = 1};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	bad = (struct wh_event){.id = "1", .source = "/a"};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	bad = (struct wh_event){.type = "a",
+	                        .id = "1",
+	                        .source = "/a",
+	                        .attributes = (struct wh_event_attribute[]){{"A", "x"}},
+	                        .attribute_count = 1};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	NEED(wh_client_publish(client, topic, NULL, &how), -EINVAL);
+	NEED(wh_client_subscribe(client, topic, "", NULL, &how), -EINVAL);
+	subscription.filters = "[{\"sql\":\"x\"}]";
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), -WH_ECALL_BAD_VALUE);
+	NEED(wh_client_unsubscribe(client, topic, "mail", &how), 0);
+	NEED(wh_client_unsubscribe(client, topic, "mail", &how), -WH_ECALL_UNKNOWN_TOPIC);
+}
+
 /* ---- the rest ------------------------------------------------------------------------------ */
 
 static void the_log(void **state)
@@ -1087,6 +1160,7 @@ int main(void)
 		ONE(batches),
 		ONE(queues),
 		ONE(services),
+		ONE(events),
 		ONE(the_log),
 		ONE(refused_addresses),
 		ONE(nobody_there),

@@ -41,11 +41,12 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
+        for command in ("serve", "submit", "publish", "subscribe", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):
         for args in ((), ("nonsense",), ("submit",), ("submit", "q", "--no-such-option"), ("wait",), ("wait", "x"),
+                     ("publish", "t"), ("publish", "t", "--event-type", "a", "--attribute", "x"), ("subscribe", "t"),
                      ("status",), ("status", "-1"), ("cancel", "1x"), ("call", "one"), ("work", "q"),
                      ("submit", "q", "--wait", "5"), ("call", "s", "/", "--async", "--wait", "1s"),
                      ("work", "q", "--concurrency", "0", "--", "true"), ("status", "1", "--server", "ftp://x")):
@@ -225,6 +226,24 @@ class Cli(harness.Case):
         job = self.submit()
         self.work("sh", "-c", "echo $WHILST_JOB $WHILST_ATTEMPT $WHILST_QUEUE")
         self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body.decode(), f"{job} 1 {self.queue}\n")
+
+    def test_publish_and_subscribe(self):
+        topic = "topic-" + self.queue
+        script = 'printf "%s|%s|%s|" "$CE_TYPE" "$CE_SUBJECT" "$CE_REGION"; cat'
+        self.run_cli("publish", topic, "--event-type", "a", expect=1)
+        self.run_cli("subscribe", topic, "--name", "s", "--event-type", "order.*", "--exit-when-empty", "--", "sh", "-c", script)
+        for event_type, jobs in (("order.placed", 1), ("item.sold", 0)):
+            out = self.run_cli("publish", topic, "--event-type", event_type, "--id", "1", "--source", "/shop", "--subject", "no 5 \u00e9", "--attribute",
+                               "region=eu=west", "--type", "text/plain", stdin=b"data")
+            self.assertEqual(int(out), jobs)
+        said = json.loads(self.run_cli("publish", topic, "--event-type", "order.x", "--json", stdin=b""))
+        self.assertEqual(said["jobs"], 1)
+        self.run_cli("publish", topic, "--event-type", "a", "--id", "1", expect=2)
+        lines = self.run_cli("subscribe", topic, "--name", "s", "--event-type", "order.*", "--exit-when-empty", "--json", "--", "sh", "-c", script)
+        jobs = [json.loads(line)["id"] for line in lines.splitlines()]
+        self.assertEqual(self.client.get(f"/v1/jobs/{jobs[0]}/result").body.decode(), "order.placed|no 5 \u00e9|eu=west|data")
+        self.assertEqual(self.client.get(f"/v1/jobs/{jobs[1]}/result").body.decode(), "order.x|||")
+        self.assertEqual(self.client.get(f"/v1/topics/{topic}/subscriptions/s").json()["filters"], [{"prefix": {"type": "order."}}])
 
     def test_work_command_missing(self):
         job = self.submit()

@@ -169,7 +169,7 @@ static void refusals(void **state)
 		{"disk-full", WH_ECALL_DISK_FULL},         {"too-busy", WH_ECALL_TOO_BUSY},
 		{"queue-full", WH_ECALL_QUEUE_FULL},       {"job-failed", WH_ECALL_JOB_FAILED},
 		{"wrong-state", WH_ECALL_WRONG_STATE},     {"too-large", WH_ECALL_TOO_LARGE},
-		{"unknown-queue", WH_ECALL_UNKNOWN_QUEUE},
+		{"unknown-queue", WH_ECALL_UNKNOWN_QUEUE}, {"unknown-topic", WH_ECALL_UNKNOWN_TOPIC},
 	};
 	struct wh_problem problem;
 	char body[400], longest[2000];

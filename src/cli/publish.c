@@ -1,0 +1,168 @@
+/* src/cli/publish.c -- `whilst publish`: a file, or standard input, is the data of an event.
+ *
+ * Without --id the server makes one. With it the event is published again safely: whoever remembers ids knows it.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+	"usage: whilst publish TOPIC --event-type TYPE [OPTION...] [FILE]\n\n"
+	"Publishes a CloudEvent whose data are FILE (standard input when there is none, or for -), and "
+        "prints how many\n"
+	"subscriptions it went to.\n\n"
+	"  --event-type TYPE      what has happened: order.placed\n"
+	"  --id ID                of its own among the events of its source; else the server makes one\n"
+	"  --source URI           who says so; with --id it is wanted\n"
+	"  --subject TEXT         what it is about\n"
+	"  --attribute NAME=TEXT  a further attribute, with --id; may be repeated\n"
+	"  --type TYPE            content type of the data, default application/octet-stream\n"
+	"  --commit LEVEL         local (default: on disk) or async (written to the kernel)\n"
+	"  --server URL, --json, --help\n";
+
+struct publication {
+	struct wh_event event;
+	struct wh_event_attribute attributes[WH_EVENT_ATTRIBUTES_MAX];
+	struct wh_how how;
+	struct wh_receipt receipt;
+	struct wh_problem problem;
+	const char *topic, *file, *server;
+	bool json;
+};
+
+/* NAME=TEXT, in place. */
+static bool add_attribute(struct publication *p, char *text)
+{
+	char *equals = strchr(text, '=');
+
+	if (!equals || equals == text || p->event.attribute_count == WH_EVENT_ATTRIBUTES_MAX) {
+		(void)cli_error(CLI_USAGE, "--attribute %s: NAME=TEXT is wanted, at most %d times", text,
+		                WH_EVENT_ATTRIBUTES_MAX);
+		return false;
+	}
+	*equals = 0;
+	p->attributes[p->event.attribute_count++] = (struct wh_event_attribute){text, equals + 1};
+	return true;
+}
+
+static int publish(struct publication *p)
+{
+	struct cli_session session;
+	struct cli_text data = {0};
+	int status = cli_session_open(&session, p->server, p->json);
+	wh_res res;
+
+	if (status == 0)
+		status = cli_read_all(&session, p->file, &data);
+	if (status == 0) {
+		p->event.data.bytes = data.bytes ? data.bytes : "";
+		p->event.data.len = data.len;
+		p->event.attributes = p->attributes;
+		p->how.receipt = &p->receipt;
+		p->how.problem = &p->problem;
+		res = wh_await(wh_client_publish(session.calls, p->topic, &p->event, &p->how));
+		if (res.n == -EINVAL)
+			status = cli_error(
+				CLI_USAGE,
+				"an event with --id has a --source, one without has no --attribute");
+		else if (res.n < 0)
+			status = cli_failed(&session, &p->problem);
+		else if (p->json)
+			printf("{\"jobs\":%lld,\"position\":\"%u/%llu\"}\n", (long long)res.n,
+			       p->receipt.position.epoch, (unsigned long long)p->receipt.position.lsn);
+		else
+			printf("%lld\n", (long long)res.n);
+	}
+	cli_text_free(&data);
+	cli_session_close(&session);
+	return status;
+}
+
+static int read_level(const char *text, int *ret)
+{
+	if (strcmp(text, "async") == 0)
+		*ret = WH_LEVEL_ASYNC;
+	else if (strcmp(text, "local") == 0)
+		*ret = WH_LEVEL_LOCAL;
+	else
+		return cli_error(CLI_USAGE, "--commit %s: local or async", text);
+	return 0;
+}
+
+/* 0: go on; else an exit status, or -1: help was wanted. */
+static int read_options(struct publication *p, int argc, char **argv)
+{
+	static const struct option longs[] = {{"event-type", 1, 0, 'e'},
+	                                      {"id", 1, 0, 'i'},
+	                                      {"source", 1, 0, 'o'},
+	                                      {"subject", 1, 0, 'u'},
+	                                      {"attribute", 1, 0, 'a'},
+	                                      {"type", 1, 0, 'y'},
+	                                      {"commit", 1, 0, 'c'},
+	                                      {"server", 1, 0, 's'},
+	                                      {"json", 0, 0, 'j'},
+	                                      {"help", 0, 0, 'h'},
+	                                      {0}};
+
+	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+		switch (o) {
+		case 'e':
+			p->event.type = optarg;
+			break;
+		case 'i':
+			p->event.id = optarg;
+			break;
+		case 'o':
+			p->event.source = optarg;
+			break;
+		case 'u':
+			p->event.subject = optarg;
+			break;
+		case 'a':
+			if (!add_attribute(p, optarg))
+				return CLI_USAGE;
+			break;
+		case 'y':
+			p->event.data.type = optarg;
+			break;
+		case 'c':
+			if (read_level(optarg, &p->how.level) != 0)
+				return CLI_USAGE;
+			break;
+		case 's':
+			p->server = optarg;
+			break;
+		case 'j':
+			p->json = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return -1;
+		default:
+			fputs(usage, stderr);
+			return CLI_USAGE;
+		}
+	}
+	return 0;
+}
+
+int cli_publish(int argc, char **argv)
+{
+	struct publication p = {.file = "-"};
+	int status = read_options(&p, argc, argv);
+
+	if (status != 0)
+		return status < 0 ? CLI_DONE : status;
+	if (argc - optind < 1 || argc - optind > 2 || !p.event.type) {
+		fputs(usage, stderr);
+		return CLI_USAGE;
+	}
+	p.topic = argv[optind];
+	if (argc - optind == 2)
+		p.file = argv[optind + 1];
+	return publish(&p);
+}

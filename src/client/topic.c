@@ -1,0 +1,211 @@
+/* src/client/topic.c -- topics: publish an event, subscribe a queue. Thread: loop. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "client/ask.h"
+
+enum { NAME_BYTES_MAX = 64 };
+
+/* ---- publish ----------------------------------------------------------------------------- */
+
+static void published(struct wh__ask *ask, struct wh_http_response *response)
+{
+	uint64_t jobs;
+
+	if (response->status != 202 ||
+	    !wh__json_u64(wh__json_member(wh__body_json(response), "jobs"), &jobs) ||
+	    !wh__ask_receipt(ask, response)) {
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	wh_http_response_free(response);
+	wh__ask_end(ask, (int64_t)jobs, NULL, NULL);
+}
+
+/* An attribute as a header field: what HTTP does not carry is percent-encoded (CloudEvents HTTP binding 3.1.3.2). */
+static void put_attribute(struct wh__ask *ask, const char *name, const char *value)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	char given[256], field[NAME_BYTES_MAX + 4] = "ce-";
+	struct wh__text text;
+
+	wh__text_init(&text, given, sizeof(given));
+	for (; *value; value++) {
+		uint8_t c = (uint8_t)*value;
+
+		if (c > ' ' && c < 0x7f && c != '"' && c != '%')
+			wh__text_put(&text, value, 1);
+		else
+			wh__text_put(&text, (char[3]){'%', digits[c >> 4], digits[c & 15]}, 3);
+	}
+	memcpy(field + 3, name, strlen(name) + 1);
+	if (text.failed)
+		ask->fields.failed = true;
+	else
+		wh__ask_field(ask, field, text.data ? text.data : "", text.len);
+	wh__text_done(&text);
+}
+
+static void put_query(struct wh__ask *ask, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	wh__ask_query(ask, name);
+	wh__ask_segment(ask, value);
+}
+
+static bool is_name(const char *name)
+{
+	return name && *name && strlen(name) <= NAME_BYTES_MAX &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(name);
+}
+
+/* Without an id the server makes one, and says where and when, unless that is said. false: what cannot be. */
+static bool put_event(struct wh__ask *ask, const struct wh_event *event)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	if (!event->type || !*event->type)
+		return false;
+	if (!event->id) {
+		if (event->time != 0 || event->attribute_count > 0)
+			return false;
+		put_query(ask, "type", event->type);
+		put_query(ask, "source", event->source);
+		put_query(ask, "subject", event->subject);
+		return true;
+	}
+	if (!event->source || event->attribute_count > WH_EVENT_ATTRIBUTES_MAX)
+		return false;
+	put_attribute(ask, "specversion", "1.0");
+	put_attribute(ask, "id", event->id);
+	put_attribute(ask, "source", event->source);
+	put_attribute(ask, "type", event->type);
+	if (event->subject)
+		put_attribute(ask, "subject", event->subject);
+	if (event->time != 0) {
+		instant[wh__put_instant(instant, event->time)] = 0;
+		put_attribute(ask, "time", instant);
+	}
+	for (size_t i = 0; i < event->attribute_count; i++) {
+		if (!is_name(event->attributes[i].name) || !event->attributes[i].value)
+			return false;
+		put_attribute(ask, event->attributes[i].name, event->attributes[i].value);
+	}
+	return true;
+}
+
+wh_future wh_client_publish(wh_client *client, const char *topic, const struct wh_event *event,
+                            const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = wh__ask_new(client, "POST", how, published, &failed);
+
+	if (!ask) {
+		wh__payload_release(event ? &event->data : NULL);
+		return failed;
+	}
+	if (event && !wh__ask_payload(ask, &event->data))
+		return wh__ask_refuse(ask, -ENOMEM);
+	if (!topic || !*topic || !event)
+		return wh__ask_refuse(ask, -EINVAL);
+	wh__ask_path(ask, "/v1/topics/");
+	wh__ask_segment(ask, topic);
+	wh__ask_path(ask, "/events");
+	if (!put_event(ask, event))
+		return wh__ask_refuse(ask, -EINVAL);
+	ask->changes = true;
+	return wh__ask_start(ask);
+}
+
+/* ---- topics and subscriptions ------------------------------------------------------------ */
+
+/* name NULL: the topic itself. */
+static struct wh__ask *ask_topic(wh_client *client, const char *method, const char *topic, const char *name,
+                                 bool named, const struct wh_how *how, wh__ask_answer *answer,
+                                 wh_future *ret_failed)
+{
+	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
+
+	if (!ask)
+		return NULL;
+	if (!topic || !*topic || (named && (!name || !*name))) {
+		*ret_failed = wh__ask_refuse(ask, -EINVAL);
+		return NULL;
+	}
+	wh__ask_path(ask, "/v1/topics/");
+	wh__ask_segment(ask, topic);
+	if (named) {
+		wh__ask_path(ask, "/subscriptions/");
+		wh__ask_segment(ask, name);
+	}
+	return ask;
+}
+
+/* Takes the text. */
+static wh_future start_with(struct wh__ask *ask, struct wh__text *json)
+{
+	size_t len = json->len;
+
+	wh__ask_field(ask, "Content-Type", "application/json", 16);
+	if (!wh__ask_bytes(ask, wh__text_take(json), len))
+		return wh__ask_refuse(ask, -ENOMEM);
+	return wh__ask_start(ask);
+}
+
+wh_future wh_client_topic_put(wh_client *client, const char *topic, int64_t retention_ns, uint64_t events_max,
+                              const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_topic(client, "PUT", topic, NULL, false, how, wh__answer_created, &failed);
+	struct wh__text json;
+
+	if (!ask)
+		return failed;
+	wh__text_init(&json, NULL, 0);
+	wh__text_format(&json, "{\"retention\":\"%lldms\"",
+	                (long long)(retention_ns > 0 ? (retention_ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS : 0));
+	if (events_max > 0)
+		wh__text_format(&json, ",\"events_max\":%llu", (unsigned long long)events_max);
+	wh__text_put(&json, "}", 1);
+	return start_with(ask, &json);
+}
+
+wh_future wh_client_subscribe(wh_client *client, const char *topic, const char *name,
+                              const struct wh_subscription *subscription, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_topic(client, "PUT", topic, name, true, how, wh__answer_created, &failed);
+	const char *separator = "";
+	struct wh__text json;
+
+	if (!ask)
+		return failed;
+	wh__text_init(&json, NULL, 0);
+	wh__text_put(&json, "{", 1);
+	if (subscription && subscription->queue) {
+		wh__text_str(&json, "\"queue\":");
+		wh__text_json(&json, subscription->queue, strlen(subscription->queue));
+		separator = ",";
+	}
+	if (subscription && subscription->filters) {
+		wh__text_format(&json, "%s\"filters\":%s", separator, subscription->filters);
+		separator = ",";
+	}
+	if (subscription && subscription->from) {
+		wh__text_format(&json, "%s\"from\":", separator);
+		wh__text_json(&json, subscription->from, strlen(subscription->from));
+	}
+	wh__text_put(&json, "}", 1);
+	return start_with(ask, &json);
+}
+
+wh_future wh_client_unsubscribe(wh_client *client, const char *topic, const char *name,
+                                const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_topic(client, "DELETE", topic, name, true, how, wh__answer_zero, &failed);
+
+	return ask ? wh__ask_start(ask) : failed;
+}
