@@ -277,7 +277,9 @@ WH_API wh_future wh_client_service_delete(wh_client *client, const char *name, c
 
 /* ---- topics ------------------------------------------------------------------------------ */
 
-enum { WH_EVENT_ATTRIBUTES_MAX = 32 };
+enum {
+	WH_ATTRIBUTES_MAX = 32, /* of an event, beside those that have a field */
+};
 
 struct wh_event_attribute {
 	const char *name; /* a-z, 0-9 */
@@ -292,7 +294,7 @@ struct wh_event {
 	const char *source;  /* who says so, a URI reference; may be NULL without an id: the topic */
 	const char *subject; /* NULL: none */
 	int64_t time;
-	size_t attribute_count; /* further ones, at most WH_EVENT_ATTRIBUTES_MAX */
+	size_t attribute_count; /* further ones, at most WH_ATTRIBUTES_MAX */
 	const struct wh_event_attribute *attributes;
 	struct wh_payload data; /* bytes NULL: none */
 };

@@ -13,7 +13,7 @@
 static const char usage[] =
 	"usage: whilst publish TOPIC --event-type TYPE [OPTION...] [FILE]\n\n"
 	"Publishes a CloudEvent whose data are FILE (standard input when there is none, or for -), and "
-        "prints how many\n"
+	"prints how many\n"
 	"subscriptions it went to.\n\n"
 	"  --event-type TYPE      what has happened: order.placed\n"
 	"  --id ID                of its own among the events of its source; else the server makes one\n"
@@ -26,7 +26,7 @@ static const char usage[] =
 
 struct publication {
 	struct wh_event event;
-	struct wh_event_attribute attributes[WH_EVENT_ATTRIBUTES_MAX];
+	struct wh_event_attribute attributes[WH_ATTRIBUTES_MAX];
 	struct wh_how how;
 	struct wh_receipt receipt;
 	struct wh_problem problem;
@@ -39,9 +39,9 @@ static bool add_attribute(struct publication *p, char *text)
 {
 	char *equals = strchr(text, '=');
 
-	if (!equals || equals == text || p->event.attribute_count == WH_EVENT_ATTRIBUTES_MAX) {
+	if (!equals || equals == text || p->event.attribute_count == WH_ATTRIBUTES_MAX) {
 		(void)cli_error(CLI_USAGE, "--attribute %s: NAME=TEXT is wanted, at most %d times", text,
-		                WH_EVENT_ATTRIBUTES_MAX);
+		                WH_ATTRIBUTES_MAX);
 		return false;
 	}
 	*equals = 0;

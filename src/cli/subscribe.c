@@ -13,9 +13,9 @@
 static const char usage[] =
 	"usage: whilst subscribe TOPIC [OPTION...] -- COMMAND [ARGUMENT...]\n\n"
 	"Subscribes to TOPIC and runs COMMAND for each event: its data on standard input, its attributes in "
-        "the environment\n"
+	"the environment\n"
 	"(CE_TYPE, CE_ID, CE_SOURCE ...). Exit statuses and what else is in the environment are those of "
-        "`whilst work`.\n\n"
+	"`whilst work`.\n\n"
 	"  --name NAME          of the subscription, default that of the command\n"
 	"  --queue QUEUE        that gets the events, default TOPIC/NAME\n"
 	"  --event-type TYPE    events of this type alone; with * at its end: whose type begins so\n"
@@ -25,7 +25,7 @@ static const char usage[] =
 	"                       as of `whilst work`\n"
 	"  --server URL, --json, --help\n"
 	"The subscription stays when the command line ends; curl -X DELETE "
-        ".../v1/topics/TOPIC/subscriptions/NAME removes it.\n";
+	".../v1/topics/TOPIC/subscriptions/NAME removes it.\n";
 
 struct subscriber {
 	struct wh_subscription subscription;

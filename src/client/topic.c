@@ -76,7 +76,7 @@ static bool put_event(struct wh__ask *ask, const struct wh_event *event)
 		put_query(ask, "subject", event->subject);
 		return true;
 	}
-	if (!event->source || event->attribute_count > WH_EVENT_ATTRIBUTES_MAX)
+	if (!event->source || event->attribute_count > WH_ATTRIBUTES_MAX)
 		return false;
 	put_attribute(ask, "specversion", "1.0");
 	put_attribute(ask, "id", event->id);

@@ -1,8 +1,10 @@
 """tests/integration/test_events.py -- topics and subscriptions: CloudEvents in and out, filters, replay, streams, restarts, kills."""
 import base64
 import http.client
+import http.server
 import json
 import os
+import queue
 import random
 import shutil
 import subprocess
@@ -420,6 +422,38 @@ class Kept(Case):
                 self.assertLessEqual(1, self.client.get(f"{self.path}/subscriptions/s").json()["replay"]["left"])
             self.assertEqual(self.client.complete(int(answer["Whilst-Job"]), answer["Whilst-Lease"]).status, 200)
         self.replayed()
+
+
+class Pushed(Case):
+    ARGS = ("--allow-private-targets", "127.0.0.0/8")
+
+    def test_a_push_is_an_event_in_binary_mode(self):
+        seen = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                seen.put((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as target:
+            thread = threading.Thread(target=target.serve_forever, args=(0.05,))
+            thread.start()
+            try:
+                name = self.subscribe()
+                answer = self.client.put(f"/v1/queues/{name}/target", {"url": f"http://127.0.0.1:{target.server_port}/"})
+                self.assertEqual(answer.status, 201, answer)
+                self.structured(core(subject="caf\u00e9", datacontenttype="application/json", data={"n": 1}))
+                headers, body = seen.get(timeout=harness.DEADLINE)
+            finally:
+                target.shutdown()
+                thread.join()
+        self.assertEqual((headers["Content-Type"], json.loads(body)), ("application/json", {"n": 1}))
+        self.assertEqual({name[3:].lower(): value for name, value in headers.items() if name.lower().startswith("ce-")},
+                         {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "subject": "caf%C3%A9"})
 
 
 class AcrossRestarts(unittest.TestCase):
