@@ -9,7 +9,7 @@
  * change says that nothing was done, but -ECANCELED (wh_cancel(), or the client was closed), which leaves that open. A
  * request that surely did nothing, one that only reads, and an extension are tried again for a while when the server cannot be reached
  * (retry_ns).
- * There are no keys by which the server would know a repeated submit: it is not repeated behind the caller's back.
+ * A submit is not repeated behind the caller's back. One with a unique key (struct wh_submit_options) may be repeated by the caller: the job is there once.
  *
  * Jobs are worked on at least once. Positions, levels and leases are values to copy. Text is UTF-8 and ends in NUL; what a
  * result points to lives as long as the result. Instants are nanoseconds since 1970, 0: none. Thread: loop, unless said
