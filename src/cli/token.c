@@ -11,10 +11,12 @@ static const char help[] =
 	"Makes a bearer token. It is shown once, on standard output; on standard error the line that\n"
 	"goes into the file that the server's setting `tokens` names, which holds a digest only:\n\n"
 	"  whilst token shop 'submit:mail-*' 'read:mail-*' 2>> tokens > shop.token\n\n"
-	"A scope is ACTION, or ACTION:NAME or ACTION:BEGINNING* of queues (call: of services):\n\n"
+	"A scope is ACTION, or ACTION:NAME or ACTION:BEGINNING* of queues (call: of services,\n"
+	"publish: of topics):\n\n"
 	"  submit   hand jobs over, cancel them        read     look at jobs, results, queues\n"
 	"  work     reserve, complete, fail, extend    call     call services through /call/\n"
-	"  metrics  /metrics                           admin    configure, and all the others\n\n"
+	"  publish  publish events to topics           metrics  /metrics\n"
+	"  admin    configure, and all the others\n\n"
 	"Limits may follow, each once: rate=N, requests a second; bytes=N[KiB|MiB|GiB], bytes of bodies a "
 	"second.\n";
 

@@ -266,8 +266,8 @@ static int read_line(struct token *token, const char *at, const char *end, struc
 		if (error == -EINVAL)
 			return refuse(
 				refusal,
-				"wanted is a scope: submit, work, read, call, metrics or admin, alone or "
-				"with :NAME or :BEGINNING*",
+				"wanted is a scope: submit, work, read, call, publish, metrics or admin, "
+				"alone or with :NAME or :BEGINNING*",
 				word, len);
 		if (error < 0)
 			return error;
