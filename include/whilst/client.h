@@ -9,7 +9,9 @@
  * change says that nothing was done, but -ECANCELED (wh_cancel(), or the client was closed), which leaves that open. A
  * request that surely did nothing, one that only reads, and an extension are tried again for a while when the server cannot be reached
  * (retry_ns).
- * A submit is not repeated behind the caller's back. One with a unique key (struct wh_submit_options) may be repeated by the caller: the job is there once.
+ * With a key (struct wh_how), under which the server does something once, the same holds of what hands over work: it is asked again until the outcome is
+ * known. Without one it is not repeated behind the caller's back; one with a unique key (struct
+ * wh_submit_options) may be repeated by the caller: the job is there once.
  *
  * Jobs are worked on at least once. Positions, levels and leases are values to copy. Text is UTF-8 and ends in NUL; what a
  * result points to lives as long as the result. Instants are nanoseconds since 1970, 0: none. Thread: loop, unless said
@@ -113,6 +115,11 @@ struct wh_how {
 	int64_t timeout_ns; /* in all, beyond what is waited for; 0: the client's */
 	struct wh_receipt *receipt; /* filled as soon as it is known, and left alone otherwise; may be NULL */
 	struct wh_problem *problem; /* filled if the request fails; may be NULL */
+	/* of what hands over work (submit, run, submit_many, transact, and a call that does not pass through): 1 to 255 visible ASCII characters,
+	 * unique to what is to be done once, such as a UUID. Asked for again under it, by whomever and after whatever, it is not done again, and
+	 * gives the answer that it gave, for as long as the server keeps it (a day unless it was told otherwise). Another request under a key that
+	 * is known: -WH_ECALL_KEY_REUSED. NULL: none. Copied */
+	const char *key;
 };
 
 /* Opaque bytes with their type. They are copied, unless release is given: then borrowed until release(release_arg) is called, which

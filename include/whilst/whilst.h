@@ -86,6 +86,7 @@ enum {
 	WH_ECALL_INTERNAL,          /* the server could not do this; its log says more */
 	WH_ECALL_BACKEND,           /* the service behind the gateway did not answer */
 	WH_ECALL_UNKNOWN_TOPIC,     /* there is no such topic, or subscription of it */
+	WH_ECALL_KEY_REUSED,        /* the key was used for another request */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

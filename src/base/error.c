@@ -94,6 +94,8 @@ const char *wh_strerror(int64_t error)
 		return "there is no such topic, or subscription of it";
 	case WH_ECALL_BACKEND:
 		return "the service behind the gateway did not answer";
+	case WH_ECALL_KEY_REUSED:
+		return "the key was used for another request";
 	default:
 		break;
 	}

@@ -335,6 +335,8 @@ static int open_store(struct server *server)
 	                                     ? server->settings.max_payload_bytes
 	                                     : server->settings.max_job_size_bytes,
 		.bodies_max = (uint32_t)server->settings.max_uploads,
+		.keys_max = server->settings.idempotency_keys,
+		.keys_retention_ns = server->settings.idempotency_retention_ns,
 		.on_failure = on_failure,
 		.failure_arg = server,
 		.on_progress = on_progress,

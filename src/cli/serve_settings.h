@@ -31,6 +31,8 @@ struct serve_settings {
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
 	uint64_t max_job_size_bytes; /* of the beanstalkd front */
 	uint64_t max_uploads;
+	uint64_t idempotency_keys;
+	int64_t idempotency_retention_ns;
 	int64_t beanstalk_retention_ns;
 	uint64_t checkpoint_bytes, compact_slack, compact_rate; /* of the store */
 	int engine, log_level, beanstalk_commit;

@@ -25,6 +25,7 @@ static const char usage[] =
 	"  --unique KEY         no second job of the queue while one has this key: prints that one's id\n"
 	"  --unique-while W     queued, active (default) or a DURATION from now on\n"
 	"  --group KEY          jobs of the queue with the same key run in their order\n"
+	"  --key KEY            hand over once: again with the same key gives the same job (one FILE only)\n"
 	"  --type TYPE          content type of the payload, default application/octet-stream\n"
 	"  --server URL, --json, --help\n";
 
@@ -32,6 +33,7 @@ struct submission {
 	struct cli_session session;
 	struct cli_text path; /* with the options in its query */
 	const char *type, *commit;
+	struct cli_text key; /* as a string of a header field */
 	int64_t wait_ns;
 };
 
@@ -43,12 +45,20 @@ static int submit_one(struct submission *s, const char *file, struct wh_http_res
 		struct cli_request request = {
 			.method = "POST",
 			.path = s->path.bytes,
-			.headers = {{"Content-Type", s->type},
-		                    {s->commit ? "Whilst-Commit" : NULL, s->commit}},
+			.headers = {{"Content-Type", s->type}},
 			.body = body.bytes,
 			.body_len = body.len,
 			.wait_ns = s->wait_ns,
 		};
+		size_t headers = 1;
+		if (s->commit) {
+			request.headers[headers][0] = "Whilst-Commit";
+			request.headers[headers++][1] = s->commit;
+		}
+		if (s->key.bytes) {
+			request.headers[headers][0] = "Idempotency-Key";
+			request.headers[headers][1] = s->key.bytes;
+		}
 		status = cli_ask(&s->session, &request, ret);
 	}
 	cli_text_free(&body);
@@ -106,6 +116,26 @@ static int submit_all(struct submission *s, char **files, int count)
 	return CLI_DONE;
 }
 
+/* false: said. */
+static bool set_key(struct cli_text *field, const char *key)
+{
+	if (!*key || strlen(key) > 255) {
+		cli_error(CLI_USAGE, "--key: 1 to 255 characters");
+		return false;
+	}
+	field->len = 0;
+	cli_text_format(field, "\"");
+	for (; *key; key++) {
+		if (*key < ' ' || *key > '~') {
+			cli_error(CLI_USAGE, "--key: only visible ASCII characters and blanks");
+			return false;
+		}
+		cli_text_format(field, *key == '"' || *key == '\\' ? "\\%c" : "%c", *key);
+	}
+	cli_text_format(field, "\"");
+	return true;
+}
+
 /* Adds name=value to the query. */
 static void add_option(struct cli_text *path, const char *name, const char *value)
 {
@@ -116,14 +146,23 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 /* query: what becomes of the options, for the caller to free. */
 static int submit(int argc, char **argv, struct cli_text *query)
 {
-	static const struct option longs[] = {{"wait", 1, 0, 'w'},        {"commit", 1, 0, 'c'},
-	                                      {"priority", 1, 0, 'p'},    {"delay", 1, 0, 'd'},
-	                                      {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
-	                                      {"retention", 1, 0, 'r'},   {"type", 1, 0, 'y'},
-	                                      {"server", 1, 0, 's'},      {"expires", 1, 0, 'e'},
-	                                      {"unique", 1, 0, 'u'},      {"unique-while", 1, 0, 'U'},
-	                                      {"group", 1, 0, 'g'},       {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},        {0}};
+	static const struct option longs[] = {{"wait", 1, 0, 'w'},
+	                                      {"commit", 1, 0, 'c'},
+	                                      {"priority", 1, 0, 'p'},
+	                                      {"delay", 1, 0, 'd'},
+	                                      {"time-to-run", 1, 0, 't'},
+	                                      {"attempts", 1, 0, 'a'},
+	                                      {"retention", 1, 0, 'r'},
+	                                      {"type", 1, 0, 'y'},
+	                                      {"server", 1, 0, 's'},
+	                                      {"expires", 1, 0, 'e'},
+	                                      {"unique", 1, 0, 'u'},
+	                                      {"unique-while", 1, 0, 'U'},
+	                                      {"group", 1, 0, 'g'},
+	                                      {"key", 1, 0, 'k'},
+	                                      {"json", 0, 0, 'j'},
+	                                      {"help", 0, 0, 'h'},
+	                                      {0}};
 	struct submission s = {.type = "application/octet-stream"};
 	const char *server = NULL;
 	bool json = false;
@@ -163,6 +202,12 @@ static int submit(int argc, char **argv, struct cli_text *query)
 		case 'g':
 			add_option(query, "group", optarg);
 			break;
+		case 'k':
+			if (!set_key(&s.key, optarg)) {
+				cli_text_free(&s.key);
+				return CLI_USAGE;
+			}
+			break;
 		case 'y':
 			s.type = optarg;
 			break;
@@ -194,6 +239,10 @@ static int submit(int argc, char **argv, struct cli_text *query)
 	if (s.wait_ns > 0 && count > 1)
 		return cli_error(CLI_USAGE,
 		                 "--wait takes one FILE; submit many, then `whilst wait` their ids");
+	if (s.key.bytes && count > 1) {
+		cli_text_free(&s.key);
+		return cli_error(CLI_USAGE, "--key takes one FILE: each needs a key of its own");
+	}
 	cli_text_format(&s.path, "/v1/queues/");
 	cli_text_escaped(&s.path, argv[optind]);
 	cli_text_format(&s.path, "/jobs%s", query->bytes);
@@ -202,6 +251,7 @@ static int submit(int argc, char **argv, struct cli_text *query)
 		status = s.wait_ns > 0 ? submit_waiting(&s, files[0]) : submit_all(&s, files, count);
 	cli_session_close(&s.session);
 	cli_text_free(&s.path);
+	cli_text_free(&s.key);
 	return status;
 }
 

@@ -14,6 +14,8 @@
 #define PAUSE_NS     (50 * WH_NS_PER_MS)
 #define PAUSE_MAX_NS WH_NS_PER_S
 
+enum { KEY_BYTES_MAX = 255 };
+
 static void on_answer(wh_loop *loop, wh_res res, void *arg);
 static void on_paused(wh_loop *loop, wh_res res, void *arg);
 
@@ -206,6 +208,30 @@ void wh__ask_field(struct wh__ask *ask, const char *name, const char *value, siz
 	wh__text_put(&ask->fields, "", 1);
 }
 
+bool wh__ask_key(struct wh__ask *ask, const struct wh_how *how)
+{
+	const char *key = how ? how->key : NULL;
+	size_t len = key ? strlen(key) : 0;
+	struct wh__text *fields = &ask->fields;
+
+	if (!key)
+		return true;
+	if (len == 0 || len > KEY_BYTES_MAX)
+		return false;
+	wh__text_put(fields, "Idempotency-Key", sizeof("Idempotency-Key"));
+	wh__text_put(fields, "\"", 1);
+	for (size_t i = 0; i < len; i++) {
+		if (key[i] <= ' ' || key[i] > '~')
+			return false;
+		if (key[i] == '"' || key[i] == '\\')
+			wh__text_put(fields, "\\", 1);
+		wh__text_put(fields, &key[i], 1);
+	}
+	wh__text_put(fields, "\"", 2); /* and the NUL */
+	ask->keyed = true;
+	return true;
+}
+
 void wh__ask_wait(struct wh__ask *ask, int64_t wait_ns)
 {
 	int64_t now = wh_now(ask->client->loop);
@@ -284,7 +310,8 @@ static void send_request(struct wh__ask *ask)
 		.method = ask->method,
 		.target = ask->target.data,
 		.fields = fields,
-		.no_retry = ask->changes, /* also of DELETE: the second would find the job cancelled */
+		.no_retry = ask->changes &&
+	                    !ask->keyed, /* also of DELETE: the second would find the job cancelled */
 		.failure = &ask->failure,
 	};
 
@@ -332,7 +359,7 @@ wh_future wh__ask_refuse(struct wh__ask *ask, int64_t error)
 void wh__ask_become_result(struct wh__ask *ask)
 {
 	ask->method = "GET";
-	ask->changes = ask->passes = ask->prefer_async = false;
+	ask->changes = ask->keyed = ask->was_sent = ask->passes = ask->prefer_async = false;
 	ask->by_result = true;
 	ask->answer = wh__answer_result;
 	wh__ask_drop_body(ask);
@@ -469,6 +496,10 @@ void wh__ask_refused(struct wh__ask *ask, struct wh_http_response *response)
 	if (ask->changes && problem.status >= 500 &&
 	    (error == -WH_ECALL_INTERNAL || error == -WH_ECALL_REFUSED))
 		error = -WH_ECALL_UNKNOWN;
+	/* refused before anybody looked for the key, under which an earlier one may have been done */
+	if (ask->was_sent && (problem.status >= 500 || problem.status == 401 || problem.status == 403 ||
+	                      problem.status == 408))
+		error = -WH_ECALL_UNKNOWN;
 	problem.error = error;
 	if (problem.job == 0)
 		problem.job = ask->job;
@@ -510,11 +541,12 @@ static void no_answer(struct wh__ask *ask, int64_t error)
 		wh__ask_fail(ask, error, error);
 		return;
 	}
+	ask->was_sent = ask->was_sent || (sent && ask->changes);
 	/* a full line is no absent server */
-	if ((!sent || !ask->changes) && ask->failure.stage >= WH_HTTP_STAGE_CONNECT && is_passing(error) &&
-	    try_later(ask))
+	if ((!sent || !ask->changes || ask->keyed) && ask->failure.stage >= WH_HTTP_STAGE_CONNECT &&
+	    is_passing(error) && try_later(ask))
 		return;
-	wh__ask_fail(ask, sent && ask->changes ? -WH_ECALL_UNKNOWN : error, error);
+	wh__ask_fail(ask, ask->was_sent ? -WH_ECALL_UNKNOWN : error, error);
 }
 
 static void on_answer(wh_loop *loop, wh_res res, void *arg)

@@ -66,6 +66,8 @@ struct wh__ask {
 	uint32_t failures;   /* in a row */
 	int level;           /* enum wh_level */
 	bool changes;        /* something at the server: not to be repeated once it was sent */
+	bool keyed;          /* but under a key the server does it once: to be repeated all the same */
+	bool was_sent;       /* keyed: an earlier one of these may have been done */
 	bool passes;         /* a call of the gateway: an answer of 400 and above may be the service's */
 	bool prefer_async, bare;
 	bool runs;              /* n is the job, not the result's status */
@@ -92,6 +94,8 @@ void wh__ask_number(struct wh__ask *ask, uint64_t number);
 void wh__ask_query(struct wh__ask *ask, const char *name); /* "?name=" or "&name=" */
 void wh__ask_duration(struct wh__ask *ask, int64_t ns);
 void wh__ask_field(struct wh__ask *ask, const char *name, const char *value, size_t value_len);
+/* wh__ask_key() - of how, which may be NULL or have none. false: it is none. */
+bool wh__ask_key(struct wh__ask *ask, const struct wh_how *how);
 void wh__ask_wait(struct wh__ask *ask, int64_t wait_ns);
 bool wh__ask_is_waiting(const struct wh__ask *ask); /* has it time left to wait? */
 /* wh__ask_payload() - body and its type; NULL: empty. false: no memory; release has been called then. */

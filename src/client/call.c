@@ -96,7 +96,7 @@ wh_future wh_client_call(wh_client *client, const struct wh_service_call *call, 
 			return wh__ask_refuse(ask, -ENOMEM);
 	}
 	if (!method || !call->service || !*call->service || call->field_count > WH__ASK_FIELDS_MAX ||
-	    !put_request(ask, call))
+	    !put_request(ask, call) || (committed && !wh__ask_key(ask, how)))
 		return wh__ask_refuse(ask, -EINVAL);
 	ask->changes = committed || !is_one_of(method, safe);
 	ask->passes = true;

@@ -28,6 +28,7 @@ static const struct {
 	{"expired", WH_ECALL_EXPIRED},
 	{"lost", WH_ECALL_LOST},
 	{"level-unavailable", WH_ECALL_LEVEL_UNAVAILABLE},
+	{"key-reused", WH_ECALL_KEY_REUSED},
 	{"queue-full", WH_ECALL_QUEUE_FULL},
 	{"disk-full", WH_ECALL_DISK_FULL},
 	{"draining", WH_ECALL_DRAINING},

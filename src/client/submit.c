@@ -93,7 +93,7 @@ wh_future wh_client_run(wh_client *client, const char *queue, const struct wh_pa
 	}
 	if (!wh__ask_payload(ask, payload))
 		return wh__ask_refuse(ask, -ENOMEM);
-	if (!queue || !*queue)
+	if (!queue || !*queue || !wh__ask_key(ask, how))
 		return wh__ask_refuse(ask, -EINVAL);
 	ask->runs = true;
 	ask->result_wait_ns = wait_ns;

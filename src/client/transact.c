@@ -236,6 +236,10 @@ wh_future wh_client_transact(wh_client *client, const struct wh_action *actions,
 		wh__text_done(&body);
 		return wh__ask_refuse(ask, -EINVAL);
 	}
+	if (!wh__ask_key(ask, how)) {
+		wh__text_done(&body);
+		return wh__ask_refuse(ask, -EINVAL);
+	}
 	wh__ask_path(ask, "/v1/transactions");
 	wh__ask_field(ask, "Content-Type", "application/json", 16);
 	len = body.len;

@@ -23,6 +23,7 @@
 
 struct push;
 struct event_stream;
+struct once;
 
 enum {
 	API_CODES = 600,
@@ -82,7 +83,7 @@ struct request {
 	wh_http_exchange *x;
 	const struct route *route;
 	struct target target;
-	struct wh_slice content_type, accept, lease, if_none_match, last_event_id;
+	struct wh_slice content_type, accept, lease, if_none_match, last_event_id, idempotency_key;
 	struct prefer prefer;
 	bool prefer_seen;
 	bool traced;       /* there is a traceparent: trace_read() */
@@ -244,9 +245,10 @@ void call_set_wait(struct call *call, const struct request *request); /* prefer 
 /* upload_needed() - is the body of this request received in pieces? Known by its header section. */
 bool upload_needed(const wh_http_exchange *x);
 /* upload_start() - receive the streamed body, put before in front of it (NULL: nothing), and apply the SUBMIT or COMPLETE; then callback(…,
- * call) gets the commit. Answers and ends the call itself when the body cannot be had. The action's queue is the call's. */
+ * call) gets the commit. once: NULL, or the request's key, to which the body
+ * (without before) is added; copied. Answers and ends the call itself when the body cannot be had. The action's queue is the call's. */
 void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
-                  int level, wh_callback *callback);
+                  int level, const struct once *once, wh_callback *callback);
 
 /* download_bytes() - answer with these bytes if they are in a file, and end the call; takes them then. false: they are not. */
 bool download_bytes(struct call *call, int status, struct store_bytes *bytes);

@@ -3,12 +3,14 @@
  * The path of most requests: one pass over the header fields, no JSON library, one small allocation for what is
  * left to do when the commit has reached its level.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/once.h"
 #include "front/trace.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
@@ -76,6 +78,7 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 
 	if (was_refused(call, res))
 		return;
+	once_told(call->x, commit);
 	call->job = commit->results[0].job;
 	call->level = commit->level;
 	call->position = commit->position;
@@ -121,13 +124,35 @@ static void submitted_many(wh_loop *loop, wh_res res, void *arg)
 
 	if (was_refused(call, res))
 		return;
+	once_told(call->x, res.ptr);
 	answer_ids(call, res.ptr);
 	store_commit_free(res.ptr);
 	call_end(call);
 }
 
-static void submit_many(struct request *request, struct store_submit *submit, int level, bool lines)
+/* Jobs that differ in their payload only, under a key. */
+static wh_future submit_once(wh_loop *loop, struct store *store, const struct store_submit *options,
+                             const struct batch *batch, int level, struct once *once)
 {
+	struct store_action *actions = calloc(batch->count, sizeof(*actions));
+	wh_future future;
+
+	if (!actions)
+		return wh_failed(loop, -ENOMEM);
+	for (size_t i = 0; i < batch->count; i++) {
+		actions[i].kind = STORE_SUBMIT;
+		actions[i].submit = *options;
+		actions[i].submit.payload = batch->items[i];
+	}
+	future = once_apply(store, actions, batch->count, level, once);
+	free(actions);
+	return future;
+}
+
+static void submit_many(struct request *request, struct store_submit *submit, int level, bool lines,
+                        struct once *once)
+{
+	struct store *store = request->api->store;
 	struct wh_slice body = request_body(request);
 	struct batch batch;
 	struct call *call;
@@ -141,10 +166,12 @@ static void submit_many(struct request *request, struct store_submit *submit, in
 		call = call_new(request, CALL_OTHER);
 		if (call) {
 			call->action = lines ? ANSWER_LINES : ANSWER_BATCH;
-			call_then(call,
-			          store_submit_many(request->api->store, submit, batch.items, batch.count,
-			                            level),
-			          submitted_many);
+			call_then(
+				call,
+				once->given
+					? submit_once(request->api->loop, store, submit, &batch, level, once)
+					: store_submit_many(store, submit, batch.items, batch.count, level),
+				submitted_many);
 		}
 	}
 	batch_done(&batch);
@@ -257,26 +284,37 @@ static void submit_with_options(struct request *request, struct store_submit sub
                                 bool lines)
 {
 	struct option options[OPTIONS];
+	struct wh_slice queue = {request->name, request->name_len};
+	struct once once;
 	struct call *call;
 
 	if (request->target.query.len > 0 && !read_options(request, &submit, options))
 		return;
+	if (!once_read(request, 'q', queue, &once))
+		return;
+	once_mix(&once, request->target.query);
+	once_mix(&once, request->content_type);
+	if (!request->streamed)
+		once_mix(&once, request_body(request));
 	if (batch || lines) {
 		if (submit.unique.len > 0)
 			refuse_option(request, PROBLEM_BAD_REQUEST,
 			              "unique is the key of one job, and a batch may hold many");
 		else
-			submit_many(request, &submit, level, lines);
+			submit_many(request, &submit, level, lines, &once);
 		return;
 	}
 	call = call_new(request, CALL_SUBMIT);
 	if (!call)
 		return;
 	call_set_wait(call, request);
-	if (request->streamed) {
+	if (request->streamed || once.given) {
 		struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 
-		upload_start(call, &action, NULL, level, submitted);
+		if (request->streamed)
+			upload_start(call, &action, NULL, level, &once, submitted);
+		else
+			call_then(call, once_apply(request->api->store, &action, 1, level, &once), submitted);
 		return;
 	}
 	call_then(call, store_submit(request->api->store, &submit, level), submitted);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "front/api.h"
+#include "front/once.h"
 #include "front/trace.h"
 #include "front/transaction.h"
 
@@ -23,6 +23,11 @@ static bool is_about_action(int64_t error)
 	return error == -JOB_EUNKNOWN_JOB || error == -JOB_EEXPIRED || error == -JOB_EUNKNOWN_QUEUE ||
 	       error == -JOB_ELEASE_LOST || error == -JOB_ECANCELLED || error == -JOB_EFINISHED ||
 	       error == -JOB_ESTATE || error == -JOB_ETWICE;
+}
+
+static bool is_about_item(int64_t error)
+{
+	return error == -JOB_EQUEUE_FULL || error == -JOB_ETOO_LARGE || error == -JOB_EVALUE;
 }
 
 static void put_subject(const struct call *call, uint32_t index, char *to, size_t size)
@@ -43,6 +48,11 @@ static void answer_refusal(struct call *call, int state)
 	int n;
 
 	put_subject(call, call->action_at, subject, sizeof(subject));
+	if (!is_about_action(call->error) && !is_about_item(call->error)) {
+		answer_error(call->api, call->x, call->error, call->reason, JOB_NONE, "transaction");
+		call_end(call);
+		return;
+	}
 	if (!is_about_action(call->error)) {
 		snprintf(members, sizeof(members), ",\"action\":%u", call->action_at);
 		answer_problem(call->api, call->x, answer_problem_of(call->error), members, "%s: %s", subject,
@@ -101,6 +111,7 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 	}
 	wh__text_format(&text, "],\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(commit->level),
 	                commit->position.epoch, (unsigned long long)commit->position.lsn);
+	once_told(call->x, commit);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_text(call->api, call->x, 200, "application/json", &text);
 	call_end(call);
@@ -187,7 +198,7 @@ static void malformed(struct request *request, const struct transaction_refusal 
 	answer_problem(request->api, request->x, refusal->problem, members, "%s", refusal->detail);
 }
 
-static void apply(struct request *request, const struct transaction *t, int level)
+static void apply(struct request *request, const struct transaction *t, int level, struct once *once)
 {
 	struct acted *acted = malloc(t->count * sizeof(*acted));
 	struct call *call = acted ? call_new(request, CALL_OTHER) : NULL;
@@ -201,7 +212,7 @@ static void apply(struct request *request, const struct transaction *t, int leve
 	for (size_t i = 0; i < t->count; i++)
 		acted[i] = (struct acted){t->actions[i].job, t->actions[i].kind};
 	call->arg = acted;
-	call_then(call, store_apply(request->api->store, t->actions, t->count, 0, level), committed);
+	call_then(call, once_apply(request->api->store, t->actions, t->count, level, once), committed);
 }
 
 void api_transaction(struct request *request)
@@ -210,11 +221,13 @@ void api_transaction(struct request *request)
 	struct transaction_refusal refusal;
 	struct transaction transaction;
 	struct trace trace = {0};
+	struct once once;
 	int level;
 
 	if (!request_json(request) || !request_level(request, false, &level) ||
-	    !request_options(request, NULL, 0))
+	    !request_options(request, NULL, 0) || !once_read(request, 't', (struct wh_slice){"", 0}, &once))
 		return;
+	once_mix(&once, body);
 	if (!transaction_read(&transaction, body.data, body.len, request->api->options.payload_bytes_max,
 	                      &refusal))
 		malformed(request, &refusal);
@@ -226,7 +239,7 @@ void api_transaction(struct request *request)
 				transaction.actions[i].submit.trace =
 					(struct store_slice){trace.text, trace.len};
 		}
-		apply(request, &transaction, level);
+		apply(request, &transaction, level, &once);
 	}
 	transaction_done(&transaction);
 }

@@ -14,6 +14,7 @@
 
 #include "deliver/message.h"
 #include "deliver/push.h"
+#include "front/once.h"
 
 /* ---- what goes on to the backend --------------------------------------------------------- */
 
@@ -228,6 +229,7 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 		call_end(call);
 		return;
 	}
+	once_told(call->x, commit);
 	call->job = commit->results[0].job;
 	call->level = commit->level;
 	call->position = commit->position;
@@ -241,7 +243,23 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 	}
 }
 
-static void record(struct request *request, const struct service *service, int level)
+/* What the call is, apart from what proxies add to it. false: refused and answered. */
+static bool read_once(struct request *request, const struct service *service, struct once *once)
+{
+	struct wh_slice name = {service->name, strlen(service->name)};
+
+	if (!once_read(request, 'c', name, once))
+		return false;
+	once_mix(once, wh_http_method_token(request->x));
+	once_mix(once, wh_http_path(request->x));
+	once_mix(once, wh_http_query(request->x));
+	once_mix(once, request->content_type);
+	if (!upload_needed(request->x))
+		once_mix(once, wh_http_body(request->x));
+	return true;
+}
+
+static void record(struct request *request, const struct service *service, int level, struct once *once)
 {
 	struct api *api = request->api;
 	struct gateway_fields fields;
@@ -278,11 +296,15 @@ static void record(struct request *request, const struct service *service, int l
 			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 
 			action.submit.payload = (struct store_slice){0};
-			upload_start(call, &action, &message, level, recorded);
+			upload_start(call, &action, &message, level, once, recorded);
+		} else if (message.failed) {
+			call_then(call, wh_failed(api->loop, -ENOMEM), recorded);
 		} else {
+			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
+
 			call_then(call,
-			          message.failed ? wh_failed(api->loop, -ENOMEM)
-			                         : store_submit(api->store, &submit, level),
+			          once->given ? once_apply(api->store, &action, 1, level, once)
+			                      : store_submit(api->store, &submit, level),
 			          recorded);
 		}
 	}
@@ -298,6 +320,7 @@ void gateway_request(wh_http_exchange *x, void *arg)
 	struct service *service = gateway_service(api, x);
 	struct prefer prefer = read_prefer(api, x);
 	struct request request;
+	struct once once;
 	int level;
 
 	/* the service may have gone while the body came */
@@ -310,6 +333,7 @@ void gateway_request(wh_http_exchange *x, void *arg)
 		return;
 	}
 	wh_http_set_arg(x, (void *)(uintptr_t)&recorded_route);
-	if (request_read(&request, api, x) && request_level(&request, false, &level))
-		record(&request, service, level);
+	if (request_read(&request, api, x) && request_level(&request, false, &level) &&
+	    read_once(&request, service, &once))
+		record(&request, service, level, &once);
 }

@@ -188,6 +188,14 @@ static void put_log(struct wh__text *text, const struct store_stats *stats)
 	one(text, "whilst_log_segments", "gauge", "Segments of the log on disk, with those made ahead.",
 	    stats->log_segments);
 	one(text, "whilst_log_disk_bytes", "gauge", "Bytes of the log on disk.", stats->log_bytes);
+	one(text, "whilst_idempotency_keys", "gauge", "Idempotency keys that are kept.", stats->keys);
+	one(text, "whilst_idempotency_key_bytes", "gauge", "Memory for them.", stats->key_bytes);
+	one(text, "whilst_idempotency_replays_total", "counter",
+	    "Requests that were answered as one of before, by their key.", stats->keys_replayed);
+	one(text, "whilst_idempotency_misused_total", "counter",
+	    "Requests refused because their key was used for another one.", stats->keys_misused);
+	one(text, "whilst_idempotency_refused_total", "counter",
+	    "Requests refused because idempotency-keys were kept.", stats->keys_refused);
 	one(text, "whilst_blobs", "gauge", "Files of bodies over 1 MiB that jobs name.", stats->blobs);
 	one(text, "whilst_blob_bytes", "gauge", "Bytes in them.", stats->blob_bytes);
 	one(text, "whilst_blobs_written_total", "counter", "Such files written.", stats->blobs_written);

@@ -45,6 +45,7 @@
 	X(LEVEL_UNAVAILABLE, "level-unavailable", 422, "This commit level cannot be given")               \
 	X(BAD_VALUE, "bad-value", 422, "A value is outside its range")                                    \
 	X(TARGET_REFUSED, "target-refused", 422, "The address is one that may not be reached")            \
+	X(KEY_REUSED, "key-reused", 422, "The idempotency key was used for another request")              \
 	X(QUEUE_FULL, "queue-full", 429, "The queue is full")                                             \
 	X(TOO_MANY_REQUESTS, "too-many-requests", 429, "The token has used what it may")                  \
 	X(HEADERS_TOO_LARGE, "headers-too-large", 431, "The header section is too large")                 \

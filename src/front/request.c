@@ -71,6 +71,15 @@ static void read_field(struct request *request, struct wh_http_field field)
 		else if (is(field.name, "Last-Event-ID"))
 			request->last_event_id = field.value;
 		break;
+	case 15:
+		if (!is(field.name, "Idempotency-Key"))
+			break;
+		if (request->idempotency_key.data) {
+			request->wrong = "Idempotency-Key";
+			request->wrong_value = field.value;
+		}
+		request->idempotency_key = field.value;
+		break;
 	default:
 		break;
 	}

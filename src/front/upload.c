@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "front/api.h"
+#include "front/once.h"
 
 struct upload {
 	struct call *call;
@@ -17,6 +17,7 @@ struct upload {
 	struct store_action
 		action; /* of a SUBMIT or COMPLETE; its texts are in .texts, the queue's name in the call */
 	int level;
+	struct once *once; /* NULL: no key */
 	wh_callback *then;
 	char texts[];
 };
@@ -40,6 +41,7 @@ static void end(struct upload *upload)
 {
 	wh_buf_put(upload->piece);
 	store_body_free(upload->body);
+	free(upload->once);
 	free(upload);
 }
 
@@ -98,7 +100,10 @@ static void ended(wh_loop *loop, wh_res res, void *arg)
 		upload->body;
 	if (upload->action.kind == STORE_SUBMIT)
 		upload->action.submit.queue = (struct store_slice){call->name, call->name_len};
-	call_then(call, store_apply(call->api->store, &upload->action, 1, 0, upload->level), upload->then);
+	if (upload->once)
+		store_key_mix_body(upload->once->key.fingerprint, upload->body);
+	call_then(call, once_apply(call->api->store, &upload->action, 1, upload->level, upload->once),
+	          upload->then);
 	end(upload);
 }
 
@@ -141,8 +146,17 @@ static void keep(struct store_slice *slice, char **to)
 	*to += slice->len;
 }
 
+static struct once *copy_once(const struct once *once)
+{
+	struct once *copy = malloc(sizeof(*copy));
+
+	if (copy)
+		*copy = *once;
+	return copy;
+}
+
 void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
-                  int level, wh_callback *callback)
+                  int level, const struct once *once, wh_callback *callback)
 {
 	bool submit = action->kind == STORE_SUBMIT;
 	const struct store_slice *type =
@@ -170,13 +184,22 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	}
 	if (length >= 0)
 		length += before ? (int64_t)before->len : 0;
-	if (!before || !before->failed)
+	if (once && once->given)
+		upload->once = copy_once(once);
+	if ((!before || !before->failed) && (!once || !once->given || upload->once))
 		error = store_body_open(call->api->store, length < 0 ? -1 : length,
 		                        submit ? 0u : STORE_BODY_RESULT, &upload->body);
-	if (error < 0)
+	if (error < 0) {
 		refuse(upload, error);
-	else if (before)
-		then(upload, store_body_write(upload->body, before->data, before->len), written);
-	else
+	} else if (before) {
+		wh_future future = store_body_write(upload->body, before->data, before->len);
+
+		/* the key's fingerprint is of the client's part alone */
+		error = upload->once ? store_body_mark(upload->body) : 0;
+		then(upload, error < 0 ? wh_failed(call->api->loop, error) : future, written);
+		if (error < 0)
+			(void)wh_drop(future);
+	} else {
 		read_next(upload);
+	}
 }

@@ -505,6 +505,8 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 		break;
 	case JOB_SETTING:
 	case JOB_BLOBS:
+	case JOB_KEY:
+	case JOB_KEYS:
 		break; /* the store's */
 	default:
 		apply_to_job(m, r, place);
@@ -603,6 +605,8 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 	case JOB_REMOVE:
 	case JOB_SETTING:
 	case JOB_BLOBS:
+	case JOB_KEY:
+	case JOB_KEYS:
 		break;
 	default:
 		if (job_record_checkpoint(r->type))

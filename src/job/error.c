@@ -29,13 +29,15 @@ static const char *const own[] = {
 	[JOB_EIN_GROUP - JOB_EUNKNOWN_JOB] = "another action of the transaction was refused",
 	[JOB_EIN_USE - JOB_EUNKNOWN_JOB] = "the queue is the dead-letter queue of another one",
 	[JOB_EDEAD_LOOP - JOB_EUNKNOWN_JOB] = "its dead jobs would come back to the queue itself",
+	[JOB_EKEY - JOB_EUNKNOWN_JOB] = "the idempotency key was used for another request",
+	[JOB_EKEYS_FULL - JOB_EUNKNOWN_JOB] = "as many idempotency keys are kept as may be",
 };
 
 const char *job_strerror(int64_t error)
 {
 	int64_t code = error < 0 ? -error : error;
 
-	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EDEAD_LOOP)
+	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EKEYS_FULL)
 		return own[code - JOB_EUNKNOWN_JOB];
 	if (code > 0 && code < 4096) {
 		const char *text = strerrordesc_np((int)code);

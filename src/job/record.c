@@ -25,6 +25,7 @@ enum {
 	WHOLE_BYTES = 16,
 	ENTRIES_BYTES = 8,
 	COUNTERS_BYTES = 8,
+	KEYS_BYTES = 8,
 	PART_FRAME_BYTES = 8,
 	LOG_HEADER_BYTES = 16, /* what the log puts before a record */
 };
@@ -59,11 +60,14 @@ static const struct {
 	[JOB_ENTRIES_POLICY] = {"entries-policy", ENTRIES_BYTES},
 	[JOB_UNIQUES] = {"uniques", ENTRIES_BYTES},
 	[JOB_RATE] = {"rate", RATE_BYTES},
+	[JOB_KEY] = {"key", JOB_KEY_BYTES},
+	[JOB_KEYS] = {"keys", KEYS_BYTES},
 };
 
 const char *job_record_name(int type)
 {
-	return type >= JOB_IDS && type < JOB_RECORD_TYPES_END ? kinds[type].name : "unknown";
+	return type >= JOB_IDS && type < JOB_RECORD_TYPES_END && kinds[type].name ? kinds[type].name
+	                                                                          : "unknown";
 }
 
 static size_t put_submit(const struct job_record *r, uint8_t *to)
@@ -228,6 +232,18 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put16(to + 2, r->flags);
 		put32(to + 4, r->body.len);
 		break;
+	case JOB_KEY:
+		put_i64(to, r->at_ns);
+		put32(to + 8, r->epoch);
+		put16(to + 12, r->text.len);
+		put16(to + 14, 0);
+		put32(to + 16, r->claim);
+		put32(to + 20, r->body.len / JOB_KEY_RUN_BYTES);
+		break;
+	case JOB_KEYS:
+		put32(to, r->claim);
+		put32(to + 4, 0);
+		break;
 	case JOB_WHOLE:
 		put64(to, r->id);
 		put32(to + 8, r->flags);
@@ -262,7 +278,7 @@ int job_record_rest(const struct job_record *r, struct job_slice ret[JOB_RECORD_
 	                                                        &r->text};
 	int count = 0;
 
-	if (r->type == JOB_SETTING) {
+	if (r->type == JOB_SETTING || r->type == JOB_KEY) {
 		order[0] = &r->text;
 		order[3] = &r->content_type;
 	}
@@ -443,6 +459,26 @@ static bool get_setting(const uint8_t *b, struct rest *rest, struct job_record *
 	return (r->flags & ~JOB_SETTING_REMOVED) == 0 && b[3] == 0 && r->text.len > 0;
 }
 
+/* Every result is in one run. */
+static bool get_key(const uint8_t *b, struct rest *rest, struct job_record *r)
+{
+	uint32_t runs = get32(b + 20);
+	uint64_t results = 0;
+
+	r->at_ns = get_i64(b);
+	r->epoch = get32(b + 8);
+	r->claim = get32(b + 16);
+	r->text = take(rest, get16(b + 12));
+	r->headers = take(rest, JOB_FINGERPRINT_BYTES);
+	if (rest->bad || rest->len / JOB_KEY_RUN_BYTES != runs)
+		return false;
+	r->body = take(rest, (size_t)runs * JOB_KEY_RUN_BYTES);
+	for (uint32_t i = 0; i < runs; i++)
+		results += get32((const uint8_t *)r->body.data + (size_t)i * JOB_KEY_RUN_BYTES + 16);
+	return zeros(b + 14, 2) && r->text.len > 0 && r->text.len <= JOB_KEY_NAME_MAX &&
+	       results == r->claim && r->claim > 0 && r->claim <= JOB_ACTIONS_MAX;
+}
+
 static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
 	r->id = get64(b);
@@ -511,7 +547,7 @@ static bool get_whole(const uint8_t *b, struct rest *rest, struct job_record *r)
 		               : part.type == JOB_PROGRESS ? JOB_WHOLE_PROGRESS
 		                                           : JOB_WHOLE_ERRORS;
 
-		if (part.type == JOB_QUEUE_STATE || part.id != r->id ||
+		if (part.type == JOB_QUEUE_STATE || part.type == JOB_KEY || part.id != r->id ||
 		    (bit == JOB_WHOLE_ERRORS ? errors++ >= JOB_ERRORS_KEPT : seen & bit))
 			return false;
 		seen |= bit;
@@ -549,6 +585,12 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 		return get_dead(b, rest, r);
 	case JOB_SETTING:
 		return get_setting(b, rest, r);
+	case JOB_KEY:
+		return get_key(b, rest, r);
+	case JOB_KEYS:
+		r->claim = get32(b);
+		r->body = take(rest, rest->len);
+		return zeros(b + 4, 4);
 	case JOB_BLOBS:
 		r->body = take(rest, rest->len);
 		return r->body.len % JOB_BLOBS_ENTRY_BYTES == 0;
@@ -563,7 +605,8 @@ int job_record_get(int type, int version, struct job_slice fixed, struct job_sli
 	struct rest rest = {bytes.data, bytes.len, false};
 	size_t fixed_bytes;
 
-	if (type < JOB_IDS || type >= JOB_RECORD_TYPES_END || version != JOB_RECORD_VERSION)
+	if (type < JOB_IDS || type >= JOB_RECORD_TYPES_END || !kinds[type].name ||
+	    version != JOB_RECORD_VERSION)
 		return -EPROTO;
 	fixed_bytes = kinds[type].fixed;
 	if (fixed.len < fixed_bytes)
@@ -607,7 +650,7 @@ static bool may_be_part(int type)
 {
 	return type == JOB_SUBMIT || type == JOB_FINISH || type == JOB_RETRY || type == JOB_BURY ||
 	       type == JOB_DEAD || type == JOB_PROGRESS ||
-	       type == JOB_QUEUE_STATE /* in the memory of a snapshot */;
+	       type == JOB_QUEUE_STATE /* in the memory of a snapshot */ || type == JOB_KEY; /* in KEYS */
 }
 
 bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret)

@@ -38,6 +38,8 @@ enum job_record_type {
 	JOB_ENTRIES_POLICY, /* checkpoint: jobs with an extension and a policy */
 	JOB_UNIQUES,        /* checkpoint: unique keys that hold for a time */
 	JOB_RATE,           /* how full a queue's bucket is */
+	JOB_KEY,            /* a client's key, and what was answered: the last record of its commit */
+	JOB_KEYS,           /* checkpoint: keys */
 	JOB_RECORD_TYPES_END
 };
 
@@ -89,10 +91,10 @@ struct job_record {
 	/* SUBMIT options; 0: not given */
 	int64_t time_to_run_ms, retention_ms;
 	uint32_t attempts_max;
-	uint32_t epoch;          /* CLAIM */
+	uint32_t epoch;          /* CLAIM, KEY */
 	int64_t expires_ms;      /* not begun by then: it fails */
 	int64_t unique_while_ms; /* JOB_UNIQUE_..., or a length of time */
-	uint64_t claim;          /* CLAIM; IDS: until */
+	uint64_t claim;          /* CLAIM; IDS: until; KEY: results; KEYS: keys */
 	uint64_t event_lsn;      /* SUBMIT: position of the event that it is about */
 	uint32_t event_epoch;    /* 0: about none */
 	uint64_t submit_place, error_place;
@@ -100,8 +102,9 @@ struct job_record {
 	uint32_t delay_s;                             /* RELEASE: for how long it goes back */
 	struct job_slice content_type, headers, body; /* body: payload, result, progress, QUEUE: name, REMOVE:
 							 ids as on disk, SETTING: value, WHOLE: parts,
-							 checkpoint: entries. headers: QUEUE_STATE: counters */
-	struct job_slice text;                        /* an attempt's error; SETTING: key */
+							 checkpoint: entries, KEY: runs. headers: QUEUE_STATE:
+							 counters, KEY: fingerprint */
+	struct job_slice text;                        /* an attempt's error; SETTING, KEY: key */
 	struct job_slice unique, group;               /* SUBMIT: keys */
 	struct job_slice trace;                       /* SUBMIT: trace context */
 	struct job_queue_config config;               /* QUEUE, QUEUE_STATE */
@@ -112,6 +115,10 @@ enum {
 	JOB_RECORD_SMALL_MAX = 128,  /* of any but QUEUE, texts among the options of a SUBMIT apart */
 	JOB_OPTIONS_MAX = 3072,      /* bytes of a record's options */
 	JOB_RECORD_SLICES_MAX = 4,
+	JOB_KEY_BYTES = 24,     /* fixed part of a KEY */
+	JOB_KEY_RUN_BYTES = 24, /* results of a KEY that follow from one another */
+	JOB_KEY_NAME_MAX = 1024,
+	JOB_FINGERPRINT_BYTES = 16,
 	JOB_BLOB_BYTES = 32, /* a reference to a blob, on disk */
 	JOB_BLOBS_ENTRY_BYTES = 8 + 2 * JOB_BLOB_BYTES,
 };

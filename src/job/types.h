@@ -80,6 +80,8 @@ enum job_error {
 	JOB_EIN_GROUP,    /* not done because another action of the transaction was refused */
 	JOB_EIN_USE,      /* the queue is where another one's dead jobs go */
 	JOB_EDEAD_LOOP,   /* dead jobs would come back to the queue that they come from */
+	JOB_EKEY,         /* the key was used for another request */
+	JOB_EKEYS_FULL,   /* as many keys are kept as may be */
 };
 
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */

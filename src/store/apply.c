@@ -614,6 +614,8 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	int level = wish->level, error;
 	size_t bodies = 0;
 
+	if (wish->key.name.len > 0)
+		bytes += store_keys_record_bytes(&wish->key, wish->count);
 	for (size_t i = 0; i < wish->count; i++) {
 		int kind = wish->actions[i].kind;
 
@@ -652,6 +654,12 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 		}
 		carry_out(store, a, &r, &level, &commit->results[i]);
 	}
+	if (error == 0 && wish->key.name.len > 0) {
+		struct job_record r;
+
+		store_keys_record(store, &wish->key, now_ns, commit, &r);
+		store_append(store, &r, 0);
+	}
 	wish->level = level;
 	commit->position = store_end(store, level);
 	return error;
@@ -689,6 +697,12 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		if (error == -EAGAIN)
 			store_commit_free(commit);
 		return error;
+	}
+	if (error == 0 && wish->key.name.len > 0)
+		error = store_keys_judge(store, &wish->key, now_ns, commit);
+	if (error > 0) {
+		store_answer_commit(store, wish, commit);
+		return 0;
 	}
 	if (error == 0)
 		error = prepare(store, wish, submits, &index, &made, &made_count);
@@ -742,7 +756,8 @@ wh_future store_grant_later(struct store *store, struct store_wish *wish)
 {
 	int error;
 
-	if (!store_needs_preparing(store, wish)) {
+	if (!store_needs_preparing(store, wish) ||
+	    (wish->key.name.len > 0 && store_keys_known(store, &wish->key))) {
 		store_grant_or_park(store, wish);
 		return wish->future;
 	}
@@ -757,6 +772,17 @@ wh_future store_apply(struct store *store, const struct store_action *actions, s
 {
 	struct store_wish wish = {.actions = actions, .count = count, .flags = flags, .level = level};
 
+	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
+	return wh_done(wish.future) ? wish.future : store_grant_later(store, &wish);
+}
+
+wh_future store_apply_once(struct store *store, const struct store_action *actions, size_t count, int level,
+                           const struct store_key *key)
+{
+	struct store_wish wish = {.actions = actions, .count = count, .level = level, .key = *key};
+
+	if (key->name.len == 0 || key->name.len > STORE_KEY_MAX)
+		return wh_failed(store->loop, -JOB_EVALUE);
 	wish.future = wh_promise(store->loop, store_commit_dispose, NULL);
 	return wh_done(wish.future) ? wish.future : store_grant_later(store, &wish);
 }

@@ -43,8 +43,8 @@ struct store_body {
 	bool waits; /* for a slot, instead of being refused */
 	bool made;  /* the file is there */
 	bool synced, renamed, ending, ended, named;
-	XXH3_state_t *hash;
-	uint8_t *fill, *out; /* being filled; being written */
+	XXH3_state_t *hash, *marked; /* of all; of what came since store_body_mark(), or NULL */
+	uint8_t *fill, *out;         /* being filled; being written */
 	size_t fill_len, fill_cap, out_len, out_cap;
 	bool room_wanted, end_wanted;
 	wh_future room, end;
@@ -71,6 +71,7 @@ static void dispose(struct store_body *body)
 {
 	detach(body);
 	XXH3_freeState(body->hash);
+	XXH3_freeState(body->marked);
 	free(body->fill);
 	free(body->out);
 	free(body);
@@ -406,6 +407,8 @@ static int64_t add(struct store_body *body, const void *bytes, size_t len)
 	body->fill_len += len;
 	body->length += len;
 	XXH3_128bits_update(body->hash, bytes, len);
+	if (body->marked)
+		XXH3_128bits_update(body->marked, bytes, len);
 	return 0;
 }
 
@@ -459,6 +462,24 @@ wh_future store_body_end(struct store_body *body)
 	memcpy(blob.hash + 8, &hash.high64, 8);
 	job_blob_put(&blob, body->reference);
 	return body->end;
+}
+
+int store_body_mark(struct store_body *body)
+{
+	if (!body->marked)
+		body->marked = XXH3_createState();
+	if (!body->marked)
+		return -ENOMEM;
+	XXH3_128bits_reset(body->marked);
+	return 0;
+}
+
+void store_key_mix_body(uint8_t fingerprint[STORE_FINGERPRINT_BYTES], const struct store_body *body)
+{
+	XXH128_canonical_t hash;
+
+	XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(body->marked ? body->marked : body->hash));
+	store_key_mix_hash(fingerprint, hash.digest);
 }
 
 uint64_t store_body_bytes(const struct store_body *body)

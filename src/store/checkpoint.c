@@ -73,6 +73,7 @@ static void given_up(struct store *store, int64_t error)
 	char text[160];
 
 	job_snapshot_cancel(store->jobs);
+	store_keys_save_end(store);
 	store->checkpoint.log = NULL;
 	store->checkpoint.stepping = store->checkpoint.ending = false;
 	store->checkpoint.not_before = wh_now(store->loop) + AGAIN_NS;
@@ -98,10 +99,12 @@ static int begin(struct store *store)
 	if (error < 0)
 		return error;
 	c->bytes = 0;
+	c->keys = false;
 	c->began_at = wh_now(store->loop);
 	c->lsn_next = log_checkpoint_lsn(c->log);
 	error = job_snapshot_begin(store->jobs);
 	c->stepping = error == 0;
+	store_keys_save_begin(store);
 	if (error == 0)
 		error = append_settings(store);
 	if (error == 0)
@@ -114,8 +117,14 @@ static int begin(struct store *store)
 /* 1: more to come; 0: everything is with the log; or it has been given up. */
 static int step(struct store *store)
 {
-	int more = job_snapshot_step(store->jobs, STEP_JOBS, on_record, store);
+	/* the jobs, then the keys: a snapshot that has ended is not asked again */
+	int more = store->checkpoint.keys ? store_keys_save_step(store, on_record, store)
+	                                  : job_snapshot_step(store->jobs, STEP_JOBS, on_record, store);
 
+	if (more == 0 && !store->checkpoint.keys) {
+		store->checkpoint.keys = true;
+		return 1;
+	}
 	if (more < 0)
 		cancel(store, more);
 	if (more == 0)

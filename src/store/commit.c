@@ -85,6 +85,8 @@ void store_append(struct store *store, struct job_record *r, unsigned flags)
 	place = append_one(store, r);
 	if (r->type == JOB_SETTING)
 		store_setting_apply(store, r);
+	else if (r->type == JOB_KEY)
+		store_keys_apply(store, r, place);
 	if (store->events)
 		store_events_before(store, r, place);
 	job_apply(store->jobs, r, place, flags);

@@ -208,6 +208,7 @@ void store_events_after(struct store *store, const struct job_record *r, uint64_
 	case JOB_REMOVE: /* before */
 	case JOB_SETTING:
 	case JOB_BLOBS:
+	case JOB_KEY:
 	case JOB_WHOLE:
 	case JOB_EXTEND:
 		return;

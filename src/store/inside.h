@@ -146,6 +146,7 @@ struct store_checkpoint {
 	uint64_t lsn_next;          /* of the one being written */
 	uint64_t bytes, written;    /* of the one being written: handed to the log; of the last one */
 	int64_t began_at, not_before;
+	bool keys; /* the jobs are with the log: now the keys are walked */
 	bool stepping, ending,
 		waiting; /* jobs are being walked; the log makes it count; a callback is to come */
 	bool by_hand;    /* store_close() drives it */
@@ -196,6 +197,19 @@ struct store_kept_lines {
 /* ---- bodies in files --------------------------------------------------------------------- */
 
 enum { STORE_READERS_MAX = 256 };
+
+struct store_key_entry;
+struct store_keys {
+	struct store_key_entry **buckets; /* NULL: none yet */
+	size_t mask;
+	uint64_t seed;
+	struct store_key_entry *first, *last; /* oldest first */
+	uint64_t count, bytes;
+	struct store_key_entry *spare; /* memory of the next one */
+	size_t spare_bytes;
+	struct store_key_entry *save_next,
+		*save_last; /* of the checkpoint being written; NULL: nothing is left */
+};
 
 struct store_blob_gone { /* removed once the record at place is flushed */
 	uint64_t number, bytes, place;
@@ -278,6 +292,7 @@ struct store {
 	size_t settings_count, settings_cap;
 	uint8_t *setting_spare; /* memory of the next one */
 	size_t setting_spare_bytes;
+	struct store_keys keys;
 	struct store_stats stats;
 	struct job_totals at_open;
 	/* checkpoints and compaction */
@@ -447,8 +462,9 @@ struct store_wish {
 	unsigned flags;
 	int level;
 	wh_future future;
-	uint64_t done; /* of a purge or kick that goes on over several commits */
-	bool delayed;  /* a kick that has begun with delayed jobs */
+	struct store_key key; /* name empty: none */
+	uint64_t done;        /* of a purge or kick that goes on over several commits */
+	bool delayed;         /* a kick that has begun with delayed jobs */
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);
@@ -471,6 +487,27 @@ int store_prepare(struct store *store, const struct store_wish *wish);
 void store_parked_run(struct store *store);
 void store_parked_fail(struct store *store, int64_t error);
 void store_wait_for_room(struct store *store);
+
+/* keys.c */
+bool store_keys_known(struct store *store, const struct store_key *key);
+/* store_keys_judge() - 1: it was done, and commit has the results of then; 0: it may be done, and there is memory for its key; or it is
+ * refused. commit: of as many results as there will be. */
+int store_keys_judge(struct store *store, const struct store_key *key, int64_t now_ns,
+                     struct store_commit *commit);
+uint64_t store_keys_record_bytes(const struct store_key *key, size_t count);
+/* store_keys_record() - the last record of its commit, after a judgement of 0. */
+void store_keys_record(struct store *store, const struct store_key *key, int64_t now_ns,
+                       const struct store_commit *commit, struct job_record *r);
+void store_keys_apply(struct store *store, const struct job_record *r, uint64_t place);
+int store_keys_replay(struct store *store, const struct job_record *r, uint64_t place);
+/* For a checkpoint: those of the moment when it begins. step: 1: there are more; 0: that was all; or an error. */
+void store_keys_save_begin(struct store *store);
+int store_keys_save_step(struct store *store, job_emit_function *emit, void *arg);
+void store_keys_save_end(struct store *store);
+int store_keys_load(struct store *store, const struct job_record *all);
+void store_keys_done(struct store *store);
+void store_key_mix_hash(uint8_t fingerprint[STORE_FINGERPRINT_BYTES],
+                        const uint8_t hash[STORE_FINGERPRINT_BYTES]);
 
 /* settings.c */
 int store_setting_room(struct store *store, struct store_slice key, struct store_slice value);

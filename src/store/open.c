@@ -10,6 +10,7 @@ enum { ADVANCE_BUDGET = 4096, IDS_FIRST = 65536, AGAIN_MS = 5, BODIES_MAX = 64, 
 #define PAYLOAD_BYTES_MAX (UINT64_C(1) << 30)
 #define BLOB_BYTES        (UINT64_C(1) << 20)
 #define CHECKPOINT_BYTES  (UINT64_C(64) << 20)
+#define KEYS_MAX          UINT64_C(1000000)
 #define COMPACT_SLACK     (UINT64_C(2) << 30)
 #define COMPACT_RATE      (UINT64_C(16) << 20)
 
@@ -34,6 +35,7 @@ static void store_free(struct store *store)
 	free(store->compact.scratch);
 	store_settings_done(store);
 	store_kept_done(store);
+	store_keys_done(store);
 	store_blobs_done(store);
 	store_recent_done(&store->recent);
 	free(store->directory);
@@ -315,6 +317,10 @@ static int on_replay(void *arg, const struct log_record *record)
 		error = store_setting_room(store, r.text, r.body);
 		return error < 0 ? error : store_setting_apply(store, &r);
 	}
+	if (r.type == JOB_KEY)
+		return record->checkpoint ? -EPROTO : store_keys_replay(store, &r, record->location);
+	if (r.type == JOB_KEYS)
+		return record->checkpoint ? store_keys_load(store, &r) : -EPROTO;
 	if (r.type == JOB_BLOBS)
 		return record->checkpoint ? store_blobs_load(store, &r) : -EPROTO;
 	if (record->checkpoint) {
@@ -344,6 +350,8 @@ static void set_defaults(struct store *store)
 		o->payload_bytes_max = PAYLOAD_BYTES_MAX;
 	if (o->blob_bytes == 0 || o->blob_bytes > BLOB_BYTES)
 		o->blob_bytes = BLOB_BYTES;
+	o->keys_max = o->keys_max ? o->keys_max : KEYS_MAX;
+	o->keys_retention_ns = o->keys_retention_ns ? o->keys_retention_ns : 86400 * WH_NS_PER_S;
 	o->bodies_max = o->bodies_max ? o->bodies_max : BODIES_MAX;
 	o->events_max = o->events_max ? o->events_max : EVENTS;
 	if (o->recent_bytes == 0)

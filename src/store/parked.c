@@ -81,6 +81,7 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 		while (n-- > 0)
 			bytes += slices[n]->len;
 	}
+	bytes += wish->key.name.len;
 	if (store->parked_bytes > 0 && store->parked_bytes + bytes > PARKED_BYTES_MAX)
 		return -JOB_EBUSY;
 	request = malloc(bytes);
@@ -101,6 +102,9 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 			to += slices[n]->len;
 		}
 	}
+	if (wish->key.name.len > 0)
+		memcpy(to, wish->key.name.data, wish->key.name.len);
+	request->wish.key.name.data = to;
 	store->parked_bytes += bytes;
 	*ret = request;
 	return 0;

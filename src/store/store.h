@@ -68,6 +68,8 @@ struct store_options {                    /* zero: the default */
 	uint32_t bodies_max;   /* such files that are written at once, 64 */
 	uint32_t
 		events_max; /* newest events that are kept for who follows, 65,536; rounded up to a power of two */
+	uint64_t keys_max;     /* struct store_key that are kept, 1 million */
+	int64_t keys_retention_ns; /* for how long, 24 h */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
 					       accepted any more, the process should say so and end */
@@ -125,6 +127,7 @@ enum store_action_kind {
 };
 
 struct store_body;
+enum { STORE_KEY_MAX = 1024, STORE_FINGERPRINT_BYTES = 16 };
 
 struct store_submit {
 	struct store_slice queue;
@@ -226,6 +229,7 @@ struct store_commit {
 	int level;          /* reached: enum store_level, STORE_ASYNC or more */
 	struct store_position position;
 	uint64_t events_from; /* lsn: the n-th event of the commit has the position of this and n */
+	bool replayed; /* it was done before, under the same key: these are the results and the position of then */
 	size_t count;
 	struct store_result results[];
 };
@@ -239,6 +243,23 @@ enum {
  * JOB_ACTIONS_MAX. A job may be named once per call. */
 wh_future store_apply(struct store *store, const struct store_action *actions, size_t count, unsigned flags,
                       int level);
+
+/* A key under which something is done once, so that whoever lost the answer may ask again. */
+struct store_key {
+	struct store_slice name; /* whose, for what, and the client's word; 1 to STORE_KEY_MAX bytes */
+	uint8_t fingerprint
+		[STORE_FINGERPRINT_BYTES]; /* of the request; zero, then store_key_mix() each part of it */
+};
+/* store_key_mix() - a part of the request, of any length. store_key_mix_body(): one that has ended (store_body_end()); the same
+ * bytes give the same. */
+void store_key_mix(uint8_t fingerprint[STORE_FINGERPRINT_BYTES], const void *bytes, size_t len);
+void store_key_mix_body(uint8_t fingerprint[STORE_FINGERPRINT_BYTES], const struct store_body *body);
+
+/* store_apply_once() - as store_apply() without flags, unless what was asked for under this key has been done less than keys_retention_ns ago:
+ * then its results again, .replayed, once its commit has reached this level. Key and change are one commit. What was refused is
+ * not kept: it is judged anew. Refused with JOB_EKEY (another fingerprint), JOB_EKEYS_FULL (keys_max). */
+wh_future store_apply_once(struct store *store, const struct store_action *actions, size_t count, int level,
+                           const struct store_key *key);
 
 /* store_submit() - the fast path of one STORE_SUBMIT; the answer is the same. */
 wh_future store_submit(struct store *store, const struct store_submit *submit, int level);
@@ -269,6 +290,8 @@ wh_future store_body_write(struct store_body *body, const void *bytes, size_t le
 /* store_body_end() - n = length: it is whole and on the disk. Errors as above, -EMSGSIZE for too few bytes too. */
 wh_future store_body_end(struct store_body *body);
 uint64_t store_body_bytes(const struct store_body *body); /* so far */
+/* store_body_mark() - store_key_mix_body() takes what is written from now on. -ENOMEM. */
+int store_body_mark(struct store_body *body) WH_MUST_USE;
 /* store_body_free() - done with it. What no commit has named is removed from the disk. At any time, also after store_close(). NULL; accepts
  * NULL. */
 struct store_body *store_body_free(struct store_body *body);
@@ -636,7 +659,9 @@ struct store_stats {                                          /* since opening, 
 	uint64_t log_written_bytes;   /* to the log */
 	uint64_t log_unflushed_bytes; /* appended and not flushed yet, now */
 	uint64_t segment_oldest, segment_newest,
-		segment_bytes;      /* of the log: numbers, and size of one, now */
+		segment_bytes;    /* of the log: numbers, and size of one, now */
+	uint64_t keys, key_bytes; /* of struct store_key, in memory, now */
+	uint64_t keys_replayed, keys_misused, keys_refused;
 	uint64_t blobs, blob_bytes; /* files of large bodies that jobs name, now */
 	uint64_t blobs_written, blobs_removed, blobs_damaged, blobs_refused;
 	bool disk_full;                              /* now: only what finishes or removes jobs is accepted */

@@ -358,6 +358,8 @@ void store_stats(const struct store *store, struct store_stats *ret)
 	ret->flush_ns = log.flush_ns;
 	static_assert((int)STORE_FLUSH_BUCKETS == (int)LOG_FLUSH_BUCKETS, "one scale");
 	memcpy(ret->flush_buckets, log.flush_buckets, sizeof(ret->flush_buckets));
+	ret->keys = store->keys.count;
+	ret->key_bytes = store->keys.bytes;
 	ret->blobs = store->blobs.table.files;
 	ret->blob_bytes = store->blobs.table.bytes;
 	ret->job_memory_bytes = totals.memory_bytes;

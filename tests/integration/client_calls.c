@@ -423,6 +423,51 @@ static void verbs(void **state)
 	NEED(wh_client_fail(client, lease_one(), NULL, WH_RETRY_NEVER, &how), WH_JOB_FAILED);
 }
 
+/* What is handed over under a key is so once. */
+static void keys(void **state)
+{
+	static char long_key[257];
+	struct wh_payload payload = bytes_of("x"), other = bytes_of("y");
+	struct wh_how once = {.problem = &problem, .key = queue};
+	struct iovec many[2] = {{(void *)(uintptr_t) "a", 1}, {(void *)(uintptr_t) "b", 1}};
+	struct wh_action actions[2] = {{.kind = WH_ACTION_SUBMIT, .queue = queue},
+	                               {.kind = WH_ACTION_SUBMIT, .queue = queue}};
+	static const char *const bad[] = {"", "a b", "\x7f", "\t", "k\xc3\xa9", long_key};
+	struct wh_transaction *done[2];
+	struct wh_queues *queues;
+	struct wh_ids *ids[2];
+	int64_t job;
+
+	(void)state;
+	job = wh_await(wh_client_submit(client, queue, &payload, NULL, &once)).n;
+	assert_true(job > 0);
+	NEED(wh_client_submit(client, queue, &payload, NULL, &once), job);
+	NEED(wh_client_submit(client, queue, &other, NULL, &once), -WH_ECALL_KEY_REUSED);
+	assert_string_equal(problem.code, "key-reused");
+	once.key = "\"many\\";
+	for (int i = 0; i < 2; i++)
+		ids[i] = NEED_PTR(wh_client_submit_many(client, queue, many, 2, NULL, NULL, &once), 2);
+	assert_memory_equal(ids[0]->ids, ids[1]->ids, 2 * sizeof(uint64_t));
+	once.key = queue;
+	for (int i = 0; i < 2; i++)
+		done[i] = NEED_PTR(wh_client_transact(client, actions, 2, &once), 2);
+	assert_int_equal(done[0]->results[1].job, done[1]->results[1].job);
+	queues = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	assert_int_equal(queues->queues[0].submitted, 5);
+	wh_queues_free(queues);
+	memset(long_key, 'k', sizeof(long_key) - 1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		once.key = bad[i];
+		NEED(wh_client_submit(client, queue, &payload, NULL, &once), -EINVAL);
+		NEED(wh_client_submit_many(client, queue, many, 2, NULL, NULL, &once), -EINVAL);
+		NEED(wh_client_transact(client, actions, 2, &once), -EINVAL);
+	}
+	for (int i = 0; i < 2; i++) {
+		wh_ids_free(ids[i]);
+		wh_transaction_free(done[i]);
+	}
+}
+
 /* A job, its successors and more in one commit; or nothing. */
 static void transactions(void **state)
 {
@@ -753,6 +798,7 @@ static void recorded(const char *service)
 {
 	struct wh_service_call call = {.service = service, .path = "/echo", .respond_async = true};
 	struct wh_result *result;
+	uint64_t first = 0;
 
 	call.body = bytes_of("later");
 	result = NEED_PTR(wh_client_call(client, &call, &how), 202);
@@ -764,6 +810,14 @@ static void recorded(const char *service)
 	result = NEED_PTR(wh_client_call(client, &call, &how), 203);
 	assert_true(!result->accepted && result->job > 0 && equals(result->body, "later"));
 	wh_result_free(result);
+	for (int i = 0; i < 2; i++) {
+		struct wh_how once = {.problem = &problem, .key = "call"};
+
+		result = NEED_PTR(wh_client_call(client, &call, &once), 203);
+		assert_true(i == 0 || result->job == first);
+		first = result->job;
+		wh_result_free(result);
+	}
 	call.path = "/slow";
 	call.wait_ns = MS; /* at least a second, which is not enough */
 	result = NEED_PTR(wh_client_call(client, &call, &how), 202);
@@ -1157,6 +1211,7 @@ int main(void)
 		ONE(verbs),
 		ONE(transactions),
 		ONE(policies),
+		ONE(keys),
 		ONE(batches),
 		ONE(queues),
 		ONE(services),

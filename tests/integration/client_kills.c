@@ -125,6 +125,58 @@ static void submits_are_lost_or_not(void **state)
 	assert_true(known > SUBMITS && unknown > 0);
 }
 
+/* With keys nothing is unknown: what was sent is sent again, and is there once. */
+static void keys_are_known(void **state)
+{
+	static struct submit submits[SUBMITS];
+	static int counts[SUBMITS];
+
+	(void)state;
+	for (int round = 0; round < ROUNDS; round++) {
+		struct wh_client_stats stats;
+		char queue[32];
+
+		snprintf(queue, sizeof(queue), "keys%d", round);
+		memset(counts, 0, sizeof(counts));
+		for (int i = 0; i < SUBMITS; i++) {
+			char number[16], key[32];
+			struct wh_how how = {.problem = &submits[i].problem, .key = key};
+			struct wh_action action = {.kind = WH_ACTION_SUBMIT, .queue = queue};
+			struct iovec many = {number, 0};
+
+			many.iov_len = (size_t)snprintf(number, sizeof(number), "%d", i);
+			snprintf(key, sizeof(key), "\"%d\\%d", round, i);
+			action.payload = (struct wh_payload){.bytes = number, .len = many.iov_len};
+			submits[i].f =
+				i % 3 == 0 ? wh_client_submit(client, queue, &action.payload, NULL, &how)
+				: i % 3 == 1
+					? wh_client_submit_many(client, queue, &many, 1, NULL, NULL, &how)
+					: wh_client_transact(client, &action, 1, &how);
+		}
+		for (int i = 0; i < 40 * round; i++)
+			submits[i].res = wh_await(submits[i].f);
+		server_end(&server, SIGKILL);
+		for (int turns = 0; turns < 20; turns++)
+			assert_int_equal(wh_loop_turn(loop, MS), 0);
+		server_start(&server);
+		for (int i = 0; i < SUBMITS; i++) {
+			if (i >= 40 * round)
+				submits[i].res = wh_await(submits[i].f);
+			if (submits[i].res.n <= 0)
+				fail_msg("%d: %s", i, submits[i].problem.detail);
+			if (i % 3 == 1)
+				wh_ids_free(submits[i].res.ptr);
+			else if (i % 3 == 2)
+				wh_transaction_free(submits[i].res.ptr);
+		}
+		count_jobs(queue, counts, SUBMITS);
+		for (int i = 0; i < SUBMITS; i++)
+			assert_int_equal(counts[i], 1);
+		wh_client_stats(client, &stats);
+		assert_true(stats.retries > 0);
+	}
+}
+
 /* Without time to try again, what is known not to have been done has another error. */
 static void refused_is_known(void **state)
 {
@@ -309,8 +361,13 @@ static void workers_go_on(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(submits_are_lost_or_not),  ONE(refused_is_known),   ONE(waits_go_on),
-		ONE(reservations_are_unknown), ONE(positions_are_lost), ONE(workers_go_on),
+		ONE(submits_are_lost_or_not),
+		ONE(keys_are_known),
+		ONE(refused_is_known),
+		ONE(waits_go_on),
+		ONE(reservations_are_unknown),
+		ONE(positions_are_lost),
+		ONE(workers_go_on),
 	};
 	int failed;
 

@@ -126,6 +126,14 @@ class Cli(harness.Case):
 
     # -- jobs
 
+    def test_submit_once(self):
+        jobs = [self.submit("--key", 'a "b" \\c') for _ in range(3)]
+        self.assertEqual(len(set(jobs)), 1)
+        self.assertNotEqual(self.submit("--key", "other"), jobs[0])
+        self.run_cli("submit", self.queue, "--key", "other", stdin=b"y", expect=1)
+        for key in ("", "x" * 256, "\n"):
+            self.run_cli("submit", self.queue, "--key", key, expect=2)
+
     def test_submit_and_status(self):
         job = self.submit("--priority", "7", "--attempts", "2", "--type", "text/plain", stdin=b"hello")
         state = self.state(job)

@@ -588,6 +588,57 @@ static void test_checkpoint(void **state)
 	assert_int_equal(get(JOB_QUEUE, &back), -EPROTO);
 }
 
+static void test_key(void **state)
+{
+	uint8_t runs[2 * JOB_KEY_RUN_BYTES] = {0};
+	struct job_record r = {.type = JOB_KEY,
+	                       .at_ns = -7,
+	                       .epoch = 3,
+	                       .claim = 5,
+	                       .text = {"name", 4},
+	                       .headers = {"0123456789abcdef", JOB_FINGERPRINT_BYTES},
+	                       .body = {runs, sizeof(runs)}},
+			  back;
+	uint8_t part[200];
+	size_t cursor = 0;
+
+	(void)state;
+	runs[16] = 2;
+	runs[JOB_KEY_RUN_BYTES + 16] = 3;
+	put(&r);
+	assert_int_equal(fixed_bytes, 24);
+	assert_int_equal(number(0, 8), (uint64_t)-7);
+	assert_int_equal(number(8, 4), 3);
+	assert_int_equal(number(12, 2), 4);
+	assert_int_equal(number(14, 2), 0);
+	assert_int_equal(number(16, 4), 5);
+	assert_int_equal(number(20, 4), 2);
+	assert_memory_equal(bytes + 24, "name0123456789abcdef", 20);
+	assert_memory_equal(bytes + 44, runs, sizeof(runs));
+	assert_int_equal(get(JOB_KEY, &back), 0);
+	assert_true(back.at_ns == -7 && back.epoch == 3 && back.claim == 5 && back.text.len == 4);
+	assert_memory_equal(back.body.data, runs, sizeof(runs));
+	for (size_t at = 14; at < 24; at++) { /* what does not add up */
+		bytes[at] ^= 1;
+		assert_int_equal(get(JOB_KEY, &back), -EPROTO);
+		bytes[at] ^= 1;
+	}
+	all_bytes--;
+	assert_int_equal(get(JOB_KEY, &back), -EPROTO);
+	/* in a checkpoint */
+	assert_int_equal(job_part_put(&r, part), job_part_bytes(&r));
+	assert_true(job_part_get(&(struct job_record){.body = {part, job_part_bytes(&r)}}, &cursor, &back));
+	assert_int_equal(back.claim, 5);
+	r = (struct job_record){.type = JOB_KEYS, .claim = 2, .body = {"anything", 8}};
+	put(&r);
+	assert_int_equal(fixed_bytes, 8);
+	assert_int_equal(number(0, 4), 2);
+	assert_int_equal(get(JOB_KEYS, &back), 0);
+	assert_int_equal(back.body.len, 8);
+	bytes[4] = 1;
+	assert_int_equal(get(JOB_KEYS, &back), -EPROTO);
+}
+
 static void test_small_ones(void **state)
 {
 	static const struct {
@@ -638,7 +689,7 @@ static void test_noise(void **state)
 		int type;
 
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		type = 14 + (int)(seed >> 33) % 30;
+		type = 14 + (int)(seed >> 33) % 32;
 		fixed_bytes = (seed >> 40) % 160;
 		all_bytes = fixed_bytes + (seed >> 50) % 100;
 		copy = malloc(all_bytes + 1);
@@ -665,6 +716,7 @@ int main(void)
 		cmocka_unit_test(test_dead),          cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_entries),       cmocka_unit_test(test_checkpoint),
 		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
