@@ -282,10 +282,10 @@ void api_queue_stream(struct call *call, struct wh_slice last);
 
 request_handler api_submit, api_transaction, api_job_get, api_job_result, api_job_payload, api_job_cancel,
 	api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
-	api_complete_many, api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause,
-	api_queue_resume, api_service_list, api_service_get, api_service_put, api_service_delete,
-	api_target_get, api_target_put, api_target_delete, api_log_get, api_log_backup, api_live, api_ready,
-	api_index, api_openapi, api_metrics;
+	api_complete_many, api_queue_purge, api_queue_kick, api_queue_jobs, api_queue_list, api_queue_get,
+	api_queue_put, api_queue_delete, api_queue_pause, api_queue_resume, api_service_list, api_service_get,
+	api_service_put, api_service_delete, api_target_get, api_target_put, api_target_delete, api_log_get,
+	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
 request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,
 	api_subscription_get, api_subscription_put, api_subscription_delete, api_subscription_replay;

@@ -220,6 +220,16 @@ uint64_t job_buried_first(const struct job_machine *machine, const struct job_qu
 uint64_t job_scan(const struct job_machine *machine, const struct job_queue *queue_or_null, unsigned states,
                   uint32_t *cursor);
 
+/* job_scan_some() - the same for one queue, in pieces: looks at look_at jobs of all queues at most and gives up to max ids. How many;
+ * job_scan_ended(): that was all. job_scan_cursor(): where the scan goes on behind a job that it has given. */
+uint32_t job_scan_some(const struct job_machine *machine, const struct job_queue *queue, unsigned states,
+                       uint32_t look_at, uint32_t *cursor, uint64_t *ids, uint32_t max);
+bool job_scan_ended(const struct job_machine *machine, uint32_t cursor);
+uint32_t job_scan_cursor(const struct job_machine *machine, uint64_t id);
+/* job_buried_some() - up to max ids of buried jobs, in the order of their burials. How many. */
+uint32_t job_buried_some(const struct job_machine *machine, const struct job_queue *queue, uint64_t *ids,
+                         uint32_t max);
+
 /* ---- time -------------------------------------------------------------------------------- */
 
 typedef int job_emit_function(void *arg, const struct job_record *record);

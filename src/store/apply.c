@@ -6,8 +6,6 @@
  */
 #include "store/inside.h"
 
-enum { SPARE_RESULTS = 1, CHUNK = 4096 };
-
 /* ---- commits as answers ------------------------------------------------------------------ */
 
 struct store_commit *store_commit_new(struct store *store, size_t count)
@@ -330,98 +328,6 @@ int store_queue_make(struct store *store, struct store_slice name)
 	return 0;
 }
 
-/* The jobs that a purge or a kick of a queue concerns, one after the other. */
-struct bulk {
-	struct job_queue *queue;
-	bool purge, buried;
-	uint64_t left;
-	uint32_t cursor;
-	uint64_t *soon; /* delayed ones to be kicked */
-	int64_t soon_count, soon_at;
-};
-
-static int bulk_begin(struct store *store, const struct store_wish *wish, struct bulk *bulk)
-{
-	const struct store_action *a = &wish->actions[0];
-	struct job_queue *q = job_queue_find(store->jobs, a->queue.name);
-	uint64_t delayed;
-
-	*bulk = (struct bulk){.queue = q, .purge = a->kind == STORE_QUEUE_PURGE, .left = UINT64_MAX};
-	if (!q)
-		return -JOB_EUNKNOWN_QUEUE;
-	if (bulk->purge)
-		return 0;
-	bulk->left = a->queue.count - wish->done;
-	bulk->buried = q->jobs[JOB_BURIED] > 0 || (wish->done > 0 && !wish->delayed);
-	delayed = q->jobs[JOB_DELAYED] < bulk->left ? q->jobs[JOB_DELAYED] : bulk->left;
-	if (bulk->buried || delayed == 0)
-		return 0;
-	bulk->soon = malloc(delayed * sizeof(bulk->soon[0]));
-	bulk->soon_count = bulk->soon ? job_delayed_soonest(store->jobs, q, bulk->soon, delayed) : -ENOMEM;
-	return bulk->soon_count < 0 ? -ENOMEM : 0;
-}
-
-/* 0: no more. */
-static uint64_t bulk_next(struct store *store, struct bulk *bulk)
-{
-	unsigned waiting = 1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED;
-
-	if (bulk->left == 0)
-		return 0;
-	if (bulk->purge)
-		return job_scan(store->jobs, bulk->queue, waiting, &bulk->cursor);
-	if (bulk->buried)
-		return job_buried_first(store->jobs, bulk->queue);
-	return bulk->soon_at < bulk->soon_count ? bulk->soon[bulk->soon_at++] : 0;
-}
-
-/* Purge and kick: as many commits as it takes, each of them whole. */
-static int grant_bulk(struct store *store, struct store_wish *wish, struct store_commit *commit)
-{
-	const uint64_t record_bytes = LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX;
-	uint64_t chunk = log_transaction_max(store->log) / record_bytes; /* short of it with small segments */
-	int64_t now_ns = store_now_ns(store);
-	struct bulk bulk;
-	uint64_t id = 1;
-	int error = bulk_begin(store, wish, &bulk);
-
-	if (chunk > CHUNK)
-		chunk = CHUNK;
-	while (error == 0 && id != 0 && bulk.left > 0) {
-		error = store_begin(store, chunk * record_bytes, true);
-		if (error < 0)
-			break;
-		for (uint32_t i = 0; i < chunk && (id = bulk_next(store, &bulk)) != 0; i++) {
-			struct job_record r;
-			int refused = bulk.purge ? job_check_cancel(store->jobs, id, now_ns, &r)
-			                         : job_check_kick(store->jobs, id, &r);
-
-			if (refused < 0 && bulk.buried)
-				break; /* no memory, and it is still the first */
-			if (refused < 0)
-				continue;
-			store_append(store, &r, 0);
-			bulk.left--;
-			wish->done++;
-			wish->delayed = !bulk.purge && !bulk.buried;
-		}
-		commit->position = store_end(store, STORE_LOCAL);
-	}
-	free(bulk.soon);
-	if (error == -EAGAIN)
-		return error;
-	if (error < 0) {
-		refuse(store, wish, commit, 0, error);
-		return 0;
-	}
-	if (commit->position.lsn == 0)
-		commit->position = position_now(store);
-	commit->results[0].count = wish->done;
-	wish->level = STORE_LOCAL;
-	store_answer_commit(store, wish, commit);
-	return 0;
-}
-
 /* ---- transactions ------------------------------------------------------------------------ */
 
 static bool names_job(int kind)
@@ -693,10 +599,12 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		}
 	} else if (wish->count == 1 && (wish->actions[0].kind == STORE_QUEUE_PURGE ||
 	                                wish->actions[0].kind == STORE_QUEUE_KICK)) {
-		error = grant_bulk(store, wish, commit);
-		if (error == -EAGAIN)
+		if (job_queue_find(store->jobs, wish->actions[0].queue.name)) {
 			store_commit_free(commit);
-		return error;
+			store_bulk_grant(store, wish);
+			return 0;
+		}
+		error = -JOB_EUNKNOWN_QUEUE;
 	}
 	if (error == 0 && wish->key.name.len > 0)
 		error = store_keys_judge(store, &wish->key, now_ns, commit);

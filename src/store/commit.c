@@ -244,6 +244,9 @@ static void dispose(struct store_answer *a)
 	case STORE_ANSWER_VIEW:
 		store_view_free(a->object);
 		break;
+	case STORE_ANSWER_LIST:
+		store_list_free(a->object);
+		break;
 	case STORE_ANSWER_BYTES:
 		store_bytes_unref(a->object);
 		break;

@@ -33,6 +33,7 @@ enum store_answer_kind {
 	STORE_ANSWER_LOT,    /* struct store_lot_making */
 	STORE_ANSWER_VIEW,   /* struct store_view */
 	STORE_ANSWER_BYTES,  /* struct store_bytes */
+	STORE_ANSWER_LIST,   /* struct store_list */
 	STORE_ANSWER_PLAIN,  /* none */
 	STORE_ANSWER_IDS,    /* none; n: ids below are safe to be told */
 	STORE_ANSWER_WAKES,  /* struct store_wait_entry, a list of them; no future */
@@ -233,6 +234,7 @@ struct store_blobs {
 struct store_channel; /* follow.c */
 struct store_events;
 struct store_repair;
+struct store_bulk;    /* bulk.c: what is done to many jobs, step by step */
 struct store_request; /* parked.c: a change that waits for room in the log */
 
 struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */
@@ -293,6 +295,7 @@ struct store {
 	uint8_t *setting_spare; /* memory of the next one */
 	size_t setting_spare_bytes;
 	struct store_keys keys;
+	struct store_bulk *bulks;
 	struct store_stats stats;
 	struct job_totals at_open;
 	/* checkpoints and compaction */
@@ -463,8 +466,6 @@ struct store_wish {
 	int level;
 	wh_future future;
 	struct store_key key; /* name empty: none */
-	uint64_t done;        /* of a purge or kick that goes on over several commits */
-	bool delayed;         /* a kick that has begun with delayed jobs */
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);
@@ -487,6 +488,10 @@ int store_prepare(struct store *store, const struct store_wish *wish);
 void store_parked_run(struct store *store);
 void store_parked_fail(struct store *store, int64_t error);
 void store_wait_for_room(struct store *store);
+
+/* bulk.c: a QUEUE_PURGE or QUEUE_KICK, of a queue that is there; answers the wish's future */
+void store_bulk_grant(struct store *store, const struct store_wish *wish);
+void store_bulks_fail(struct store *store, int64_t error);
 
 /* keys.c */
 bool store_keys_known(struct store *store, const struct store_key *key);

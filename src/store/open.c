@@ -265,6 +265,7 @@ void store_fail(struct store *store, int64_t error)
 	store_parked_fail(store, error);
 	store_waiters_fail(store, error);
 	store_waits_fail(store, error);
+	store_bulks_fail(store, error);
 	store_events_fail(store, error);
 	store_fifo_fail(store, &store->written, error);
 	store_fifo_fail(store, &store->flushed, error);
@@ -557,6 +558,7 @@ int store_close(struct store *store)
 	if (!store->failed) {
 		store_waiters_fail(store, -ECANCELED);
 		store_waits_fail(store, -ECANCELED);
+		store_bulks_fail(store, -ECANCELED);
 		store_events_fail(store, -ECANCELED);
 		store_parked_fail(store, -ECANCELED);
 		give_back_ids(store);

@@ -68,7 +68,7 @@ struct store_options {                    /* zero: the default */
 	uint32_t bodies_max;   /* such files that are written at once, 64 */
 	uint32_t
 		events_max; /* newest events that are kept for who follows, 65,536; rounded up to a power of two */
-	uint64_t keys_max;     /* struct store_key that are kept, 1 million */
+	uint64_t keys_max;         /* struct store_key that are kept, 1 million */
 	int64_t keys_retention_ns; /* for how long, 24 h */
 	store_failure_function
 		*on_failure; /* called once, from the loop, when the log has failed: nothing will be
@@ -488,6 +488,40 @@ int store_queue_now(struct store *store, struct store_slice name, struct store_q
  * beside the pause that STORE_QUEUE_PAUSE begins. The queue is made if it is not there. 0, -JOB_EUNKNOWN_QUEUE,
  * -JOB_EBUSY (try again soon) or what making it says. */
 int store_pause(struct store *store, struct store_slice name, int64_t for_ns);
+
+/* ---- many jobs of a queue ---- */
+
+/* What is done to which jobs. Few are dealt with at once; many step by step, in as many commits, so that nobody waits for it. */
+struct store_many {
+	int kind; /* STORE_CANCEL: waiting ones; STORE_KICK: delayed and buried ones; STORE_DELETE: waiting and finished ones */
+	struct store_slice queue;
+	unsigned
+		states; /* bits 1 << state; KICK, 0: buried ones, in the order of their burials, or if there are none delayed ones, soonest first */
+	uint64_t id_min, id_max; /* 0: all that there are now */
+	uint64_t count_max;      /* 0: no limit */
+};
+/* store_do_many() - n = 0, ptr = struct store_commit * with how many in results[0].count, once all of it is flushed. A crash, or a future that is
+ * cancelled, leaves what was done. -JOB_EUNKNOWN_QUEUE, -JOB_EVALUE. */
+wh_future store_do_many(struct store *store, const struct store_many *many);
+
+struct store_listed {
+	uint64_t job;
+	int64_t at; /* wall clock, ns: delayed: when it runs; running: deadline; finished: end of its retention */
+	uint32_t priority, attempts, attempts_max;
+	uint8_t state;
+	bool cancel_requested;
+};
+struct store_list { /* freed by store_list_free() */
+	size_t count;
+	uint32_t next; /* for after; 0: that was all */
+	struct store_listed jobs[];
+};
+struct store_list *store_list_free(struct store_list *list);
+/* store_list() - up to max (1 to 1,000) jobs of a queue in states (bits), in no order that means anything but that it stays: after (0: from the
+ * beginning) goes on where another list ended, in this run of the server. n = how many, ptr = struct store_list *, once what it shows is flushed.
+ * Step by step, too. -JOB_EUNKNOWN_QUEUE, -JOB_EVALUE. */
+wh_future store_list(struct store *store, struct store_slice queue, unsigned states, uint32_t after,
+                     uint32_t max);
 
 /* store_queue_of() - the queue of a job, at once; *ret is borrowed until the callback in which this is called returns. 0,
  * -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
