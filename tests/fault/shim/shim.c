@@ -21,6 +21,7 @@
 #include <fnmatch.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -198,10 +199,14 @@ static struct verdict judge(const char *call, int fd, const char *path)
 	char of_fd[512] = "", link[64];
 	struct rule hit = {.cut = -1, .exit_status = -1};
 	bool found = false, named = false;
+	sigset_t all, before;
 	size_t number = 0;
 
 	if (!file)
 		return (struct verdict){0, -1, 0};
+	/* a signal handler may write, and come here again on the thread that it interrupts */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pthread_mutex_lock(&lock);
 	read_rules(file);
 	for (size_t i = 0; i < rules_count && !found; i++) {
@@ -227,6 +232,7 @@ static struct verdict judge(const char *call, int fd, const char *path)
 		}
 	}
 	pthread_mutex_unlock(&lock);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (!found)
 		return (struct verdict){0, -1, 0};
 	tell(file, call, path ? path : of_fd, number);
