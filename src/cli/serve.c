@@ -19,6 +19,7 @@
 #include "cli/serve_settings.h"
 #include "deliver/ranges.h"
 #include "deliver/service.h"
+#include "deliver/sign.h"
 #include "front/beanstalk.h"
 #include "front/front.h"
 #include "front/target.h"
@@ -45,6 +46,8 @@ struct server {
 	struct serve_listeners listeners;
 	wh_tls_context *tls;
 	struct token_table *tokens; /* until the front has them */
+	struct secrets secrets;     /* of callbacks */
+	struct ranges ranges;       /* that pushes may lead into */
 	struct notify notify;
 	int argc; /* to read the settings again */
 	char **argv;
@@ -285,6 +288,31 @@ static int read_tokens(struct server *server, const struct serve_settings *setti
 	return fail(server, SERVE_USAGE, "usage", "--tokens %s: %s", path, wh_strerror(error));
 }
 
+/* count 0: no callbacks. */
+static int read_secrets(struct server *server, const struct serve_settings *settings, struct secrets *ret)
+{
+	const char *path = only(&settings->callback_secrets), *detail = NULL;
+	unsigned line = 0;
+	char *text = NULL;
+	size_t len = 0;
+	int error;
+
+	*ret = (struct secrets){0};
+	if (!path)
+		return 0;
+	error = serve_file_read(server->loop, path, &text, &len);
+	if (error == 0)
+		error = secrets_read(text, len, ret, &line, &detail);
+	if (text)
+		explicit_bzero(text, len);
+	free(text);
+	if (error == 0)
+		return 0;
+	if (detail)
+		return fail(server, SERVE_USAGE, "usage", "--callback-secrets %s:%u: %s", path, line, detail);
+	return fail(server, SERVE_USAGE, "usage", "--callback-secrets %s: %s", path, wh_strerror(error));
+}
+
 /* Hand the sockets of some fronts over. */
 static int give_listeners(struct server *server, bool beanstalk)
 {
@@ -364,9 +392,8 @@ static int open_store(struct server *server)
 static int open_front(struct server *server)
 {
 	const struct serve_settings *settings = &server->settings;
-	struct ranges ranges = {0};
 	struct front_options options = {
-		.ranges = &ranges,
+		.ranges = &server->ranges,
 		.payload_bytes_max = settings->max_payload_bytes,
 		.wait_ns_max = settings->max_wait_ns,
 		.request_timeout_ns = settings->request_timeout_ns,
@@ -376,11 +403,10 @@ static int open_front(struct server *server)
 		.event_arg = server,
 	};
 	char name[TARGET_NAME_BYTES_MAX + 1], detail[300] = "";
-	int error = read_ranges(server, settings, &ranges);
+	int error = front_open(server->loop, server->store, &options, &server->front);
 
-	if (error != 0)
-		return error;
-	error = front_open(server->loop, server->store, &options, &server->front);
+	if (error == 0)
+		error = front_use_secrets(server->front, server->secrets.count > 0 ? &server->secrets : NULL);
 	if (error != 0)
 		return fail(server, SERVE_FAILED, "cannot-start", "%s", wh_strerror(error));
 	for (unsigned i = 0; i < settings->service.count; i++) {
@@ -461,10 +487,12 @@ static void reload(struct server *server)
 {
 	struct serve_settings fresh = {0};
 	struct token_table *tokens = NULL;
+	struct secrets secrets;
 	int error = 0;
 
 	if (serve_settings_read(&fresh, server->loop, server->argc, server->argv) != 0 ||
-	    check_services(server, &fresh) != 0 || read_tokens(server, &fresh, &tokens) != 0) {
+	    check_services(server, &fresh) != 0 || read_tokens(server, &fresh, &tokens) != 0 ||
+	    read_secrets(server, &fresh, &secrets) != 0) {
 		message_event(server, WH_LOG_ERROR, "cannot-reload",
 		              "the settings are wrong, see above; nothing was changed");
 	} else if (server->tls && (error = wh_tls_context_reload(server->tls)) != 0) {
@@ -475,6 +503,10 @@ static void reload(struct server *server)
 		serve_settings_take(&server->settings, &fresh, on_changed, server);
 		front_use_tokens(server->front, tokens);
 		tokens = NULL;
+		server->secrets = secrets;
+		error = front_use_secrets(server->front, secrets.count > 0 ? &secrets : NULL);
+		if (error != 0)
+			fail(server, 0, "cannot-reload", "callbacks: %s", wh_strerror(error));
 		declare_services(server);
 		event(server, WH_LOG_INFO, "reloaded", "");
 	}
@@ -590,6 +622,10 @@ static int run(struct server *server)
 	if (status == 0)
 		status = read_tokens(server, &server->settings, &server->tokens);
 	if (status == 0)
+		status = read_secrets(server, &server->settings, &server->secrets);
+	if (status == 0)
+		status = read_ranges(server, &server->settings, &server->ranges);
+	if (status == 0)
 		status = open_listeners(server);
 	if (status == 0)
 		status = open_store(server);
@@ -683,6 +719,10 @@ int serve_check(int argc, char **argv)
 		status = open_tls(&server);
 	if (status == 0)
 		status = read_tokens(&server, &server.settings, &server.tokens);
+	if (status == 0)
+		status = read_secrets(&server, &server.settings, &server.secrets);
+	if (status == 0)
+		status = read_ranges(&server, &server.settings, &server.ranges);
 	if (status == 0 && !server.settings.help)
 		serve_settings_print(&server.settings, stdout);
 	wh_tls_context_close(server.tls);

@@ -49,6 +49,9 @@ static const struct setting {
 	{"allow-private-targets", "NETWORK",
          "queues may be pushed into this network too, or all; repeatable (default: none that is private)",
          TEXTS, AT(private_targets), 0, 0, NULL},
+	{"callback-secrets", "FILE",
+         "what callbacks are signed with, lines of whsec_...; read again at SIGHUP", TEXT,
+         AT(callback_secrets), 0, 0, NULL},
 	{"queues", "open|declared", "may a submit create its queue? (default open)", WORD,
          AT(queues_declared), 0, 0, queues_words},
 	{"max-payload", "BYTES", "largest payload or result, with KiB, MiB or GiB (default 64MiB)", BYTES,
@@ -94,7 +97,8 @@ enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
 _Static_assert((int)SETTINGS <= (int)SERVE_SETTINGS_MAX, "where each setting comes from is remembered");
 
 /* What a running server takes over at SIGHUP; the TLS files are read again too, under their old names. */
-static const size_t while_running[] = {AT(service), AT(tokens), AT(log_level), AT(drain_timeout_ns)};
+static const size_t while_running[] = {AT(service), AT(tokens), AT(callback_secrets), AT(log_level),
+                                       AT(drain_timeout_ns)};
 
 void serve_settings_help(void)
 {

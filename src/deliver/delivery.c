@@ -82,11 +82,18 @@ void delivery_settle(struct delivery *delivery)
 	delivery->decided = true;
 	delivery_leave(delivery);
 	delivery->call = wh_http_call_close(delivery->call);
-	if (delivery->error[0]) {
+	if (delivery->error[0] && delivery->service->callbacks &&
+	    (delivery->no_retry || callback_delay(delivery->attempt, delivery->job) == 0)) {
+		action.kind = STORE_BURY;
+		action.bury.error = (struct store_slice){delivery->error, strlen(delivery->error)};
+	} else if (delivery->error[0]) {
 		action.kind = STORE_FAIL;
 		action.fail.error = (struct store_slice){delivery->error, strlen(delivery->error)};
 		action.fail.no_retry = delivery->no_retry;
-		action.fail.delay_ns = service_backoff(delivery->service, delivery->attempt, delivery->job);
+		action.fail.delay_ns =
+			delivery->service->callbacks
+				? callback_delay(delivery->attempt, delivery->job)
+				: service_backoff(delivery->service, delivery->attempt, delivery->job);
 		if (delivery->delay_ns > action.fail.delay_ns)
 			action.fail.delay_ns = delivery->delay_ns;
 		action.fail.delay_set = action.fail.delay_ns > 0;
@@ -130,7 +137,8 @@ void delivery_cancel(struct delivery *delivery)
 /* Without a backend that takes calls the job goes back as if it had not been leased: it is no attempt. */
 static void send_on(struct delivery *delivery)
 {
-	delivery->at = push_backend(delivery->pusher->push, delivery->service, &delivery->tried);
+	if (!delivery->at.backend)
+		delivery->at = push_backend(delivery->pusher->push, delivery->service, &delivery->tried);
 	if (delivery->cancelled)
 		delivery_fail(delivery, true, "cancelled");
 	else if (delivery->at.backend)
@@ -272,6 +280,11 @@ static void read_message(struct delivery *delivery)
 	const struct store_bytes *payload = delivery->payload;
 	int error;
 
+	if (delivery->service->callbacks) {
+		if (callback_message(delivery))
+			got_message(delivery);
+		return;
+	}
 	if (delivery->service->target && !target_message(delivery)) {
 		no_message(delivery, -ENOMEM);
 		return;

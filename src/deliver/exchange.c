@@ -133,7 +133,7 @@ static void no_answer(struct delivery *delivery, int64_t error)
 		sent = delivery->status > 0 || !never_sent(error);
 	if (!is_ours_to_blame(error))
 		backend_failed(&delivery->at, &delivery->service->breaker, error, wh_now(push->loop));
-	if (error == -ETIMEDOUT && delivery->service->target)
+	if (error == -ETIMEDOUT && delivery->service->target && !delivery->service->callbacks)
 		push_told(delivery->pusher, ADAPTIVE_TOO_MUCH, delivery->sent_at, 0);
 	if (error == -ETIMEDOUT)
 		say_timed_out(delivery, &failure, text);
@@ -258,7 +258,8 @@ static void got_response(wh_loop *loop, wh_res res, void *arg)
 	}
 	delivery->response = response;
 	judge_backend(delivery);
-	if (delivery->service->target && !target_judge(delivery)) {
+	if (delivery->service->target &&
+	    !(delivery->service->callbacks ? callback_judge : target_judge)(delivery)) {
 		push_unref(push);
 		return;
 	}

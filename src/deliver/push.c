@@ -19,6 +19,7 @@ void push_unref(struct push *push)
 		service_unref(pusher->service);
 		free(pusher);
 	}
+	service_unref(push->callbacks);
 	free(push);
 }
 
@@ -38,7 +39,8 @@ void push_event(struct push *push, int level, const char *name, const struct pus
 	if (!push->options.event)
 		return;
 	wh__text_init(&text, given, sizeof(given));
-	wh__text_format(&text, "%s=%s", pusher->service->target ? "queue" : "service", pusher->service->name);
+	wh__text_format(&text, "%s=%s", !pusher || pusher->service->target ? "queue" : "service",
+	                pusher ? pusher->service->name : CALLBACKS_PENDING);
 	if (job > 0)
 		wh__text_format(&text, " job=%llu", (unsigned long long)job);
 	wh__text_str(&text, " error=");
@@ -129,7 +131,8 @@ static void woken(wh_loop *loop, wh_res res, void *arg)
 
 static uint32_t most_of(const struct pusher *pusher)
 {
-	return pusher->service->target ? adaptive_limit(&pusher->adaptive) : pusher->service->concurrency;
+	return pusher->service->target && !pusher->service->callbacks ? adaptive_limit(&pusher->adaptive)
+	                                                              : pusher->service->concurrency;
 }
 
 /* How many the backends take now. *ret_at: without any, when to look again. */
@@ -139,6 +142,8 @@ static uint32_t room_at(const struct pusher *pusher, int64_t *ret_at)
 	int64_t now = wh_now(pusher->push->loop);
 
 	*ret_at = pusher->held_until;
+	if (service->callbacks)
+		return UINT32_MAX;
 	return now < pusher->held_until
 	               ? 0
 	               : backend_room(service->backends, service->backends_count, now, ret_at);
@@ -388,6 +393,7 @@ struct push *push_close(struct push *push)
 		return NULL;
 	push->closing = true;
 	stop_reserving(push);
+	callbacks_close(push);
 	push_unref(push);
 	return NULL;
 }

@@ -9,6 +9,7 @@
 #define WH_DELIVER_PUSH_H
 
 #include "deliver/service.h"
+#include "deliver/sign.h"
 #include "store/store.h"
 #include "whilst/http.h"
 
@@ -41,6 +42,27 @@ void push_forget(struct push *push, const struct service *service);
 
 /* push_limit() - how many jobs a target is given at once just now. */
 uint32_t push_limit(const struct push *push, const struct service *service);
+
+/* ---- callbacks (callback.c) --------------------------------------------------------------
+ *
+ * Who submits a job may name a URL that is told when the job has finished. For that a second job is submitted in the same commit, to
+ * CALLBACKS_PENDING: its id is the one after the job's, its payload the URL. When the job has finished, another commit takes it out and
+ * submits what is to be sent to CALLBACKS, whose jobs are sent until somebody takes them; those that nobody took are buried there. */
+
+#define CALLBACKS         "callbacks"
+#define CALLBACKS_PENDING "callbacks/pending"
+enum { CALLBACK_URL_BYTES_MAX = 1000 };
+
+/* push_callbacks_open() - look for those that were pending when a server ended, and send what there is. Synchronous: outside callbacks. */
+int push_callbacks_open(struct push *push);
+/* push_use_secrets() - sign with these from now on; copied. NULL: nobody can ask for a callback, and those that are due wait. 0 or -errno.
+ * Synchronous, or in a task: the queues are made. */
+int push_use_secrets(struct push *push, const struct secrets *secrets);
+bool push_has_secrets(const struct push *push);
+/* push_callback() - the commit that made job and its pending callback has been answered. */
+void push_callback(struct push *push, uint64_t job, uint64_t pending_id);
+/* push_callbacks_pending() - how many wait for their job's end now. */
+uint64_t push_callbacks_pending(const struct push *push);
 
 /* push_drain() - begin no further call. n = 0 once none is under way, or at the instant until (wh_now()). */
 wh_future push_drain(struct push *push, int64_t until);

@@ -43,7 +43,11 @@ struct push {
 	wh_http_client *client, *outside;
 	struct push_options options;
 	struct pusher *first;
-	uint64_t under_way;  /* calls */
+	uint64_t under_way; /* calls */
+	struct secrets secrets;
+	struct service *callbacks; /* NULL: none can be sent */
+	struct pending *pending;   /* callbacks that wait for their job's end */
+	uint64_t pending_count;
 	uint64_t references; /* the owner's and one for each callback to come */
 	bool draining, closing, has_drained;
 	wh_future drained;
@@ -130,6 +134,19 @@ void delivery_leave(struct delivery *delivery);
 
 /* delivery_forward() - send .message to the backend .at, and see to it until it has ended one way or the other. */
 void delivery_forward(struct delivery *delivery);
+
+/* ---- callback.c -------------------------------------------------------------------------- */
+
+/* callbacks_close() - no further waiting: the next start finds them. */
+void callbacks_close(struct push *push);
+
+/* ---- callback_send.c --------------------------------------------------------------------- */
+
+/* callback_message() - .message and .at of a job of CALLBACKS, signed as of now; false: the attempt is settled. */
+bool callback_message(struct delivery *delivery);
+/* callback_judge() - as target_judge(). callback_delay(): after the attempt-th failure; 0: it was the last. */
+bool callback_judge(struct delivery *delivery);
+int64_t callback_delay(uint32_t attempt, uint64_t salt);
 
 /* ---- target.c ---------------------------------------------------------------------------- */
 

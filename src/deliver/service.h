@@ -41,6 +41,7 @@ struct service {
 	char *name;           /* NUL-terminated; of a target that of its queue */
 	char *queue;          /* NUL-terminated */
 	bool target;
+	bool callbacks;                         /* a target that each job names for itself */
 	struct backend *backends[BACKENDS_MAX]; /* one at least; the paths of their URLs are the same */
 	size_t backends_count;
 	uint32_t turn; /* of backend_choose() */

@@ -240,15 +240,27 @@ void call_wait_finished(struct call *call); /* wait for the job's end, until .un
 void call_accepted(struct call *call, int state); /* answer 202; the call is still to be ended */
 void call_set_wait(struct call *call, const struct request *request); /* prefer and until */
 
+/* ---- callbacks (callback.c) -------------------------------------------------------------- */
+
+bool callback_asked(wh_http_exchange *x); /* by Whilst-Callback? */
+/* callback_read() - the URL that is to be told, from Whilst-Callback or this option of the query; *ret absent: none. false: refused and
+ * answered. */
+bool callback_read(struct request *request, struct wh_slice option, struct wh_slice *ret);
+/* callback_submit() - once_apply() of the job and, if there is a url, of what waits for its end. callback_begin() - with its commit, in which nothing was refused;
+ * of any other submit: nothing. */
+wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url, int level,
+                          struct once *once);
+void callback_begin(struct api *api, const struct store_commit *commit);
+
 /* ---- large bodies (upload.c, download.c) ------------------------------------------------- */
 
 /* upload_needed() - is the body of this request received in pieces? Known by its header section. */
 bool upload_needed(const wh_http_exchange *x);
 /* upload_start() - receive the streamed body, put before in front of it (NULL: nothing), and apply the SUBMIT or COMPLETE; then callback(…,
- * call) gets the commit. once: NULL, or the request's key, to which the body
+ * call) gets the commit. url: of a SUBMIT, to be called back; or absent. once: NULL, or the request's key, to which the body
  * (without before) is added; copied. Answers and ends the call itself when the body cannot be had. The action's queue is the call's. */
 void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
-                  int level, const struct once *once, wh_callback *callback);
+                  struct wh_slice url, int level, const struct once *once, wh_callback *callback);
 
 /* download_bytes() - answer with these bytes if they are in a file, and end the call; takes them then. false: they are not. */
 bool download_bytes(struct call *call, int status, struct store_bytes *bytes);

@@ -90,7 +90,7 @@ static void act(struct request *request, const struct store_action *action, int 
 		return;
 	call->action = (uint8_t)action->kind;
 	if (request->streamed)
-		upload_start(call, action, NULL, level, NULL, acted);
+		upload_start(call, action, NULL, (struct wh_slice){NULL, 0}, level, NULL, acted);
 	else
 		call_then(call, store_apply(request->api->store, action, 1, 0, level), acted);
 }

@@ -84,6 +84,7 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 	call->position = commit->position;
 	state = commit->results[0].state;
 	call->duplicate = commit->results[0].duplicate;
+	callback_begin(call->api, commit);
 	store_commit_free(commit);
 	if (call->prefer.wait) {
 		call_wait_finished(call);
@@ -190,6 +191,7 @@ enum {
 	UNIQUE,
 	UNIQUE_WHILE,
 	GROUP,
+	CALLBACK,
 	OPTIONS
 };
 
@@ -254,6 +256,7 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 		[UNIQUE] = {"unique", OPTION_TEXT, 0, 0, false, 0, ""},
 		[UNIQUE_WHILE] = {"unique-while", OPTION_TEXT, 0, 0, false, 0, ""},
 		[GROUP] = {"group", OPTION_TEXT, 0, 0, false, 0, ""},
+		[CALLBACK] = {"callback", OPTION_TEXT, 0, 0, false, 0, ""},
 	};
 
 	memcpy(options, known, sizeof(known));
@@ -286,13 +289,25 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	struct option options[OPTIONS];
 	struct wh_slice queue = {request->name, request->name_len};
 	struct once once;
+	struct wh_slice url = {NULL, 0};
 	struct call *call;
 
+	options[CALLBACK].given = false;
 	if (request->target.query.len > 0 && !read_options(request, &submit, options))
 		return;
+	if (options[CALLBACK].given)
+		url = (struct wh_slice){options[CALLBACK].text, (size_t)options[CALLBACK].value};
+	if (!callback_read(request, url, &url))
+		return;
+	if (url.data && (batch || lines)) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "callback: jobs of a batch are not called back; submit them one by one");
+		return;
+	}
 	if (!once_read(request, 'q', queue, &once))
 		return;
 	once_mix(&once, request->target.query);
+	once_mix(&once, url);
 	once_mix(&once, request->content_type);
 	if (!request->streamed)
 		once_mix(&once, request_body(request));
@@ -312,12 +327,17 @@ static void submit_with_options(struct request *request, struct store_submit sub
 		struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 
 		if (request->streamed)
-			upload_start(call, &action, NULL, level, &once, submitted);
+			upload_start(call, &action, NULL, url, level, &once, submitted);
 		else
-			call_then(call, once_apply(request->api->store, &action, 1, level, &once), submitted);
+			call_then(call,
+			          callback_submit(request->api->store, &submit, url, level, &once),
+			          submitted);
 		return;
 	}
-	call_then(call, store_submit(request->api->store, &submit, level), submitted);
+	call_then(call,
+	          url.data ? callback_submit(request->api->store, &submit, url, level, NULL)
+	                   : store_submit(request->api->store, &submit, level),
+	          submitted);
 }
 
 /* Queues that the server itself fills. */

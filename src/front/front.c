@@ -210,9 +210,12 @@ static int open_client(struct api *api)
 
 bool queue_is_ours(const char *name, size_t len)
 {
-	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1;
 
-	return len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0;
+	if (len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
+		return true;
+	return len >= callbacks && memcmp(name, CALLBACKS, callbacks) == 0 &&
+	       (len == callbacks || name[callbacks] == '/');
 }
 
 static int load_service(struct api *api, const struct store_setting *setting, bool target)
@@ -288,6 +291,8 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 		error = load_topics(api, STORE_SLICE(TOPIC_SETTING_PREFIX));
 	if (error == 0)
 		error = load_topics(api, STORE_SLICE(SUBSCRIPTION_SETTING_PREFIX));
+	if (error == 0)
+		error = push_callbacks_open(api->push);
 	if (error != 0) {
 		front_close(api);
 		return error;
@@ -341,6 +346,11 @@ void front_use_tokens(struct api *api, struct token_table *tokens)
 {
 	token_table_free(api->tokens);
 	api->tokens = tokens;
+}
+
+int front_use_secrets(struct api *api, const struct secrets *secrets)
+{
+	return push_use_secrets(api->push, secrets);
 }
 
 int front_listen(struct api *api, int fd, wh_tls_context *tls)

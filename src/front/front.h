@@ -15,6 +15,7 @@ struct store;
 struct api;
 struct token_table;
 struct ranges;
+struct secrets;
 
 typedef void front_event_function(int level, const char *event, const char *members, void *arg);
 
@@ -40,6 +41,10 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 /* front_use_tokens() - from now on whoever asks for anything but /livez and /readyz must show one of these, and may do what it is
  * good for. Takes tokens; NULL: nobody is asked. */
 void front_use_tokens(struct api *api, struct token_table *tokens);
+
+/* front_use_secrets() - callbacks are signed with these from now on; copied. NULL: nobody can ask for one. Synchronous, or in a task. 0 or
+ * -errno. */
+int front_use_secrets(struct api *api, const struct secrets *secrets);
 
 /* front_listen() - takes fd. tls NULL: in the clear; else a server's context, borrowed until front_free(). */
 int front_listen(struct api *api, int fd, wh_tls_context *tls);

@@ -37,7 +37,8 @@ static void put_peer(wh_http_exchange *x, char to[64])
 
 static bool is_preference(struct wh_slice name)
 {
-	return wh_slice_equal_caseless(name, "Prefer") || wh_slice_equal_caseless(name, "Whilst-Commit");
+	return wh_slice_equal_caseless(name, "Prefer") || wh_slice_equal_caseless(name, "Whilst-Commit") ||
+	       wh_slice_equal_caseless(name, "Whilst-Callback");
 }
 
 static void add(struct gateway_fields *to, const char *name, struct wh_slice value)
@@ -171,9 +172,9 @@ static void no_service(struct api *api, wh_http_exchange *x)
 	               (int)(path.len < 200 ? path.len : 200), path.data);
 }
 
-static bool is_recorded(const struct service *service, const struct prefer *prefer)
+static bool is_recorded(wh_http_exchange *x, const struct service *service, const struct prefer *prefer)
 {
-	return service->record || prefer->respond_async || prefer->wait;
+	return service->record || prefer->respond_async || prefer->wait || callback_asked(x);
 }
 
 void gateway_head(wh_http_exchange *x, void *arg)
@@ -184,9 +185,9 @@ void gateway_head(wh_http_exchange *x, void *arg)
 
 	if (!service)
 		no_service(api, x);
-	else if (is_recorded(service, &prefer) && upload_needed(x))
+	else if (is_recorded(x, service, &prefer) && upload_needed(x))
 		wh_http_stream(x, api->options.payload_bytes_max);
-	else if (is_recorded(service, &prefer))
+	else if (is_recorded(x, service, &prefer))
 		wh_http_collect(x, api->options.payload_bytes_max);
 	else
 		wh_http_stream(x, UINT64_MAX);
@@ -234,6 +235,7 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 	call->level = commit->level;
 	call->position = commit->position;
 	state = commit->results[0].state;
+	callback_begin(call->api, commit);
 	store_commit_free(commit);
 	if (call->prefer.respond_async && !call->prefer.wait) {
 		call_accepted(call, state);
@@ -244,7 +246,8 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 }
 
 /* What the call is, apart from what proxies add to it. false: refused and answered. */
-static bool read_once(struct request *request, const struct service *service, struct once *once)
+static bool read_once(struct request *request, const struct service *service, struct wh_slice url,
+                      struct once *once)
 {
 	struct wh_slice name = {service->name, strlen(service->name)};
 
@@ -254,12 +257,14 @@ static bool read_once(struct request *request, const struct service *service, st
 	once_mix(once, wh_http_path(request->x));
 	once_mix(once, wh_http_query(request->x));
 	once_mix(once, request->content_type);
+	once_mix(once, url);
 	if (!upload_needed(request->x))
 		once_mix(once, wh_http_body(request->x));
 	return true;
 }
 
-static void record(struct request *request, const struct service *service, int level, struct once *once)
+static void record(struct request *request, const struct service *service, struct wh_slice url, int level,
+                   struct once *once)
 {
 	struct api *api = request->api;
 	struct gateway_fields fields;
@@ -296,15 +301,16 @@ static void record(struct request *request, const struct service *service, int l
 			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 
 			action.submit.payload = (struct store_slice){0};
-			upload_start(call, &action, &message, level, once, recorded);
+			upload_start(call, &action, &message, url, level, once, recorded);
 		} else if (message.failed) {
 			call_then(call, wh_failed(api->loop, -ENOMEM), recorded);
 		} else {
 			struct store_action action = {.kind = STORE_SUBMIT, .submit = submit};
 
 			call_then(call,
-			          once->given ? once_apply(api->store, &action, 1, level, once)
-			                      : store_submit(api->store, &submit, level),
+			          once->given || url.data
+			                  ? callback_submit(api->store, &action.submit, url, level, once)
+			                  : store_submit(api->store, &submit, level),
 			          recorded);
 		}
 	}
@@ -321,6 +327,7 @@ void gateway_request(wh_http_exchange *x, void *arg)
 	struct prefer prefer = read_prefer(api, x);
 	struct request request;
 	struct once once;
+	struct wh_slice url;
 	int level;
 
 	/* the service may have gone while the body came */
@@ -328,12 +335,17 @@ void gateway_request(wh_http_exchange *x, void *arg)
 		no_service(api, x);
 		return;
 	}
-	if (!is_recorded(service, &prefer)) {
+	if (!is_recorded(x, service, &prefer)) {
 		relay_start(api, x, service);
 		return;
 	}
 	wh_http_set_arg(x, (void *)(uintptr_t)&recorded_route);
-	if (request_read(&request, api, x) && request_level(&request, false, &level) &&
-	    read_once(&request, service, &once))
-		record(&request, service, level, &once);
+	if (!request_read(&request, api, x) || !request_level(&request, false, &level) ||
+	    !callback_read(&request, (struct wh_slice){NULL, 0}, &url) ||
+	    !read_once(&request, service, url, &once))
+		return;
+	/* who wants to be called back does not wait, unless it says so */
+	if (url.data && !request.prefer.wait)
+		request.prefer.respond_async = true;
+	record(&request, service, url, level, &once);
 }

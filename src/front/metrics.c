@@ -385,6 +385,8 @@ static void put_services(struct wh__text *text, const struct api *api)
 		for (const struct service *service = api->targets.first; service; service = service->next)
 			put_backends(text, families[i].name, families[i].value, service, now);
 	}
+	one(text, "whilst_callbacks_pending", "gauge", "Callbacks that wait for the end of their job.",
+	    push_callbacks_pending(api->push));
 	family(text, "whilst_push_concurrency", "gauge", "Jobs that a target is given at once now.");
 	for (const struct service *service = api->targets.first; service; service = service->next) {
 		wh__text_str(text, "whilst_push_concurrency{queue=\"");

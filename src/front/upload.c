@@ -16,6 +16,7 @@ struct upload {
 	struct wh_buf *piece;
 	struct store_action
 		action; /* of a SUBMIT or COMPLETE; its texts are in .texts, the queue's name in the call */
+	struct wh_slice url; /* to be called back */
 	int level;
 	struct once *once; /* NULL: no key */
 	wh_callback *then;
@@ -102,7 +103,11 @@ static void ended(wh_loop *loop, wh_res res, void *arg)
 		upload->action.submit.queue = (struct store_slice){call->name, call->name_len};
 	if (upload->once)
 		store_key_mix_body(upload->once->key.fingerprint, upload->body);
-	call_then(call, once_apply(call->api->store, &upload->action, 1, upload->level, upload->once),
+	call_then(call,
+	          upload->url.data
+	                  ? callback_submit(call->api->store, &upload->action.submit, upload->url,
+	                                    upload->level, upload->once)
+	                  : once_apply(call->api->store, &upload->action, 1, upload->level, upload->once),
 	          upload->then);
 	end(upload);
 }
@@ -156,7 +161,7 @@ static struct once *copy_once(const struct once *once)
 }
 
 void upload_start(struct call *call, const struct store_action *action, const struct wh__text *before,
-                  int level, const struct once *once, wh_callback *callback)
+                  struct wh_slice url, int level, const struct once *once, wh_callback *callback)
 {
 	bool submit = action->kind == STORE_SUBMIT;
 	const struct store_slice *type =
@@ -164,7 +169,7 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len +
 	                                             action->submit.trace.len
 	                                   : 0);
-	struct upload *upload = malloc(sizeof(*upload) + texts);
+	struct upload *upload = malloc(sizeof(*upload) + texts + url.len);
 	int64_t length = wh_http_body_length(call->x);
 	char *to;
 	int error = -ENOMEM;
@@ -174,13 +179,18 @@ void upload_start(struct call *call, const struct store_action *action, const st
 		call_end(call);
 		return;
 	}
-	*upload = (struct upload){.call = call, .action = *action, .level = level, .then = callback};
+	*upload = (struct upload){
+		.call = call, .action = *action, .url = url, .level = level, .then = callback};
 	to = upload->texts;
 	keep(submit ? &upload->action.submit.content_type : &upload->action.complete.content_type, &to);
 	if (submit) {
 		keep(&upload->action.submit.unique, &to);
 		keep(&upload->action.submit.group, &to);
 		keep(&upload->action.submit.trace, &to);
+	}
+	if (url.data) {
+		memcpy(to, url.data, url.len);
+		upload->url.data = to;
 	}
 	if (length >= 0)
 		length += before ? (int64_t)before->len : 0;

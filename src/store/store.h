@@ -239,7 +239,7 @@ enum {
 	STORE_EACH = 1
 }; /* one commit, but each action stands for itself: refused ones keep no other from it */
 
-/* store_apply() - do all of actions or none. n = 0, ptr = struct store_commit *: judged, see there. At most
+/* store_apply() - do all of actions or none. New jobs get ids that follow one another, in the order of the actions. n = 0, ptr = struct store_commit *: judged, see there. At most
  * JOB_ACTIONS_MAX. A job may be named once per call. */
 wh_future store_apply(struct store *store, const struct store_action *actions, size_t count, unsigned flags,
                       int level);
@@ -530,6 +530,10 @@ int store_queue_of(const struct store *store, uint64_t job, struct store_slice *
 /* store_first() - the job of a queue that is next in a state: ready, whatever pauses the queue; delayed: due first; buried:
  * buried first. 0: none. Cost: as of job_delayed_first() for delayed ones. */
 uint64_t store_first(struct store *store, struct store_slice name, int state);
+
+/* store_next_in() - pass over the jobs of a queue in a state, in no order: *cursor starts at 0. 0: no more. Jobs may be changed in between.
+ * Cost: all of a pass together that of looking at every job of the store once. */
+uint64_t store_next_in(const struct store *store, struct store_slice name, int state, uint32_t *cursor);
 
 struct store_setting {
 	struct store_slice key, value;

@@ -162,6 +162,13 @@ int store_pause(struct store *store, struct store_slice name, int64_t for_ns)
 	return 0;
 }
 
+uint64_t store_next_in(const struct store *store, struct store_slice name, int state, uint32_t *cursor)
+{
+	const struct job_queue *q = job_queue_find(store->jobs, name);
+
+	return q ? job_scan(store->jobs, q, 1u << state, cursor) : 0;
+}
+
 uint64_t store_first(struct store *store, struct store_slice name, int state)
 {
 	struct job_queue *q = job_queue_find(store->jobs, name);
