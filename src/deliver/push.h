@@ -49,8 +49,6 @@ uint32_t push_limit(const struct push *push, const struct service *service);
  * CALLBACKS_PENDING: its id is the one after the job's, its payload the URL. When the job has finished, another commit takes it out and
  * submits what is to be sent to CALLBACKS, whose jobs are sent until somebody takes them; those that nobody took are buried there. */
 
-#define CALLBACKS         "callbacks"
-#define CALLBACKS_PENDING "callbacks/pending"
 enum { CALLBACK_URL_BYTES_MAX = 1000 };
 
 /* push_callbacks_open() - look for those that were pending when a server ended, and send what there is. Synchronous: outside callbacks. */

@@ -121,6 +121,16 @@ bool service_retries(const struct service *service, int status)
 	return false;
 }
 
+bool service_owns_queue(const char *name, size_t len)
+{
+	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1;
+
+	if (len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
+		return true;
+	return len >= callbacks && memcmp(name, CALLBACKS, callbacks) == 0 &&
+	       (len == callbacks || name[callbacks] == '/');
+}
+
 bool service_counts_against(const struct service *service, int status)
 {
 	return status >= 500 && service_retries(service, status);

@@ -19,6 +19,8 @@
 #define SERVICE_SETTING_PREFIX "service/"
 #define SERVICE_QUEUE_PREFIX   "call/"
 #define TARGET_SETTING_PREFIX  "target/"
+#define CALLBACKS              "callbacks"
+#define CALLBACKS_PENDING      "callbacks/pending"
 
 /* A queue is named after its service with "call/" before it, and JOB_NAME_MAX is 200. */
 enum {
@@ -95,6 +97,8 @@ void service_write_state(struct wh__text *text, const struct service *service, i
 bool service_retries(const struct service *service, int status); /* is this answer a failed attempt? */
 /* service_counts_against() - does this answer count against the backend that gave it? */
 bool service_counts_against(const struct service *service, int status);
+/* service_owns_queue() - is a queue of this name the server's own: the gateway's, or of callbacks? */
+bool service_owns_queue(const char *name, size_t len);
 int64_t service_first_byte_ns(const struct service *service);
 /* service_backoff() - how long after a failed attempt (1: the first) the next one begins, with jitter by salt; 0: as the queue says. */
 int64_t service_backoff(const struct service *service, uint32_t attempt, uint64_t salt);

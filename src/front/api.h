@@ -186,9 +186,6 @@ bool request_is_type(struct wh_slice content_type, const char *type); /* paramet
 bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
 struct wh_slice request_body(const struct request *request);
 
-/* queue_is_ours() - does this name belong to the server itself? (front.c) */
-bool queue_is_ours(const char *name, size_t len);
-
 static inline struct store_slice request_queue(const struct request *request)
 {
 	return (struct store_slice){request->name, request->name_len};
@@ -248,8 +245,8 @@ bool callback_asked(wh_http_exchange *x); /* by Whilst-Callback? */
 bool callback_read(struct request *request, struct wh_slice option, struct wh_slice *ret);
 /* callback_submit() - once_apply() of the job and, if there is a url, of what waits for its end. callback_begin() - with its commit, in which nothing was refused;
  * of any other submit: nothing. */
-wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url, int level,
-                          struct once *once);
+wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url,
+                          int level, struct once *once);
 void callback_begin(struct api *api, const struct store_commit *commit);
 
 /* ---- large bodies (upload.c, download.c) ------------------------------------------------- */

@@ -377,7 +377,12 @@ static bool is_own_queue(struct request *request)
 		               (int)request->name_len, request->name, own[i].why);
 		return true;
 	}
-	return false;
+	if (!service_owns_queue(request->name, request->name_len))
+		return false;
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+	               "queue '%.*s': the server itself sends what is in the queues of callbacks",
+	               (int)request->name_len, request->name);
+	return true;
 }
 
 void api_reserve(struct request *request)

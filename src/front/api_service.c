@@ -229,7 +229,7 @@ void api_service_put(struct request *request)
 
 void api_target_put(struct request *request)
 {
-	if (queue_is_ours(request->name, request->name_len))
+	if (service_owns_queue(request->name, request->name_len))
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 		               "queue '%.*s' is the server's own", (int)request->name_len, request->name);
 	else

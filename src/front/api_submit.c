@@ -304,6 +304,12 @@ static void submit_with_options(struct request *request, struct store_submit sub
 		               "callback: jobs of a batch are not called back; submit them one by one");
 		return;
 	}
+	/* the job that has the key already has been promised to nobody else */
+	if (url.data && submit.unique.len > 0) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "callback: not together with a unique key, whose job may be there already");
+		return;
+	}
 	if (!once_read(request, 'q', queue, &once))
 		return;
 	once_mix(&once, request->target.query);
@@ -329,8 +335,7 @@ static void submit_with_options(struct request *request, struct store_submit sub
 		if (request->streamed)
 			upload_start(call, &action, NULL, url, level, &once, submitted);
 		else
-			call_then(call,
-			          callback_submit(request->api->store, &submit, url, level, &once),
+			call_then(call, callback_submit(request->api->store, &submit, url, level, &once),
 			          submitted);
 		return;
 	}
@@ -359,7 +364,13 @@ static bool is_own_queue(struct request *request)
 		               (int)request->name_len, request->name, own[i].why);
 		return true;
 	}
-	return false;
+	if (!service_owns_queue(request->name, request->name_len))
+		return false;
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+	               "queue '%.*s': callbacks, and what begins with callbacks/, are the server's own; use "
+	               "Whilst-Callback",
+	               (int)request->name_len, request->name);
+	return true;
 }
 
 void api_submit(struct request *request)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "deliver/service.h"
 #include "front/beanstalk_inside.h"
 
 #define DEADLINE_MARGIN_NS  WH_NS_PER_S
@@ -443,8 +444,13 @@ static void answer_peek(struct beanstalk_connection *c, const struct beanstalk_o
 static struct beanstalk_tube *wanted_tube(struct beanstalk_connection *c,
                                           const struct beanstalk_command *command)
 {
-	struct beanstalk_tube *tube = beanstalk_tube_get(c->front, command->tube, command->tube_len);
+	struct beanstalk_tube *tube;
 
+	if (service_owns_queue(command->tube, command->tube_len)) {
+		BEANSTALK_REPLY(c, "BAD_FORMAT");
+		return NULL;
+	}
+	tube = beanstalk_tube_get(c->front, command->tube, command->tube_len);
 	if (!tube)
 		BEANSTALK_REPLY(c, "OUT_OF_MEMORY");
 	return tube;

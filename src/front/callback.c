@@ -52,8 +52,8 @@ bool callback_read(struct request *request, struct wh_slice option, struct wh_sl
 	return true;
 }
 
-wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url, int level,
-                          struct once *once)
+wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url,
+                          int level, struct once *once)
 {
 	struct store_action actions[2] = {
 		{.kind = STORE_SUBMIT, .submit = *submit},

@@ -208,16 +208,6 @@ static int open_client(struct api *api)
 	return wh_http_client_open(api->loop, &options, &api->outside);
 }
 
-bool queue_is_ours(const char *name, size_t len)
-{
-	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1;
-
-	if (len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
-		return true;
-	return len >= callbacks && memcmp(name, CALLBACKS, callbacks) == 0 &&
-	       (len == callbacks || name[callbacks] == '/');
-}
-
 static int load_service(struct api *api, const struct store_setting *setting, bool target)
 {
 	size_t prefix = strlen(target ? TARGET_SETTING_PREFIX : SERVICE_SETTING_PREFIX);

@@ -374,14 +374,14 @@ static bool take_submit(struct reading *reading, struct store_submit *submit)
 {
 	const struct value *v = reading->values;
 	const char *name = v[QUEUE].text.data;
-	size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
 
 	if (!target_name_valid(name, v[QUEUE].text.len))
 		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
 		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
-	if (v[QUEUE].text.len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
+	if (service_owns_queue(name, v[QUEUE].text.len))
 		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
-		             "must not begin with call/: such names belong to the gateway");
+		             "must not be callbacks or begin with call/ or callbacks/: such names are the "
+		             "server's");
 	if (v[DELAY].given && v[RUN_AT].given)
 		return wrong(reading, PROBLEM_BAD_JSON, "run_at",
 		             "and delay are two ways to say the same: give one of them");

@@ -177,6 +177,16 @@ class Options(unittest.TestCase):
             line.close()
             http.close()
 
+    def test_queues_of_the_server(self):
+        with harness.Server("--beanstalk", "127.0.0.1:0") as server:
+            line = Line(port_of(server))
+            for tube in ("call/shop", "callbacks", "callbacks/pending"):
+                for verb in ("use", "watch"):
+                    self.assertEqual(line.ask(f"{verb} {tube}\r\n"), "BAD_FORMAT")
+            self.assertEqual(line.ask("use callbacksx\r\n"), "USING callbacksx")
+            self.assertEqual(line.ask("list-tube-used\r\n"), "USING callbacksx")
+            line.close()
+
     def test_watching_too_many(self):
         with harness.Server("--beanstalk", "127.0.0.1:0") as server:
             line = Line(port_of(server))
