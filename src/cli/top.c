@@ -71,7 +71,9 @@ static void look_free(struct look *look)
 
 static void read_figures(struct look *look, char *text)
 {
-	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+	char *rest = NULL;
+
+	for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
 		size_t len = strcspn(line, "{ ");
 
 		for (int i = 0; i < FIGURES; i++) {

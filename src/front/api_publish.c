@@ -429,10 +429,11 @@ static struct receipt *make_receipt(const struct publication *p)
 	size_t names = names_bytes(p->topic);
 	size_t events = p->count * sizeof(p->events[0]), queues = p->actions_count * sizeof(uint16_t);
 	struct receipt *r = malloc(sizeof(*r) + events + queues + p->ids.len + names);
-	char *to = (char *)(r + 1);
+	char *to;
 
 	if (!r)
 		return NULL;
+	to = (char *)(r + 1);
 	*r = (struct receipt){.batch = p->batch, .count = p->count, .actions = p->actions_count};
 	r->events = (struct published *)(void *)to;
 	if (events > 0)

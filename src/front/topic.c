@@ -128,7 +128,8 @@ static enum topic_wrong read_filters(struct subscription *s, struct wh_slice val
 	if (!copy)
 		return TOPIC_NO_MEMORY;
 	memcpy(copy, value.data, value.len);
-	s->filters = (struct wh_slice){copy, value.len};
+	s->filters.data = copy;
+	s->filters.len = value.len;
 	return TOPIC_GOOD;
 }
 

@@ -178,8 +178,8 @@ static void get_results(const struct store_key_entry *e, struct store_result *re
 	for (uint32_t i = 0; i < e->runs; i++, run += RUN_BYTES) {
 		uint64_t job = get_number(run, 8), count = get_number(run + 16, 4);
 
-		for (uint64_t k = 0; k < count && at < e->count; k++)
-			results[at++] =
+		for (uint64_t k = 0; k < count && at < e->count; k++, at++)
+			results[at] =
 				(struct store_result){.job = job + k,
 			                              .at = (int64_t)get_number(run + 8, 8) * STORE_NS_PER_MS,
 			                              .state = run[20],
@@ -248,11 +248,21 @@ void store_keys_record(struct store *store, const struct store_key *key, int64_t
 		(struct job_slice){runs, (size_t)put_runs(runs, commit->results, commit->count) * RUN_BYTES};
 }
 
+/* A batch needs less than was feared. */
+static struct store_key_entry *shrunk(struct store_key_entry *e)
+{
+	void *less = realloc(e, bytes_of(e));
+
+	if (less)
+		e = less;
+	return e;
+}
+
 /* Needs a spare. r->body may be in it already. */
 static void add(struct store *store, const struct job_record *r, uint64_t lsn)
 {
 	struct store_keys *keys = &store->keys;
-	struct store_key_entry *e = find(keys, r->text), **bucket, *less;
+	struct store_key_entry *e = find(keys, r->text), **bucket;
 
 	if (e) /* an old one, which has been forgotten by time */
 		forget(keys, e);
@@ -269,8 +279,7 @@ static void add(struct store *store, const struct job_record *r, uint64_t lsn)
 	memcpy(e->fingerprint, r->headers.data, sizeof(e->fingerprint));
 	memcpy(e->bytes, r->text.data, r->text.len);
 	memmove(e->bytes + r->text.len, r->body.data, r->body.len);
-	less = realloc(e, bytes_of(e)); /* a batch needs less than was feared */
-	e = less ? less : e;
+	e = shrunk(e);
 	bucket = bucket_of(keys, (struct store_slice){e->bytes, e->name_len});
 	e->next_same = *bucket;
 	*bucket = e;
