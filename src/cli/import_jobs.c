@@ -68,7 +68,8 @@ static int next_line(struct jobs_import *im, char **ret, size_t *ret_len)
 	int64_t n = 1;
 
 	for (;;) {
-		char *start = l->bytes + l->from, *end = l->len > 0 ? memchr(start, '\n', l->len) : NULL;
+		char *start = l->len > 0 ? l->bytes + l->from : NULL;
+		char *end = start ? memchr(start, '\n', l->len) : NULL;
 
 		if (end || (n == 0 && l->len > 0)) {
 			*ret = start;

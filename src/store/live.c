@@ -102,9 +102,20 @@ struct places_check {
 	struct store_problem *problem;
 };
 
+enum { SEGMENT_LEAST = 64 << 10 }; /* log.h */
+
 static bool there(const struct store *store, uint64_t place)
 {
 	return place == 0 || log_segment_number(store->log, place) != LOG_SEGMENT_NONE;
+}
+
+/* Is any segment there that holds some of these bytes? Segments may be shorter than what is known of a place. */
+static bool any_there(const struct store *store, uint64_t from, uint64_t until)
+{
+	for (; from < until; from += SEGMENT_LEAST)
+		if (there(store, from))
+			return true;
+	return there(store, until - 1);
 }
 
 static int check_places(void *arg, uint64_t id, const struct job_queue *queue,
@@ -121,7 +132,7 @@ static int check_places(void *arg, uint64_t id, const struct job_queue *queue,
 		what = "errors";
 	else if (!there(store, place = places->progress))
 		what = "progress";
-	else if (!there(store, place = places->submit) && !there(store, places->submit_until - 1))
+	else if (!there(store, place = places->submit) && !any_there(store, place, places->submit_until))
 		what = "payload";
 	if (!what)
 		return 0;

@@ -193,7 +193,7 @@ static char *describe(struct store *store, uint64_t id)
 	if (res.n == -JOB_EUNKNOWN_JOB || res.n == -JOB_EEXPIRED)
 		return NULL;
 	if (res.n < 0)
-		fail_msg("%s: job %llu: %s", context, (unsigned long long)id, job_strerror(res.n));
+		fail_msg("%s: job %llu: %s", context, (unsigned long long)id, wh_strerror(res.n));
 	size_t len = (size_t)snprintf(
 		to, sizeof(to),
 		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu %.*s %.*s/%llu %u "

@@ -121,7 +121,7 @@ class Raw(harness.Case):
         for path in ("/v1", "/v2/queues", "/v1/queues/x/y", "/v1/queues/x/jobs/", "//", "/v1/jobs/1/2", "/v1/jobs/1/eat",
                      "/a/b/c/d/e/f/g/h", "/V1/queues"):
             self.assertProblem(self.client.get(path), 404, "unknown-path")
-        for method, path, allow in (("PUT", "/v1/queues/bad/jobs", "POST"), ("GET", "/v1/queues/bad/reserve", "POST"),
+        for method, path, allow in (("PUT", "/v1/queues/bad/jobs", "GET, HEAD, POST"), ("GET", "/v1/queues/bad/reserve", "POST"),
                                     ("POST", "/v1/queues/bad", "DELETE, GET, HEAD, PUT"), ("POST", "/livez", "GET, HEAD"),
                                     ("PATCH", "/v1/jobs/1", "DELETE, GET, HEAD"), ("POST", "/", "GET, HEAD"),
                                     ("POST", "/v1/services", "GET, HEAD"), ("DELETE", "/v1/log", "GET, HEAD")):

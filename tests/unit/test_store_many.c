@@ -139,12 +139,15 @@ static void test_in_steps(void **state)
 	struct store_many purge = {.kind = STORE_CANCEL, .queue = text("a"), .states = READY};
 	wh_future f;
 	uint64_t later, left;
+	wh_res res;
 
 	fill(b, "a", 50000, 0, false);
 	f = store_do_many(b->store, &purge);
 	later = submit(b, "a", "later");
 	assert_false(wh_done(f)); /* a submit was committed in between */
-	assert_int_equal(wh_await(f).n, 0);
+	res = wh_await(f);
+	assert_int_equal(res.n, 0);
+	store_commit_free(res.ptr);
 	assert_int_equal(in_state(b, "a", JOB_READY), 1);
 	assert_int_equal(store_state(b->store, later), JOB_READY);
 	fill(b, "a", 50000, 0, false);
