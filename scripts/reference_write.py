@@ -153,10 +153,10 @@ def anchor(declaration):
 
 class Markdown:
     def __init__(self, library):
-        self.library = library
+        self.source = library
 
     def link(self, word, name, page):
-        aim = self.library.where.get(name)
+        aim = self.source.where.get(name)
         if not aim:
             return f"`{word}`"
         anchors = {d.name: anchor(d) for e in aim.entries for d in e.declarations if d.name}
@@ -225,7 +225,7 @@ class Markdown:
             out += self.prose(capital(text), group)
         for entry in group.entries:
             out += self.entry(entry, group)
-        errors = self.library.errors(group)
+        errors = self.source.errors(group)
         if errors:
             out.append("## Errors\n\n| code | | said of |\n|---|---|---|\n" + "\n".join(
                 f"| `-{code}` | {self.inline(meaning, group)} | "
@@ -233,7 +233,7 @@ class Markdown:
                 for code, meaning, names in errors))
             if group.slug != "overview":
                 out.append("Any call may also give the [common errors](overview.md).")
-        groups, manuals = self.library.mentioned(group)
+        groups, manuals = self.source.mentioned(group)
         also = [f"[{title(aim)}]({aim.slug}.md)" for aim in groups]
         also += [manual_link(word) for word in manuals]
         also.append(f"`man {manual_name(group)}`")
@@ -244,16 +244,16 @@ class Markdown:
         out = ["<!-- Written by scripts/reference from include/whilst/. -->", "# libwhilst, call by call",
                "Each page is a group of calls, taken from the comments of the installed headers; `make install` brings the same "
                "as manual pages (`man wh_pread`). How they are used together: [the guide](../../guide/README.md)."]
-        for header in self.library.headers:
+        for header in self.source.headers:
             out.append(f"## `<whilst/{header.name}>`\n\n{self.inline(stopped(capital(header.summary)), None)}")
             rows = []
             for group in header.groups:
-                if group not in self.library.groups:
+                if group not in self.source.groups:
                     continue
                 names = ", ".join(self.link(d.name + "()", d.name, None) for d in group.functions)
                 rows.append(f"| [{title(group)}]({group.slug}.md) | {names or 'types, errors, what all calls have in common'} |")
             out.append("| page | calls |\n|---|---|\n" + "\n".join(rows))
-        types = sorted((d.name, d.kind, g) for g in self.library.groups for e in g.entries for d in e.declarations
+        types = sorted((d.name, d.kind, g) for g in self.source.groups for e in g.entries for d in e.declarations
                        if d.kind in ("type", "struct", "enum", "union") and d.name)
         out.append("## Types\n\n" + ", ".join(
             f"[`{kind + ' ' if kind != 'type' else ''}{name}`]({group.slug}.md#{kind}-{name})" for name, kind, group in types) + ".")
@@ -289,12 +289,12 @@ CLOSING = ".,:;)]?!"
 
 class Mdoc:
     def __init__(self, library, date):
-        self.library, self.date = library, date
+        self.source, self.date = library, date
 
     def macro(self, kind, word, page):
         if kind == "call":
             name = word[:-2]
-            return f"Xr {name} 3" if self.library.where.get(name) not in (None, page) else f"Fn {name}"
+            return f"Xr {name} 3" if self.source.where.get(name) not in (None, page) else f"Fn {name}"
         if kind == "manual":
             name, section = re.match(r"(.*)\((.*)\)", word).groups()
             return f"Xr {name} {section}"
@@ -420,7 +420,7 @@ class Mdoc:
             first = False
         for entry in group.entries:
             out += self.entry(entry, group)
-        errors = self.library.errors(group)
+        errors = self.source.errors(group)
         if errors:
             out += [".Sh ERRORS", "Besides the common errors of", ".Xr libwhilst 3 :"] if name != "libwhilst" else [".Sh ERRORS"]
             out.append(".Bl -tag -width Er")
@@ -434,9 +434,9 @@ class Mdoc:
         return "\n".join(out) + "\n"
 
     def see_also(self, group, name):
-        groups, manuals = self.library.mentioned(group)
+        groups, manuals = self.source.mentioned(group)
         if name == "libwhilst":
-            groups = [g for g in self.library.groups if g is not group]
+            groups = [g for g in self.source.groups if g is not group]
         pages = {(int(re.match(r"(.*)\((\d).*\)", word).group(2)), re.match(r"(.*)\(", word).group(1)) for word in manuals}
         pages |= {(3, manual_name(aim)) for aim in groups} | {(3, "libwhilst")}
         pages.discard((3, name))
