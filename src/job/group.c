@@ -18,42 +18,14 @@ static struct job_policy *policy_of(const struct job_machine *m, uint32_t slot)
 
 int job_group_room(struct job_machine *m, uint64_t count)
 {
-	struct job_table *t = &m->group_table;
-	uint64_t cap = t->cap ? t->cap : 64;
-	uint32_t *chains;
-
 	if (job_pool_room(&m->groups, count) < 0)
 		return -ENOMEM;
-	if (m->groups.used + count <= t->cap)
-		return 0;
-	while (cap < m->groups.used + count)
-		cap *= 2;
-	chains = cap <= UINT32_MAX ? calloc(cap, sizeof(chains[0])) : NULL;
-	if (!chains)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < t->cap; i++) {
-		for (uint32_t number = t->chains[i], next; number != 0; number = next) {
-			struct job_group *g = job_group(m, number);
-			uint32_t *chain = &chains[g->hash[0] & (cap - 1)];
-
-			next = g->next;
-			g->next = *chain;
-			*chain = number;
-		}
-	}
-	free(t->chains);
-	*t = (struct job_table){chains, (uint32_t)cap};
-	return 0;
-}
-
-static uint32_t *chain_of(const struct job_machine *m, const uint64_t hash[2])
-{
-	return &m->group_table.chains[hash[0] & (m->group_table.cap - 1)];
+	return job_table_room(&m->group_table, &m->groups, count);
 }
 
 void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2])
 {
-	uint32_t queue = job_slot(m, p->slot)->queue, *chain = chain_of(m, hash), number;
+	uint32_t queue = job_slot(m, p->slot)->queue, *chain = job_table_chain(&m->group_table, hash), number;
 	struct job_group *g;
 
 	for (number = *chain; number != 0; number = g->next) {
@@ -79,7 +51,8 @@ void job_group_quit(struct job_machine *m, struct job_policy *p)
 	p->group = 0;
 	if (--g->members > 0)
 		return;
-	for (uint32_t *at = chain_of(m, g->hash); *at != 0; at = &job_group(m, *at)->next) {
+	for (uint32_t *at = job_table_chain(&m->group_table, g->hash); *at != 0;
+	     at = &job_group(m, *at)->next) {
 		if (*at == number) {
 			*at = g->next;
 			break;

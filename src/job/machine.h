@@ -143,7 +143,15 @@ struct job_pool {
 	uint64_t used;
 };
 
-/* Chains by hash of things in a pool. */
+/* Chains by hash of things in a pool, each of which begins like this. */
+struct job_keyed {
+	uint32_t next; /* in its chain */
+	uint32_t own;
+	uint64_t hash[2];
+};
+_Static_assert(offsetof(struct job_group, hash) == offsetof(struct job_keyed, hash) &&
+                       offsetof(struct job_unique, hash) == offsetof(struct job_keyed, hash),
+               "what stands in a table");
 struct job_table {
 	uint32_t *chains;
 	uint32_t cap; /* power of two, 0: none yet */
@@ -333,6 +341,13 @@ static inline void *job_pool_at(const struct job_pool *pool, uint32_t number)
 {
 	return pool->pages[number >> JOB_POOL_PAGE_BITS] +
 	       (size_t)pool->each * (number & ((1u << JOB_POOL_PAGE_BITS) - 1));
+}
+
+/* job_table_room() - so that count more things of the pool find a chain. 0 or -ENOMEM. */
+int job_table_room(struct job_table *table, const struct job_pool *pool, uint64_t count);
+static inline uint32_t *job_table_chain(const struct job_table *table, const uint64_t hash[2])
+{
+	return &table->chains[hash[0] & (table->cap - 1)];
 }
 
 /* policy.c */

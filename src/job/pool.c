@@ -1,4 +1,4 @@
-/* src/job/pool.c -- memory of what only some jobs have: policies, groups, unique keys. See machine.h.
+/* src/job/pool.c -- memory of what only some jobs have: policies, groups, unique keys; and tables of it. See machine.h.
  *
  * Room is made before it is needed, so that carrying out a record never allocates. What is given back is used again. The
  * first four bytes of what is free lead to the next one that is.
@@ -68,4 +68,34 @@ void job_pool_done(struct job_pool *pool)
 		free(pool->pages[i]);
 	free(pool->pages);
 	*pool = (struct job_pool){0};
+}
+
+/* ---- tables ------------------------------------------------------------------------------ */
+
+int job_table_room(struct job_table *t, const struct job_pool *pool, uint64_t count)
+{
+	uint64_t cap = t->cap ? t->cap : 64;
+	struct job_table larger;
+
+	if (pool->used + count <= t->cap)
+		return 0;
+	while (cap < pool->used + count)
+		cap *= 2;
+	larger.chains = cap <= UINT32_MAX ? calloc(cap, sizeof(larger.chains[0])) : NULL;
+	if (!larger.chains)
+		return -ENOMEM;
+	larger.cap = (uint32_t)cap;
+	for (uint32_t i = 0; i < t->cap; i++) {
+		for (uint32_t number = t->chains[i], next; number != 0; number = next) {
+			struct job_keyed *thing = job_pool_at(pool, number);
+			uint32_t *chain = job_table_chain(&larger, thing->hash);
+
+			next = thing->next;
+			thing->next = *chain;
+			*chain = number;
+		}
+	}
+	free(t->chains);
+	*t = larger;
+	return 0;
 }

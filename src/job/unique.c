@@ -24,37 +24,9 @@ static int64_t until_key(const struct job_machine *m, uint32_t unique, uint32_t 
 
 int job_unique_room(struct job_machine *m, uint64_t count)
 {
-	struct job_table *t = &m->unique_table;
-	uint64_t cap = t->cap ? t->cap : 64;
-	uint32_t *chains;
-
 	if (job_pool_room(&m->uniques, count) < 0 || job_heap_room(&m->untils, m->uniques.used + count) < 0)
 		return -ENOMEM;
-	if (m->uniques.used + count <= t->cap)
-		return 0;
-	while (cap < m->uniques.used + count)
-		cap *= 2;
-	chains = cap <= UINT32_MAX ? calloc(cap, sizeof(chains[0])) : NULL;
-	if (!chains)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < t->cap; i++) {
-		for (uint32_t number = t->chains[i], next; number != 0; number = next) {
-			struct job_unique *u = job_unique(m, number);
-			uint32_t *chain = &chains[u->hash[0] & (cap - 1)];
-
-			next = u->next;
-			u->next = *chain;
-			*chain = number;
-		}
-	}
-	free(t->chains);
-	*t = (struct job_table){chains, (uint32_t)cap};
-	return 0;
-}
-
-static uint32_t *chain_of(const struct job_machine *m, const uint64_t hash[2])
-{
-	return &m->unique_table.chains[hash[0] & (m->unique_table.cap - 1)];
+	return job_table_room(&m->unique_table, &m->uniques, count);
 }
 
 /* From one on in its chain, who holds the key; 0: nobody. */
@@ -71,7 +43,7 @@ static uint32_t next_holder(const struct job_machine *m, uint32_t number, const 
 
 static uint32_t first_holder(const struct job_machine *m, const uint64_t hash[2])
 {
-	return m->unique_table.cap > 0 ? next_holder(m, *chain_of(m, hash), hash) : 0;
+	return m->unique_table.cap > 0 ? next_holder(m, *job_table_chain(&m->unique_table, hash), hash) : 0;
 }
 
 const struct job_unique *job_unique_holder(const struct job_machine *m, const uint64_t hash[2],
@@ -101,7 +73,7 @@ static uint32_t first_of_jobs(const struct job_machine *m, const uint64_t hash[2
 uint32_t job_unique_add(struct job_machine *m, const struct job_unique_entry *entry, bool queued, bool held)
 {
 	uint32_t before = held ? first_of_jobs(m, entry->hash) : 0, number = job_pool_take(&m->uniques);
-	uint32_t *chain = chain_of(m, entry->hash);
+	uint32_t *chain = job_table_chain(&m->unique_table, entry->hash);
 	struct job_unique *u = job_unique(m, number);
 
 	if (before != 0 && entry->until_ms == 0)
@@ -130,7 +102,8 @@ void job_unique_remove(struct job_machine *m, uint32_t number)
 			job_snapshot_keep_unique(m, number);
 		job_heap_remove(m, &m->untils, until_key, number);
 	}
-	for (uint32_t *at = chain_of(m, u->hash); *at != 0; at = &job_unique(m, *at)->next) {
+	for (uint32_t *at = job_table_chain(&m->unique_table, u->hash); *at != 0;
+	     at = &job_unique(m, *at)->next) {
 		if (*at == number) {
 			*at = u->next;
 			break;
