@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 PEER_PACKAGES = ["beanstalkd", "redis-server", "redis-tools", "nginx", "libjemalloc2", "liblzf1", "h2o",
-                 "libyaml-0-2"]
+                 "libyaml-0-2", "nats-server"]
 PAYLOAD_BYTES = 128
 
 
@@ -46,10 +47,10 @@ class Server:
         out = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
         return found + [int(p) for p in out.stdout.split()]
 
-    def stop(self):
+    def stop(self, seconds=10):
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(10)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -80,6 +81,7 @@ class Bench:
         self.seconds = args.seconds
         self.rounds = args.rounds
         self.warmup = args.warmup
+        self.jobs = args.jobs
         self.peers = self.build / "peers"
         self.data = self.build / "bench-data"
         shutil.rmtree(self.data, ignore_errors=True)
@@ -112,10 +114,12 @@ class Bench:
     # -- measuring --------------------------------------------------------------------------------
 
     def load(self, server, protocol, request=None, connections=1, pipeline=1, per_request=1, expect=None, size=None,
-             seconds=None):
+             seconds=None, warmup=None, requests=None):
         argv = [self.build / "bench/load", "--connect", f"127.0.0.1:{server.port}", "--protocol", protocol,
                 "--connections", connections, "--pipeline", pipeline, "--per-request", per_request,
-                "--seconds", seconds or self.seconds, "--warmup", self.warmup]
+                "--seconds", seconds or self.seconds, "--warmup", self.warmup if warmup is None else warmup]
+        if requests:
+            argv += ["--requests", requests]
         if request is not None:
             path = self.data / f"request-{len(os.listdir(self.data))}"
             path.write_bytes(request)
@@ -126,7 +130,7 @@ class Bench:
             argv += ["--expect", expect]
         for pid in server.pids():
             argv += ["--pid", pid]
-        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=600, check=False)
         if request is not None:
             path.unlink()
         if done.returncode != 0:
@@ -148,9 +152,9 @@ class Bench:
 
     # -- servers ----------------------------------------------------------------------------------
 
-    def start_whilst(self):
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="whilst-", dir=self.data))
-        server = Server([self.build / "src/whilst", "serve", "--listen", "127.0.0.1:0", "--data", folder],
+    def start_whilst(self, *arguments, folder=None):
+        folder = folder or pathlib.Path(tempfile.mkdtemp(prefix="whilst-", dir=self.data))
+        server = Server([self.build / "src/whilst", "serve", "--listen", "127.0.0.1:0", "--data", folder, *arguments],
                         announced="http://127.0.0.1")
         server.folder = folder
         return server
@@ -164,10 +168,20 @@ class Bench:
         server.folder = folder
         return server
 
-    def start_beanstalkd(self):
+    def start_beanstalkd(self, *flags):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="beanstalkd-", dir=self.data))
         port = free_port()
-        server = Server([self.peer("usr/bin/beanstalkd"), "-l", "127.0.0.1", "-p", port, "-b", folder, "-f", "0"], port,
+        flags = flags or ("-f", "0")
+        server = Server([self.peer("usr/bin/beanstalkd"), "-l", "127.0.0.1", "-p", port, "-b", folder, *flags], port,
+                        env=self.peer_environment())
+        server.folder = folder
+        return server
+
+    def start_nats(self):
+        """A JetStream on disk. This version flushes every two minutes, and cannot be told otherwise."""
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="nats-", dir=self.data))
+        port = free_port()
+        server = Server([self.peer("usr/sbin/nats-server"), "-a", "127.0.0.1", "-p", port, "-js", "-sd", folder], port,
                         env=self.peer_environment())
         server.folder = folder
         return server
@@ -189,17 +203,22 @@ hosts: {{ default: {{ paths: {{ /: {{ file.dir: {folder} }} }} }} }}
         server.folder = folder
         return server
 
-    def start_nginx(self):
+    def start_nginx(self, backend=None):
+        """Answers 100 bytes; with a backend's port also passes /call/back/ on to it, over connections that it keeps."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="nginx-", dir=self.data))
+        upstream = proxy = ""
+        if backend:
+            upstream = f"upstream back {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 100000000; }}"
+            proxy = 'location /call/back/ { proxy_pass http://back/; proxy_http_version 1.1; proxy_set_header Connection ""; }'
         port = free_port()
         (folder / "nginx.conf").write_text(f"""
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 4096; }}
 http {{ access_log off; keepalive_requests 100000000;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-  uwsgi_temp_path {folder}; scgi_temp_path {folder};
+  uwsgi_temp_path {folder}; scgi_temp_path {folder}; {upstream}
   server {{ listen 127.0.0.1:{port} reuseport; root {folder}; location / {{ return 200 "{'x' * 99}\\n"; }}
-    location /file {{ }} }} }}
+    location /file {{ }} {proxy} }} }}
 """)
         (folder / "file").write_text("x" * 100)
         user = ["-g", "user root;"] if os.geteuid() == 0 else []
@@ -207,6 +226,30 @@ http {{ access_log off; keepalive_requests 100000000;
                         env=self.peer_environment())
         server.folder = folder
         return server
+
+
+def drive(bench, program, server, **options):
+    """One of the clients that print a line of JSON, with --pid for every process of the server."""
+    argv = [bench.build / "bench" / program, "--connect", f"127.0.0.1:{server.port}"]
+    for name, value in {"seconds": bench.seconds, "warmup": bench.warmup, **options}.items():
+        argv += [f"--{name}", value]
+    for pid in server.pids():
+        argv += ["--pid", pid]
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        sys.exit(f"bench: {' '.join(map(str, argv))}\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def metrics(server):
+    """The sum of each family of /metrics."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=60).read().decode()
+    sums = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name = line.split("{")[0].split()[0]
+            sums[name] = sums.get(name, 0.0) + float(line.split()[-1])
+    return sums
 
 
 def pick(row, *keys):

@@ -45,6 +45,7 @@ static struct {
 	uint8_t *train; /* the request, pipeline times */
 	size_t request_len, train_len;
 	uint32_t pipeline, connections, per_request;
+	uint64_t requests_max; /* the run ends after so many measured ones, too */
 	double seconds, warmup;
 	clockid_t clocks[PIDS_MAX];
 	int clock_count;
@@ -260,7 +261,7 @@ static void run(struct connection *connections)
 		now;
 	for (uint32_t i = 0; i < options.connections; i++)
 		start(&connections[i], options.pipeline);
-	while ((now = now_ns()) < until && errors == 0) {
+	while ((now = now_ns()) < until && errors == 0 && requests < options.requests_max) {
 		if (!measuring && now >= measured_from) {
 			measuring = true;
 			measured_from = now;
@@ -297,20 +298,29 @@ static int usage(void)
 	        "usage: load --connect ADDRESS:PORT|/PATH --protocol echo|line|http [--request FILE] "
 	        "[--bytes N]\n"
 	        "            [--connections N] [--pipeline N] [--seconds S] [--warmup S] [--per-request N]\n"
-	        "            [--expect PREFIX] [--pid PID]...\n");
+	        "            [--expect PREFIX] [--requests N] [--pid PID]...\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"connect", 1, 0, 'c'}, {"protocol", 1, 0, 'p'},    {"request", 1, 0, 'r'},
-		{"bytes", 1, 0, 'b'},   {"connections", 1, 0, 'n'}, {"pipeline", 1, 0, 'd'},
-		{"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'},      {"per-request", 1, 0, 'k'},
-		{"expect", 1, 0, 'e'},  {"pid", 1, 0, 'i'},         {0}};
+	static const struct option longs[] = {{"connect", 1, 0, 'c'},
+	                                      {"protocol", 1, 0, 'p'},
+	                                      {"request", 1, 0, 'r'},
+	                                      {"bytes", 1, 0, 'b'},
+	                                      {"connections", 1, 0, 'n'},
+	                                      {"pipeline", 1, 0, 'd'},
+	                                      {"seconds", 1, 0, 's'},
+	                                      {"warmup", 1, 0, 'w'},
+	                                      {"per-request", 1, 0, 'k'},
+	                                      {"expect", 1, 0, 'e'},
+	                                      {"pid", 1, 0, 'i'},
+	                                      {"requests", 1, 0, 'm'},
+	                                      {0}};
 	const char *where = NULL, *request = NULL, *protocol = "";
 	size_t bytes = 128;
 	options.pipeline = options.connections = options.per_request = 1;
+	options.requests_max = UINT64_MAX;
 	options.seconds = 2;
 	options.warmup = 0.3;
 	for (int o; (o = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -341,6 +351,9 @@ int main(int argc, char **argv)
 			break;
 		case 'k':
 			options.per_request = (uint32_t)atoi(optarg);
+			break;
+		case 'm':
+			options.requests_max = strtoull(optarg, NULL, 10);
 			break;
 		case 'e':
 			options.expect = optarg;

@@ -21,6 +21,8 @@ def run(bench):
                          for level in ("local", "async")]
                 cases += [(name, case(bench, start_beanstalkd, flags, mode, size, connections, pipeline))
                           for name, flags in peers]
+                if mode == "put" and pipeline == 1:
+                    cases.append(("raw echo, durable once a turn", floor_case(bench, size, connections)))
                 title = f"beanstalkd's protocol, {what}, {size} bytes, {connections} x {pipeline}"
                 figures = bench.interleave(title, cases, "latencies are of a round of so many pipelined commands"
                                            if pipeline > 1 else "")
@@ -38,6 +40,17 @@ def case(bench, start, how, mode, size, connections, pipeline):
         server.stop()
         shutil.rmtree(server.folder, ignore_errors=True)
         return pick(json.loads(done.stdout), "ops_per_s", "cpu_us_per_op", "p50_us", "p99_us")
+    return measure
+
+
+def floor_case(bench, size, connections):
+    def measure():
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="echo-", dir=bench.data))
+        server = Server([bench.build / "bench/durable_turns", folder / "log"])
+        got = bench.load(server, "echo", size=size, connections=connections)
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        return pick(got, "ops_per_s", "cpu_us_per_op", "p50_us", "p99_us")
     return measure
 
 

@@ -2,9 +2,8 @@
 import pathlib
 import shutil
 import tempfile
-import urllib.request
 
-from harness import PAYLOAD_BYTES, Server, pick
+from harness import PAYLOAD_BYTES, Server, metrics, pick
 
 
 def run(bench):
@@ -29,7 +28,9 @@ def run(bench):
         cases = [(f"whilst {level}", whilst(submit_request(payload, level), connections=connections))
                  for level in ("local", "async")]
         if connections == 1 and (bench.build / "bench/durable_echo").exists():
-            cases.append(("raw durable echo (pwrite+fdatasync inline)", durable_echo_case(bench, payload)))
+            cases.append(("raw durable echo (pwrite+fdatasync inline)", floor_case(bench, "durable_echo", connections)))
+        if connections > 1:
+            cases.append(("raw echo, durable once a turn", floor_case(bench, "durable_turns", connections)))
         cases += peers(("appendfsync always", "-b -f 0"), connections=connections)
         bench.interleave(f"submit, {PAYLOAD_BYTES} bytes, {connections} client(s), closed loop", cases)
     batch = batch_body([payload] * 100)
@@ -54,15 +55,16 @@ def submit_case(bench, start, protocol, request, **options):
     return measure
 
 
-def durable_echo_case(bench, payload):
+def floor_case(bench, program, connections):
+    """What the protocol, the job and the record come on top of: echo of as many bytes that the disk has first."""
     def measure():
         folder = pathlib.Path(tempfile.mkdtemp(prefix="echo-", dir=bench.data))
-        server = Server([bench.build / "bench/durable_echo", folder / "log"])
-        server.folder = folder
-        got = bench.load(server, "echo", size=PAYLOAD_BYTES)
+        server = Server([bench.build / "bench" / program, folder / "log"])
+        got = bench.load(server, "echo", size=PAYLOAD_BYTES, connections=connections)
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-        return {**pick(got, "ops_per_s", "cpu_us_per_op", "p50_us", "p99_us"), "jobs_per_flush": 1.0}
+        return {**pick(got, "ops_per_s", "cpu_us_per_op", "p50_us", "p99_us"),
+                "jobs_per_flush": 1.0 if connections == 1 else float("nan")}
     return measure
 
 
@@ -85,11 +87,5 @@ def flush_counters(server):
     """(jobs submitted, flushes) from /metrics; None for servers that have none."""
     if "whilst" not in str(server.process.args[0]):
         return None
-    text = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5).read().decode()
-    jobs = flushes = 0.0
-    for line in text.splitlines():
-        if line.startswith("whilst_jobs_submitted_total"):
-            jobs += float(line.split()[-1])
-        elif line.startswith("whilst_log_flushes_total"):
-            flushes += float(line.split()[-1])
-    return jobs, flushes
+    sums = metrics(server)
+    return sums.get("whilst_jobs_submitted_total", 0.0), sums.get("whilst_log_flushes_total", 0.0)
