@@ -120,6 +120,10 @@ struct wh_how {
 	 * gives the answer that it gave, for as long as the server keeps it (a day unless it was told otherwise). Another request under a key that
 	 * is known: -WH_ECALL_KEY_REUSED. NULL: none. Copied */
 	const char *key;
+	/* of what hands over work, and of publish: the W3C trace context that it belongs to, kept with each job and given to who does it. A
+	 * traceparent that the server finds malformed is as if there were none; characters that no header field may have: -EINVAL. NULL: none;
+	 * tracestate means nothing without the other. Copied */
+	const char *traceparent, *tracestate;
 };
 
 /* Opaque bytes with their type. They are copied, unless release is given: then borrowed until release(release_arg) is called, which
@@ -165,6 +169,9 @@ struct wh_submit_options {
 		unique; /* no second job of the queue while one has this key, see wh_receipt. Not of many at once */
 	int64_t unique_while_ns; /* this long from now on; or WH_UNIQUE_... */
 	const char *group;       /* jobs of the queue with the same one run in their order */
+	/* a URL that is told of the job's end by a signed message (docs/reference/http.md); the server must have secrets for it. Of one job at a
+	 * time: not of many at once, nor in a transaction (-EINVAL), nor with unique (-WH_ECALL_BAD_VALUE). NULL: none */
+	const char *callback;
 };
 enum {
 	WH_UNIQUE_ACTIVE = 0,  /* until the job has finished, or is dead */
@@ -258,6 +265,7 @@ WH_API wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh
 struct wh_service_call {
 	const char *service, *path; /* path: below the service's URL, with its query; percent-encoded */
 	const char *method;         /* NULL: GET, or POST with a body */
+	/* those of the service; Whilst-Callback is the server's own: a URL that is told of the end of a call that does not pass through */
 	const struct wh_http_field *fields;
 	size_t field_count;     /* at most 64 */
 	struct wh_payload body; /* bytes NULL: none */
@@ -344,6 +352,7 @@ struct wh_leased {
 	/* of a job that was leased alone (jobs_max 1): the header fields that it came with, of an event its attributes (ce-type) */
 	size_t field_count;
 	const struct wh_http_field *fields;
+	const char *traceparent, *tracestate; /* of who submitted it; NULL: none */
 };
 /* Jobs that were leased together. */
 struct wh_leases {

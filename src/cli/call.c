@@ -13,13 +13,14 @@ static const char usage[] =
 	"  --method METHOD      default GET, POST with --data\n"
 	"  --data FILE          body of the request, - for standard input\n"
 	"  --type TYPE          its content type, default application/octet-stream\n"
+	"  --callback URL       the call becomes a job, of whose end this is told by a signed message\n"
 	"  --include            print the answer's status and header fields too\n"
 	"  --server URL, --json (with --async), --help\n"
 	"Exit status 1: the backend answered 400 or above, or the call was refused.\n";
 
 struct call {
 	struct cli_session session;
-	const char *method, *data, *type;
+	const char *method, *data, *type, *callback;
 	int64_t wait_ns;
 	bool asynchronous, include;
 };
@@ -80,6 +81,10 @@ static int call(struct call *c, const char *service, const char *path)
 		request.headers[headers][0] = "Prefer";
 		request.headers[headers++][1] = "respond-async";
 	}
+	if (c->callback) {
+		request.headers[headers][0] = "Whilst-Callback";
+		request.headers[headers++][1] = c->callback;
+	}
 	if (status == 0)
 		status = cli_ask(&c->session, &request, &response);
 	if (status == 0)
@@ -92,11 +97,17 @@ static int call(struct call *c, const char *service, const char *path)
 
 int cli_call(int argc, char **argv)
 {
-	static const struct option longs[] = {{"async", 0, 0, 'a'},  {"wait", 1, 0, 'w'},
-	                                      {"method", 1, 0, 'm'}, {"data", 1, 0, 'd'},
-	                                      {"type", 1, 0, 't'},   {"include", 0, 0, 'i'},
-	                                      {"server", 1, 0, 's'}, {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},   {0}};
+	static const struct option longs[] = {{"async", 0, 0, 'a'},
+	                                      {"wait", 1, 0, 'w'},
+	                                      {"method", 1, 0, 'm'},
+	                                      {"data", 1, 0, 'd'},
+	                                      {"type", 1, 0, 't'},
+	                                      {"include", 0, 0, 'i'},
+	                                      {"callback", 1, 0, 'b'},
+	                                      {"server", 1, 0, 's'},
+	                                      {"json", 0, 0, 'j'},
+	                                      {"help", 0, 0, 'h'},
+	                                      {0}};
 	struct call c = {.type = "application/octet-stream"};
 	const char *server = NULL;
 	bool json = false;
@@ -117,6 +128,9 @@ int cli_call(int argc, char **argv)
 			break;
 		case 't':
 			c.type = optarg;
+			break;
+		case 'b':
+			c.callback = optarg;
 			break;
 		case 'i':
 			c.include = true;

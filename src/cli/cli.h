@@ -72,6 +72,8 @@ struct cli_session {
 	wh_http_client *client;
 	const char *server; /* URL without a slash at its end, or a UNIX socket "unix:/path" */
 	bool json;
+	const char *traceparent,
+		*tracestate; /* $TRACEPARENT, $TRACESTATE, that each request says; NULL: none that is well-formed */
 };
 /* server: --server, else $WHILST_SERVER, else http://127.0.0.1:4480. 0 or an exit status, said. */
 int cli_session_open(struct cli_session *session, const char *server, bool json);

@@ -64,6 +64,8 @@ static int publish(struct publication *p)
 		p->event.attributes = p->attributes;
 		p->how.receipt = &p->receipt;
 		p->how.problem = &p->problem;
+		p->how.traceparent = session.traceparent;
+		p->how.tracestate = session.tracestate;
 		res = wh_await(wh_client_publish(session.calls, p->topic, &p->event, &p->how));
 		if (res.n == -EINVAL)
 			status = cli_error(

@@ -5,8 +5,22 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "deliver/trace.h"
 
 static const char default_server[] = "http://127.0.0.1:4480";
+
+/* The trace that whoever started the command belongs to, as OpenTelemetry hands it to processes. */
+static void read_trace(struct cli_session *session)
+{
+	const char *parent = getenv("TRACEPARENT"), *state = getenv("TRACESTATE");
+	char known[TRACE_PARENT_BYTES];
+	if (!parent || !trace_parent(parent, strlen(parent), known))
+		return;
+	session->traceparent = parent;
+	if (state && *state && strlen(state) <= TRACE_STATE_MAX &&
+	    trace_is_state((struct wh_slice){state, strlen(state)}))
+		session->tracestate = state;
+}
 
 int cli_session_open(struct cli_session *session, const char *server, bool json)
 {
@@ -25,6 +39,7 @@ int cli_session_open(struct cli_session *session, const char *server, bool json)
 	if (strncmp(server, "unix:", 5) != 0 && len > 0 && server[len - 1] == '/')
 		len--;
 	*session = (struct cli_session){.json = json, .server = strndup(server, len)};
+	read_trace(session);
 	if (!session->server)
 		return cli_error(CLI_FAILED, "out of memory");
 	int error = wh_loop_open(&session->loop, NULL);
@@ -65,7 +80,7 @@ static struct wh_slice slice(const char *text)
 wh_future cli_start(struct cli_session *session, const struct cli_request *request)
 {
 	enum { FIELDS_MAX = sizeof request->headers / sizeof *request->headers };
-	struct wh_http_field fields[FIELDS_MAX + 2];
+	struct wh_http_field fields[FIELDS_MAX + 4];
 	struct wh_http_request out = {.origin = session->server,
 	                              .method = request->method,
 	                              .target = request->path,
@@ -76,6 +91,12 @@ wh_future cli_start(struct cli_session *session, const struct cli_request *reque
 	char wait[48];
 	if (token && *token)
 		fields[out.field_count++] = (struct wh_http_field){slice("Whilst-Token"), slice(token)};
+	if (session->traceparent)
+		fields[out.field_count++] =
+			(struct wh_http_field){slice("traceparent"), slice(session->traceparent)};
+	if (session->tracestate)
+		fields[out.field_count++] =
+			(struct wh_http_field){slice("tracestate"), slice(session->tracestate)};
 	for (size_t i = 0; i < FIELDS_MAX && request->headers[i][0]; i++)
 		fields[out.field_count++] =
 			(struct wh_http_field){slice(request->headers[i][0]), slice(request->headers[i][1])};

@@ -25,9 +25,12 @@ static const char usage[] =
 	"  --unique KEY         no second job of the queue while one has this key: prints that one's id\n"
 	"  --unique-while W     queued, active (default) or a DURATION from now on\n"
 	"  --group KEY          jobs of the queue with the same key run in their order\n"
+	"  --callback URL       is told of the job's end, by a signed message\n"
 	"  --key KEY            hand over once: again with the same key gives the same job (one FILE only)\n"
 	"  --type TYPE          content type of the payload, default application/octet-stream\n"
-	"  --server URL, --json, --help\n";
+	"  --server URL, --json, --help\n"
+	"The job belongs to the trace in TRACEPARENT and TRACESTATE (W3C Trace Context) of the "
+	"environment.\n";
 
 struct submission {
 	struct cli_session session;
@@ -146,23 +149,13 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 /* query: what becomes of the options, for the caller to free. */
 static int submit(int argc, char **argv, struct cli_text *query)
 {
-	static const struct option longs[] = {{"wait", 1, 0, 'w'},
-	                                      {"commit", 1, 0, 'c'},
-	                                      {"priority", 1, 0, 'p'},
-	                                      {"delay", 1, 0, 'd'},
-	                                      {"time-to-run", 1, 0, 't'},
-	                                      {"attempts", 1, 0, 'a'},
-	                                      {"retention", 1, 0, 'r'},
-	                                      {"type", 1, 0, 'y'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"expires", 1, 0, 'e'},
-	                                      {"unique", 1, 0, 'u'},
-	                                      {"unique-while", 1, 0, 'U'},
-	                                      {"group", 1, 0, 'g'},
-	                                      {"key", 1, 0, 'k'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},
-	                                      {0}};
+	static const struct option longs[] = {
+		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},      {"priority", 1, 0, 'p'},
+		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
+		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},        {"server", 1, 0, 's'},
+		{"expires", 1, 0, 'e'},   {"unique", 1, 0, 'u'},      {"unique-while", 1, 0, 'U'},
+		{"group", 1, 0, 'g'},     {"key", 1, 0, 'k'},         {"callback", 1, 0, 'b'},
+		{"json", 0, 0, 'j'},      {"help", 0, 0, 'h'},        {0}};
 	struct submission s = {.type = "application/octet-stream"};
 	const char *server = NULL;
 	bool json = false;
@@ -201,6 +194,9 @@ static int submit(int argc, char **argv, struct cli_text *query)
 			break;
 		case 'g':
 			add_option(query, "group", optarg);
+			break;
+		case 'b':
+			add_option(query, "callback", optarg);
 			break;
 		case 'k':
 			if (!set_key(&s.key, optarg)) {

@@ -34,8 +34,10 @@ static const char usage[] =
 	"Exit status 0: the job is done; 100: failed for good; anything else: failed, tried again as the job "
 	"allows, with\n"
 	"what was written to standard error kept. WHILST_JOB, WHILST_ATTEMPT and WHILST_QUEUE are in its "
-	"environment, and\n"
-	"of an event its attributes: CE_TYPE, CE_ID, ...\n\n"
+	"environment, of\n"
+	"an event its attributes: CE_TYPE, CE_ID, ..., and of a job that has one its trace context: "
+	"TRACEPARENT, "
+	"TRACESTATE.\n\n"
 	"  --concurrency N      jobs at a time, default 1\n"
 	"  --type TYPE          content type of the results, default application/octet-stream\n"
 	"  --exit-when-empty    end when the queue has no job that is ready\n"
@@ -336,24 +338,41 @@ static char *event_variable(const struct wh_http_field *field)
 	return text;
 }
 
+static bool is_trace(const char *variable)
+{
+	return strncmp(variable, "TRACEPARENT=", 12) == 0 || strncmp(variable, "TRACESTATE=", 11) == 0;
+}
+
 /* Its environment is ours, and what a command wants to know of its job. */
 static int spawn(struct slot *slot)
 {
 	struct work *work = slot->work;
-	struct cli_text job = {0}, attempt = {0}, queue = {0};
+	struct cli_text job = {0}, attempt = {0}, queue = {0}, parent = {0}, state = {0};
 	size_t count = 0, own;
 	while (environ[count])
 		count++;
-	const char **environment = calloc(count + slot->leased->field_count + 4, sizeof *environment);
+	const char **environment = calloc(count + slot->leased->field_count + 6, sizeof *environment);
 	if (!environment)
 		return -ENOMEM;
-	memcpy(environment, environ, count * sizeof *environment);
+	count = 0;
+	for (size_t i = 0; environ[i]; i++) {
+		if (!is_trace(environ[i])) /* who started the worker has not asked for this job */
+			environment[count++] = environ[i];
+	}
 	cli_text_format(&job, "WHILST_JOB=%llu", (unsigned long long)slot->leased->lease.job);
 	cli_text_format(&attempt, "WHILST_ATTEMPT=%u", slot->leased->attempt);
 	cli_text_format(&queue, "WHILST_QUEUE=%s", work->queue);
 	environment[count++] = job.bytes;
 	environment[count++] = attempt.bytes;
 	environment[count++] = queue.bytes;
+	if (slot->leased->traceparent) {
+		cli_text_format(&parent, "TRACEPARENT=%s", slot->leased->traceparent);
+		environment[count++] = parent.bytes;
+	}
+	if (slot->leased->tracestate) {
+		cli_text_format(&state, "TRACESTATE=%s", slot->leased->tracestate);
+		environment[count++] = state.bytes;
+	}
 	own = count;
 	for (size_t i = 0; i < slot->leased->field_count; i++) {
 		environment[count] = event_variable(&slot->leased->fields[i]);
@@ -372,6 +391,8 @@ static int spawn(struct slot *slot)
 	cli_text_free(&job);
 	cli_text_free(&attempt);
 	cli_text_free(&queue);
+	cli_text_free(&parent);
+	cli_text_free(&state);
 	return error;
 }
 

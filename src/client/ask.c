@@ -108,6 +108,25 @@ static void cancelled(struct wh__op *op)
 	wh_cancel(ask->pending); /* its callback frees the ask */
 }
 
+/* false: it cannot be a header field. */
+static bool put_field(struct wh__ask *ask, const char *name, const char *value)
+{
+	for (const char *at = value; *at; at++) {
+		if ((*at < ' ' && *at != '\t') || *at > '~')
+			return false;
+	}
+	wh__ask_field(ask, name, value, strlen(value));
+	return true;
+}
+
+static bool put_trace(struct wh__ask *ask, const struct wh_how *how)
+{
+	if (!how->traceparent)
+		return true;
+	return put_field(ask, "traceparent", how->traceparent) &&
+	       (!how->tracestate || put_field(ask, "tracestate", how->tracestate));
+}
+
 struct wh__ask *wh__ask_new(wh_client *client, const char *method, const struct wh_how *how,
                             wh__ask_answer *answer, wh_future *ret_failed)
 {
@@ -156,7 +175,10 @@ struct wh__ask *wh__ask_new(wh_client *client, const char *method, const struct 
 		timeout_ns > 0 && timeout_ns < INT64_MAX / 2 ? wh_now(client->loop) + timeout_ns : INT64_MAX;
 	wh__text_init(&ask->target, ask->target_given, sizeof(ask->target_given));
 	wh__text_init(&ask->fields, ask->fields_given, sizeof(ask->fields_given));
-	return ask;
+	if (put_trace(ask, how))
+		return ask;
+	*ret_failed = wh__ask_refuse(ask, -EINVAL);
+	return NULL;
 }
 
 /* ---- the request --------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 
 #include "client/ask.h"
 
-enum { BARE_BYTES = 24, JOBS_MAX = 1000 };
+enum { BARE_BYTES = 24, TRACED_BYTES = 26, PARENT_BYTES = 55, JOBS_MAX = 1000 };
 
 /* What is given, and what it refers to. */
 struct lot {
@@ -46,11 +46,40 @@ static struct lot *new_lot(size_t count, size_t string_bytes)
 	return lot;
 }
 
+/* A copy that ends in NUL: room has been seen to. */
+static const char *put_string(struct lot *lot, struct wh_slice text)
+{
+	char *to = lot->strings;
+
+	if (text.len > 0)
+		memcpy(to, text.data, text.len);
+	to[text.len] = 0;
+	lot->strings += text.len + 1;
+	return to;
+}
+
+/* A member that need not be there. false: it is no string. */
+static bool take_string(struct lot *lot, struct wh_slice value, const char **ret)
+{
+	size_t len;
+
+	if (!value.data)
+		return true;
+	if (!wh__json_string(value, lot->strings, &len))
+		return false;
+	lot->strings[len] = 0;
+	*ret = lot->strings;
+	lot->strings += len + 1;
+	return true;
+}
+
 /* -ENOMEM; -WH_EHTTP_SYNTAX; 0 and the lot, whose response is still the caller's. */
 static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 {
-	struct wh_slice type = wh_http_response_header(response, "Content-Type");
-	struct lot *lot = new_lot(1, type.len + 1);
+	struct wh_slice type = wh_http_response_header(response, "Content-Type"),
+			parent = wh_http_response_header(response, "traceparent"),
+			state = wh_http_response_header(response, "tracestate");
+	struct lot *lot = new_lot(1, type.len + parent.len + state.len + 3);
 	struct wh_leased *job;
 	uint64_t attempt;
 
@@ -67,9 +96,9 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 	}
 	job->attempt = (uint32_t)attempt;
 	job->payload = response->body;
-	if (type.len > 0)
-		memcpy(lot->strings, type.data, type.len);
-	job->type = lot->strings;
+	job->type = put_string(lot, type);
+	job->traceparent = parent.data ? put_string(lot, parent) : NULL;
+	job->tracestate = state.data ? put_string(lot, state) : NULL;
 	job->field_count = response->field_count;
 	job->fields = response->fields;
 	*ret = lot;
@@ -78,7 +107,6 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 
 static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *job)
 {
-	struct wh_slice type = wh__json_member(json, "content_type");
 	uint64_t attempt;
 	size_t len;
 
@@ -86,12 +114,11 @@ static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *jo
 	    !wh__read_lease(wh__json_member(json, "lease"), &job->lease) ||
 	    !wh__json_u64(wh__json_member(json, "attempt"), &attempt) || attempt > UINT32_MAX ||
 	    !wh__read_duration(wh__json_member(json, "time_to_run"), &job->time_to_run_ns) ||
-	    !wh__json_string(type, lot->strings, &len))
+	    !take_string(lot, wh__json_member(json, "content_type"), &job->type) || !job->type ||
+	    !take_string(lot, wh__json_member(json, "traceparent"), &job->traceparent) ||
+	    !take_string(lot, wh__json_member(json, "tracestate"), &job->tracestate))
 		return false;
 	job->attempt = (uint32_t)attempt;
-	lot->strings[len] = 0;
-	job->type = lot->strings;
-	lot->strings += len + 1;
 	job->payload.data = lot->strings;
 	if (!wh__json_string(wh__json_member(json, "payload"), lot->strings, &len) ||
 	    !wh__unbase64(lot->strings, len, &job->payload.len))
@@ -123,33 +150,81 @@ static int64_t read_json(struct wh_http_response *response, struct lot **ret)
 	return 0;
 }
 
+/* How many bytes of a trace context an item of len bytes has; -1: they are not there. */
+static int64_t trace_len(const char *item, uint32_t len)
+{
+	const uint8_t *at = (const uint8_t *)item + 4 + BARE_BYTES;
+	uint32_t n;
+
+	if (len < TRACED_BYTES)
+		return -1;
+	n = (uint32_t)at[0] | (uint32_t)at[1] << 8;
+	return n <= len - TRACED_BYTES ? (int64_t)n : -1;
+}
+
+/* A traceparent, and behind a blank a tracestate if there is one. */
+static void take_trace(struct lot *lot, struct wh_leased *job, const char *bytes, size_t len)
+{
+	if (len < PARENT_BYTES)
+		return;
+	job->traceparent = put_string(lot, (struct wh_slice){bytes, PARENT_BYTES});
+	if (len > PARENT_BYTES + 1)
+		job->tracestate =
+			put_string(lot, (struct wh_slice){bytes + PARENT_BYTES + 1, len - PARENT_BYTES - 1});
+}
+
+/* How many items there are, and what strings of theirs take; -1: they do not fill the body. */
+static int64_t count_bare(const char *at, const char *end, bool traced, size_t *ret_string_bytes)
+{
+	int64_t count = 0;
+
+	*ret_string_bytes = 0;
+	for (; at < end; count++) {
+		uint32_t len = end - at < 4 ? 0 : wh__batch_u32(at);
+		int64_t trace = 0;
+
+		if (len < BARE_BYTES || len > (size_t)(end - at) - 4)
+			return -1;
+		if (traced)
+			trace = trace_len(at, len);
+		if (trace < 0)
+			return -1;
+		*ret_string_bytes += (size_t)trace + 1; /* the blank is the first one's NUL */
+		at += 4 + len;
+	}
+	return count > 0 ? count : -1;
+}
+
 static int64_t read_bare(struct wh_http_response *response, struct lot **ret)
 {
-	const char *at = response->body.data, *end = at + response->body.len, *item;
+	struct wh_slice type = wh_http_response_header(response, "Content-Type");
+	const char *at = response->body.data, *end = at + response->body.len, *item = at;
+	bool traced = type.data && memmem(type.data, type.len, "trace=1", 7);
+	size_t string_bytes = 0, count;
+	int64_t counted = count_bare(at, end, traced, &string_bytes);
 	struct lot *lot;
-	size_t count = 0;
 
-	for (item = at; item < end; count++) {
-		uint32_t len = end - item < 4 ? 0 : wh__batch_u32(item);
-		if (len < BARE_BYTES || len > (size_t)(end - item) - 4)
-			return -WH_EHTTP_SYNTAX;
-		item += 4 + len;
-	}
-	if (count == 0)
+	if (counted < 0)
 		return -WH_EHTTP_SYNTAX;
-	lot = new_lot(count, 0);
+	count = (size_t)counted;
+	lot = new_lot(count, string_bytes);
 	if (!lot)
 		return -ENOMEM;
-	item = at;
 	for (size_t i = 0; i < count; i++) {
 		struct wh_leased *job = &lot->jobs[i];
-		uint32_t len = wh__batch_u32(item);
+		uint32_t len = wh__batch_u32(item), head = BARE_BYTES;
 
 		job->lease.job = wh__batch_u64(item + 4);
 		job->lease.claim = wh__batch_u64(item + 12);
 		job->lease.epoch = wh__batch_u32(item + 20);
 		job->attempt = wh__batch_u32(item + 24);
-		job->payload = (struct wh_slice){item + 4 + BARE_BYTES, len - BARE_BYTES};
+		if (traced) {
+			int64_t n = trace_len(item, len);
+
+			take_trace(lot, job, item + 4 + TRACED_BYTES, (size_t)n);
+			head = TRACED_BYTES + (uint32_t)n;
+		}
+		job->payload = (struct wh_slice){item + 4 + head, len - head};
 		item += 4 + len;
 	}
 	*ret = lot;
@@ -201,7 +276,7 @@ static wh_future reserve(wh_client *client, const char *queue, uint32_t jobs_max
 		wh__ask_number(ask, jobs_max);
 	}
 	if (bare)
-		wh__ask_field(ask, "Accept", "application/vnd.whilst.batch", 28);
+		wh__ask_field(ask, "Accept", "application/vnd.whilst.batch; trace=1", 37);
 	ask->bare = bare;
 	wh__ask_wait(ask, wait_ns);
 	return wh__ask_start(ask);

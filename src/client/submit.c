@@ -57,6 +57,7 @@ void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *option
 	else if (options->unique && options->unique_while_ns < 0)
 		put_text(ask, "unique-while", "queued");
 	put_text(ask, "group", options->group);
+	put_text(ask, "callback", options->callback);
 }
 
 /* What is left to wait for is asked of the job, also when the server is restarted meanwhile. */

@@ -111,7 +111,7 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		put_lease(text, &action->lease);
 	switch (action->kind) {
 	case WH_ACTION_SUBMIT:
-		if (!action->queue || !*action->queue)
+		if (!action->queue || !*action->queue || action->options.callback)
 			return false;
 		put_string(text, "queue", action->queue);
 		put_payload(text, "payload_base64", &action->payload);

@@ -149,6 +149,7 @@ static void move(struct pending *pending)
 	wh__text_str(&kept, "\r\n");
 	actions[1].submit.payload = (struct store_slice){event.data, event.len};
 	actions[1].submit.headers = (struct store_slice){kept.data, kept.len};
+	actions[1].submit.trace = pending->url->trace;
 	push_then(push,
 	          event.failed || kept.failed ? wh_failed(push->loop, -ENOMEM)
 	                                      : store_apply(push->store, actions, 2, 0, STORE_LOCAL),

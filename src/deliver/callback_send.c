@@ -87,6 +87,7 @@ static void put_message(struct delivery *delivery, const size_t at[PIECES + 1])
 	for (int i = ID; i < PIECES; i++)
 		message->fields[message->field_count++] = (struct wh_http_field){
 			{names[i], strlen(names[i])}, {made + at[i], at[i + 1] - at[i] - 1}};
+	delivery_trace(delivery);
 }
 
 bool callback_message(struct delivery *delivery)

@@ -325,6 +325,21 @@ void delivery_begin(struct pusher *pusher, struct store_leased *leased)
 		no_message(delivery, leased->error);
 }
 
+void delivery_trace(struct delivery *delivery)
+{
+	const struct store_bytes *payload = delivery->payload;
+	struct message *message = &delivery->message;
+	struct wh_slice state;
+
+	if (!trace_onward(delivery->pusher->push->loop, payload->trace.data, payload->trace.len,
+	                  delivery->parent, &state))
+		return;
+	message->fields[message->field_count++] =
+		(struct wh_http_field){{"traceparent", 11}, {delivery->parent, sizeof(delivery->parent)}};
+	if (state.data)
+		message->fields[message->field_count++] = (struct wh_http_field){{"tracestate", 10}, state};
+}
+
 /* ---- leases of a server that is gone ----------------------------------------------------- */
 
 static void lost_payload(wh_loop *loop, wh_res res, void *arg)

@@ -15,6 +15,7 @@
 #include "deliver/adaptive.h"
 #include "deliver/message.h"
 #include "deliver/push.h"
+#include "deliver/trace.h"
 
 enum { PUSH_TEXT_BYTES = 400 };
 #define PUSH_AGAIN_NS WH_NS_PER_S
@@ -89,7 +90,8 @@ struct delivery {
 	int64_t sent_at; /* wh_now() */
 	bool no_retry;
 	struct message message;
-	char error[PUSH_TEXT_BYTES]; /* why the attempt failed; "": it has an answer */
+	char parent[TRACE_PARENT_BYTES]; /* of a target and a callback: the message's traceparent */
+	char error[PUSH_TEXT_BYTES];     /* why the attempt failed; "": it has an answer */
 };
 
 /* ---- push.c ------------------------------------------------------------------------------ */
@@ -129,6 +131,8 @@ void delivery_fail(struct delivery *delivery, bool no_retry, const char *format,
 	__attribute__((format(printf, 3, 4)));
 void delivery_end(struct delivery *delivery);
 void delivery_leave(struct delivery *delivery);
+/* delivery_trace() - add the payload's trace context to the message, which has room for two fields more. */
+void delivery_trace(struct delivery *delivery);
 
 /* ---- exchange.c -------------------------------------------------------------------------- */
 

@@ -13,6 +13,11 @@ static void add(struct message *message, const char *name, struct wh_slice value
 		message->fields[message->field_count++] = (struct wh_http_field){{name, strlen(name)}, value};
 }
 
+static bool is_trace(struct wh_slice name)
+{
+	return wh_slice_equal_caseless(name, "traceparent") || wh_slice_equal_caseless(name, "tracestate");
+}
+
 /* What was kept with the payload: lines "Name: value". Ours, and those of a connection, are not for others to say. */
 static void add_kept(struct message *message, struct store_slice lines)
 {
@@ -27,7 +32,7 @@ static void add_kept(struct message *message, struct store_slice lines)
 			return;
 		name = (struct wh_slice){at, (size_t)(colon - at)};
 		if (message->field_count < MESSAGE_FIELDS_MAX - 8 && message_is_end_to_end(name, NULL, 0) &&
-		    !wh_slice_equal_caseless(name, "Content-Type") &&
+		    !wh_slice_equal_caseless(name, "Content-Type") && !is_trace(name) &&
 		    !(name.len >= 7 && strncasecmp(name.data, "whilst-", 7) == 0))
 			message->fields[message->field_count++] =
 				(struct wh_http_field){name, {colon + 2, (size_t)(line_end - colon - 2)}};
@@ -61,6 +66,7 @@ bool target_message(struct delivery *delivery)
 	add(message, "Whilst-Queue", (struct wh_slice){delivery->pusher->queue, delivery->pusher->queue_len});
 	add(message, "Whilst-Job", (struct wh_slice){made->data, job_len});
 	add(message, "Whilst-Attempt", (struct wh_slice){made->data + job_len + 1, made->len - job_len - 1});
+	delivery_trace(delivery);
 	return true;
 }
 

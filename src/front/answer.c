@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "deliver/trace.h"
 #include "front/api.h"
 #include "front/batch.h"
-#include "front/trace.h"
 
 enum { ANSWER_BYTES = 2048 };
 

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "deliver/message.h"
+#include "deliver/trace.h"
 #include "front/api.h"
 #include "front/publish.h"
 
@@ -464,6 +465,7 @@ static void commit(struct publication *p, int level)
 	struct store *store = p->request->api->store;
 	struct call *call = call_new(p->request, CALL_OTHER);
 	struct store_marks marks;
+	struct trace trace = {0};
 
 	if (!call)
 		return;
@@ -473,9 +475,13 @@ static void commit(struct publication *p, int level)
 		call_end(call);
 		return;
 	}
-	for (size_t i = 0; i < p->actions_count; i++)
+	if (p->request->traced)
+		trace_read(p->request->x, &trace);
+	for (size_t i = 0; i < p->actions_count; i++) {
 		p->actions[i].submit.headers =
 			(struct store_slice){p->kept.data + p->plans[i].kept, p->plans[i].kept_len};
+		p->actions[i].submit.trace = (struct store_slice){trace.text, trace.len};
+	}
 	if (p->actions_count > 0) {
 		call_then(call, store_apply(store, p->actions, p->actions_count, 0, level), committed);
 		return;

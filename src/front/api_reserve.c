@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/units.h"
+#include "deliver/trace.h"
 #include "front/api.h"
 #include "front/batch.h"
 #include "front/event.h"
-#include "front/trace.h"
 
-enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH, ANSWER_EVENT, ANSWER_EVENTS };
+enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH, ANSWER_TRACED_BATCH, ANSWER_EVENT, ANSWER_EVENTS };
+
+#define TRACED_BATCH_TYPE BATCH_TYPE "; trace=1"
 
 static size_t put_lease(char *to, struct job_lease lease)
 {
@@ -119,13 +122,36 @@ static void put_json_job(struct wh__text *text, const struct store_leased *lease
 	wh__text_str(text, ",\"payload\":\"");
 }
 
-static void put_batch_job(char to[28], const struct store_leased *leased)
+/* An item up to its payload; what follows it in memory is room for more bytes. false: no memory. */
+static bool put_batch_job(struct wh__text *text, const struct store_leased *leased, bool traced, size_t more)
 {
-	batch_put_u32(to, (uint32_t)(24 + leased->payload->bytes));
+	const struct store_slice *trace = &leased->payload->trace;
+	size_t head = traced ? 26 + trace->len : 24;
+	char *to = wh__text_room(text, 4 + head + more);
+
+	if (!to)
+		return false;
+	batch_put_u32(to, (uint32_t)(head + leased->payload->bytes));
 	batch_put_u64(to + 4, leased->job);
 	batch_put_u64(to + 12, leased->lease.claim);
 	batch_put_u32(to + 20, leased->lease.epoch);
 	batch_put_u32(to + 24, leased->attempt);
+	if (traced) {
+		to[28] = (char)trace->len;
+		to[29] = (char)(trace->len >> 8);
+		if (trace->len > 0)
+			memcpy(to + 30, trace->data, trace->len);
+	}
+	text->len += 4 + head;
+	return true;
+}
+
+static void set_batch_type(struct call *call)
+{
+	if (call->action == ANSWER_BATCH)
+		set(call->x, "Content-Type", BATCH_TYPE, sizeof(BATCH_TYPE) - 1);
+	else
+		set(call->x, "Content-Type", TRACED_BATCH_TYPE, sizeof(TRACED_BATCH_TYPE) - 1);
 }
 
 static void answer_json(struct call *call, const struct store_lot *lot)
@@ -210,15 +236,12 @@ static void answer_batch(struct call *call, const struct store_lot *lot)
 	for (size_t i = 0; i < lot->count; i++) {
 		const struct store_leased *leased = &lot->jobs[i];
 		size_t len = leased->payload->body.len;
-		char *to = wh__text_room(&text, 28 + len);
-		if (!to)
+		if (!put_batch_job(&text, leased, call->action == ANSWER_TRACED_BATCH, len))
 			break;
-		put_batch_job(to, leased);
-		if (len > 0)
-			memcpy(to + 28, leased->payload->body.data, len);
-		text.len += 28 + len;
+		wh__text_put(&text, leased->payload->body.data, len);
 	}
-	answer_text(call->api, call->x, 200, BATCH_TYPE, &text);
+	answer_text(call->api, call->x, 200, call->action == ANSWER_BATCH ? BATCH_TYPE : TRACED_BATCH_TYPE,
+	            &text);
 }
 
 /* What the client asked for, sent in pieces: some of the payloads are in files. */
@@ -244,24 +267,22 @@ static void answer_pieces(struct call *call, struct store_lot *lot)
 	text = download_text(d);
 	for (size_t i = 0; i < lot->count; i++) {
 		struct store_leased *leased = &lot->jobs[i];
-		char *to;
 
 		if (call->action == ANSWER_PAYLOAD) {
 			set_payload_fields(call, leased);
 		} else if (json) {
 			wh__text_str(text, i ? "\"}," : "{\"jobs\":[");
 			put_json_job(text, leased, lease, duration);
-		} else if ((to = wh__text_room(text, 28)) != NULL) {
-			put_batch_job(to, leased);
-			text->len += 28;
+		} else {
+			(void)put_batch_job(text, leased, call->action == ANSWER_TRACED_BATCH, 0);
 		}
 		download_add(d, leased->payload);
 	}
 	if (json) {
 		wh__text_str(text, "\"}]}\n");
 		set(call->x, "Content-Type", "application/json", 16);
-	} else if (call->action == ANSWER_BATCH) {
-		set(call->x, "Content-Type", BATCH_TYPE, sizeof(BATCH_TYPE) - 1);
+	} else if (call->action != ANSWER_PAYLOAD) {
+		set_batch_type(call);
 	}
 	download_start(d, json, lot);
 }
@@ -345,12 +366,27 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
+/* "; trace=1" behind the type. */
+static bool wants_trace(struct wh_slice accept)
+{
+	static const char wanted[] = "trace=1";
+	size_t at = sizeof(BATCH_TYPE) - 1;
+
+	if (at == accept.len || accept.data[at++] != ';')
+		return false;
+	while (at < accept.len && (accept.data[at] == ' ' || accept.data[at] == '\t'))
+		at++;
+	return accept.len - at >= sizeof(wanted) - 1 &&
+	       strncasecmp(accept.data + at, wanted, sizeof(wanted) - 1) == 0 &&
+	       (accept.len - at == sizeof(wanted) - 1 || strchr("; \t,", accept.data[at + 7]));
+}
+
 static uint8_t answer_form(const struct request *request, bool many)
 {
 	struct wh_slice accept = request->accept;
 
 	if (accept.data && request_is_type(accept, BATCH_TYPE))
-		return ANSWER_BATCH;
+		return wants_trace(accept) ? ANSWER_TRACED_BATCH : ANSWER_BATCH;
 	if (accept.data && request_is_type(accept, EVENT_BATCH_TYPE))
 		return ANSWER_EVENTS;
 	if (accept.data && request_is_type(accept, EVENT_TYPE))

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/trace.h"
 #include "front/api.h"
 #include "front/batch.h"
 #include "front/once.h"
-#include "front/trace.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/trace.h"
 #include "front/once.h"
-#include "front/trace.h"
 #include "front/transaction.h"
 
 struct acted { /* call->arg: one for each action */

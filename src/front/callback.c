@@ -61,6 +61,7 @@ wh_future callback_submit(struct store *store, const struct store_submit *submit
 	         .submit = {.queue = STORE_SLICE(CALLBACKS_PENDING),
 	                    .payload = {url.data, url.len},
 	                    .content_type = STORE_SLICE("text/uri-list"),
+	                    .trace = submit->trace,
 	                    .priority = JOB_PRIORITY_DEFAULT}},
 	};
 

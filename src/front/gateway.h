@@ -2,8 +2,8 @@
 #ifndef WH_FRONT_GATEWAY_H
 #define WH_FRONT_GATEWAY_H
 
+#include "deliver/trace.h"
 #include "front/api.h"
-#include "front/trace.h"
 
 /* The fields of a request as they go on: end to end, with Via and X-Forwarded-*. Names and values are copied. */
 struct gateway_fields {

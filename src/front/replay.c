@@ -140,6 +140,7 @@ static void commit(struct replay *r)
 		                                          .payload = event->body,
 		                                          .content_type = event->content_type,
 		                                          .headers = event->headers,
+		                                          .trace = event->trace,
 		                                          .priority = JOB_PRIORITY_DEFAULT,
 		                                          .about = event->event};
 	}

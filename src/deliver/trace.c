@@ -1,5 +1,5 @@
-/* src/front/trace.c -- the trace context of a request. See trace.h. */
-#include "front/trace.h"
+/* src/deliver/trace.c -- the trace context of a request. See trace.h. */
+#include "deliver/trace.h"
 
 #include <string.h>
 
@@ -43,8 +43,7 @@ bool trace_parent(const char *value, size_t len, char ret[TRACE_PARENT_BYTES])
 	return true;
 }
 
-/* Members of a list, each key=value in printable characters (section 3.3); several fields are one list. */
-static bool is_state(struct wh_slice value)
+bool trace_is_state(struct wh_slice value)
 {
 	bool equals = false, any = false;
 
@@ -88,7 +87,7 @@ void trace_read(const wh_http_exchange *x, struct trace *ret)
 
 		if (!wh_slice_equal_caseless(field.name, "tracestate") || field.value.len == 0)
 			continue;
-		state = is_state(field.value) && len + 1 + field.value.len <= TRACE_BYTES_MAX;
+		state = trace_is_state(field.value) && len + 1 + field.value.len <= TRACE_BYTES_MAX;
 		if (!state)
 			break;
 		ret->text[len] = len == TRACE_PARENT_BYTES ? ' ' : ',';
@@ -119,4 +118,28 @@ void trace_set(wh_http_exchange *x, const void *text, size_t len)
 		wh_http_set_slice(x, (struct wh_slice){"traceparent", 11}, parent);
 	if (state.data)
 		wh_http_set_slice(x, (struct wh_slice){"tracestate", 10}, state);
+}
+
+bool trace_onward(wh_loop *loop, const void *text, size_t len, char ret_parent[TRACE_PARENT_BYTES],
+                  struct wh_slice *ret_state)
+{
+	static const char digits[] = "0123456789abcdef";
+	struct wh_slice parent;
+	uint8_t id[PARENT_DIGITS / 2];
+	bool zero = true;
+
+	trace_split(text, len, &parent, ret_state);
+	if (!parent.data)
+		return false;
+	memcpy(ret_parent, parent.data, TRACE_PARENT_BYTES);
+	while (zero) { /* an id of zeros is none */
+		wh_random(loop, id, sizeof(id));
+		for (size_t i = 0; i < sizeof(id); i++)
+			zero = zero && id[i] == 0;
+	}
+	for (size_t i = 0; i < sizeof(id); i++) {
+		ret_parent[AT_PARENT + 2 * i] = digits[id[i] >> 4];
+		ret_parent[AT_PARENT + 2 * i + 1] = digits[id[i] & 15];
+	}
+	return true;
 }
