@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { KEEP_ALIVE_S = 15 };
+enum { KEEP_ALIVE_S = 15, SILENCE_BYTES = 64 };
 
 static const char type[] = "text/event-stream";
 
@@ -123,6 +123,14 @@ void event_stream_send(struct event_stream *s, const char *bytes, size_t len)
 	event_stream_then(s, wh_http_write(s->x, bytes, len), on_written);
 }
 
+static void send_silence(struct event_stream *s)
+{
+	char text[SILENCE_BYTES] = ":\n\n";
+	size_t len = s->silence ? s->silence(s, text, sizeof(text)) : 3;
+
+	event_stream_send(s, text, len);
+}
+
 static void on_waited(wh_loop *loop, wh_res res, void *arg)
 {
 	struct event_stream *s = arg;
@@ -134,7 +142,7 @@ static void on_waited(wh_loop *loop, wh_res res, void *arg)
 	if (!event_stream_back(s))
 		return;
 	if (silent)
-		event_stream_send(s, ":\n\n", 3);
+		send_silence(s);
 	else
 		s->go_on(s);
 }

@@ -22,6 +22,8 @@ struct event_stream {
 	int64_t told_at; /* wh_now(), of the last bytes */
 	void (*go_on)(struct event_stream *s);   /* sends, waits or ends */
 	void (*release)(struct event_stream *s); /* frees it */
+	/* what is sent when there has been nothing for long, at most len bytes; NULL: a comment */
+	size_t (*silence)(struct event_stream *s, char *to, size_t len);
 };
 
 /* event_stream_begin() - answer the call's request by a stream, and end the call. first: what is sent before go_on() is called for the first

@@ -31,9 +31,9 @@ void job_watch(struct job_machine *m, uint64_t id)
 		job_slot_flag(job_slot(m, slot), JOB_SLOT_WATCHED);
 }
 
-void job_watch_all(struct job_machine *m)
+void job_watch_all(struct job_machine *m, bool on)
 {
-	m->watches_all = true;
+	m->watches_all = on;
 }
 
 void job_reveal(struct job_machine *m, uint64_t until)

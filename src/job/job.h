@@ -93,11 +93,11 @@ void job_lose_result(struct job_machine *machine, uint64_t id);
 void job_reveal(struct job_machine *machine, uint64_t until);
 
 /* job_watch() - have the listener told when the job becomes ready by time alone. job_listen(): who that is. job_watch_all(): of every job,
- * from now on. */
+ * from now on, or not. */
 typedef void job_ready_function(void *arg, uint64_t id);
 void job_listen(struct job_machine *machine, job_ready_function *ready, void *arg);
 void job_watch(struct job_machine *machine, uint64_t id);
-void job_watch_all(struct job_machine *machine);
+void job_watch_all(struct job_machine *machine, bool on);
 
 /* job_queue_wake() - have job_woken() give a queue with waiters again. job_queue_free_if_gone(): its last waiter has
  * left. */

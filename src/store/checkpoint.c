@@ -10,8 +10,10 @@
 #include <stdio.h>
 
 #define CHECKPOINT_BYTES (UINT64_C(64) << 20)
-#define CLOSE_BYTES      (UINT64_C(1) << 20)
-#define AGAIN_NS         (5 * WH_NS_PER_S)
+/* What a start reads beside the checkpoint is not worth another; more of it, if somebody will want to go on behind what it was told. */
+#define CLOSE_BYTES          (UINT64_C(1) << 20)
+#define CLOSE_FOLLOWED_BYTES (UINT64_C(16) << 20)
+#define AGAIN_NS             (5 * WH_NS_PER_S)
 
 enum { STEP_JOBS = 2048, UNWRITTEN_MAX = 4 << 20, BYTES_PER_S = 64 << 20 };
 
@@ -279,6 +281,7 @@ static int finish(struct store *store)
 int store_checkpoint_at_close(struct store *store)
 {
 	struct store_checkpoint *c = &store->checkpoint;
+	uint64_t enough = store_events_followed(store) ? CLOSE_FOLLOWED_BYTES : CLOSE_BYTES;
 	int error = 0;
 
 	while (c->ending && c->waiting && !store->failed && !log_waits_for_space(store->log) &&
@@ -291,7 +294,7 @@ int store_checkpoint_at_close(struct store *store)
 		return -ENOSPC;
 	if (c->log && !store->failed)
 		error = finish(store);
-	if (error == 0 && !store->failed && (store->repair || bytes_since(store) > CLOSE_BYTES) &&
+	if (error == 0 && !store->failed && (store->repair || bytes_since(store) > enough) &&
 	    begin(store) == 0)
 		error = finish(store);
 	return error;

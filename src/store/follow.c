@@ -1,7 +1,8 @@
 /* src/store/follow.c -- what happens to jobs, one event after the other, for who follows a queue. See store.h.
  *
- * A ring of the newest events, made when somebody follows for the first time: until then a change costs one branch. Each event
- * has a position and is shown when the log is flushed beyond it: that of its record; of the n-th job that a record removes n
+ * A ring of the newest events. A start fills it with what the log tells of earlier runs, from its checkpoint on, so that whoever followed
+ * goes on behind what it was told. When nobody does before it has turned round it goes, and comes back with the first who follows: a change
+ * costs one branch meanwhile. Each event has a position and is shown when the log is flushed beyond it: that of its record; of the n-th job that a record removes n
  * bytes further; of what time alone did the last byte of the log as it was then. So positions tell events with records apart, and rise. The
  * events of a queue are linked: following one costs nothing for the others. A follower is a number, that of the last event
  * it was given. Whoever is slower than the ring turns is told so and goes on with what is new: nobody's memory grows.
@@ -10,13 +11,15 @@
 #include "store/inside.h"
 
 enum { EVENTS_MIN = 16, EVENTS_MAX = 1 << 24 };
+/* This far before the end of the log is a position behind all records, and before what time alone does then. */
+enum { BEHIND = 2 };
 
 struct entry {
 	struct store_channel *channel;
 	uint64_t next; /* of its channel; 0: none yet */
 	uint64_t position, job;
 	int64_t at, when_ms;
-	uint32_t attempts;
+	uint32_t attempts, epoch;
 	uint8_t type, state;
 	bool paused, cancel;
 };
@@ -45,6 +48,11 @@ struct store_events {
 	struct store_channel *woken;
 	struct store_follow *all, *any; /* of all queues; of one or all */
 	bool all_woken;
+	bool followed;   /* by anybody, in this run */
+	uint64_t opened; /* .end when the log had been read */
+	/* while it is being read: when the record was written, and in which epoch; 0: now */
+	int64_t replay_at;
+	uint32_t replay_epoch;
 };
 
 struct store_follow {
@@ -127,6 +135,15 @@ static void push_out(struct store_events *events, struct entry *e, uint64_t numb
 	channel_unref(channel);
 }
 
+/* As if the ring had turned round: what is known begins behind a position. */
+static void forget(struct store_events *events, uint64_t position)
+{
+	for (size_t i = 0; i < events->cap; i++)
+		push_out(events, &events->ring[i], events->end - 1);
+	events->began = position;
+	events->end += events->cap;
+}
+
 static void wake(struct store_events *events, struct store_channel *channel)
 {
 	events->all_woken = events->all != NULL;
@@ -144,18 +161,16 @@ static void record(struct store *store, const struct job_queue *q, struct entry 
 	struct store_channel *channel = channel_of(events, q);
 	struct entry *e;
 
-	if (!channel) { /* no memory: as if the ring had turned round */
-		for (size_t i = 0; i < events->cap; i++)
-			push_out(events, &events->ring[i], events->end - 1);
-		events->began = event.position;
-		events->end += events->cap;
+	if (!channel) { /* no memory */
+		forget(events, event.position);
 		events->all_woken = events->all != NULL;
 		return;
 	}
 	e = entry_at(events, events->end);
 	push_out(events, e, events->end - events->cap);
 	event.channel = channel;
-	event.at = store_now_ns(store);
+	event.at = events->replay_epoch ? events->replay_at : store_now_ns(store);
+	event.epoch = events->replay_epoch ? events->replay_epoch : log_epoch(store->log);
 	*e = event;
 	channel->references++;
 	if (channel->last != 0)
@@ -248,6 +263,11 @@ void store_events_end(struct store *store, uint64_t lsn)
 {
 	struct store_events *events = store->events;
 
+	if (!events->followed && events->end - events->opened > events->cap) {
+		job_watch_all(store->jobs, false);
+		store_events_done(store);
+		return;
+	}
 	while (events->woken) {
 		struct store_channel *channel = events->woken;
 
@@ -264,16 +284,14 @@ void store_events_end(struct store *store, uint64_t lsn)
 /* Behind all that was recorded, before all that will be. */
 static uint64_t position_now(const struct store *store)
 {
-	return wh_mark_read(log_appended(store->log)) - 2;
+	return wh_mark_read(log_appended(store->log)) - BEHIND;
 }
 
-static int begin(struct store *store)
+static int make(struct store *store, uint64_t began)
 {
 	uint64_t cap = EVENTS_MIN;
 	struct store_events *events;
 
-	if (store->events)
-		return 0;
 	while (cap < store->options.events_max && cap < EVENTS_MAX)
 		cap *= 2;
 	events = calloc(1, sizeof(*events));
@@ -286,10 +304,52 @@ static int begin(struct store *store)
 	}
 	events->cap = cap;
 	events->end = 1;
-	events->began = position_now(store);
+	events->began = began;
 	store->events = events;
-	job_watch_all(store->jobs);
+	job_watch_all(store->jobs, true);
 	return 0;
+}
+
+static int begin(struct store *store)
+{
+	int error = store->events ? 0 : make(store, position_now(store));
+
+	if (error == 0)
+		store->events->followed = true;
+	return error;
+}
+
+/* ---- the start --------------------------------------------------------------------------- */
+
+void store_events_open(struct store *store)
+{
+	(void)!make(store, 0); /* without memory: as if nothing were known */
+}
+
+void store_events_replay(struct store *store, const struct log_record *record)
+{
+	store->events->replay_at = record->wall_time;
+	store->events->replay_epoch = record->epoch;
+}
+
+void store_events_lost(struct store *store, uint64_t end)
+{
+	forget(store->events, end - BEHIND);
+}
+
+void store_events_opened(struct store *store, uint64_t checkpoint)
+{
+	struct store_events *events = store->events;
+
+	events->replay_epoch = 0;
+	events->opened = events->end;
+	if (checkpoint > BEHIND && events->began < checkpoint - BEHIND)
+		events->began = checkpoint - BEHIND;
+}
+
+bool store_events_followed(const struct store *store)
+{
+	return store->events && store->events->followed;
 }
 
 static void unlink_follow(struct store_follow *f)
@@ -509,7 +569,7 @@ int store_follow_next(struct store_follow *f, struct store_event *ret)
 	                            .queue = {e->channel->name, e->channel->name_len},
 	                            .at = e->at,
 	                            .run_at = e->when_ms * STORE_NS_PER_MS,
-	                            .position = {log_epoch(f->store->log), e->type == 0 ? 0 : e->position},
+	                            .position = {e->epoch, e->type == 0 ? 0 : e->position},
 	                            .attempts = e->attempts,
 	                            .state = e->state,
 	                            .cancel_requested = e->cancel,
@@ -521,6 +581,18 @@ int store_follow_next(struct store_follow *f, struct store_event *ret)
 struct store_position store_follow_position(const struct store_follow *f)
 {
 	return (struct store_position){log_epoch(f->store->log), f->position};
+}
+
+struct store_position store_follow_reached(struct store_follow *f)
+{
+	int64_t number = next_number(f);
+	uint64_t until = store_reached(f->store, f->level);
+
+	if (number > 0 && entry_at(f->store->events, (uint64_t)number)->position < until)
+		until = entry_at(f->store->events, (uint64_t)number)->position;
+	if (number >= 0 && until > f->position + BEHIND)
+		f->position = until - BEHIND;
+	return store_follow_position(f);
 }
 
 wh_future store_follow_wait(struct store_follow *f)

@@ -280,7 +280,7 @@ struct store {
 	size_t waits_cap;
 	uint64_t waits_count, waits_sweep_at;
 	uint64_t flush_actions;      /* answered in this look at the mark */
-	struct store_events *events; /* NULL: nobody has followed yet */
+	struct store_events *events; /* NULL: nobody has followed yet, and the past has been forgotten */
 	uint64_t operations;         /* callbacks that are still to come: reads, room */
 	/* requests that the log had no room for */
 	struct store_request *parked_first, *parked_last;
@@ -415,6 +415,13 @@ void store_events_after(struct store *store, const struct job_record *record, ui
 void store_events_due(struct store *store, uint64_t job);
 void store_events_end(struct store *store, uint64_t lsn);
 void store_events_fail(struct store *store, int64_t error);
+/* The start: store_events_open() before the log is read (without memory there are none); store_events_replay() before a record of it is shown as new
+ * ones are; store_events_lost(): what was before an lsn cannot be read; store_events_opened() when all has been read that came after the checkpoint (0: none). */
+void store_events_open(struct store *store);
+void store_events_replay(struct store *store, const struct log_record *record);
+void store_events_lost(struct store *store, uint64_t end);
+void store_events_opened(struct store *store, uint64_t checkpoint);
+bool store_events_followed(const struct store *store); /* by anybody, in this run */
 void store_events_done(struct store *store);
 
 /* wake.c */

@@ -299,6 +299,8 @@ static int on_replay(void *arg, const struct log_record *record)
 	if (record->type == LOG_TYPE_LOST) {
 		if (store->repair)
 			store_repair_gap(store->repair, record);
+		if (store->events)
+			store_events_lost(store, record->group_end);
 		return 0;
 	}
 	error = job_record_get(record->type, record->version,
@@ -330,8 +332,14 @@ static int on_replay(void *arg, const struct log_record *record)
 	}
 	if ((r.type == JOB_SUBMIT || r.type == JOB_FINISH) && (r.flags & JOB_BODY_IN_BLOB))
 		error = store_blob_table_room(&store->blobs.table, 1);
+	if (store->events) {
+		store_events_replay(store, record);
+		store_events_before(store, &r, record->location);
+	}
 	if (error == 0)
 		error = job_replay(store->jobs, &r, record->location);
+	if (error == 0 && store->events)
+		store_events_after(store, &r, record->location);
 	if (error == 0 && store->repair)
 		store_repair_fits(store->repair, &r, record);
 	if (error == -EPROTO && store->repair)
@@ -457,6 +465,8 @@ static int loaded(struct store *store, struct store_problem *ret_problem)
 	store->checkpoint.due = stats.checkpoint_bytes > store->options.checkpoint_bytes
 	                                ? stats.checkpoint_bytes
 	                                : store->options.checkpoint_bytes;
+	if (store->events)
+		store_events_opened(store, stats.checkpoint_lsn);
 	return store->repair ? 0 : store_live_open(store, ret_problem);
 }
 
@@ -472,6 +482,8 @@ static int start(struct store *store, const char *directory, struct store_proble
 		error = store_recent_init(&store->recent, store->options.recent_bytes);
 	if (error == 0)
 		error = store_blobs_open(store, directory);
+	if (error == 0 && !store->repair)
+		store_events_open(store);
 	if (error == 0)
 		error = open_log(store, directory, ret_problem);
 	if (error == 0)

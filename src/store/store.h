@@ -584,8 +584,9 @@ struct store_event {
 struct store_follow;
 
 /* store_follow() - what happens to the jobs of a queue (of all, when it has no name) from now on; or, last not NULL, behind that
- * position, which is that of an event or of store_follow_position(). *ret_reset: what came after it is not all known any more: the
- * newest events_max of all queues are, since somebody followed for the first time in this run; it begins with now then. 0,
+ * position, which is that of an event, of store_follow_position() or of store_follow_reached(), of this run or an earlier one. *ret_reset: what came
+ * after it is not all known any more: the newest events_max of all queues are, from the checkpoint on with which this run has started, and for as
+ * long as somebody follows, or not more than events_max came since; it begins with now then. What time alone did between two runs is not told. 0,
  * -JOB_EUNKNOWN_QUEUE, -JOB_ELEVEL, -ENOMEM, or the error with which the log has failed. */
 int store_follow(struct store *store, struct store_slice queue, const struct store_position *last, int level,
                  struct store_follow **ret, bool *ret_reset) WH_MUST_USE;
@@ -595,6 +596,8 @@ int store_follow_next(struct store_follow *follow, struct store_event *ret);
 /* store_follow_wait() - n = 0 once store_follow_next() may have something. One at a time; cancel it freely. */
 wh_future store_follow_wait(struct store_follow *follow);
 struct store_position store_follow_position(const struct store_follow *follow); /* up to where it was told */
+/* store_follow_reached() - the same when nothing happens for long: as far as the level has come there is nothing to tell. */
+struct store_position store_follow_reached(struct store_follow *follow);
 /* store_follow_free() - also after store_close(). NULL; accepts NULL. */
 struct store_follow *store_follow_free(struct store_follow *follow);
 /* ---- events that are kept --------------------------------------------------------------------

@@ -250,7 +250,7 @@ static void test_many_of_one_record(void **state)
 static void test_gaps_are_told(void **state)
 {
 	struct bench *b = *state;
-	struct store_position start, early, wrong;
+	struct store_position start, early, wrong, at;
 	struct store_follow *f, *quiet, *slow;
 	struct store_event e;
 	uint64_t job;
@@ -293,12 +293,169 @@ static void test_gaps_are_told(void **state)
 	wrong = (struct store_position){start.epoch, UINT64_MAX};
 	store_follow_free(follow(b, "a", &wrong, &reset));
 	assert_true(reset);
-	/* and those of another run */
+	/* of another run: what has turned out of the ring is not known then either, and what has not is */
+	at = store_follow_position(f);
+	store_follow_free(f);
+	job = put(b, "a");
+	for (int i = 0; i < 3; i++) {
+		close_and_reopen(b);
+		store_follow_free(follow(b, "a", &start, &reset));
+		assert_true(reset);
+		quiet = follow(b, "quiet", &early, &reset);
+		assert_false(reset);
+		nothing(quiet);
+		store_follow_free(quiet);
+		f = follow(b, "a", &at, &reset);
+		assert_false(reset);
+		expect(f, job, STORE_CHANGE_SUBMIT, JOB_READY);
+		nothing(f);
+		store_follow_free(f);
+	}
+}
+
+/* Of each kind of record one, and what time alone does. */
+static void live(struct bench *b)
+{
+	uint64_t job = put(b, "a"), other = put(b, "a");
+	struct job_lease lease = lease_one(b, "a", job);
+	struct store_action late = {.kind = STORE_SUBMIT,
+	                            .submit = {.queue = text("b"), .payload = text("x"), .delay_ns = 1}};
+
+	try(b, (struct store_action){
+		       .kind = STORE_PROGRESS, .job = job, .lease = lease, .progress.bytes = text("1")});
+	try(b, (struct store_action){.kind = STORE_RELEASE, .job = job, .lease = lease});
+	lease = lease_one(b, "a", job);
+	try(b, (struct store_action){.kind = STORE_FAIL,
+	                             .job = job,
+	                             .lease = lease,
+	                             .fail = {.delay_set = true, .delay_ns = 3600 * WH_NS_PER_S}});
+	try(b, (struct store_action){.kind = STORE_KICK, .job = job});
+	lease = lease_one(b, "a", job);
+	try(b, (struct store_action){.kind = STORE_BURY, .job = job, .lease = lease});
+	try(b, late);
+	lease = lease_one(b, "a", other);
+	try(b, (struct store_action){.kind = STORE_CANCEL, .job = other});
+	try(b, (struct store_action){.kind = STORE_COMPLETE, .job = other, .lease = lease});
+	try(b, (struct store_action){.kind = STORE_QUEUE_PAUSE, .queue.name = text("b")});
+	try(b, (struct store_action){.kind = STORE_DELETE, .job = other});
+}
+
+/* Every event of one run is told by the next as it was, up to the time and the epoch. */
+static void test_runs(void **state)
+{
+	struct bench *b = *state;
+	struct store_event before[64], e;
+	struct store_position start;
+	struct store_follow *f;
+	size_t count = 0;
+	bool reset;
+
+	put(b, "b");
+	try(b, (struct store_action){.kind = STORE_QUEUE_PUT, .queue.name = text("a")});
+	f = follow_now(b, "");
+	start = store_follow_position(f);
+	live(b);
+	for (; store_follow_next(f, &before[count]) == 1; count++)
+		assert_true(count < 63);
+	assert_true(count > 8);
+	store_follow_free(f);
+	for (int run = 0; run < 3; run++) {
+		close_and_reopen(b);
+		f = follow(b, "", &start, &reset);
+		assert_false(reset);
+		for (size_t i = 0; i < count; i++) {
+			if (before[i].position.lsn == 0) /* time alone */
+				continue;
+			assert_int_equal(store_follow_next(f, &e), 1);
+			assert_true(e.job == before[i].job && e.change == before[i].change &&
+			            e.state == before[i].state && e.attempts == before[i].attempts &&
+			            e.run_at == before[i].run_at &&
+			            e.position.epoch == before[i].position.epoch &&
+			            e.position.lsn == before[i].position.lsn);
+			assert_true(e.at > 0 && llabs(e.at - before[i].at) < 60 * WH_NS_PER_S);
+		}
+		while (store_follow_next(f, &e) == 1) /* time alone may do it again */
+			assert_int_equal(e.change, STORE_CHANGE_DUE);
+		store_follow_free(f);
+	}
+}
+
+/* A start knows what came after the checkpoint; who was told nothing for long has been told how far the log has come. */
+static void test_checkpoint(void **state)
+{
+	struct bench *b = *state;
+	struct store_position early, late, quiet;
+	struct store_follow *f, *other;
+	struct store_stats stats = {0};
+	uint64_t job;
+	bool reset;
+
+	b->options.checkpoint_bytes = 512 << 10; /* by far more than comes while one is written */
+	close_and_reopen(b);
+	put(b, "quiet");
+	put(b, "a-queue-of-its-own");
+	f = follow_now(b, "a-queue-of-its-own");
+	early = store_follow_position(f);
+	other = follow_now(b, "quiet");
+	for (; stats.checkpoints == 0; store_stats(b->store, &stats))
+		put(b, "a-queue-of-its-own");
+	quiet = store_follow_reached(other);
+	assert_true(quiet.lsn > early.lsn);
+	while (store_follow_next(f, &(struct store_event){0}) != 0)
+		;
+	late = store_follow_reached(f);
+	job = put(b, "a-queue-of-its-own");
+	store_follow_free(f);
+	store_follow_free(other);
+	for (int i = 0; i < 2; i++) {
+		close_and_reopen(b);
+		store_follow_free(follow(b, "a-queue-of-its-own", &early, &reset));
+		assert_true(reset);
+		f = follow(b, "a-queue-of-its-own", &late, &reset);
+		assert_false(reset);
+		expect(f, job, STORE_CHANGE_SUBMIT, JOB_READY);
+		nothing(f);
+		store_follow_free(f);
+		f = follow(b, "quiet", &quiet, &reset);
+		assert_false(reset);
+		nothing(f);
+		store_follow_free(f);
+	}
+}
+
+/* Nobody follows: the past is kept for as long as the ring does not turn. */
+static void test_forgotten(void **state)
+{
+	struct bench *b = *state;
+	struct store_marks marks;
+	struct store_position start;
+	struct store_follow *f;
+	bool reset;
+
+	put(b, "a");
+	f = follow_now(b, "a");
 	start = store_follow_position(f);
 	store_follow_free(f);
+	for (int i = 0; i < 2; i++) {
+		close_and_reopen(b);
+		f = follow(b, "a", &start, &reset);
+		assert_false(reset);
+		store_follow_free(f);
+	}
 	close_and_reopen(b);
+	for (int i = 0; i < KEPT + 1; i++)
+		put(b, "a");
+	store_marks(b->store, &marks);
+	put(b, "a");
+	start = (struct store_position){marks.epoch, marks.appended};
 	store_follow_free(follow(b, "a", &start, &reset));
 	assert_true(reset);
+	/* who follows keeps it from then on */
+	store_marks(b->store, &marks);
+	put(b, "a");
+	start = (struct store_position){marks.epoch, marks.appended};
+	store_follow_free(follow(b, "a", &start, &reset));
+	assert_false(reset);
 }
 
 /* Nothing is told before it is flushed, unless asked for. */
@@ -362,6 +519,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_resume, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_of_one_record, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_gaps_are_told, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_runs, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_forgotten, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_durable, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_waits_end, set_up, tear_down),
 	};
