@@ -280,6 +280,11 @@ WH_API void wh_http_respond_file(wh_http_exchange *x, int folder, struct wh_slic
  * connection answers there at once, with nothing. fn NULL: no call. */
 WH_API void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg);
 WH_API void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg);
+/* wh_http_on_end() - fn(arg) is called exactly once, when x is over: answered, by whomever, with its answer behind those of earlier
+ * requests in what the connection has sent or sends next; or answered after the client has gone, or ended with the connection before
+ * on_request(). For what is counted or held for each exchange under way. It may be called from within wh_http_respond(), wh_http_end() and
+ * their kin, and must not use x or any other exchange. fn NULL: no call. */
+WH_API void wh_http_on_end(wh_http_exchange *x, wh_function *fn, void *arg);
 WH_API bool wh_http_is_closed(const wh_http_exchange *x);
 
 /* ---- URLs -------------------------------------------------------------------------------- */

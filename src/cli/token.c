@@ -17,8 +17,8 @@ static const char help[] =
 	"  work     reserve, complete, fail, extend    call     call services through /call/\n"
 	"  publish  publish events to topics           metrics  /metrics\n"
 	"  admin    configure, and all the others\n\n"
-	"Limits may follow, each once: rate=N, requests a second; bytes=N[KiB|MiB|GiB], bytes of bodies a "
-	"second.\n";
+	"Limits may follow, each once: rate=N, requests a second; bytes=N[KiB|MiB|GiB], bytes of bodies a\n"
+	"second; connections=N, requests under way at once, those that wait and streams among them.\n";
 
 int cli_token(int argc, char **argv)
 {

@@ -162,6 +162,33 @@ const struct token *authorize_who(struct api *api, wh_http_exchange *x)
 	return shown.len > 0 ? token_find(api->tokens, shown) : NULL;
 }
 
+static void leave(void *arg)
+{
+	token_leave(arg);
+}
+
+/* A request holds a connection until it is over: waits, streams and large bodies for long. Connections on which none is under way
+ * are nobody's, since each request brings its own token. */
+static bool enter(struct api *api, wh_http_exchange *x, const struct token *token, enum token_action action)
+{
+	uint64_t limit = 0;
+	struct token_use *use = token_enter(token, &limit);
+	char members[64];
+
+	if (use) {
+		wh_http_on_end(x, leave, use);
+		return true;
+	}
+	tell_refusal(api, x, token, action);
+	wh_http_set(x, "Retry-After", "1");
+	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)limit);
+	answer_problem(
+		api, x, PROBLEM_TOO_MANY_REQUESTS, members,
+		"the token of %s may have %llu requests under way at once, waits and streams among them",
+		token_name(token), (unsigned long long)limit);
+	return false;
+}
+
 /* Judged before the body is read, by the length that it announces. */
 static bool within_limits(struct api *api, wh_http_exchange *x, const struct token *token,
                           enum token_action action)
@@ -220,7 +247,7 @@ bool authorize(struct api *api, wh_http_exchange *x, const struct target *target
 		}
 		break;
 	}
-	if (!within_limits(api, x, token, route->action))
+	if (!enter(api, x, token, route->action) || !within_limits(api, x, token, route->action))
 		return false;
 	if (route->action == TOKEN_ADMIN)
 		tell(api, x, token, route->action, true);

@@ -334,6 +334,8 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 
 void front_use_tokens(struct api *api, struct token_table *tokens)
 {
+	if (tokens)
+		token_table_follow(tokens, api->tokens);
 	token_table_free(api->tokens);
 	api->tokens = tokens;
 }

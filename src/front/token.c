@@ -28,10 +28,17 @@ struct token {
 	size_t scopes_count;
 	struct scope *scopes;
 	struct token_limit *limits; /* LIMITS; NULL: none. Of its own, since it changes with use */
+	struct token_use *use;
 };
-enum limit { LIMIT_RATE, LIMIT_BYTES, LIMITS };
+enum limit { LIMIT_RATE, LIMIT_BYTES, LIMIT_CONNECTIONS, LIMITS };
 #define LIMIT_MAX (UINT64_C(1) << 50)
-static const char *const limit_names[LIMITS] = {"rate", "bytes"};
+static const char *const limit_names[LIMITS] = {"rate", "bytes", "connections"};
+
+/* Requests under way of a token: of its own, since they outlive tables. */
+struct token_use {
+	uint64_t open;
+	unsigned references; /* of tables, and one for each that is open */
+};
 
 struct token_table { /* sorted by digest */
 	size_t count, cap;
@@ -210,8 +217,15 @@ static int add_limit(struct token *token, const char *text, size_t len)
 	return 1;
 }
 
+static void unref_use(struct token_use *use)
+{
+	if (use && --use->references == 0)
+		free(use);
+}
+
 static void token_done(struct token *token)
 {
+	unref_use(token->use);
 	free(token->limits);
 	for (size_t i = 0; i < token->scopes_count; i++)
 		free(token->scopes[i].pattern);
@@ -254,9 +268,8 @@ static int read_line(struct token *token, const char *at, const char *end, struc
 		int error = add_limit(token, word, len);
 		if (error == -EINVAL || error == -EEXIST)
 			return refuse(refusal,
-			              "wanted is a limit: rate=N requests a second, or bytes=N (KiB, MiB, "
-			              "GiB) a second, "
-			              "each once",
+			              "wanted is a limit: rate=N requests a second, bytes=N (KiB, MiB, GiB) "
+			              "a second, or connections=N at once, each once",
 			              word, len);
 		if (error < 0)
 			return error;
@@ -299,10 +312,15 @@ static int add_line(struct token_table *table, const char *line, const char *end
 		table->cap = cap;
 	}
 	error = read_line(&token, line, end, refusal);
+	if (error == 0) {
+		token.use = calloc(1, sizeof(*token.use));
+		error = token.use ? 0 : -ENOMEM;
+	}
 	if (error < 0) {
 		token_done(&token);
 		return error;
 	}
+	token.use->references = 1;
 	table->tokens[table->count++] = token;
 	return 0;
 }
@@ -380,7 +398,8 @@ static int64_t judge(const struct token_limit *limit, int64_t now, uint64_t cost
 int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
                     uint64_t *ret_per_second)
 {
-	const uint64_t cost[LIMITS] = {1, body_bytes > 0 ? (uint64_t)body_bytes : 0};
+	/* those at once are token_enter()'s */
+	const uint64_t cost[LIMITS] = {1, body_bytes > 0 ? (uint64_t)body_bytes : 0, 0};
 	int64_t earned_at[LIMITS] = {0}, wait;
 
 	if (!token->limits)
@@ -402,6 +421,42 @@ int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, 
 			token->limits[i].earned_at = earned_at[i];
 	}
 	return 0;
+}
+
+struct token_use *token_enter(const struct token *token, uint64_t *ret_limit)
+{
+	uint64_t limit = token->limits ? token->limits[LIMIT_CONNECTIONS].per_second : 0;
+	struct token_use *use = token->use;
+
+	if (limit != 0 && use->open >= limit) {
+		*ret_limit = limit;
+		return NULL;
+	}
+	use->open++;
+	use->references++;
+	return use;
+}
+
+void token_leave(struct token_use *use)
+{
+	use->open--;
+	unref_use(use);
+}
+
+void token_table_follow(struct token_table *table, const struct token_table *before)
+{
+	for (size_t i = 0; before && i < table->count; i++) {
+		struct token *token = &table->tokens[i];
+		const struct token *was = before->count == 0 ? NULL
+		                                             : bsearch(token, before->tokens, before->count,
+		                                                       sizeof(*token), by_digest);
+
+		if (!was)
+			continue;
+		unref_use(token->use);
+		token->use = was->use;
+		token->use->references++;
+	}
 }
 
 bool token_allows(const struct token *token, enum token_action action, struct wh_slice name)

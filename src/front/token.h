@@ -4,7 +4,7 @@
  *
  *     NAME sha256:HEX SCOPE... [LIMIT...]
  *
- * A limit is rate=N, requests a second, or bytes=N (or KiB, MiB, GiB), bytes of bodies a second. What is not used in one second may be used in
+ * A limit is rate=N, requests a second, bytes=N (or KiB, MiB, GiB), bytes of bodies a second, or connections=N, requests under way at once. What is not used in one second may be used in
  * the next, no more: a request that comes too early is told when to come again. One body may be larger than that, and is paid for afterwards.
  * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all.
  * Blank lines and those that begin with # are ignored. Pure, but for the digest; any thread.
@@ -40,7 +40,7 @@ enum {
 
 /* Of requests or of bytes: when what was used will have been earned (GCRA); times of wh_now(), ns. */
 struct token_limit {
-	uint64_t per_second; /* 0: none */
+	uint64_t per_second; /* 0: none; of connections: at once */
 	int64_t earned_at;
 };
 
@@ -66,6 +66,14 @@ const char *token_name(const struct token *token);
  * table is the loop's own. */
 int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
                     uint64_t *ret_per_second);
+/* token_enter() - a request is under way from now on; token_leave() - it is over. NULL: as many as may be at once are already, so many
+ * in *ret_limit. They are counted over tables: whoever holds some when the file is read again has them still. What is entered
+ * may be left when the table is gone. */
+struct token_use;
+struct token_use *token_enter(const struct token *token, uint64_t *ret_limit);
+void token_leave(struct token_use *use);
+/* token_table_follow() - table, which takes the place of before (NULL: of none), counts on. */
+void token_table_follow(struct token_table *table, const struct token_table *before);
 /* token_limit_valid() - is text a limit as in the file? */
 bool token_limit_valid(const char *text);
 

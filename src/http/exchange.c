@@ -83,6 +83,7 @@ void wh__http_exchange_unlist(wh_http_exchange *x)
 	x->listed = false;
 	c->exchange_count--;
 	c->server->stats.exchanges--;
+	wh__http_call_once(&x->on_end, x->on_end_arg);
 	wh__http_exchange_reap(x);
 }
 
@@ -370,6 +371,12 @@ void wh_http_on_drain(wh_http_exchange *x, wh_function *fn, void *arg)
 	x->on_drain_arg = arg;
 	if (x->connection->server->draining && fn)
 		wh__http_server_mark(x->connection); /* as above */
+}
+
+void wh_http_on_end(wh_http_exchange *x, wh_function *fn, void *arg)
+{
+	x->on_end = fn;
+	x->on_end_arg = arg;
 }
 
 bool wh_http_is_closed(const wh_http_exchange *x)

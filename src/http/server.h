@@ -126,8 +126,8 @@ struct wh_http_exchange {
 	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
 	/* the user's */
 	void *arg;
-	wh_function *on_close, *on_half_close, *on_drain;
-	void *on_close_arg, *on_half_close_arg, *on_drain_arg;
+	wh_function *on_close, *on_half_close, *on_drain, *on_end;
+	void *on_close_arg, *on_half_close_arg, *on_drain_arg, *on_end_arg;
 	int64_t received_at;
 	uint64_t length; /* as announced */
 	uint8_t method, token, version, mode, stage;

@@ -3,7 +3,35 @@
  */
 #define WH_TESTS_HTTP_ON_SIM
 
+#include <stdbool.h>
+
+typedef struct wh_http_exchange wh_http_exchange;
+static bool count_end(wh_http_exchange *x);
+#define ON_HEAD count_end
+
 #include "http_served.h"
+
+static int ended;
+
+static void on_over(void *arg)
+{
+	assert_ptr_equal(arg, &ended);
+	count(&ended);
+}
+
+static int ended_so_far(void)
+{
+	pthread_mutex_lock(&fixture->lock);
+	int n = ended;
+	pthread_mutex_unlock(&fixture->lock);
+	return n;
+}
+
+static bool count_end(wh_http_exchange *x)
+{
+	wh_http_on_end(x, on_over, &ended);
+	return false;
+}
 
 static void time_outs(void **state)
 {
@@ -255,11 +283,64 @@ static void close_with_parked(void **state)
 }
 
 /* Usage: [quick], which leaves out what is long. */
+/* Whatever becomes of an exchange, it is told once that it is over, and not before. */
+static void ends(void **state)
+{
+	int fd = peer_connect(fixture->port), again;
+
+	ended = 0;
+	peer_say(fd, "GET /livez HTTP/1.1\r\n" H "\r\nGET /refuse HTTP/1.1\r\n" H "\r\n");
+	peer_expect(fd, 200, "ok\n");
+	peer_expect(fd, 404, NULL);
+	wait_for(&ended, 2);
+	/* a streamed body, and an answer in pieces */
+	peer_say(fd, "POST /pipe HTTP/1.1\r\n" H "Content-Length: 4\r\n\r\nbody");
+	peer_expect(fd, 200, "body");
+	wait_for(&ended, 3);
+	/* an early answer is over when its turn has come */
+	peer_say(fd, "GET /park HTTP/1.1\r\n" H "\r\nGET /livez HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->handled, 4);
+	assert_int_equal(ended_so_far(), 3);
+	on_loop(unpark_all, NULL);
+	peer_expect(fd, 200, "late");
+	peer_expect(fd, 200, "ok\n");
+	wait_for(&ended, 5);
+	/* a client that goes: its exchange is the handler's to answer */
+	peer_say(fd, "GET /park HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->parked_count, 1);
+	close(fd);
+	wait_for(&fixture->half_closed_count, 1);
+	assert_int_equal(ended_so_far(), 5);
+	on_loop(unpark_all, NULL);
+	wait_for(&ended, 6);
+	/* a collected body that breaks off is the server's to end */
+	again = peer_connect(fixture->port);
+	peer_say(again, "POST /hold HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nabc");
+	wait_for(&fixture->heads, 7);
+	assert_int_equal(ended_so_far(), 6);
+	close(again);
+	wait_for(&ended, 7);
+	for (int i = 0; i < 2; i++) {
+		again = peer_connect(fixture->port);
+		peer_say(again,
+		         i == 0 ? "GET /abort HTTP/1.1\r\n" H "\r\n" : "GET /short HTTP/1.1\r\n" H "\r\n");
+		wait_for(&ended, 8 + i);
+		close(again);
+	}
+	/* of a server that is closed, too */
+	fd = peer_connect(fixture->port);
+	peer_say(fd, "GET /park HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->parked_count, 1);
+	restart_with((struct wh_http_server_options){0});
+	assert_int_equal(ended_so_far(), 10);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(time_outs),        TEST(long_streams), TEST(half_close),        TEST(resets),
-		TEST(connection_limit), TEST(drain),        TEST(close_with_parked),
+		TEST(connection_limit), TEST(drain),        TEST(close_with_parked), TEST(ends),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)

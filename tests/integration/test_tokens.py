@@ -1,5 +1,6 @@
 """tests/integration/test_tokens.py -- bearer tokens: who may do what, what is passed on, what is told."""
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -187,11 +188,63 @@ class Tokens(unittest.TestCase):
             client.close()
             other.close()
 
+    def test_as_many_at_once(self):
+        """Of a token with connections=2: waits, streams and bodies on their way count until they are over, however that comes."""
+        self.add("few", "read", "submit", "connections=2")
+        authorization = f"Authorization: Bearer {self.tokens['few']}\r\n"
+        with self.serve() as server:
+            client, other = server.client(), server.client()
+
+            def begin(head, body=b""):
+                s = socket.create_connection(("127.0.0.1", server.port), harness.DEADLINE)
+                self.addCleanup(s.close)
+                s.sendall(f"{head} HTTP/1.1\r\nHost: h\r\n{authorization}".encode() + body)
+                return s
+
+            def let_in():
+                answer = client.get("/v1/queues", **self.bearer("few"))
+                if answer.status != 200:
+                    self.assertEqual((answer.status, answer.json()["code"], answer.json()["limit"], answer["Retry-After"]),
+                                     (429, "too-many-requests", 2, "1"))
+                return answer.status == 200
+            job = client.submit("q", b"x", **self.bearer("few"))
+            idle = [begin("GET /v1/queues", b"\r\n") for _ in range(3)]  # connections without a request are nobody's
+            for s in idle:
+                self.assertIn(harness.read_answer(s)[0].status, (200, 429))
+            harness.eventually(let_in, "being let in")
+            wait = begin(f"GET /v1/jobs/{job}", b"Prefer: wait=200\r\n\r\n")
+            stream = begin(f"GET /v1/jobs/{job}", b"Accept: text/event-stream\r\n\r\n")
+            self.assertTrue(stream.recv(100).startswith(b"HTTP/1.1 200 "))
+            harness.eventually(lambda: not let_in(), "being refused")
+            self.assertEqual(other.get("/v1/queues", **self.bearer("root")).status, 200)
+            refused = begin("POST /v1/queues/q/jobs", b"Content-Length: 60000000\r\nExpect: 100-continue\r\n\r\n")
+            self.assertTrue(refused.recv(100).startswith(b"HTTP/1.1 429 "))
+            # a body on its way, in the place of a stream that its client has left
+            stream.close()
+            harness.eventually(let_in, "the stream's end")
+            upload = begin("POST /v1/queues/q/jobs", b"Content-Length: 60000000\r\n\r\n" + b"x" * 5000)
+            harness.eventually(lambda: not let_in(), "being refused")
+            server.process.send_signal(1)  # the file is read anew: what is under way is so still
+            harness.eventually(lambda: "ev=reloaded" in server.log(), "reloading")
+            self.assertFalse(let_in())
+            upload.close()
+            harness.eventually(let_in, "the upload's end")
+            taken, lease, _ = other.reserve("q", **self.bearer("root"))
+            another = begin(f"GET /v1/jobs/{job}", b"Accept: text/event-stream\r\n\r\n")
+            harness.eventually(lambda: not let_in(), "being refused")
+            other.complete(taken, lease, b"done", **self.bearer("root"))
+            self.assertEqual(harness.read_answer(wait)[0].json()["state"], "done")
+            harness.eventually(let_in, "the wait's end")
+            another.close()
+            client.close()
+            other.close()
+
     def test_files_that_are_wrong(self):
         digest = "sha256:" + "0" * 64
         for text, line in ((f"a {digest}", 1), (f"\n# c\na {digest} nothing:x", 3), (f"a sha256:00 read", 1), ("a", 1),
                            (f"a! {digest} read", 1), (f"a {digest} read:", 1), (f"a {digest} any", 1), (f"a {digest} read rate=0", 1),
-                           (f"a {digest} read speed=1", 1), (f"a {digest} rate=1", 1)):
+                           (f"a {digest} read speed=1", 1), (f"a {digest} read connections=0", 1),
+                           (f"a {digest} read connections=1 connections=2", 1), (f"a {digest} rate=1", 1)):
             with open(self.path, "w") as file:
                 file.write(text + "\n")
             ended = subprocess.run([harness.BINARY, "config", "check", "--tokens", self.path], capture_output=True, timeout=60)

@@ -224,6 +224,53 @@ static void limits_that_are_none_are_refused(void **state)
 	                 -EINVAL);
 }
 
+/* Requests under way are counted over tables, and may end when theirs is gone. */
+static void at_once(void **state)
+{
+	static const char two[] = "a sha256:b5293f2894ae49fccb443aca0cf31caddeee34b6b5a4508c13840443bb4678e6 "
+				  "read connections=2\n";
+	static const char any[] =
+		"a sha256:b5293f2894ae49fccb443aca0cf31caddeee34b6b5a4508c13840443bb4678e6 read\n";
+	struct token_table *table = table_of(two), *next = table_of(two), *last = table_of(any),
+			   *none = table_of("");
+	const struct token *token = token_find(table, slice("whilst"));
+	struct token_use *first = token_enter(token, NULL), *second = token_enter(token, NULL), *third;
+	uint64_t limit = 0;
+
+	(void)state;
+	assert_non_null(first);
+	assert_non_null(second);
+	assert_null(token_enter(token, &limit));
+	assert_int_equal(limit, 2);
+	token_leave(first);
+	first = token_enter(token, NULL);
+	assert_non_null(first);
+	token_table_follow(next, table);
+	token_table_free(table);
+	token = token_find(next, slice("whilst"));
+	assert_null(token_enter(token, &limit));
+	/* without a limit they are counted as well */
+	token_table_follow(last, next);
+	token_table_free(next);
+	token = token_find(last, slice("whilst"));
+	third = token_enter(token, NULL);
+	assert_non_null(third);
+	table = table_of(two);
+	token_table_follow(table, last);
+	token_table_follow(none, table);
+	token_table_follow(none, NULL);
+	token_leave(third);
+	token = token_find(table, slice("whilst"));
+	assert_null(token_enter(token, &limit));
+	token_table_free(last);
+	token_table_free(none);
+	token_leave(second);
+	assert_non_null(token_enter(token, NULL));
+	token_leave(first);
+	token_table_free(table);
+	token_leave(first); /* the one of just now: both are of the same token */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +280,7 @@ int main(void)
 		cmocka_unit_test(what_is_wrong_is_named_with_its_line),
 		cmocka_unit_test(limits_give_a_seconds_worth),
 		cmocka_unit_test(limits_that_are_none_are_refused),
+		cmocka_unit_test(at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
