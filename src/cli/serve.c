@@ -16,6 +16,7 @@
 #include "cli/notify.h"
 #include "cli/serve.h"
 #include "cli/serve_listen.h"
+#include "cli/serve_sandbox.h"
 #include "cli/serve_settings.h"
 #include "deliver/ranges.h"
 #include "deliver/service.h"
@@ -49,10 +50,12 @@ struct server {
 	struct secrets secrets;     /* of callbacks */
 	struct ranges ranges;       /* that pushes may lead into */
 	struct notify notify;
+	struct serve_sandbox_state sandbox;
 	int argc; /* to read the settings again */
 	char **argv;
 	bool reloading, reload_wanted;
-	unsigned draining; /* fronts */
+	wh_future reload_over; /* promise, while closing */
+	unsigned draining;     /* fronts */
 	bool stopping, closing;
 	char early[256]; /* a notice from before there was a clock to stamp it with */
 };
@@ -197,8 +200,6 @@ static int listen_on(struct server *server, const struct serve_values *values, e
 		const char *text = values->values[i];
 		int error = 0;
 
-		if (!serve_address_valid(text))
-			return bad_address(server, text, front);
 		error = serve_listen(&server->listeners, server->loop, text, front);
 		if (error != 0)
 			return fail(server, error == -EADDRINUSE ? SERVE_ADDRESS_IN_USE : SERVE_FAILED,
@@ -264,6 +265,14 @@ static int open_tls(struct server *server)
 	            wh_strerror(error));
 }
 
+/* To the message of a file that could not be read. */
+static const char *sandbox_hint(const struct server *server, int error)
+{
+	return server->sandbox.entered && error == -EACCES ? "; with the sandbox only those folders are read "
+	                                                     "whose files the server was started with"
+	                                                   : "";
+}
+
 /* *ret NULL: no tokens are wanted. */
 static int read_tokens(struct server *server, const struct serve_settings *settings, struct token_table **ret)
 {
@@ -285,7 +294,8 @@ static int read_tokens(struct server *server, const struct serve_settings *setti
 	if (refusal.detail[0])
 		return fail(server, SERVE_USAGE, "usage", "--tokens %s:%u: %s", path, refusal.line,
 		            refusal.detail);
-	return fail(server, SERVE_USAGE, "usage", "--tokens %s: %s", path, wh_strerror(error));
+	return fail(server, SERVE_USAGE, "usage", "--tokens %s: %s%s", path, wh_strerror(error),
+	            sandbox_hint(server, error));
 }
 
 /* count 0: no callbacks. */
@@ -310,7 +320,8 @@ static int read_secrets(struct server *server, const struct serve_settings *sett
 		return 0;
 	if (detail)
 		return fail(server, SERVE_USAGE, "usage", "--callback-secrets %s:%u: %s", path, line, detail);
-	return fail(server, SERVE_USAGE, "usage", "--callback-secrets %s: %s", path, wh_strerror(error));
+	return fail(server, SERVE_USAGE, "usage", "--callback-secrets %s: %s%s", path, wh_strerror(error),
+	            sandbox_hint(server, error));
 }
 
 /* Hand the sockets of some fronts over. */
@@ -497,8 +508,8 @@ static void reload(struct server *server)
 		              "the settings are wrong, see above; nothing was changed");
 	} else if (server->tls && (error = wh_tls_context_reload(server->tls)) != 0) {
 		fail(server, 0, "cannot-reload",
-		     "the files of tls-certificate, tls-key, tls-client-ca: %s; nothing was changed",
-		     wh_strerror(error));
+		     "the files of tls-certificate, tls-key, tls-client-ca: %s%s; nothing was changed",
+		     wh_strerror(error), sandbox_hint(server, error));
 	} else {
 		serve_settings_take(&server->settings, &fresh, on_changed, server);
 		front_use_tokens(server->front, tokens);
@@ -534,6 +545,8 @@ static void on_reloaded(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	server->reloading = false;
+	if (server->closing)
+		wh_resolve(server->reload_over, 0, NULL);
 	if (res.n < 0 && res.n != -ECANCELED)
 		message_event(server, WH_LOG_ERROR, "cannot-reload", wh_strerror(res.n));
 }
@@ -615,18 +628,8 @@ static void on_refuse_puts(wh_loop *loop, wh_res res, void *arg)
 
 static int run(struct server *server)
 {
-	int status = check_services(server, &server->settings);
+	int status = open_listeners(server);
 
-	if (status == 0)
-		status = open_tls(server);
-	if (status == 0)
-		status = read_tokens(server, &server->settings, &server->tokens);
-	if (status == 0)
-		status = read_secrets(server, &server->settings, &server->secrets);
-	if (status == 0)
-		status = read_ranges(server, &server->settings, &server->ranges);
-	if (status == 0)
-		status = open_listeners(server);
 	if (status == 0)
 		status = open_store(server);
 	if (status == 0)
@@ -651,7 +654,11 @@ static int stop(struct server *server, int status)
 {
 	int64_t error = 0;
 
-	server->closing = true;
+	server->stopping = server->closing = true;
+	if (server->reloading) { /* it uses what is closed here */
+		server->reload_over = wh_promise(server->loop, NULL, NULL);
+		(void)wh_await(server->reload_over);
+	}
 	serve_listeners_done(&server->listeners, server->loop);
 	beanstalk_close(server->beanstalk);
 	if (server->front)
@@ -677,18 +684,6 @@ static int open_settings_loop(wh_loop **ret)
 	return error == 0 ? 0 : SERVE_FAILED;
 }
 
-static int read_settings(struct server *server, int argc, char **argv)
-{
-	wh_loop *loop;
-	int status = open_settings_loop(&loop);
-
-	if (status != 0)
-		return status;
-	status = serve_settings_read(&server->settings, loop, argc, argv);
-	wh_loop_close(loop);
-	return status;
-}
-
 static int check_addresses(struct server *server, const struct serve_values *values, enum serve_front front)
 {
 	for (unsigned i = 0; i < values->count; i++)
@@ -697,9 +692,33 @@ static int check_addresses(struct server *server, const struct serve_values *val
 	return 0;
 }
 
+/* Nothing is changed. What was read is kept. */
+static int judge(struct server *server)
+{
+	const struct serve_settings *settings = &server->settings;
+	int status = check_services(server, settings);
+
+	if (status == 0)
+		status = check_addresses(server, &settings->listen, SERVE_HTTP);
+	if (status == 0)
+		status = check_addresses(server, &settings->listen_tls, SERVE_HTTPS);
+	if (status == 0)
+		status = check_addresses(server, &settings->beanstalk, SERVE_BEANSTALK);
+	if (status == 0)
+		status = open_tls(server);
+	if (status == 0)
+		status = read_tokens(server, settings, &server->tokens);
+	if (status == 0)
+		status = read_secrets(server, settings, &server->secrets);
+	if (status == 0)
+		status = read_ranges(server, settings, &server->ranges);
+	return status;
+}
+
 int serve_check(int argc, char **argv)
 {
 	struct server server = {0};
+	char why[SERVE_SANDBOX_TEXT_BYTES];
 	int status = open_settings_loop(&server.loop);
 
 	if (status != 0)
@@ -708,21 +727,9 @@ int serve_check(int argc, char **argv)
 	if (status == 0 && server.settings.help)
 		serve_settings_help();
 	else if (status == 0)
-		status = check_services(&server, &server.settings);
-	if (status == 0)
-		status = check_addresses(&server, &server.settings.listen, SERVE_HTTP);
-	if (status == 0)
-		status = check_addresses(&server, &server.settings.listen_tls, SERVE_HTTPS);
-	if (status == 0)
-		status = check_addresses(&server, &server.settings.beanstalk, SERVE_BEANSTALK);
-	if (status == 0)
-		status = open_tls(&server);
-	if (status == 0)
-		status = read_tokens(&server, &server.settings, &server.tokens);
-	if (status == 0)
-		status = read_secrets(&server, &server.settings, &server.secrets);
-	if (status == 0)
-		status = read_ranges(&server, &server.settings, &server.ranges);
+		status = judge(&server);
+	if (status == 0 && serve_sandbox_look(&server.settings, why) != 0)
+		status = fail(&server, SERVE_USAGE, "usage", "--sandbox yes: %s", why);
 	if (status == 0 && !server.settings.help)
 		serve_settings_print(&server.settings, stdout);
 	wh_tls_context_close(server.tls);
@@ -732,31 +739,62 @@ int serve_check(int argc, char **argv)
 	return status;
 }
 
+/* The folder has to be there to be excepted from what is given up. */
+static int enter_sandbox(struct server *server)
+{
+	const char *data = server->settings.data.values[0];
+	char why[SERVE_SANDBOX_TEXT_BYTES];
+	int64_t made = wh_await(wh_mkdir(server->loop, data, 0700)).n;
+
+	if (made < 0 && made != -EEXIST)
+		return fail(server, SERVE_FAILED, "cannot-open", "%s: cannot make the folder: %s", data,
+		            wh_strerror(made));
+	if (serve_sandbox_enter(&server->settings, server->loop, &server->sandbox, why) != 0)
+		return fail(server, SERVE_FAILED, "cannot-start", "--sandbox %s: %s",
+		            server->settings.sandbox == SERVE_SANDBOX_YES ? "yes" : "auto", why);
+	return 0;
+}
+
+/* All that is done before there are threads. Help is told as well. */
+static int prepare(struct server *server)
+{
+	int status = open_settings_loop(&server->loop);
+
+	if (status != 0)
+		return status;
+	status = serve_settings_read(&server->settings, server->loop, server->argc, server->argv);
+	if (status == 0 && server->settings.help)
+		serve_settings_help();
+	else if (status == 0)
+		status = judge(server);
+	if (status == 0 && !server->settings.help)
+		status = enter_sandbox(server);
+	server->loop = wh_loop_close(server->loop);
+	return status;
+}
+
 int cli_serve(int argc, char **argv)
 {
 	struct server server = {0};
 	struct wh_loop_options options = {
 		.name = "whilst", .log = on_notice, .log_arg = &server, .slow_ns = 100 * WH_NS_PER_MS};
-	int status = read_settings(&server, argc, argv);
-	int error;
+	int status, error = 0;
 
-	if (status != 0 || server.settings.help) {
-		if (status == 0)
-			serve_settings_help();
-		serve_settings_done(&server.settings);
-		return status;
-	}
 	server.argc = argc;
 	server.argv = argv;
+	status = prepare(&server);
 	serve_listeners_init(&server.listeners);
 	options.engine = server.settings.engine;
-	error = wh_loop_open(&server.loop, &options);
+	if (status == 0 && !server.settings.help)
+		error = wh_loop_open(&server.loop, &options);
 	if (error != 0) {
 		fprintf(stderr, "whilst serve: the loop cannot be opened: %s\n", wh_strerror(error));
 		status = SERVE_FAILED;
-	} else {
+	}
+	if (server.loop) {
 		if (server.early[0])
 			message_event(&server, WH_LOG_INFO, "notice", server.early);
+		event(&server, WH_LOG_INFO, "sandbox", server.sandbox.members);
 		notify_open(&server.notify, server.loop);
 		status = stop(&server, run(&server));
 		wh_loop_close(server.loop);

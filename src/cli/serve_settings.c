@@ -17,6 +17,7 @@ enum kind { TEXT, TEXTS, BYTES, NUMBER, DURATION, WORD };
 static const char *const engine_words[] = {"auto", "sync", "threads", "epoll", "uring", NULL};
 static const char *const queues_words[] = {"open", "declared", NULL};
 static const char *const commit_words[] = {"local", "async", NULL};
+static const char *const sandbox_words[] = {"auto", "yes", "no", NULL};
 static const char *const log_words[] = {"debug", "info", "warn", "error", NULL};
 
 #define AT(field) offsetof(struct serve_settings, field)
@@ -88,6 +89,9 @@ static const struct setting {
          DURATION, AT(drain_timeout_ns), 0, INT64_C(86400000000000), NULL},
 	{"engine", "NAME", "auto, uring, epoll, threads or sync (default auto)", WORD, AT(engine), 0, 0,
          engine_words},
+	{"sandbox", "auto|yes|no",
+         "give up files and system calls that are not needed; yes: or do not start (default auto)", WORD,
+         AT(sandbox), 0, 0, sandbox_words},
 	{"log-level", "LEVEL", "debug, info, warn or error (default info)", WORD, AT(log_level), 0, 0,
          log_words},
 	{"config", "FILE", "lines of `name = value`, with the names of these flags", TEXT, AT(config), 0, 0,

@@ -310,7 +310,8 @@ class Faults:
         self.folder = tempfile.mkdtemp(prefix="whilst-faults-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.file = os.path.join(self.folder, "rules")
-        self.env = {"LD_PRELOAD": os.environ["WHILST_FAULT_SHIM"], "WHILST_SHIM": self.file,
+        # the library reads and writes its own files, which are not the server's
+        self.env = {"LD_PRELOAD": os.environ["WHILST_FAULT_SHIM"], "WHILST_SHIM": self.file, "WHILST_SANDBOX": "no",
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
         self.set()
 
