@@ -20,6 +20,7 @@ static const struct {
 	{"call", cli_call, "call a service through the gateway, waiting or not"},
 	{"work", cli_work, "run a command for each job of a queue"},
 	{"queues", cli_queues, "list queues and their counters"},
+	{"schedule", cli_schedule, "list, make and remove schedules: jobs at given times"},
 	{"tail", cli_tail, "show what happens to the jobs of a queue, as it happens"},
 	{"top", cli_top, "show queues, rates and the log, anew every second"},
 	{"config", cli_config, "judge the settings of a server, and show them"},

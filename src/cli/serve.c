@@ -410,6 +410,7 @@ static int open_front(struct server *server)
 		.request_timeout_ns = settings->request_timeout_ns,
 		.idle_timeout_ns = settings->idle_timeout_ns,
 		.connections_max = (uint32_t)settings->max_connections,
+		.zone_directory = getenv("TZDIR"),
 		.event = on_event,
 		.event_arg = server,
 	};
@@ -428,6 +429,7 @@ static int open_front(struct server *server)
 	}
 	front_use_tokens(server->front, server->tokens);
 	server->tokens = NULL;
+	front_schedules(server->front);
 	return give_listeners(server, false);
 }
 
@@ -519,6 +521,7 @@ static void reload(struct server *server)
 		if (error != 0)
 			fail(server, 0, "cannot-reload", "callbacks: %s", wh_strerror(error));
 		declare_services(server);
+		front_reload_zones(server->front);
 		event(server, WH_LOG_INFO, "reloaded", "");
 	}
 	token_table_free(tokens);

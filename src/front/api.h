@@ -15,6 +15,7 @@
 #include "front/front.h"
 #include "front/prefer.h"
 #include "front/problem.h"
+#include "front/scheduler.h"
 #include "front/target.h"
 #include "front/token.h"
 #include "front/topic.h"
@@ -55,6 +56,7 @@ struct api {
 	struct push *push;
 	struct service_table services, targets;
 	struct topic_table topics;
+	struct scheduler scheduler;
 	struct replay *replay; /* the step of one that is under way; NULL: none */
 	uint32_t replay_step;  /* events that it takes at most; 0: no step yet */
 	uint64_t events_published, events_replayed;
@@ -91,7 +93,7 @@ struct request {
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
-	char name[TARGET_NAME_BYTES_MAX]; /* the queue, service or topic of the path, decoded */
+	char name[TARGET_NAME_BYTES_MAX]; /* the queue, service, topic or schedule of the path, decoded */
 	size_t name_len;
 	uint64_t job; /* of the path */
 };
@@ -99,7 +101,7 @@ struct request {
 typedef void request_handler(struct request *request);
 
 /* What a path's variable part is. */
-enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE, ROUTE_TOPIC };
+enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE, ROUTE_TOPIC, ROUTE_SCHEDULE };
 
 struct route {
 	enum wh_http_method method;
@@ -296,6 +298,7 @@ request_handler api_submit, api_transaction, api_job_get, api_job_result, api_jo
 	api_service_put, api_service_delete, api_target_get, api_target_put, api_target_delete, api_log_get,
 	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
+request_handler api_schedule_list, api_schedule_get, api_schedule_put, api_schedule_delete;
 request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,
 	api_subscription_get, api_subscription_put, api_subscription_delete, api_subscription_replay;
 wh_http_handler gateway_head, gateway_request;

@@ -282,6 +282,8 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 	if (error == 0)
 		error = load_topics(api, STORE_SLICE(SUBSCRIPTION_SETTING_PREFIX));
 	if (error == 0)
+		error = scheduler_open(api);
+	if (error == 0)
 		error = push_callbacks_open(api->push);
 	if (error != 0) {
 		front_close(api);
@@ -345,6 +347,16 @@ int front_use_secrets(struct api *api, const struct secrets *secrets)
 	return push_use_secrets(api->push, secrets);
 }
 
+void front_schedules(struct api *api)
+{
+	scheduler_start(api);
+}
+
+void front_reload_zones(struct api *api)
+{
+	scheduler_reload(api);
+}
+
 int front_listen(struct api *api, int fd, wh_tls_context *tls)
 {
 	return tls ? wh_http_server_listen_tls(api->server, fd, tls) : wh_http_server_listen(api->server, fd);
@@ -379,6 +391,7 @@ wh_future front_drain(struct api *api, int64_t until)
 
 	api->draining = true;
 	publish_replay_stop(api);
+	scheduler_stop(api);
 	api->drained = wh_promise(api->loop, NULL, NULL);
 	for (struct call *call = api->parked; call; call = next) {
 		next = call->next;
@@ -395,6 +408,7 @@ void front_close(struct api *api)
 		return;
 	api->draining = true;
 	publish_replay_stop(api);
+	scheduler_stop(api);
 	for (struct call *call = api->parked; call; call = call->next)
 		wh_cancel(call->waiting);
 	api->server = wh_http_server_close(api->server);
@@ -410,6 +424,7 @@ void front_free(struct api *api)
 	service_clear(&api->services);
 	service_clear(&api->targets);
 	topic_clear(&api->topics);
+	schedule_clear(&api->scheduler.table);
 	token_table_free(api->tokens);
 	free(api);
 }

@@ -26,6 +26,8 @@ struct front_options {
 	uint32_t connections_max;
 	const struct ranges
 		*ranges; /* where pushes may lead that is not for everybody; NULL: nowhere; copied */
+	const char *
+		zone_directory; /* of the tz database; NULL: where distributions keep it; borrowed until front_free() */
 	front_event_function *event; /* something worth a line of the log; members in logfmt */
 	void *event_arg;
 };
@@ -45,6 +47,11 @@ void front_use_tokens(struct api *api, struct token_table *tokens);
 /* front_use_secrets() - callbacks are signed with these from now on; copied. NULL: nobody can ask for one. Synchronous, or in a task. 0 or
  * -errno. */
 int front_use_secrets(struct api *api, const struct secrets *secrets);
+
+/* front_schedules() - schedules run from now on: once tokens, services and listeners are there. front_reload_zones(): a newer tz database may be there.
+ * Synchronous, or in a task. */
+void front_schedules(struct api *api);
+void front_reload_zones(struct api *api);
 
 /* front_listen() - takes fd. tls NULL: in the clear; else a server's context, borrowed until front_free(). */
 int front_listen(struct api *api, int fd, wh_tls_context *tls);

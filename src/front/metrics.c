@@ -133,6 +133,16 @@ static void put_topics(struct wh__text *text, const struct api *api)
 	one(text, "whilst_replays", "gauge", "Replays that are under way.", api->topics.replays);
 }
 
+static void put_schedules(struct wh__text *text, const struct api *api)
+{
+	one(text, "whilst_schedules", "gauge", "Schedules.", api->scheduler.table.count);
+	one(text, "whilst_schedules_late", "gauge",
+	    "Schedules that have been due for more than a minute, or cannot run.", scheduler_late(api));
+	one(text, "whilst_schedule_jobs_total", "counter", "Jobs that schedules made.", api->scheduler.jobs);
+	one(text, "whilst_schedule_refusals_total", "counter",
+	    "Times that the jobs of a schedule were refused, and put off.", api->scheduler.refusals);
+}
+
 /* Counted less one, so that a bucket up to a power of two includes it. */
 static void put_actions(struct wh__text *text, const struct wh__histogram *less_one)
 {
@@ -420,6 +430,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 	put_http(&text, call->api);
 	put_services(&text, call->api);
 	put_topics(&text, call->api);
+	put_schedules(&text, call->api);
 	put_loop(&text, loop);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(queues);

@@ -23,6 +23,7 @@
 	X(UNKNOWN_TARGET, "unknown-target", 404, "The queue has no target")                               \
 	X(UNKNOWN_TOPIC, "unknown-topic", 404, "There is no such topic")                                  \
 	X(UNKNOWN_SUBSCRIPTION, "unknown-subscription", 404, "There is no such subscription")             \
+	X(UNKNOWN_SCHEDULE, "unknown-schedule", 404, "There is no such schedule")                         \
 	X(WRONG_METHOD, "wrong-method", 405, "This method is not for this path")                          \
 	X(REQUEST_TIMEOUT, "request-timeout", 408, "The request did not arrive in time")                  \
 	X(LEASE_LOST, "lease-lost", 409, "The lease is not held any more")                                \

@@ -108,6 +108,8 @@ static bool read_variable(struct request *request)
 		return read_name(request, "service");
 	case ROUTE_TOPIC:
 		return read_name(request, "topic");
+	case ROUTE_SCHEDULE:
+		return read_name(request, "schedule");
 	case ROUTE_JOB:
 		id = request->target.segments[2];
 		if (wh__parse_u64(id.data, id.len, JOB_ID_MAX, &request->job) && request->job > 0)

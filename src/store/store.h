@@ -523,6 +523,9 @@ struct store_list *store_list_free(struct store_list *list);
 wh_future store_list(struct store *store, struct store_slice queue, unsigned states, uint32_t after,
                      uint32_t max);
 
+/* store_makes_queues() - is an unknown queue made by who submits to it? */
+bool store_makes_queues(const struct store *store);
+
 /* store_queue_of() - the queue of a job, at once; *ret is borrowed until the callback in which this is called returns. 0,
  * -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret);

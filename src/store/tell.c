@@ -194,6 +194,11 @@ int store_state(const struct store *store, uint64_t job)
 	return job_look(store->jobs, job, &info) < 0 ? JOB_NONE : info.state;
 }
 
+bool store_makes_queues(const struct store *store)
+{
+	return !store->options.queues_declared;
+}
+
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret)
 {
 	struct job_info info;

@@ -124,7 +124,8 @@ class Raw(harness.Case):
         for method, path, allow in (("PUT", "/v1/queues/bad/jobs", "GET, HEAD, POST"), ("GET", "/v1/queues/bad/reserve", "POST"),
                                     ("POST", "/v1/queues/bad", "DELETE, GET, HEAD, PUT"), ("POST", "/livez", "GET, HEAD"),
                                     ("PATCH", "/v1/jobs/1", "DELETE, GET, HEAD"), ("POST", "/", "GET, HEAD"),
-                                    ("POST", "/v1/services", "GET, HEAD"), ("DELETE", "/v1/log", "GET, HEAD")):
+                                    ("POST", "/v1/services", "GET, HEAD"), ("POST", "/v1/schedules", "GET, HEAD"),
+                                    ("POST", "/v1/schedules/x", "DELETE, GET, HEAD, PUT"), ("DELETE", "/v1/log", "GET, HEAD")):
             answer = self.client.request(method, path)
             self.assertProblem(answer, 405, "wrong-method")
             self.assertEqual(sorted(answer["Allow"].split(", ")), allow.split(", "))

@@ -41,12 +41,12 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "publish", "subscribe", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
+        for command in ("serve", "submit", "publish", "subscribe", "schedule", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):
         for args in ((), ("nonsense",), ("submit",), ("submit", "q", "--no-such-option"), ("wait",), ("wait", "x"),
-                     ("publish", "t"), ("publish", "t", "--event-type", "a", "--attribute", "x"), ("subscribe", "t"),
+                     ("publish", "t"), ("publish", "t", "--event-type", "a", "--attribute", "x"), ("subscribe", "t"), ("schedule",), ("schedule", "put"), ("schedule", "eat", "x"), ("schedule", "put", "n", "--missed-max", "x"),
                      ("status",), ("status", "-1"), ("cancel", "1x"), ("call", "one"), ("work", "q"),
                      ("submit", "q", "--wait", "5"), ("call", "s", "/", "--async", "--wait", "1s"),
                      ("work", "q", "--concurrency", "0", "--", "true"), ("status", "1", "--server", "ftp://x")):
@@ -234,6 +234,23 @@ class Cli(harness.Case):
         job = self.submit()
         self.work("sh", "-c", "echo $WHILST_JOB $WHILST_ATTEMPT $WHILST_QUEUE")
         self.assertEqual(self.client.get(f"/v1/jobs/{job}/result").body.decode(), f"{job} 1 {self.queue}\n")
+
+    def test_schedule(self):
+        made = self.run_cli("schedule", "put", "cli", "--cron", "30 4 * * mon-fri", "--time-zone", "Europe/Berlin", "--queue", "r", "--missed", "all",
+                            "--missed-max", "7", "--attempts", "3", "--priority", "5", "--unique", "u", "--type", "text/plain", "-", stdin="gr\u00fc\u00df".encode())
+        self.assertRegex(made.decode() if isinstance(made, bytes) else made, r"^cli +30 4 \* \* mon-fri Europe/Berlin +r +next 20")
+        shown = json.loads(self.run_cli("schedule", "list", "cli", "--json"))
+        self.assertEqual((shown["missed"], shown["missed_max"], shown["job"]), ("all", 7, {"queue": "r", "attempts": 3, "priority": 5, "unique": "u",
+                                                                                            "content_type": "text/plain", "payload": "gr\u00fc\u00df"}))
+        self.run_cli("schedule", "pause", "cli")
+        self.assertEqual([(s["name"], s["paused"]) for s in json.loads(self.run_cli("schedule", "list", "--json"))["schedules"]], [("cli", True)])
+        self.run_cli("schedule", "resume", "cli")
+        self.assertFalse(json.loads(self.run_cli("schedule", "list", "cli", "--json"))["paused"])
+        self.run_cli("schedule", "put", "cli", "--cron", "x", "--queue", "r", expect=1)
+        self.run_cli("schedule", "delete", "cli")
+        self.run_cli("schedule", "list", "cli", expect=1)
+        self.run_cli("schedule", "put", "every", "--every", "1h", "--queue", "r", "--paused")
+        self.run_cli("schedule", "delete", "every", "missing", expect=1)
 
     def test_publish_and_subscribe(self):
         topic = "topic-" + self.queue

@@ -106,7 +106,7 @@ static void end_machine(void)
 }
 
 /* Something happens to the server, or between it and the client. */
-static void trouble(wh_sim *client)
+static inline void trouble(wh_sim *client)
 {
 	struct wh_sim_link bad = {.delay_min_ns = WH_NS_PER_US * 100,
 	                          .delay_max_ns = (int64_t)(1 + draw(50)) * WH_NS_PER_MS,

@@ -1,0 +1,329 @@
+/* src/cli/schedule.c -- `whilst schedule`: jobs at given times, listed, put, paused and removed.
+ *
+ * What a schedule says goes to the server as it is said, which judges it. Pausing sends back what the server shows.
+ */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+	"usage: whilst schedule list [NAME...]\n"
+	"       whilst schedule put NAME --cron EXPRESSION|--every DURATION --queue QUEUE [OPTION...] "
+	"[FILE]\n"
+	"       whilst schedule pause|resume|delete NAME...\n\n"
+	"Lists schedules, or makes one: a job of QUEUE each time that it is due, whose payload is FILE "
+	"(nothing "
+	"when there is\n"
+	"none; - is standard input).\n\n"
+	"  --cron EXPRESSION      minute, hour, day of the month, month, day of the week: \"30 4 * * "
+	"mon-fri\"\n"
+	"  --time-zone NAME       for --cron: Europe/Berlin; default UTC\n"
+	"  --every DURATION       instead of --cron, 1s or longer\n"
+	"  --missed POLICY        of runs that were missed: once (default: one job for all), skip or all\n"
+	"  --missed-max N         with all: at most as many, 1 to 1000, default 100\n"
+	"  --paused               it runs when it is resumed\n"
+	"  --priority N, --attempts N, --time-to-run D, --retention D, --expires D, --unique KEY,\n"
+	"  --unique-while W, --group KEY, --type TYPE   of each job, as of whilst submit\n"
+	"  --server URL, --json, --help\n";
+
+enum { OF_JOB = 256 }; /* options from here on are members of the job */
+
+static const struct option longs[] = {{"cron", 1, 0, 'c'},
+                                      {"time-zone", 1, 0, 'z'},
+                                      {"every", 1, 0, 'e'},
+                                      {"missed", 1, 0, 'm'},
+                                      {"missed-max", 1, 0, 'x'},
+                                      {"paused", 0, 0, 'p'},
+                                      {"server", 1, 0, 's'},
+                                      {"json", 0, 0, 'j'},
+                                      {"help", 0, 0, 'h'},
+                                      {"queue", 1, 0, OF_JOB},
+                                      {"priority", 1, 0, OF_JOB + 1},
+                                      {"attempts", 1, 0, OF_JOB + 2},
+                                      {"time-to-run", 1, 0, OF_JOB + 3},
+                                      {"retention", 1, 0, OF_JOB + 4},
+                                      {"expires", 1, 0, OF_JOB + 5},
+                                      {"unique", 1, 0, OF_JOB + 6},
+                                      {"unique-while", 1, 0, OF_JOB + 7},
+                                      {"group", 1, 0, OF_JOB + 8},
+                                      {"type", 1, 0, OF_JOB + 9},
+                                      {0}};
+
+/* Their names in JSON, and whether they are numbers. */
+static const struct {
+	const char *name;
+	bool number;
+} members[] = {{"queue", false},     {"priority", true},     {"attempts", true}, {"time_to_run", false},
+               {"retention", false}, {"expires", false},     {"unique", false},  {"unique_while", false},
+               {"group", false},     {"content_type", false}};
+
+struct schedule {
+	const char *server;
+	bool json;
+	json_t *config, *job; /* job is in config */
+};
+
+static int set_number(json_t *object, const char *name, const char *text)
+{
+	char *end;
+	long long n = strtoll(text, &end, 10);
+
+	if (end == text || *end)
+		return cli_error(CLI_USAGE, "--%s %s: a whole number is wanted", name, text);
+	json_object_set_new(object, name, json_integer(n));
+	return 0;
+}
+
+static int set_text(json_t *object, const char *name, const char *text)
+{
+	json_t *value = json_string(text);
+
+	if (!value)
+		return cli_error(CLI_USAGE, "%s is not UTF-8", name);
+	json_object_set_new(object, name, value);
+	return 0;
+}
+
+/* 0: go on; else an exit status, or -1: help was wanted. */
+static int read_option(struct schedule *s, int o)
+{
+	switch (o) {
+	case 'c':
+		return set_text(s->config, "cron", optarg);
+	case 'z':
+		return set_text(s->config, "time_zone", optarg);
+	case 'e':
+		return set_text(s->config, "every", optarg);
+	case 'm':
+		return set_text(s->config, "missed", optarg);
+	case 'x':
+		return set_number(s->config, "missed_max", optarg);
+	case 'p':
+		json_object_set_new(s->config, "paused", json_true());
+		return 0;
+	case 's':
+		s->server = optarg;
+		return 0;
+	case 'j':
+		s->json = true;
+		return 0;
+	case 'h':
+		fputs(usage, stdout);
+		return -1;
+	default:
+		if (o < OF_JOB) {
+			fputs(usage, stderr);
+			return CLI_USAGE;
+		}
+		return members[o - OF_JOB].number ? set_number(s->job, members[o - OF_JOB].name, optarg)
+		                                  : set_text(s->job, members[o - OF_JOB].name, optarg);
+	}
+}
+
+/* ---- what is shown ----------------------------------------------------------------------- */
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "-";
+}
+
+static void show(const json_t *schedule)
+{
+	const char *next = json_string_value(json_array_get(json_object_get(schedule, "next"), 0));
+	const char *error = json_string_value(json_object_get(schedule, "error"));
+	bool paused = json_is_true(json_object_get(schedule, "paused"));
+	char when[400];
+
+	if (json_is_string(json_object_get(schedule, "cron")))
+		snprintf(when, sizeof(when), "%s %s", text_of(schedule, "cron"),
+		         text_of(schedule, "time_zone"));
+	else
+		snprintf(when, sizeof(when), "every %s", text_of(schedule, "every"));
+	printf("%-20s %-30s %-12s next %-24s last %-24s runs %lld", text_of(schedule, "name"), when,
+	       text_of(json_object_get(schedule, "job"), "queue"),
+	       paused ? "paused"
+	       : next ? next
+	              : "-",
+	       text_of(json_object_get(schedule, "last"), "due"),
+	       (long long)json_integer_value(json_object_get(schedule, "runs")));
+	if (error)
+		printf("  %s", error);
+	printf("\n");
+}
+
+/* ---- asking ------------------------------------------------------------------------------ */
+
+static int ask(struct cli_session *session, const char *method, const char *name, const json_t *body,
+               json_t **ret)
+{
+	char *bytes = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	struct cli_text path = {0};
+	struct cli_request request = {.method = method, .body = bytes, .body_len = bytes ? strlen(bytes) : 0};
+	struct wh_http_response *response = NULL;
+	int status;
+
+	cli_text_format(&path, "/v1/schedules");
+	if (name) {
+		cli_text_format(&path, "/");
+		cli_text_escaped(&path, name);
+	}
+	request.path = path.bytes;
+	if (body) {
+		request.headers[0][0] = "Content-Type";
+		request.headers[0][1] = "application/json";
+	}
+	status = cli_ask(session, &request, &response);
+	if (status == 0 && response->status / 100 != 2)
+		status = cli_refused(response);
+	if (status == 0) {
+		*ret = cli_answer_json(response);
+		if (!*ret)
+			status = CLI_FAILED;
+		else if (session->json)
+			cli_print_json(response->body.data);
+	}
+	wh_http_response_free(response);
+	cli_text_free(&path);
+	free(bytes);
+	return status;
+}
+
+static int list(struct cli_session *session, char **names, int count)
+{
+	json_t *answer = NULL, *each;
+	size_t i;
+	int status = 0;
+
+	if (count == 0) {
+		status = ask(session, "GET", NULL, NULL, &answer);
+		json_array_foreach(json_object_get(answer, "schedules"), i, each) if (!session->json)
+			show(each);
+		json_decref(answer);
+	}
+	for (int n = 0; n < count && status == 0; n++) {
+		status = ask(session, "GET", names[n], NULL, &answer);
+		if (status == 0 && !session->json)
+			show(answer);
+		if (status == 0)
+			json_decref(answer);
+	}
+	return status;
+}
+
+/* Bytes that are text are sent as that. */
+static int add_payload(struct cli_session *session, struct schedule *s, const char *file)
+{
+	struct cli_text text = {0};
+	json_t *value;
+	int status = cli_read_all(session, file, &text);
+
+	if (status == 0) {
+		value = json_stringn(text.bytes ? text.bytes : "", text.len);
+		if (!value)
+			status = cli_error(CLI_USAGE, "%s is not UTF-8: the payload of a schedule is text",
+			                   file);
+		else
+			json_object_set_new(s->job, "payload", value);
+	}
+	cli_text_free(&text);
+	return status;
+}
+
+static int put(struct cli_session *session, struct schedule *s, char **words, int count)
+{
+	json_t *answer = NULL;
+	int status = count > 1 ? add_payload(session, s, words[1]) : 0;
+
+	if (status == 0)
+		status = ask(session, "PUT", words[0], s->config, &answer);
+	if (status == 0 && !session->json)
+		show(answer);
+	json_decref(answer);
+	return status;
+}
+
+static int pause_one(struct cli_session *session, const char *name, bool paused)
+{
+	bool json = session->json;
+	json_t *shown = NULL, *answer = NULL;
+	int status;
+
+	session->json = false; /* of two answers the second is what was asked for */
+	status = ask(session, "GET", name, NULL, &shown);
+	session->json = json;
+	if (status != 0)
+		return status;
+	json_object_set_new(shown, "paused", json_boolean(paused));
+	status = ask(session, "PUT", name, shown, &answer);
+	if (status == 0 && !json)
+		show(answer);
+	json_decref(shown);
+	json_decref(answer);
+	return status;
+}
+
+static int each(struct cli_session *session, const char *verb, char **names, int count)
+{
+	json_t *answer;
+	int status = 0;
+
+	for (int n = 0; n < count && status == 0; n++) {
+		answer = NULL;
+		if (strcmp(verb, "delete") == 0)
+			status = ask(session, "DELETE", names[n], NULL, &answer);
+		else
+			status = pause_one(session, names[n], strcmp(verb, "pause") == 0);
+		json_decref(answer);
+	}
+	return status;
+}
+
+static int run(struct schedule *s, const char *verb, char **words, int count)
+{
+	struct cli_session session;
+	int status = cli_session_open(&session, s->server, s->json);
+
+	if (status == 0) {
+		if (strcmp(verb, "list") == 0)
+			status = list(&session, words, count);
+		else if (strcmp(verb, "put") == 0)
+			status = put(&session, s, words, count);
+		else
+			status = each(&session, verb, words, count);
+	}
+	cli_session_close(&session);
+	return status;
+}
+
+static bool is_good(const char *verb, int count)
+{
+	if (strcmp(verb, "list") == 0)
+		return true;
+	if (strcmp(verb, "put") == 0)
+		return count == 1 || count == 2;
+	return count > 0 &&
+	       (strcmp(verb, "delete") == 0 || strcmp(verb, "pause") == 0 || strcmp(verb, "resume") == 0);
+}
+
+int cli_schedule(int argc, char **argv)
+{
+	struct schedule s = {.config = json_object(), .job = json_object()};
+	int status = 0;
+
+	json_object_set_new(s.config, "job", s.job);
+	for (int o; status == 0 && (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;)
+		status = read_option(&s, o);
+	if (status == 0 && (optind == argc || !is_good(argv[optind], argc - optind - 1))) {
+		fputs(usage, stderr);
+		status = CLI_USAGE;
+	}
+	if (status == 0)
+		status = run(&s, argv[optind], argv + optind + 1, argc - optind - 1);
+	json_decref(s.config);
+	return status < 0 ? CLI_DONE : status;
+}

@@ -1,0 +1,316 @@
+/* src/front/api_schedule.c -- /v1/schedules: kept as settings of the store, made jobs of by scheduler.c.
+ *
+ * The table changes when the setting is durable, as that of services does. Who puts a schedule must be allowed to submit to its
+ * queue as well: its jobs are submitted in that name.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "front/api.h"
+
+/* ---- looking ----------------------------------------------------------------------------- */
+
+static const char *error_of(const struct schedule *s)
+{
+	if (s->by_cron && !s->zone)
+		return "its time zone cannot be read";
+	return s->error ? job_strerror(s->error) : NULL;
+}
+
+void api_schedule_list(struct request *request)
+{
+	struct api *api = request->api;
+	const struct schedule_table *table = &api->scheduler.table;
+	int64_t now = wh_wall_now(api->loop);
+	struct wh__text text;
+
+	if (!request_options(request, NULL, 0))
+		return;
+	wh__text_init(&text, NULL, 0);
+	wh__text_str(&text, "{\"schedules\":[");
+	for (size_t i = 0; i < table->count; i++) {
+		if (i > 0)
+			wh__text_put(&text, ",", 1);
+		schedule_write(&text, table->all[i], now, error_of(table->all[i]));
+	}
+	wh__text_str(&text, "]}\n");
+	answer_text(api, request->x, 200, "application/json", &text);
+}
+
+static void unknown(struct api *api, wh_http_exchange *x, const char *name, size_t len)
+{
+	answer_problem(api, x, PROBLEM_UNKNOWN_SCHEDULE, NULL,
+	               "there is no schedule '%.*s'; PUT /v1/schedules/{name} makes one, GET /v1/schedules "
+	               "lists them",
+	               (int)len, name);
+}
+
+void api_schedule_get(struct request *request)
+{
+	struct api *api = request->api;
+	const struct schedule *s = schedule_find(&api->scheduler.table, request->name, request->name_len);
+	struct wh__text text;
+
+	if (!request_options(request, NULL, 0))
+		return;
+	if (!s) {
+		unknown(api, request->x, request->name, request->name_len);
+		return;
+	}
+	wh__text_init(&text, NULL, 0);
+	schedule_write(&text, s, wh_wall_now(api->loop), error_of(s));
+	wh__text_put(&text, "\n", 1);
+	answer_text(api, request->x, 200, "application/json", &text);
+}
+
+/* ---- putting ----------------------------------------------------------------------------- */
+
+/* call->arg is the schedule that is to be, until it is the table's. */
+static void put_end(struct call *call)
+{
+	schedule_free(call->arg);
+	call->arg = NULL;
+	call_end(call);
+}
+
+static void put_then(struct call *call, wh_future future, wh_callback *callback)
+{
+	if (wh_then(future, callback, call) == 0)
+		return;
+	answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	put_end(call);
+}
+
+static void refuse(struct call *call, int64_t error, const char *reason)
+{
+	char subject[SCHEDULE_NAME_BYTES_MAX + 30];
+
+	snprintf(subject, sizeof(subject), "schedule '%.*s'", (int)call->name_len, call->name);
+	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
+}
+
+static void put_done(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct api *api = call->api;
+	struct store_commit *commit = res.ptr;
+	struct schedule *s = call->arg, *old;
+	int64_t error = res.n < 0 ? res.n : commit->error;
+	struct wh__text text;
+
+	if (error == 0) {
+		old = schedule_find(&api->scheduler.table, s->name, s->name_len);
+		if (old)
+			schedule_take_over(s, old);
+		error = schedule_put(&api->scheduler.table, s);
+	}
+	if (error < 0) {
+		refuse(call, error, res.n < 0 ? NULL : commit->reason);
+	} else {
+		call->arg = NULL;
+		wh__text_init(&text, NULL, 0);
+		schedule_write(&text, s, wh_wall_now(loop), error_of(s));
+		wh__text_put(&text, "\n", 1);
+		answer_committed(call->x, commit->level, commit->position);
+		answer_text(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
+		scheduler_wake(api);
+	}
+	if (res.n >= 0)
+		store_commit_free(commit);
+	put_end(call);
+}
+
+static void put_setting(struct call *call)
+{
+	struct api *api = call->api;
+	struct schedule *s = call->arg;
+	struct store_action action = {.kind = STORE_SETTING_PUT};
+	char key[SCHEDULE_KEY_BYTES];
+	struct wh__text text;
+
+	schedule_begin(s, schedule_find(&api->scheduler.table, s->name, s->name_len), wh_wall_now(api->loop));
+	wh__text_init(&text, NULL, 0);
+	schedule_write_setting(&text, s);
+	action.setting.key =
+		(struct store_slice){key, schedule_key(key, SCHEDULE_SETTING_PREFIX, s->name, s->name_len)};
+	action.setting.value = (struct store_slice){text.data, text.len};
+	put_then(call,
+	         text.failed ? wh_failed(api->loop, -ENOMEM)
+	                     : store_apply(api->store, &action, 1, 0, call->level),
+	         put_done);
+	wh__text_done(&text);
+}
+
+static void got_zone(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct schedule *s = call->arg;
+
+	(void)loop;
+	if (res.n >= 0) {
+		s->zone = res.ptr;
+		put_setting(call);
+		return;
+	}
+	if (res.n == -ENOMEM || res.n == -ECANCELED)
+		refuse(call, res.n, NULL);
+	else
+		answer_problem(call->api, call->x, PROBLEM_BAD_VALUE, NULL,
+		               "time_zone: '%s' cannot be read from the machine's tz database (the package "
+		               "tzdata): %s",
+		               s->zone_name, wh_strerror(res.n));
+	put_end(call);
+}
+
+/* May whoever asks submit to that queue, and will there be one? */
+static bool queue_is_good(struct request *request, struct store_slice queue)
+{
+	struct api *api = request->api;
+	const struct token *token = api->tokens ? authorize_who(api, request->x) : NULL;
+	struct store_queue_view view;
+
+	if (api->tokens && !token) { /* it was taken away while the body came */
+		answer_problem(api, request->x, PROBLEM_NO_TOKEN, NULL,
+		               "the token that was shown is not known here");
+		return false;
+	}
+	if (token && !authorize_allows(token, TOKEN_SUBMIT, answer_slice(queue))) {
+		authorize_refuse(api, request->x, token, TOKEN_SUBMIT, answer_slice(queue), NULL);
+		return false;
+	}
+	if (store_makes_queues(api->store) || store_queue_now(api->store, queue, &view) == 0)
+		return true;
+	answer_problem(api, request->x, PROBLEM_UNKNOWN_QUEUE, NULL,
+	               "job: there is no queue '%.*s', and the server makes none by itself", (int)queue.len,
+	               (const char *)queue.data);
+	return false;
+}
+
+static bool job_is_good(struct request *request, const struct schedule *s)
+{
+	struct transaction_refusal refusal;
+	struct transaction transaction;
+	char members[64] = "";
+	bool good = schedule_action(&transaction, s->job, request->api->options.payload_bytes_max, &refusal);
+
+	if (!good) {
+		if (refusal.limit > 0)
+			snprintf(members, sizeof(members), ",\"limit\":%llu",
+			         (unsigned long long)refusal.limit);
+		answer_problem(request->api, request->x, refusal.problem, members, "%s", refusal.detail);
+	} else {
+		good = queue_is_good(request, transaction.actions[0].submit.queue);
+	}
+	transaction_done(&transaction);
+	return good;
+}
+
+static bool has_room(struct request *request)
+{
+	const struct schedule_table *table = &request->api->scheduler.table;
+
+	if (table->count < SCHEDULES_MAX || schedule_find(table, request->name, request->name_len))
+		return true;
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+	               "there are %d schedules, which is the most", SCHEDULES_MAX);
+	return false;
+}
+
+static void start_put(struct request *request, struct schedule *s, int level)
+{
+	struct call *call = call_new(request, CALL_OTHER);
+
+	if (!call) {
+		schedule_free(s);
+		return;
+	}
+	call->arg = s;
+	call->level = level;
+	if (s->by_cron)
+		put_then(call,
+		         zone_load(request->api->loop, request->api->options.zone_directory, s->zone_name),
+		         got_zone);
+	else
+		put_setting(call);
+}
+
+void api_schedule_put(struct request *request)
+{
+	char detail[SCHEDULE_DETAIL_BYTES];
+	enum schedule_wrong wrong;
+	struct schedule *s;
+	int level;
+
+	if (!request_json(request) || !request_options(request, NULL, 0) ||
+	    !request_level(request, true, &level) || !has_room(request))
+		return;
+	wrong = schedule_read(request_body(request), request->name, request->name_len, false, &s, detail);
+	if (wrong == SCHEDULE_NO_MEMORY) {
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	} else if (wrong != SCHEDULE_GOOD) {
+		answer_problem(request->api, request->x,
+		               wrong == SCHEDULE_BAD_JSON ? PROBLEM_BAD_JSON : PROBLEM_BAD_VALUE, NULL, "%s",
+		               detail);
+	} else if (job_is_good(request, s)) {
+		start_put(request, s, level);
+	} else {
+		schedule_free(s);
+	}
+}
+
+/* ---- removing ---------------------------------------------------------------------------- */
+
+static void delete_done(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+	int64_t error = res.n < 0 ? res.n : commit->results[0].error;
+	struct wh__text text;
+
+	(void)loop;
+	if (error == -JOB_EUNKNOWN_SETTING) {
+		unknown(call->api, call->x, call->name, call->name_len);
+	} else if (error < 0) {
+		refuse(call, error, res.n < 0 ? NULL : commit->reason);
+	} else {
+		schedule_remove(&call->api->scheduler.table, call->name, call->name_len);
+		wh__text_init(&text, NULL, 0);
+		wh__text_str(&text, "{\"name\":");
+		wh__text_json(&text, call->name, call->name_len);
+		wh__text_str(&text, "}\n");
+		answer_committed(call->x, commit->level, commit->position);
+		answer_text(call->api, call->x, 200, "application/json", &text);
+	}
+	if (res.n >= 0)
+		store_commit_free(commit);
+	call_end(call);
+}
+
+void api_schedule_delete(struct request *request)
+{
+	static const char *const prefixes[] = {SCHEDULE_SETTING_PREFIX, SCHEDULED_SETTING_PREFIX};
+	struct store_action actions[2];
+	char keys[2][SCHEDULE_KEY_BYTES];
+	struct call *call;
+	int level;
+
+	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
+		return;
+	if (!schedule_find(&request->api->scheduler.table, request->name, request->name_len)) {
+		unknown(request->api, request->x, request->name, request->name_len);
+		return;
+	}
+	call = call_new(request, CALL_OTHER);
+	if (!call)
+		return;
+	for (int i = 0; i < 2; i++) {
+		size_t len = schedule_key(keys[i], prefixes[i], request->name, request->name_len);
+
+		actions[i] = (struct store_action){.kind = STORE_SETTING_DELETE};
+		actions[i].setting.key = (struct store_slice){keys[i], len};
+	}
+	/* one that has not run yet has no second setting */
+	call_then(call, store_apply(request->api->store, actions, 2, STORE_EACH, level), delete_done);
+}

@@ -1,0 +1,375 @@
+/* src/front/scheduler.c -- schedules become jobs when their time has come. See scheduler.h, schedule/schedule.h.
+ *
+ * The jobs of a run and how far the schedule has come are one commit: whatever ends the server, each due time is dealt with once. Due is what the wall clock
+ * says, not the store's time, which follows a clock that is set slowly. A timer sleeps until the next due time, but never long: a clock
+ * that is set, or a machine that was asleep, is noticed within seconds. A run that the store refuses (a full queue, a full disk) is tried again, later and later.
+ * Thread: the loop of the store.
+ */
+#include "front/scheduler.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/units.h"
+#include "front/api.h"
+
+enum { COMMIT_JOBS = 100 };
+#define LOOK_NS      (5 * WH_NS_PER_S)
+#define AGAIN_NS     WH_NS_PER_S
+#define AGAIN_MAX_NS (60 * WH_NS_PER_S)
+#define LATE_NS      (60 * WH_NS_PER_S)
+
+/* A commit that is under way. */
+struct run {
+	struct api *api;
+	uint64_t serial;
+	int64_t due, at; /* of its last job; when it was begun */
+	size_t count;
+	size_t name_len;
+	char name[];
+};
+
+static void tell(struct api *api, const struct schedule *s, const char *event, const char *why)
+{
+	struct wh__text text;
+
+	if (!api->options.event)
+		return;
+	wh__text_init(&text, NULL, 0);
+	wh__text_str(&text, "schedule=");
+	wh__text_json(&text, s->name, s->name_len);
+	wh__text_str(&text, " reason=");
+	wh__text_json(&text, why, strlen(why));
+	wh__text_put(&text, "", 1);
+	if (!text.failed)
+		api->options.event(WH_LOG_WARNING, event, text.data, api->options.event_arg);
+	wh__text_done(&text);
+}
+
+/* ---- what a run does --------------------------------------------------------------------- */
+
+bool schedule_action(struct transaction *t, struct wh_slice job, uint64_t item_bytes_max,
+                     struct transaction_refusal *refusal)
+{
+	struct wh_slice at = {NULL, 0}, name;
+	struct wh__text text;
+	bool good, empty = !wh__json_each(job, &at, &name);
+
+	*t = (struct transaction){0};
+	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
+	at = (struct wh_slice){NULL, 0};
+	while (wh__json_each(job, &at, &name)) {
+		/* an instant is one, and a schedule is for many */
+		if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
+		    !wh_slice_equal(name, "\"action\""))
+			continue;
+		snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here",
+		         (int)name.len, name.data);
+		return false;
+	}
+	wh__text_init(&text, NULL, 0);
+	wh__text_str(&text, "{\"actions\":[{\"action\":\"submit\"");
+	wh__text_str(&text, empty ? "" : ",");
+	wh__text_put(&text, job.data + 1, job.len - 1);
+	wh__text_str(&text, "]}");
+	if (text.failed) {
+		refusal->problem = PROBLEM_TOO_BUSY;
+		snprintf(refusal->detail, sizeof(refusal->detail), "out of memory");
+	}
+	good = !text.failed && transaction_read(t, text.data, text.len, item_bytes_max, refusal);
+	wh__text_done(&text);
+	return good;
+}
+
+static void put_fields(struct wh__text *text, const struct schedule *s, int64_t due)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	wh__text_str(text, "Whilst-Schedule: ");
+	wh__text_put(text, s->name, s->name_len);
+	wh__text_format(text, "\r\nWhilst-Due: %.*s\r\n", (int)wh__put_instant(instant, due), instant);
+}
+
+static void refused(struct api *api, struct schedule *s, int64_t error)
+{
+	api->scheduler.refusals++;
+	s->pause_ns = s->pause_ns == 0 ? AGAIN_NS : s->pause_ns * 2;
+	if (s->pause_ns > AGAIN_MAX_NS)
+		s->pause_ns = AGAIN_MAX_NS;
+	s->again_at = wh_now(api->loop) + s->pause_ns;
+	if (error != s->error)
+		tell(api, s, "schedule-refused", job_strerror(error));
+	s->error = error;
+	if (error == -JOB_EQUEUE_FULL) /* as many as there is room for, not all or none */
+		s->step = 1;
+}
+
+static void committed(wh_loop *loop, wh_res res, void *arg)
+{
+	struct run *run = arg;
+	struct api *api = run->api;
+	struct store_commit *commit = res.ptr;
+	int64_t error = res.n < 0 ? res.n : commit->error;
+	struct schedule *s = schedule_find(&api->scheduler.table, run->name, run->name_len);
+
+	if (s && s->serial != run->serial) /* another one of that name */
+		s = NULL;
+	if (s)
+		s->running = false;
+	if (error == 0) {
+		for (size_t i = 0; i < run->count; i++)
+			api->scheduler.jobs += !commit->results[i].duplicate;
+		if (s) {
+			if (run->due > s->through_ns)
+				s->through_ns = run->due;
+			s->last_due_ns = run->due;
+			s->last_at_ns = run->at;
+			s->last_job = commit->results[run->count - 1].job;
+			s->runs += run->count;
+			s->error = 0;
+			s->again_at = s->pause_ns = 0;
+			s->step = s->step * 2 < COMMIT_JOBS ? s->step * 2 : 0;
+		}
+	} else if (s && error != -ECANCELED) {
+		refused(api, s, error);
+	}
+	if (res.n >= 0)
+		store_commit_free(commit);
+	free(run);
+	api->calls_count--;
+	scheduler_wake(api);
+	front_check_drained(api);
+}
+
+/* One commit: a job for each of these instants, and that they are dealt with. */
+static wh_future commit(struct api *api, const struct schedule *s, const int64_t *due, size_t count,
+                        int64_t now)
+{
+	struct store_action *actions = calloc(count + 1, sizeof(*actions));
+	struct transaction_refusal refusal;
+	struct transaction t;
+	struct wh__text fields, state;
+	char key[SCHEDULE_KEY_BYTES];
+	size_t at[COMMIT_JOBS + 1];
+	wh_future future;
+	bool good = schedule_action(&t, s->job, api->options.payload_bytes_max, &refusal) && actions;
+
+	wh__text_init(&fields, NULL, 0);
+	wh__text_init(&state, NULL, 0);
+	for (size_t i = 0; i < count; i++) {
+		at[i] = fields.len;
+		put_fields(&fields, s, due[i]);
+	}
+	at[count] = fields.len;
+	schedule_write_state(&state, due[count - 1], now, s->runs + count);
+	for (size_t i = 0; good && i < count; i++) {
+		actions[i] = t.actions[0];
+		actions[i].submit.headers = (struct store_slice){fields.data + at[i], at[i + 1] - at[i]};
+	}
+	if (good && !fields.failed && !state.failed) {
+		actions[count].kind = STORE_SETTING_PUT;
+		actions[count].setting.key = (struct store_slice){
+			key, schedule_key(key, SCHEDULED_SETTING_PREFIX, s->name, s->name_len)};
+		actions[count].setting.value = (struct store_slice){state.data, state.len};
+		future = store_apply(api->store, actions, count + 1, 0, STORE_LOCAL);
+	} else {
+		/* what max-payload has become too small for since it was put */
+		future = wh_failed(api->loop, !actions || refusal.problem != PROBLEM_TOO_LARGE
+		                                      ? -ENOMEM
+		                                      : -JOB_ETOO_LARGE);
+	}
+	wh__text_done(&fields);
+	wh__text_done(&state);
+	transaction_done(&t);
+	free(actions);
+	return future;
+}
+
+static void begin(struct api *api, struct schedule *s, const int64_t *due, size_t count, int64_t now)
+{
+	struct run *run = malloc(sizeof(*run) + s->name_len);
+
+	if (!run) {
+		refused(api, s, -ENOMEM);
+		return;
+	}
+	*run = (struct run){api, s->serial, due[count - 1], now, count, s->name_len};
+	memcpy(run->name, s->name, s->name_len);
+	s->running = true;
+	api->calls_count++;
+	if (wh_then(commit(api, s, due, count, now), committed, run) != 0) {
+		/* only a failure without a slot has no room for its callback: nothing was done */
+		s->running = false;
+		refused(api, s, -ENOMEM);
+		free(run);
+		api->calls_count--;
+	}
+}
+
+/* ---- the clock --------------------------------------------------------------------------- */
+
+/* What is due of it now is begun. When to look again: an instant of the wall clock. */
+static int64_t look(struct api *api, struct schedule *s, int64_t now)
+{
+	int64_t due[SCHEDULE_MISSED_MAX], through, next;
+	size_t count, step = s->step > 0 ? s->step : COMMIT_JOBS;
+
+	if (s->paused || s->running)
+		return INT64_MAX;
+	if (schedule_set_back(s, now))
+		tell(api, s, "schedule-clock", "the clock was set back by more than three hours");
+	if (s->again_at > 0) {
+		int64_t wait = s->again_at - wh_now(api->loop);
+
+		if (wait > 0)
+			return now + wait;
+		s->again_at = 0;
+	}
+	next = schedule_next(s, s->through_ns);
+	if (next > now)
+		return next;
+	count = schedule_due(s, now, due, SCHEDULE_MISSED_MAX, &through);
+	if (count == 0) { /* too late for all of them */
+		s->through_ns = through;
+		return schedule_next(s, through);
+	}
+	begin(api, s, due, count < step ? count : step, now);
+	return s->again_at > 0 ? now + s->pause_ns : INT64_MAX;
+}
+
+static void tick(wh_loop *loop, wh_res res, void *arg);
+
+static void look_at_all(struct api *api)
+{
+	struct scheduler *scheduler = &api->scheduler;
+	int64_t now = wh_wall_now(api->loop), next = now + LOOK_NS;
+	size_t active = 0;
+
+	for (size_t i = 0; i < scheduler->table.count; i++) {
+		struct schedule *s = scheduler->table.all[i];
+		int64_t at = look(api, s, now);
+
+		active += !s->paused;
+		if (at < next)
+			next = at;
+	}
+	if (active == 0) /* until one is put */
+		return;
+	scheduler->timer = wh_sleep(api->loop, next > now ? next - now : 0);
+	scheduler->timed = true;
+	if (wh_then(scheduler->timer, tick, api) != 0)
+		scheduler->timed = false;
+}
+
+static void tick(wh_loop *loop, wh_res res, void *arg)
+{
+	struct api *api = arg;
+
+	(void)loop;
+	api->scheduler.timed = false;
+	if (api->scheduler.stopped || (res.n < 0 && !api->scheduler.woken))
+		return;
+	api->scheduler.woken = false;
+	look_at_all(api);
+}
+
+void scheduler_wake(struct api *api)
+{
+	if (api->scheduler.stopped)
+		return;
+	if (!api->scheduler.timed) {
+		look_at_all(api);
+		return;
+	}
+	api->scheduler.woken = true;
+	wh_cancel(api->scheduler.timer);
+}
+
+void scheduler_stop(struct api *api)
+{
+	api->scheduler.stopped = true;
+	if (api->scheduler.timed)
+		wh_cancel(api->scheduler.timer);
+}
+
+uint64_t scheduler_late(const struct api *api)
+{
+	int64_t now = wh_wall_now(api->loop);
+	uint64_t late = 0;
+
+	for (size_t i = 0; i < api->scheduler.table.count; i++) {
+		const struct schedule *s = api->scheduler.table.all[i];
+
+		late += !s->paused &&
+		        (s->by_cron && !s->zone ? true : schedule_next(s, s->through_ns) < now - LATE_NS);
+	}
+	return late;
+}
+
+/* ---- open -------------------------------------------------------------------------------- */
+
+static int load(struct api *api, struct store_slice prefix)
+{
+	wh_res res = wh_await(store_settings(api->store, prefix));
+	struct store_settings *settings = res.ptr;
+	int error = 0;
+
+	if (res.n < 0)
+		return (int)res.n;
+	for (size_t i = 0; settings && i < settings->count && error == 0; i++)
+		error = schedule_load(&api->scheduler.table, answer_slice(settings->settings[i].key),
+		                      answer_slice(settings->settings[i].value));
+	store_settings_free(settings);
+	return error;
+}
+
+void scheduler_reload(struct api *api)
+{
+	char name[SCHEDULE_NAME_BYTES_MAX], zone[ZONE_NAME_BYTES_MAX + 1];
+
+	for (size_t i = 0; i < api->scheduler.table.count; i++) {
+		struct schedule *s = api->scheduler.table.all[i];
+		uint64_t serial = s->serial;
+		size_t len = s->name_len;
+		wh_res res;
+
+		if (!s->by_cron)
+			continue;
+		memcpy(name, s->name, len);
+		memcpy(zone, s->zone_name, sizeof(zone));
+		res = wh_await(zone_load(api->loop, api->options.zone_directory, zone));
+		/* the table may have changed meanwhile */
+		s = schedule_find(&api->scheduler.table, name, len);
+		if (!s || s->serial != serial || strcmp(s->zone_name, zone) != 0) {
+			if (res.n >= 0)
+				zone_free(res.ptr);
+		} else if (res.n >= 0) {
+			zone_free(s->zone);
+			s->zone = res.ptr;
+		} else if (!s->zone) {
+			tell(api, s, "schedule-zone", wh_strerror(res.n));
+		}
+	}
+	scheduler_wake(api);
+}
+
+int scheduler_open(struct api *api)
+{
+	int error = load(api, STORE_SLICE(SCHEDULE_SETTING_PREFIX));
+
+	api->scheduler.stopped = true; /* until scheduler_start() */
+	if (error == 0)
+		error = load(api, STORE_SLICE(SCHEDULED_SETTING_PREFIX));
+	if (error == 0)
+		scheduler_reload(api);
+	return error;
+}
+
+void scheduler_start(struct api *api)
+{
+	api->scheduler.stopped = false;
+	scheduler_wake(api);
+}
