@@ -479,7 +479,8 @@ WH_API void wh_http_call_end(wh_http_call *call);
 /* wh_http_call_response() - the head: n = status, ptr = const struct wh_http_response *, borrowed until the call is closed. Comes
  * also while the request's body is still being sent. Once per call. */
 WH_API wh_future wh_http_call_response(wh_http_call *call);
-/* wh_http_call_read() - as wh_http_read(), after the head. No limit on the whole. */
+/* wh_http_call_read() - as wh_http_read(), after the head. No limit on the whole. What has come with the head, or since, is
+ * there at once: the future is complete. */
 WH_API wh_future wh_http_call_read(wh_http_call *call);
 /* A request with upgrade that is answered by 101 turns the call into a stream both ways: wh_http_call_write() sends bytes as they
  * are, wh_http_call_end() ends the sending side, wh_http_call_read() gives what the server sends, until its end (n = 0). Time-outs

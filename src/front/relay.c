@@ -249,6 +249,18 @@ static void blame(struct relay *relay, int64_t error)
 		backend_failed(&relay->at, &relay->service->breaker, error, wh_now(relay->api->loop));
 }
 
+/* The answer has ended, or was broken off with an error. */
+static void down_ended(struct relay *relay, int64_t result)
+{
+	if (result == 0) {
+		wh_http_end(relay->x);
+	} else {
+		blame(relay, result);
+		wh_http_abort(relay->x);
+	}
+	end(relay);
+}
+
 static void written_down(wh_loop *loop, wh_res res, void *arg)
 {
 	struct relay *relay = arg;
@@ -272,20 +284,40 @@ static void got_down(wh_loop *loop, wh_res res, void *arg)
 	} else if (res.n > 0) {
 		then(relay, wh_http_write_buf(relay->x, res.ptr), written_down);
 	} else {
-		if (res.n == 0) {
-			wh_http_end(relay->x);
-		} else {
-			blame(relay, res.n);
-			wh_http_abort(relay->x);
-		}
-		end(relay);
+		down_ended(relay, res.n);
 	}
 	unref(relay);
 }
 
+/* What has come already goes out in one send with the head, or with what came before it. */
 static void read_down(struct relay *relay)
 {
-	then(relay, wh_http_call_read(relay->call), got_down);
+	wh_res res;
+
+	for (;;) {
+		wh_future f = wh_http_call_read(relay->call);
+
+		if (!wh_poll(f, &res)) {
+			then(relay, f, got_down);
+			return;
+		}
+		if (res.n <= 0) {
+			down_ended(relay, res.n);
+			return;
+		}
+		f = wh_http_write_buf(relay->x, res.ptr);
+		if (!wh_poll(f, &res)) {
+			then(relay, f, written_down);
+			return;
+		}
+		if (!relay->x) /* a failed write may have taken the client away */
+			return;
+		if (res.n < 0) {
+			wh_http_abort(relay->x);
+			end(relay);
+			return;
+		}
+	}
 }
 
 static void copy_fields(struct relay *relay, const struct wh_http_response *response)

@@ -690,6 +690,7 @@ static void put_piece(wh_res res, void *arg)
 
 wh_future wh_http_call_read(wh_http_call *call)
 {
+	struct wh__http_link *link = call->link;
 	wh_loop *loop = call->client->loop;
 	struct wh__op *op;
 	wh_future f;
@@ -711,7 +712,13 @@ wh_future wh_http_call_read(wh_http_call *call)
 	}
 	call->read = op;
 	call->active_at = wh_now(loop);
-	wh__http_link_mark(call->link);
+	if (link->input && link->input_at < link->input->len) { /* no need to wait for what is here */
+		link->references++;
+		wh__http_reply_advance(link);
+		wh__http_link_unref(link);
+	} else {
+		wh__http_link_mark(link);
+	}
 	return f;
 }
 

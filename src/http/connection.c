@@ -20,6 +20,7 @@ void wh__http_connection_unref(struct wh__http_connection *c)
 	if (--c->references > 0)
 		return;
 	assert(c->down && !c->first && !c->reading && !c->input && !c->held);
+	free(c->peer);
 	free(c);
 	wh__http_server_release(server);
 }

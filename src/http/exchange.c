@@ -306,9 +306,20 @@ int64_t wh_http_received_at(const wh_http_exchange *x)
 
 int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, socklen_t *ret_len)
 {
-	if (x->connection->down)
+	struct wh__http_connection *c = x->connection;
+	int error;
+
+	if (c->down)
 		return -ENOTCONN;
-	return wh_peer_address(x->connection->server->loop, x->connection->stream.fd, ret, ret_len);
+	if (c->peer) {
+		*ret = c->peer->address;
+		*ret_len = c->peer->len;
+		return 0;
+	}
+	error = wh_peer_address(c->server->loop, c->stream.fd, ret, ret_len);
+	if (error == 0 && (c->peer = malloc(sizeof(*c->peer))) != NULL) /* else it is asked for again */
+		*c->peer = (struct wh__http_peer){*ret, *ret_len};
+	return error;
 }
 
 const wh_tls *wh_http_tls(const wh_http_exchange *x)

@@ -11,6 +11,8 @@
 #ifndef WH_HTTP_SERVER_H
 #define WH_HTTP_SERVER_H
 
+#include <sys/socket.h>
+
 #include "http/deadline.h"
 #include "http/output.h"
 #include "http/parse.h"
@@ -56,6 +58,11 @@ struct wh_http_server {
 };
 
 /* A connection. What only a request needs is in its exchange, so that an idle one is small. */
+struct wh__http_peer {
+	struct sockaddr_storage address;
+	socklen_t len;
+};
+
 struct wh__http_connection {
 	struct wh__http_deadline deadline; /* first: found from it */
 	wh_http_server *server;
@@ -66,9 +73,10 @@ struct wh__http_connection {
 	char *held;                     /* of a head that came in more than one piece */
 	struct wh__http_chain output;   /* not handed to the socket yet */
 	struct wh__http_chain sending;
-	wh_future handshake; /* while securing */
-	size_t output_bytes; /* unsent, wherever they wait, those of later exchanges included */
-	int64_t active_at;   /* last step of what a time-out watches, on the receiving side */
+	wh_future handshake;        /* while securing */
+	struct wh__http_peer *peer; /* malloc'ed, once somebody has asked: it stays the same */
+	size_t output_bytes;        /* unsent, wherever they wait, those of later exchanges included */
+	int64_t active_at;          /* last step of what a time-out watches, on the receiving side */
 	int64_t sent_at;
 	uint32_t sending_bytes;
 	uint32_t input_at, held_len, held_cap;
