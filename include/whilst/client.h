@@ -220,6 +220,7 @@ struct wh_job {
 	const char *result_type;
 	uint64_t result_bytes;
 	const char *json; /* all of it, as the server says it */
+	const char *etag; /* other whenever anything of this is: for struct wh_edit */
 };
 /* Returns NULL, accepts NULL. */
 WH_API struct wh_job *wh_job_free(struct wh_job *job);
@@ -258,6 +259,33 @@ WH_API wh_future wh_client_payload(wh_client *client, uint64_t job, const struct
 WH_API wh_future wh_client_cancel(wh_client *client, uint64_t job, const struct wh_how *how);
 /* wh_client_kick() - a buried or delayed job becomes ready: n = its state. Errors also -WH_ECALL_WRONG_STATE. */
 WH_API wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh_how *how);
+
+enum wh_edit_fields {
+	WH_EDIT_PRIORITY = 1,
+	WH_EDIT_RUN_AT = 2, /* of a delayed or ready job */
+	WH_EDIT_TIME_TO_RUN = 4,
+	WH_EDIT_ATTEMPTS = 8,
+	WH_EDIT_RETENTION = 16,
+	WH_EDIT_EXPIRES = 32, /* of one that has not been begun */
+};
+/* What is to be other of a job: the fields that are set. */
+struct wh_edit {
+	unsigned fields; /* enum wh_edit_fields */
+	uint32_t priority;
+	uint32_t attempts;      /* in all, more than were begun; 0: the queue's */
+	int64_t delay_ns;       /* RUN_AT: this long from now; or */
+	int64_t run_at;         /* this instant; both 0: ready now */
+	int64_t time_to_run_ns; /* 0: the queue's */
+	int64_t retention_ns;   /* 0: the queue's; negative: not at all */
+	int64_t expires_ns;     /* EXPIRES: this long from now; or */
+	int64_t expires_at;     /* this instant; both 0: never */
+	const char *
+		if_match; /* only if it is still what was looked at, struct wh_job.etag: else -WH_ECALL_CHANGED; NULL: anyhow */
+};
+/* wh_client_edit() - other values for a job that is not finished: n = its state, ptr = struct wh_job *, given, as it is then. Errors
+ * -WH_ECALL_WRONG_STATE, -WH_ECALL_JOB_FINISHED, -WH_ECALL_BAD_VALUE, -WH_ECALL_CHANGED, -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
+WH_API wh_future wh_client_edit(wh_client *client, uint64_t job, const struct wh_edit *edit,
+                                const struct wh_how *how);
 
 /* ---- services behind the gateway --------------------------------------------------------- */
 

@@ -87,6 +87,7 @@ enum {
 	WH_ECALL_BACKEND,           /* the service behind the gateway did not answer */
 	WH_ECALL_UNKNOWN_TOPIC,     /* there is no such topic, or subscription of it */
 	WH_ECALL_KEY_REUSED,        /* the key was used for another request */
+	WH_ECALL_CHANGED,           /* the job has changed since it was looked at */
 };
 
 typedef struct wh_loop wh_loop; /* one loop = one thread */

@@ -96,6 +96,8 @@ const char *wh_strerror(int64_t error)
 		return "the service behind the gateway did not answer";
 	case WH_ECALL_KEY_REUSED:
 		return "the key was used for another request";
+	case WH_ECALL_CHANGED:
+		return "the job has changed since it was looked at";
 	default:
 		break;
 	}

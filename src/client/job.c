@@ -1,8 +1,9 @@
-/* src/client/job.c -- how a job stands: look, wait, cancel, kick. Thread: loop. */
+/* src/client/job.c -- how a job stands: look, wait, cancel, kick, edit. Thread: loop. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "client/ask.h"
 
 struct wh_job *wh_job_free(struct wh_job *job)
@@ -108,7 +109,7 @@ static bool take_members(struct wh_job *job, struct wh_slice json, struct wh_job
 }
 
 /* One allocation: the struct, its errors, the text, its strings. 0; -ENOMEM; -WH_EHTTP_SYNTAX. */
-static int64_t read_job(struct wh_slice json, struct wh_job **ret)
+static int64_t read_job(struct wh_slice json, struct wh_slice etag, struct wh_job **ret)
 {
 	struct wh_slice at = {NULL, 0}, errors = wh__json_member(json, "errors");
 	struct wh_job_error *first;
@@ -119,7 +120,7 @@ static int64_t read_job(struct wh_slice json, struct wh_job **ret)
 
 	while (wh__json_next(errors, &at))
 		count++;
-	job = calloc(1, sizeof(*job) + count * sizeof(*first) + 2 * (json.len + 1));
+	job = calloc(1, sizeof(*job) + count * sizeof(*first) + 2 * (json.len + 1) + etag.len + 1);
 	if (!job)
 		return -ENOMEM;
 	first = (struct wh_job_error *)(void *)(job + 1);
@@ -131,6 +132,9 @@ static int64_t read_job(struct wh_slice json, struct wh_job **ret)
 		return -WH_EHTTP_SYNTAX;
 	}
 	job->json = text;
+	job->etag = strings.at;
+	if (etag.len > 0)
+		memcpy(strings.at, etag.data, etag.len); /* the rest is zero */
 	job->errors = first;
 	job->error_count = count;
 	*ret = job;
@@ -140,7 +144,9 @@ static int64_t read_job(struct wh_slice json, struct wh_job **ret)
 static void looked(struct wh__ask *ask, struct wh_http_response *response)
 {
 	struct wh_job *job = NULL;
-	int64_t error = response->status == 200 ? read_job(wh__body_json(response), &job) : -WH_EHTTP_SYNTAX;
+	int64_t error = response->status == 200 ? read_job(wh__body_json(response),
+	                                                   wh_http_response_header(response, "ETag"), &job)
+	                                        : -WH_EHTTP_SYNTAX;
 
 	if (error == -ENOMEM) {
 		wh__ask_out_of_memory(ask, response);
@@ -154,6 +160,14 @@ static void looked(struct wh__ask *ask, struct wh_http_response *response)
 		wh_http_response_free(response);
 		wh__ask_end(ask, job->state, job, dispose);
 	}
+}
+
+static void edited(struct wh__ask *ask, struct wh_http_response *response)
+{
+	if (wh__ask_receipt(ask, response))
+		looked(ask, response);
+	else
+		wh__ask_garbled(ask, response);
 }
 
 static struct wh__ask *ask_about(wh_client *client, const char *method, uint64_t job, const char *what,
@@ -200,4 +214,85 @@ wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh_how *h
 	struct wh__ask *ask = ask_about(client, "POST", job, "/kick", how, wh__answer_state, &failed);
 
 	return ask ? wh__ask_start(ask) : failed;
+}
+
+/* ---- edit -------------------------------------------------------------------------------- */
+
+static void put_member(struct wh__text *json, const char *name)
+{
+	wh__text_str(json, json->len > 1 ? ",\"" : "\"");
+	wh__text_str(json, name);
+	wh__text_str(json, "\":");
+}
+
+/* null: as if it had been submitted without. */
+static void put_duration(struct wh__text *json, const char *name, int64_t ns, bool is_null)
+{
+	put_member(json, name);
+	if (is_null)
+		wh__text_str(json, "null");
+	else
+		wh__text_format(json, "\"%lldms\"", (long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
+}
+
+/* An instant or a time from now on; neither: null. */
+static void put_when(struct wh__text *json, const char *name, int64_t at, const char *name_from_now,
+                     int64_t ns)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	if (at <= 0) {
+		put_duration(json, ns > 0 ? name_from_now : name, ns, ns <= 0);
+		return;
+	}
+	put_member(json, name);
+	wh__text_format(json, "\"%.*s\"", (int)wh__put_instant(instant, at), instant);
+}
+
+static void put_edit(struct wh__text *json, const struct wh_edit *edit)
+{
+	wh__text_put(json, "{", 1);
+	if (edit->fields & WH_EDIT_PRIORITY) {
+		put_member(json, "priority");
+		wh__text_u64(json, edit->priority);
+	}
+	if (edit->fields & WH_EDIT_RUN_AT)
+		put_when(json, "run_at", edit->run_at, "delay", edit->delay_ns);
+	if (edit->fields & WH_EDIT_TIME_TO_RUN)
+		put_duration(json, "time_to_run", edit->time_to_run_ns, edit->time_to_run_ns == 0);
+	if (edit->fields & WH_EDIT_ATTEMPTS) {
+		put_member(json, "attempts_max");
+		if (edit->attempts > 0)
+			wh__text_u64(json, edit->attempts);
+		else
+			wh__text_str(json, "null");
+	}
+	if (edit->fields & WH_EDIT_RETENTION)
+		put_duration(json, "retention", edit->retention_ns > 0 ? edit->retention_ns : 0,
+		             edit->retention_ns == 0);
+	if (edit->fields & WH_EDIT_EXPIRES)
+		put_when(json, "expires_at", edit->expires_at, "expires", edit->expires_ns);
+	wh__text_put(json, "}", 1);
+}
+
+wh_future wh_client_edit(wh_client *client, uint64_t job, const struct wh_edit *edit,
+                         const struct wh_how *how)
+{
+	static const char type[] = "application/merge-patch+json";
+	wh_future failed;
+	struct wh__ask *ask = ask_about(client, "PATCH", job, "", how, edited, &failed);
+	struct wh__text json;
+	size_t len;
+
+	if (!ask)
+		return failed;
+	wh__text_init(&json, NULL, 0);
+	put_edit(&json, edit);
+	wh__ask_field(ask, "Content-Type", type, sizeof(type) - 1);
+	if (edit->if_match)
+		wh__ask_field(ask, "If-Match", edit->if_match, strlen(edit->if_match));
+	len = json.len;
+	if (!wh__ask_bytes(ask, wh__text_take(&json), len))
+		return wh__ask_refuse(ask, -ENOMEM);
+	return wh__ask_start(ask);
 }

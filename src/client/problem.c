@@ -25,6 +25,7 @@ static const struct {
 	{"job-failed", WH_ECALL_JOB_FAILED},
 	{"queue-not-empty", WH_ECALL_QUEUE_NOT_EMPTY},
 	{"wrong-state", WH_ECALL_WRONG_STATE},
+	{"precondition-failed", WH_ECALL_CHANGED},
 	{"expired", WH_ECALL_EXPIRED},
 	{"lost", WH_ECALL_LOST},
 	{"level-unavailable", WH_ECALL_LEVEL_UNAVAILABLE},

@@ -85,7 +85,7 @@ struct request {
 	wh_http_exchange *x;
 	const struct route *route;
 	struct target target;
-	struct wh_slice content_type, accept, lease, if_none_match, last_event_id, idempotency_key;
+	struct wh_slice content_type, accept, lease, if_match, if_none_match, last_event_id, idempotency_key;
 	struct prefer prefer;
 	bool prefer_seen;
 	bool traced;       /* there is a traceparent: trace_read() */
@@ -284,6 +284,7 @@ void front_check_drained(struct api *api);
  * client was told last, or NULL. */
 void api_log_stream(struct call *call);
 bool api_parse_position(const char *text, size_t len, struct store_position *ret); /* "epoch/lsn" */
+bool api_parse_version(const char *text, size_t len, uint64_t *ret); /* of an ETag, without its quotes */
 /* api_job_stream(), api_queue_stream() - answer by events: of a job until its end, of a queue (of all when the call has no name). last:
  * Last-Event-ID, may be empty. */
 void api_job_stream(struct call *call, struct wh_slice last);
@@ -292,11 +293,12 @@ void api_queue_stream(struct call *call, struct wh_slice last);
 /* ---- handlers ---------------------------------------------------------------------------- */
 
 request_handler api_submit, api_transaction, api_job_get, api_job_result, api_job_payload, api_job_cancel,
-	api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend, api_progress, api_bury,
-	api_complete_many, api_queue_purge, api_queue_kick, api_queue_jobs, api_queue_list, api_queue_get,
-	api_queue_put, api_queue_delete, api_queue_pause, api_queue_resume, api_service_list, api_service_get,
-	api_service_put, api_service_delete, api_target_get, api_target_put, api_target_delete, api_log_get,
-	api_log_backup, api_live, api_ready, api_index, api_openapi, api_metrics;
+	api_job_edit, api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend,
+	api_progress, api_bury, api_complete_many, api_queue_purge, api_queue_kick, api_queue_jobs,
+	api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause, api_queue_resume,
+	api_service_list, api_service_get, api_service_put, api_service_delete, api_target_get,
+	api_target_put, api_target_delete, api_log_get, api_log_backup, api_live, api_ready, api_index,
+	api_openapi, api_metrics;
 request_handler api_queue_events;
 request_handler api_schedule_list, api_schedule_get, api_schedule_put, api_schedule_delete;
 request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,

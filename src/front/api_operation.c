@@ -45,6 +45,7 @@ void api_index(struct request *request)
 		"GET    /v1/jobs/{id}                  poll; with Prefer: wait=N wait for the end\n"
 		"GET    /v1/jobs/{id}/result           the result; /payload: what was submitted\n"
 		"DELETE /v1/jobs/{id}                  cancel\n"
+		"PATCH  /v1/jobs/{id}                  another priority, delay, time to run, ... of a job\n"
 		"POST   /v1/queues/{queue}/reserve     lease jobs\n"
 		"POST   /v1/jobs/{id}/complete         and fail, release, extend, progress, bury, kick\n"
 		"GET    /v1/queues                     queues and their counters\n"

@@ -26,7 +26,8 @@ static const char *const changes[] = {
 	[STORE_CHANGE_RELEASE] = "release",   [STORE_CHANGE_RETURN] = "return",
 	[STORE_CHANGE_BURY] = "bury",         [STORE_CHANGE_KICK] = "kick",
 	[STORE_CHANGE_CANCEL] = "cancel",     [STORE_CHANGE_FINISH] = "finish",
-	[STORE_CHANGE_FORGET] = "forget",
+	[STORE_CHANGE_EDIT] = "edit",         [STORE_CHANGE_MOVE] = "move",
+	[STORE_CHANGE_REPLAY] = "replay",     [STORE_CHANGE_FORGET] = "forget",
 };
 
 static void release(struct event_stream *base)

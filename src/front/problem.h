@@ -38,6 +38,7 @@
 	X(WRONG_STATE, "wrong-state", 409, "The state of the job does not allow this")                    \
 	X(EXPIRED, "expired", 410, "The job was here and its retention has passed")                       \
 	X(LOST, "lost", 410, "The position did not survive the end of its epoch")                         \
+	X(PRECONDITION_FAILED, "precondition-failed", 412, "The job is not what If-Match names")          \
 	X(LENGTH_REQUIRED, "length-required", 411, "The length of the body must be known")                \
 	X(TOO_LARGE, "too-large", 413, "The body is too large")                                           \
 	X(TARGET_TOO_LONG, "target-too-long", 414, "The request target is too long")                      \

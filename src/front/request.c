@@ -48,6 +48,15 @@ static void read_field(struct request *request, struct wh_http_field field)
 			request->accept = field.value;
 		}
 		break;
+	case 8:
+		if (!is(field.name, "If-Match"))
+			break;
+		if (request->if_match.data) {
+			request->wrong = "If-Match";
+			request->wrong_value = field.value;
+		}
+		request->if_match = field.value;
+		break;
 	case 11:
 		if (is(field.name, "traceparent"))
 			request->traced = true;

@@ -19,6 +19,7 @@ static const struct route routes[] = {
 	{WH_HTTP_GET, "v1/jobs/{}/result", ROUTE_JOB, api_job_result, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_GET, "v1/jobs/{}/payload", ROUTE_JOB, api_job_payload, API_CONFIG_BODY_MAX, TOKEN_READ},
 	{WH_HTTP_DELETE, "v1/jobs/{}", ROUTE_JOB, api_job_cancel, API_CONFIG_BODY_MAX, TOKEN_SUBMIT},
+	{WH_HTTP_PATCH, "v1/jobs/{}", ROUTE_JOB, api_job_edit, API_CONFIG_BODY_MAX, TOKEN_SUBMIT},
 	{WH_HTTP_POST, "v1/jobs/{}/fail", ROUTE_JOB, api_fail, API_TEXT_BODY_MAX, TOKEN_WORK},
 	{WH_HTTP_POST, "v1/jobs/{}/release", ROUTE_JOB, api_release, API_CONFIG_BODY_MAX, TOKEN_WORK},
 	{WH_HTTP_POST, "v1/jobs/{}/extend", ROUTE_JOB, api_extend, API_CONFIG_BODY_MAX, TOKEN_WORK},

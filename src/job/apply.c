@@ -20,7 +20,7 @@ int job_missing(const struct job_machine *m, uint64_t id)
 	return -JOB_EUNKNOWN_JOB;
 }
 
-static void set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
+void job_set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 {
 	struct job_queue *q = job_slot_queue(m, s);
 	uint32_t before = s->state;
@@ -71,27 +71,27 @@ void job_detach(struct job_machine *m, uint32_t slot)
 }
 
 /* Into ready or delayed, from wherever it was taken out. */
-static void wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms)
+void job_wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms)
 {
 	struct job_slot *s = job_slot(m, slot);
 
 	if (when_ms > 0) {
-		set_state(m, s, JOB_DELAYED);
+		job_set_state(m, s, JOB_DELAYED);
 		job_slot_set_when(s, when_ms);
 		job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
 	} else {
-		set_state(m, s, JOB_READY);
+		job_set_state(m, s, JOB_READY);
 		job_ready_stand(m, job_slot_queue(m, s), slot);
 	}
 }
 
 /* To the end of the buried ones of its queue. */
-static void set_aside(struct job_machine *m, uint32_t slot)
+void job_set_aside(struct job_machine *m, uint32_t slot)
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_queue *q = job_slot_queue(m, s);
 
-	set_state(m, s, JOB_BURIED);
+	job_set_state(m, s, JOB_BURIED);
 	s->where = JOB_AT_BURIED;
 	job_slot_set_when(s, (int64_t)++m->burial_last);
 	job_list_append(m, &q->buried_first, &q->buried_last, slot);
@@ -145,31 +145,28 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 	m->ranges[m->ranges_count - 1].until = r->id + 1;
 	if (r->time_to_run_ms != 0 || r->retention_ms != 0 || r->attempts_max != 0) {
 		struct job_ext *e = job_ext_need(m, s);
-		bool seconds = r->time_to_run_ms > UINT32_MAX;
 
-		e->time_to_run = (uint32_t)(seconds ? (r->time_to_run_ms + 999) / 1000 : r->time_to_run_ms);
-		e->retention_ms = r->retention_ms;
-		e->flags = (r->retention_ms != 0 ? JOB_EXT_RETENTION : 0u) | (seconds ? JOB_EXT_SECONDS : 0u);
-		e->attempts_max = r->attempts_max == JOB_ATTEMPTS_UNLIMITED ? (uint16_t)JOB_EXT_UNLIMITED
-		                                                            : (uint16_t)r->attempts_max;
+		job_own_time_to_run(e, r->time_to_run_ms);
+		job_own_retention(e, r->retention_ms);
+		job_own_attempts(e, r->attempts_max);
 	}
 	if (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0)
 		job_policy_submit(m, slot, r);
 	q->submitted++;
 	m->totals.submitted++;
 	if (r->flags & JOB_SUBMIT_BURIED) {
-		set_aside(m, slot);
+		job_set_aside(m, slot);
 		return;
 	}
 	if ((flags & JOB_HIDDEN) && r->when_ms == 0) {
-		set_state(m, s, JOB_READY);
+		job_set_state(m, s, JOB_READY);
 		s->where = JOB_AT_HIDDEN;
 		job_list_append(m, &m->hidden_first, &m->hidden_last, slot);
 		return;
 	}
 	if (flags & JOB_HIDDEN)
 		job_slot_flag(s, JOB_SLOT_UNREVEALED);
-	wait_again(m, slot, r->when_ms);
+	job_wait_again(m, slot, r->when_ms);
 }
 
 static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_record *r)
@@ -190,7 +187,7 @@ static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_r
 		m->claim_last = r->claim;
 	s->attempts = r->attempt & 0x7ff;
 	job_slot_unflag(s, JOB_SLOT_UNREVEALED | JOB_SLOT_CANCEL);
-	set_state(m, s, JOB_RUNNING);
+	job_set_state(m, s, JOB_RUNNING);
 	job_slot_queue(m, s)->attempts++;
 	m->totals.attempts++;
 	job_slot_set_when(s, r->when_ms);
@@ -205,7 +202,7 @@ static void count_timeout(struct job_machine *m, struct job_slot *s, const struc
 	}
 }
 
-static void set_error(struct job_machine *m, struct job_ext *e, const struct job_record *r, uint64_t place)
+void job_set_error(struct job_machine *m, struct job_ext *e, const struct job_record *r, uint64_t place)
 {
 	job_live_at(m, e->error_place, -(int64_t)e->error_bytes);
 	e->error_place = place;
@@ -227,14 +224,14 @@ static void apply_retry(struct job_machine *m, uint32_t slot, const struct job_r
 	struct job_ext *e = job_ext(m, s->ext);
 
 	job_detach(m, slot);
-	set_error(m, e, r, place);
+	job_set_error(m, e, r, place);
 	if (r->reason == JOB_BY_TIMEOUT && e->timeouts < UINT16_MAX)
 		e->timeouts++;
 	count_timeout(m, s, r);
 	job_slot_queue(m, s)->retries++;
 	m->totals.retries++;
 	job_ext_trim(m, s);
-	wait_again(m, slot, r->when_ms);
+	job_wait_again(m, slot, r->when_ms);
 }
 
 static void give_ext(struct job_machine *m, uint32_t slot)
@@ -256,7 +253,7 @@ static void forget(struct job_machine *m, uint32_t slot)
 	if (m->live)
 		job_live_tell(m, s, -1);
 	give_ext(m, slot);
-	set_state(m, s, JOB_NONE);
+	job_set_state(m, s, JOB_NONE);
 	job_directory_remove(&m->directory, job_slot_id(s));
 	job_slot_give(m, slot);
 	job_queue_free_if_gone(m, q);
@@ -273,7 +270,7 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 		job_live_tell(m, s, -1);
 	give_ext(m, slot);
 	job_slot_unflag(s, JOB_SLOT_CANCEL | JOB_SLOT_UNREVEALED);
-	set_state(m, s, r->state);
+	job_set_state(m, s, r->state);
 	s->ext = submit;
 	job_slot_set_place(s, place);
 	job_slot_set_size(s, job_size_class(job_record_bytes(r)));
@@ -311,19 +308,19 @@ static void apply_dead(struct job_machine *m, uint32_t slot, const struct job_re
 	if (m->snapshot)
 		job_snapshot_keep_queue(m, to);
 	job_detach(m, slot);
-	set_error(m, e, r, place);
+	job_set_error(m, e, r, place);
 	if (r->reason == JOB_BY_TIMEOUT && e->timeouts < UINT16_MAX)
 		e->timeouts++;
 	count_timeout(m, s, r);
 	from->dead++;
 	m->totals.dead++;
-	job_policy_leave(m, slot, group);
-	set_state(m, s, JOB_NONE);
+	job_policy_leave(m, slot, true, group);
+	job_set_state(m, s, JOB_NONE);
 	s->queue = to->number & 0xffffff;
 	s->attempts = 0;
 	job_policy_arrive(m, slot, group);
 	job_ext_trim(m, s);
-	wait_again(m, slot, 0);
+	job_wait_again(m, slot, 0);
 }
 
 static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
@@ -332,11 +329,11 @@ static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_re
 
 	job_detach(m, slot);
 	if (r->text.len > 0)
-		set_error(m, job_ext(m, s->ext), r, place);
+		job_set_error(m, job_ext(m, s->ext), r, place);
 	job_ext(m, s->ext)->buries++;
 	job_ext_trim(m, s);
 	s->priority = r->priority;
-	set_aside(m, slot);
+	job_set_aside(m, slot);
 }
 
 static void apply_release(struct job_machine *m, uint32_t slot, const struct job_record *r)
@@ -354,7 +351,7 @@ static void apply_release(struct job_machine *m, uint32_t slot, const struct job
 	if (r->type == JOB_RETURN)
 		job_limit_give_back(job_slot_queue(m, s));
 	job_ext_trim(m, s);
-	wait_again(m, slot, r->when_ms);
+	job_wait_again(m, slot, r->when_ms);
 }
 
 static void apply_extend(struct job_machine *m, uint32_t slot, const struct job_record *r)
@@ -458,11 +455,17 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 	case JOB_DEAD:
 		apply_dead(m, slot, r, place);
 		break;
+	case JOB_EDIT:
+		job_apply_edit(m, slot, r);
+		break;
+	case JOB_REVIVE:
+		job_apply_revive(m, slot, r, place);
+		break;
 	case JOB_KICK:
 		job_detach(m, slot);
 		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
 		job_ext_need(m, s)->kicks++;
-		wait_again(m, slot, 0);
+		job_wait_again(m, slot, 0);
 		break;
 	}
 }
@@ -475,7 +478,7 @@ void job_lose_result(struct job_machine *m, uint64_t id)
 
 	if (slot == 0 || s->state != JOB_DONE)
 		return;
-	set_state(m, s, JOB_FAILED);
+	job_set_state(m, s, JOB_FAILED);
 	q->completed -= q->completed > 0;
 	m->totals.completed -= m->totals.completed > 0;
 	q->failed++;
@@ -557,6 +560,10 @@ static bool fits(const struct job_machine *m, const struct job_slot *s, const st
 	case JOB_DEAD:
 		return s->state == JOB_RUNNING && job_queue_at(m, r->queue) && !m->queues[r->queue]->gone &&
 		       r->queue != s->queue;
+	case JOB_EDIT:
+		return job_edit_fits(m, s, r);
+	case JOB_REVIVE:
+		return job_revive_fits(m, s, r);
 	default:
 		return s->state == JOB_RUNNING;
 	}
@@ -618,6 +625,8 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 			error = job_ext_room(m, 1);
 		else if (r->type == JOB_DEAD)
 			error = job_policy_room(m, 1);
+		else if (r->type == JOB_EDIT || r->type == JOB_REVIVE)
+			error = job_edit_room(m, 1);
 	}
 	if (error < 0)
 		return error;

@@ -31,13 +31,14 @@ static const char *const own[] = {
 	[JOB_EDEAD_LOOP - JOB_EUNKNOWN_JOB] = "its dead jobs would come back to the queue itself",
 	[JOB_EKEY - JOB_EUNKNOWN_JOB] = "the idempotency key was used for another request",
 	[JOB_EKEYS_FULL - JOB_EUNKNOWN_JOB] = "as many idempotency keys are kept as may be",
+	[JOB_EVERSION - JOB_EUNKNOWN_JOB] = "the job has changed since it was looked at",
 };
 
 const char *job_strerror(int64_t error)
 {
 	int64_t code = error < 0 ? -error : error;
 
-	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EKEYS_FULL)
+	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EVERSION)
 		return own[code - JOB_EUNKNOWN_JOB];
 	if (code > 0 && code < 4096) {
 		const char *text = strerrordesc_np((int)code);

@@ -170,6 +170,23 @@ int job_check_kick(struct job_machine *machine, uint64_t id, struct job_record *
 int job_check_delete(struct job_machine *machine, uint64_t id, const struct job_lease *lease_or_null,
                      int64_t now_ms, struct job_record *r);
 
+/* job_check_edit() - another priority, instant, ... for an unfinished job. *r has what is to be: flags (JOB_EDIT_...) and the values of
+ * those; without JOB_EDIT_QUEUE. -JOB_ESTATE: an instant to run at, of one that is neither delayed nor ready; an expiry, of one that has been
+ * begun. -JOB_EVALUE: fewer attempts than were begun, or as many for one that waits. No flags: r->type 0.
+ *
+ * job_check_move() - a waiting job to another queue, as it is; anew: ready there, and none of its attempts begun. It keeps its group, and a
+ * unique key that is a length of time; no limit of the other queue keeps it out. queue 0: it stays where it is, anew only.
+ *
+ * job_check_revive() - one that has failed is ready again, in the same queue or another, none of its attempts begun. *r has what is known of
+ * it from its records: submit_place, error_place, and of its last error at_ns, attempt, reason and text; the options of its SUBMIT. -JOB_ESTATE: it is not failed,
+ * or not by these.
+ *
+ * job_edit_room(): memory for count of these of one transaction. */
+int job_check_edit(struct job_machine *machine, uint64_t id, struct job_record *r);
+int job_check_move(struct job_machine *machine, uint64_t id, uint32_t queue, bool anew, struct job_record *r);
+int job_check_revive(struct job_machine *machine, uint64_t id, uint32_t queue, struct job_record *r);
+int job_edit_room(struct job_machine *machine, uint64_t count);
+
 /* job_touch() - mark a job as named by the transaction being checked; -JOB_ETWICE: it is already. */
 int job_touch(struct job_machine *machine, uint64_t id);
 void job_untouch(struct job_machine *machine, uint64_t id);

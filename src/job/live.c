@@ -154,6 +154,7 @@ unsigned job_needed(const struct job_machine *m, const struct job_record *r, uin
 	case JOB_RETRY:
 	case JOB_BURY:
 	case JOB_DEAD:
+	case JOB_REVIVE:
 		return now.error >= place ? JOB_WHOLE_ERRORS : 0;
 	case JOB_PROGRESS:
 		return now.progress == place ? JOB_WHOLE_PROGRESS : 0;

@@ -117,7 +117,7 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 	};
 	ret->version = (uint64_t)s->changed << 48 | (uint64_t)(s->attempts & 0x7ff) << 37 |
 	               (uint64_t)(s->state & 0xf) << 33 | (uint64_t)ret->cancel_requested << 32 |
-	               (e ? e->changes : 0);
+	               (e ? (e->flags / JOB_EXT_EDIT & 0xfff) << 20 | (e->changes & 0xfffff) : 0);
 	return 0;
 }
 

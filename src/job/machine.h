@@ -61,6 +61,8 @@ enum job_ext_flags {
 	JOB_EXT_RETENTION = 1,
 	JOB_EXT_SECONDS = 2, /* time_to_run is in seconds: more than 49 days */
 	JOB_EXT_BOUND = 4,   /* the lease is */
+	JOB_EXT_EDITED = 8,  /* its own values are not those of its SUBMIT */
+	JOB_EXT_EDIT = 256,  /* this and all above: how often it was edited, low bits */
 };
 enum { JOB_EXT_UNLIMITED = UINT16_MAX };
 
@@ -372,9 +374,10 @@ void job_policy_submit(struct job_machine *m, uint32_t slot, const struct job_re
 /* The job gets another state; its counters and structures are still those of the one before. */
 void job_policy_state(struct job_machine *m, uint32_t slot, uint32_t state);
 void job_policy_end(struct job_machine *m, uint32_t slot); /* it finishes, or goes */
-/* It leaves its queue as dead: needs room for one. job_policy_arrive(): it is in the other queue now. */
-void job_policy_leave(struct job_machine *m, uint32_t slot, uint64_t group[2]);
+/* It leaves its queue, as dead or not: needs room for one. job_policy_arrive(): it is in the other queue now. */
+void job_policy_leave(struct job_machine *m, uint32_t slot, bool dead, uint64_t group[2]);
 void job_policy_arrive(struct job_machine *m, uint32_t slot, const uint64_t group[2]);
+void job_policy_expire(struct job_machine *m, uint32_t slot, int64_t expires_ms); /* 0: never */
 void job_policy_save(const struct job_machine *m, const struct job_policy *p, struct job_entry *entry);
 void job_policy_load(struct job_machine *m, uint32_t slot, const struct job_entry *entry); /* needs room */
 bool job_policy_sound(const struct job_machine *m, const struct job_slot *s);
@@ -514,7 +517,21 @@ void job_finish_record(const struct job_machine *m, const struct job_slot *s, in
 /* Its last attempt has failed: failed, or dead, as its queue says. r->reason and text are given. 0, -ENOMEM. */
 int job_fail_record(struct job_machine *m, const struct job_slot *s, int64_t now_ns, struct job_record *r);
 
-/* apply.c */
+/* edit.c: what a job is told to be. Its own values: a time to run or attempts of 0 are the queue's */
+void job_own_time_to_run(struct job_ext *e, int64_t ms);
+void job_own_retention(struct job_ext *e, int64_t ms); /* 0: the queue's; negative: none */
+void job_own_attempts(struct job_ext *e, uint32_t attempts_max);
+void job_apply_edit(struct job_machine *m, uint32_t slot, const struct job_record *r);
+void job_apply_revive(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place);
+bool job_edit_fits(const struct job_machine *m, const struct job_slot *s, const struct job_record *r);
+bool job_revive_fits(const struct job_machine *m, const struct job_slot *s, const struct job_record *r);
+
+/* apply.c: the steps that a job is changed by. Another state, its counters and policy told; into ready or delayed, from wherever it was
+ * taken out; to the end of the buried ones of its queue; its newest error */
+void job_set_state(struct job_machine *m, struct job_slot *s, uint32_t state);
+void job_wait_again(struct job_machine *m, uint32_t slot, int64_t when_ms);
+void job_set_aside(struct job_machine *m, uint32_t slot);
+void job_set_error(struct job_machine *m, struct job_ext *e, const struct job_record *r, uint64_t place);
 uint32_t job_find(const struct job_machine *m, uint64_t id); /* slot, 0: none */
 int job_missing(const struct job_machine *m, uint64_t id);   /* -JOB_EUNKNOWN_JOB or -JOB_EEXPIRED */
 void job_detach(struct job_machine *m, uint32_t slot);       /* out of whatever structure it is in */

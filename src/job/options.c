@@ -118,7 +118,7 @@ size_t job_options_put(const struct job_record *r, uint8_t *to)
 {
 	struct out out = {to, 0};
 
-	if (r->type == JOB_SUBMIT)
+	if (r->type == JOB_SUBMIT || r->type == JOB_REVIVE)
 		put_submit(&out, r);
 	else if (r->type == JOB_QUEUE || r->type == JOB_QUEUE_STATE)
 		put_queue(&out, &r->config);
@@ -242,8 +242,9 @@ bool job_options_get(const uint8_t *at, size_t len, struct job_record *r)
 		if (len < HEADER_BYTES || len - HEADER_BYTES < get16(at + 1))
 			return false;
 		value = get16(at + 1);
-		good = r->type == JOB_SUBMIT ? get_submit(at[0], at + HEADER_BYTES, value, r)
-		                             : get_queue(at[0], at + HEADER_BYTES, value, &r->config);
+		good = r->type == JOB_SUBMIT || r->type == JOB_REVIVE
+		               ? get_submit(at[0], at + HEADER_BYTES, value, r)
+		               : get_queue(at[0], at + HEADER_BYTES, value, &r->config);
 		if (!good)
 			return false;
 	}

@@ -98,8 +98,12 @@ void job_policy_submit(struct job_machine *m, uint32_t slot, const struct job_re
 		key.until_ms = job_clamp_ms(r->at_ns / 1000000 + r->unique_while_ms);
 		job_unique_add(m, &key, false, true);
 	} else {
-		need(m, slot)->unique =
-			job_unique_add(m, &key, r->unique_while_ms == JOB_UNIQUE_QUEUED, true);
+		/* a job that comes back from its end has its key again, unless another one has it now */
+		uint32_t number = job_unique_add(m, &key, r->unique_while_ms == JOB_UNIQUE_QUEUED,
+		                                 r->type == JOB_SUBMIT);
+
+		job_unique_hold(m, number, true);
+		need(m, slot)->unique = number;
 	}
 }
 
@@ -163,19 +167,20 @@ void job_policy_end(struct job_machine *m, uint32_t slot)
 	}
 }
 
-void job_policy_leave(struct job_machine *m, uint32_t slot, uint64_t group[2])
+void job_policy_leave(struct job_machine *m, uint32_t slot, bool dead, uint64_t group[2])
 {
 	struct job_policy *p = need(m, slot);
 
 	group[0] = group[1] = 0;
-	set_expiry(m, p, 0);
+	if (dead)
+		set_expiry(m, p, 0);
 	if (p->unique != 0)
 		job_unique_remove(m, p->unique);
 	p->unique = 0;
 	if (p->group != 0)
 		memcpy(group, job_group(m, p->group)->hash, sizeof(job_group(m, p->group)->hash));
 	quit_group(m, p);
-	if (p->dead_from == 0) { /* where it failed first */
+	if (dead && p->dead_from == 0) { /* where it failed first */
 		p->dead_from = job_slot(m, slot)->queue;
 		m->queues[p->dead_from]->dead_alive++;
 	}
@@ -183,8 +188,28 @@ void job_policy_leave(struct job_machine *m, uint32_t slot, uint64_t group[2])
 
 void job_policy_arrive(struct job_machine *m, uint32_t slot, const uint64_t group[2])
 {
+	struct job_policy *p = need(m, slot);
+	struct job_queue *q = job_slot_queue(m, job_slot(m, slot));
+
 	if (group[0] != 0 || group[1] != 0)
-		job_group_join(m, need(m, slot), group);
+		job_group_join(m, p, group);
+	if (p->dead_from == q->number) { /* back where it came from */
+		p->dead_from = 0;
+		q->dead_alive--;
+	}
+}
+
+void job_policy_expire(struct job_machine *m, uint32_t slot, int64_t expires_ms)
+{
+	struct job_policy *p = job_slot_policy(m, job_slot(m, slot));
+
+	if (!p && expires_ms == 0)
+		return;
+	p = need(m, slot);
+	if (p->expiry_at != 0)
+		job_heap_remove(m, &m->expiries, expiry_key, job_ext(m, job_slot(m, slot)->ext)->policy);
+	set_expiry(m, p, expires_ms);
+	watch_expiry(m, p, job_slot(m, slot)->state);
 }
 
 /* ---- time -------------------------------------------------------------------------------- */

@@ -20,14 +20,14 @@ enum {
 	BURY_BYTES = 32,
 	DEAD_BYTES = 40,
 	RATE_BYTES = 16,
+	EDIT_BYTES = 56,
+	REVIVE_BYTES = 48,
 	REMOVE_BYTES = 8,
 	SETTING_BYTES = 8,
 	WHOLE_BYTES = 16,
 	ENTRIES_BYTES = 8,
 	COUNTERS_BYTES = 8,
 	KEYS_BYTES = 8,
-	PART_FRAME_BYTES = 8,
-	LOG_HEADER_BYTES = 16, /* what the log puts before a record */
 };
 
 static const struct {
@@ -62,6 +62,8 @@ static const struct {
 	[JOB_RATE] = {"rate", RATE_BYTES},
 	[JOB_KEY] = {"key", JOB_KEY_BYTES},
 	[JOB_KEYS] = {"keys", KEYS_BYTES},
+	[JOB_EDIT] = {"edit", EDIT_BYTES},
+	[JOB_REVIVE] = {"revive", REVIVE_BYTES},
 };
 
 const char *job_record_name(int type)
@@ -85,6 +87,22 @@ static size_t put_submit(const struct job_record *r, uint8_t *to)
 	return SUBMIT_BYTES + get16(to + 30);
 }
 
+/* A finished job's own values, when they are not those of its SUBMIT. */
+enum { OWN_EDITED = 1, OWN_SECONDS = 2, OWN_RETENTION = 4 };
+
+static void put_own(const struct job_record *r, uint8_t *to)
+{
+	bool seconds = r->time_to_run_ms > UINT32_MAX;
+	uint32_t attempts = r->attempts_max == JOB_ATTEMPTS_UNLIMITED ? UINT16_MAX : r->attempts_max;
+
+	put64(to, 0);
+	if (!r->edited)
+		return;
+	put32(to, (uint64_t)(seconds ? (r->time_to_run_ms + 999) / 1000 : r->time_to_run_ms));
+	put16(to + 4, attempts);
+	put16(to + 6, OWN_EDITED | (seconds ? OWN_SECONDS : 0) | (r->retention_ms != 0 ? OWN_RETENTION : 0));
+}
+
 static void put_finish(const struct job_record *r, uint8_t *to)
 {
 	put64(to, r->id);
@@ -102,7 +120,7 @@ static void put_finish(const struct job_record *r, uint8_t *to)
 	put32(to + 52, r->status);
 	put32(to + 56, r->attempt);
 	put32(to + 60, r->timeouts);
-	put64(to + 64, 0);
+	put_own(r, to + 64);
 }
 
 static size_t put_queue(const struct job_record *r, uint8_t *to)
@@ -155,6 +173,35 @@ static void put_dead(const struct job_record *r, uint8_t *to)
 	put16(to + 30, r->attempt);
 	to[32] = r->reason;
 	memset(to + 33, 0, 7);
+}
+
+static void put_edit(const struct job_record *r, uint8_t *to)
+{
+	put64(to, r->id);
+	put32(to + 8, r->flags);
+	put32(to + 12, r->priority);
+	put_i64(to + 16, r->when_ms);
+	put_i64(to + 24, r->time_to_run_ms);
+	put_i64(to + 32, r->retention_ms);
+	put_i64(to + 40, r->expires_ms);
+	put32(to + 48, r->attempts_max);
+	put32(to + 52, r->queue);
+}
+
+static size_t put_revive(const struct job_record *r, uint8_t *to)
+{
+	put64(to, r->id);
+	put_i64(to + 8, r->at_ns);
+	put64(to + 16, r->error_place);
+	put64(to + 24, r->submit_place);
+	put32(to + 32, r->queue);
+	put16(to + 36, r->text.len);
+	put16(to + 38, r->attempt);
+	put16(to + 40, job_options_put(r, to + REVIVE_BYTES));
+	put16(to + 42, r->timeouts);
+	to[44] = r->reason;
+	memset(to + 45, 0, 3);
+	return REVIVE_BYTES + get16(to + 40);
 }
 
 /* Bytes of one of those that the record has many of; 0: it has not. */
@@ -252,6 +299,11 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 	case JOB_DEAD:
 		put_dead(r, to);
 		break;
+	case JOB_EDIT:
+		put_edit(r, to);
+		break;
+	case JOB_REVIVE:
+		return put_revive(r, to);
 	case JOB_RATE:
 		put32(to, r->queue);
 		put32(to + 4, 0);
@@ -290,7 +342,7 @@ int job_record_rest(const struct job_record *r, struct job_slice ret[JOB_RECORD_
 
 uint64_t job_record_bytes(const struct job_record *r)
 {
-	return LOG_HEADER_BYTES + kinds[r->type].fixed + job_options_put(r, NULL) + r->content_type.len +
+	return JOB_LOG_HEADER_BYTES + kinds[r->type].fixed + job_options_put(r, NULL) + r->content_type.len +
 	       r->headers.len + r->body.len + r->text.len;
 }
 
@@ -354,6 +406,13 @@ static bool good_body(const struct job_record *r)
 	       (r->body.len == JOB_BLOB_BYTES && get64(r->body.data) != 0);
 }
 
+/* Own values that a job may have. */
+static bool good_own(const struct job_record *r)
+{
+	return (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
+	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS && r->expires_ms >= 0;
+}
+
 static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
 	r->id = get64(b);
@@ -365,10 +424,22 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->headers = take(rest, get16(b + 28));
 	r->body = take(rest, get32(b + 24));
 	return (r->flags & ~(JOB_BODY_IN_BLOB | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
-	       zeros(b + 34, 6) && job_options_get(b + SUBMIT_BYTES, get16(b + 30), r) &&
-	       (r->attempts_max <= JOB_ATTEMPTS_MAX || r->attempts_max == JOB_ATTEMPTS_UNLIMITED) &&
-	       r->time_to_run_ms >= 0 && r->time_to_run_ms <= JOB_TIME_TO_RUN_MAX_MS && r->expires_ms >= 0 &&
+	       zeros(b + 34, 6) && job_options_get(b + SUBMIT_BYTES, get16(b + 30), r) && good_own(r) &&
 	       (r->unique_while_ms == 0 || (r->unique.len > 0 && r->unique_while_ms >= JOB_UNIQUE_QUEUED));
+}
+
+static bool get_own(const uint8_t *b, struct job_record *r)
+{
+	unsigned own = get16(b + 6);
+
+	if (!(own & OWN_EDITED))
+		return zeros(b, 8);
+	r->edited = true;
+	r->time_to_run_ms = get32(b) * (own & OWN_SECONDS ? INT64_C(1000) : 1);
+	r->attempts_max = get16(b + 4) == UINT16_MAX ? JOB_ATTEMPTS_UNLIMITED : get16(b + 4);
+	if (own & OWN_RETENTION)
+		r->retention_ms = r->when_ms - r->at_ns / 1000000;
+	return (own & ~(unsigned)(OWN_EDITED | OWN_SECONDS | OWN_RETENTION)) == 0 && good_own(r);
 }
 
 static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -389,7 +460,7 @@ static bool get_finish(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->body = take(rest, get32(b + 40));
 	r->text = take(rest, get16(b + 46));
 	return job_state_finished(r->state) && (r->flags & ~JOB_BODY_IN_BLOB) == 0 && good_body(r) &&
-	       zeros(b + 64, 8);
+	       get_own(b + 64, r);
 }
 
 static bool get_queue(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -449,6 +520,44 @@ static bool get_dead(const uint8_t *b, struct rest *rest, struct job_record *r)
 	r->reason = b[32];
 	r->text = take(rest, get16(b + 28));
 	return zeros(b + 33, 7);
+}
+
+/* Every value is one that it says, or 0. */
+static bool get_edit(const uint8_t *b, struct job_record *r)
+{
+	r->id = get64(b);
+	r->flags = b[8];
+	r->priority = get32(b + 12);
+	r->when_ms = get_i64(b + 16);
+	r->time_to_run_ms = get_i64(b + 24);
+	r->retention_ms = get_i64(b + 32);
+	r->expires_ms = get_i64(b + 40);
+	r->attempts_max = get32(b + 48);
+	r->queue = get32(b + 52);
+	return zeros(b + 9, 3) && r->flags != 0 && r->when_ms >= 0 && good_own(r) &&
+	       (r->flags & JOB_EDIT_PRIORITY || r->priority == 0) &&
+	       (r->flags & JOB_EDIT_RUN_AT || r->when_ms == 0) &&
+	       (r->flags & JOB_EDIT_TIME_TO_RUN || r->time_to_run_ms == 0) &&
+	       (r->flags & JOB_EDIT_RETENTION || r->retention_ms == 0) &&
+	       (r->flags & JOB_EDIT_EXPIRES || r->expires_ms == 0) &&
+	       (r->flags & JOB_EDIT_ATTEMPTS || r->attempts_max == 0) &&
+	       !(r->flags & JOB_EDIT_QUEUE) == (r->queue == 0);
+}
+
+static bool get_revive(const uint8_t *b, struct rest *rest, struct job_record *r)
+{
+	r->id = get64(b);
+	r->at_ns = get_i64(b + 8);
+	r->error_place = get64(b + 16);
+	r->submit_place = get64(b + 24);
+	r->queue = get32(b + 32);
+	r->attempt = get16(b + 38);
+	r->timeouts = get16(b + 42);
+	r->reason = b[44];
+	r->text = take(rest, get16(b + 36));
+	return zeros(b + 45, 3) && job_options_get(b + REVIVE_BYTES, get16(b + 40), r) && good_own(r) &&
+	       r->when_ms == 0 && r->expires_ms == 0 && r->event_epoch == 0 && r->trace.len == 0 &&
+	       (r->unique_while_ms == 0 || (r->unique.len > 0 && r->unique_while_ms == JOB_UNIQUE_QUEUED));
 }
 
 static bool get_setting(const uint8_t *b, struct rest *rest, struct job_record *r)
@@ -583,6 +692,10 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 		return get_bury(b, rest, r);
 	case JOB_DEAD:
 		return get_dead(b, rest, r);
+	case JOB_EDIT:
+		return get_edit(b, r);
+	case JOB_REVIVE:
+		return get_revive(b, rest, r);
 	case JOB_SETTING:
 		return get_setting(b, rest, r);
 	case JOB_KEY:
@@ -613,6 +726,8 @@ int job_record_get(int type, int version, struct job_slice fixed, struct job_sli
 		return -EPROTO;
 	if (type == JOB_SUBMIT)
 		fixed_bytes += get16((const uint8_t *)fixed.data + 30);
+	if (type == JOB_REVIVE)
+		fixed_bytes += get16((const uint8_t *)fixed.data + 40);
 	if (type == JOB_QUEUE || type == JOB_QUEUE_STATE)
 		fixed_bytes += get16((const uint8_t *)fixed.data + 66);
 	*ret = (struct job_record){.type = (uint8_t)type};
@@ -620,63 +735,4 @@ int job_record_get(int type, int version, struct job_slice fixed, struct job_sli
 	    ret->id > JOB_ID_MAX || ret->text.len > JOB_ERROR_TEXT_MAX)
 		return -EPROTO;
 	return 0;
-}
-
-/* ---- parts of a whole job ---------------------------------------------------------------- */
-
-size_t job_part_bytes(const struct job_record *r)
-{
-	return PART_FRAME_BYTES + (size_t)job_record_bytes(r) - LOG_HEADER_BYTES;
-}
-
-size_t job_part_put(const struct job_record *r, uint8_t *to)
-{
-	struct job_slice rest[JOB_RECORD_SLICES_MAX];
-	int count = job_record_rest(r, rest);
-	size_t fixed = job_record_fixed(r, to + PART_FRAME_BYTES), bytes = 0;
-
-	for (int i = 0; i < count; i++) {
-		memcpy(to + PART_FRAME_BYTES + fixed + bytes, rest[i].data, rest[i].len);
-		bytes += rest[i].len;
-	}
-	to[0] = r->type;
-	to[1] = 0;
-	put16(to + 2, fixed);
-	put32(to + 4, bytes);
-	return PART_FRAME_BYTES + fixed + bytes;
-}
-
-static bool may_be_part(int type)
-{
-	return type == JOB_SUBMIT || type == JOB_FINISH || type == JOB_RETRY || type == JOB_BURY ||
-	       type == JOB_DEAD || type == JOB_PROGRESS ||
-	       type == JOB_QUEUE_STATE /* in the memory of a snapshot */ || type == JOB_KEY; /* in KEYS */
-}
-
-bool job_part_get(const struct job_record *whole, size_t *cursor, struct job_record *ret)
-{
-	const uint8_t *at = (const uint8_t *)whole->body.data + *cursor;
-	size_t left = whole->body.len - *cursor, fixed, rest;
-
-	if (left < PART_FRAME_BYTES)
-		return false;
-	fixed = get16(at + 2);
-	rest = get32(at + 4);
-	if (!may_be_part(at[0]) || at[1] != 0 || left - PART_FRAME_BYTES < fixed ||
-	    left - PART_FRAME_BYTES - fixed < rest ||
-	    job_record_get(at[0], JOB_RECORD_VERSION, (struct job_slice){at + PART_FRAME_BYTES, fixed},
-	                   (struct job_slice){at + PART_FRAME_BYTES + fixed, rest}, ret) < 0)
-		return false;
-	*cursor += PART_FRAME_BYTES + fixed + rest;
-	return true;
-}
-
-bool job_part_find(const struct job_record *whole, int type, struct job_record *ret)
-{
-	size_t cursor = 0;
-
-	while (job_part_get(whole, &cursor, ret))
-		if (ret->type == type)
-			return true;
-	return false;
 }

@@ -40,6 +40,8 @@ enum job_record_type {
 	JOB_RATE,           /* how full a queue's bucket is */
 	JOB_KEY,            /* a client's key, and what was answered: the last record of its commit */
 	JOB_KEYS,           /* checkpoint: keys */
+	JOB_EDIT = 44,      /* values of an unfinished job, its queue among them, are others now */
+	JOB_REVIVE = 51,    /* a job that has failed is ready again */
 	JOB_RECORD_TYPES_END
 };
 
@@ -74,6 +76,15 @@ enum job_record_flags {
 	JOB_WHOLE_RESULT = 2,
 	JOB_WHOLE_ERRORS = 4,
 	JOB_WHOLE_PROGRESS = 8,
+	/* EDIT: what it says; the rest is as before */
+	JOB_EDIT_PRIORITY = 1,
+	JOB_EDIT_RUN_AT = 2, /* waits until then, or is ready: buried ones, too */
+	JOB_EDIT_TIME_TO_RUN = 4,
+	JOB_EDIT_RETENTION = 8,
+	JOB_EDIT_ATTEMPTS = 16,
+	JOB_EDIT_EXPIRES = 32,
+	JOB_EDIT_QUEUE = 64, /* it is in another one */
+	JOB_EDIT_ANEW = 128, /* none of its attempts is begun */
 };
 
 /* One record of any type; which fields count is in the format. */
@@ -82,6 +93,7 @@ struct job_record {
 	uint8_t state;  /* FINISH */
 	uint8_t reason; /* enum job_reason */
 	uint8_t flags;
+	bool edited; /* FINISH: attempts_max, time_to_run_ms and, unless 0, retention_ms are the job's own, whatever its SUBMIT says */
 	uint32_t queue;
 	uint32_t priority;
 	uint32_t attempt; /* FINISH: attempts begun */
@@ -115,8 +127,9 @@ enum {
 	JOB_RECORD_SMALL_MAX = 128,  /* of any but QUEUE, texts among the options of a SUBMIT apart */
 	JOB_OPTIONS_MAX = 3072,      /* bytes of a record's options */
 	JOB_RECORD_SLICES_MAX = 4,
-	JOB_KEY_BYTES = 24,     /* fixed part of a KEY */
-	JOB_KEY_RUN_BYTES = 24, /* results of a KEY that follow from one another */
+	JOB_LOG_HEADER_BYTES = 16, /* what the log puts before a record */
+	JOB_KEY_BYTES = 24,        /* fixed part of a KEY */
+	JOB_KEY_RUN_BYTES = 24,    /* results of a KEY that follow from one another */
 	JOB_KEY_NAME_MAX = 1024,
 	JOB_FINGERPRINT_BYTES = 16,
 	JOB_BLOB_BYTES = 32, /* a reference to a blob, on disk */
@@ -156,7 +169,8 @@ bool job_part_find(const struct job_record *whole, int type, struct job_record *
 /* job_record_is_error() - one of those that the chain of a job's errors consists of? */
 static inline bool job_record_is_error(const struct job_record *record)
 {
-	return record->type == JOB_RETRY || record->type == JOB_BURY || record->type == JOB_DEAD;
+	return record->type == JOB_RETRY || record->type == JOB_BURY || record->type == JOB_DEAD ||
+	       record->type == JOB_REVIVE;
 }
 
 /* A job as a checkpoint tells it. */

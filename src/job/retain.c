@@ -116,7 +116,7 @@ static uint32_t next(struct job_machine *m, struct job_queue *q)
 		uint32_t slot = job_find(m, kept.id);
 		const struct job_slot *s = slot ? job_slot(m, slot) : NULL;
 
-		if (s && job_state_finished(s->state) && s->where == JOB_AT_RETAIN &&
+		if (s && job_state_finished(s->state) && s->where == JOB_AT_RETAIN && s->queue == q->number &&
 		    job_slot_when(s) == kept.when_ms)
 			return slot;
 	}

@@ -82,6 +82,7 @@ enum job_error {
 	JOB_EDEAD_LOOP,   /* dead jobs would come back to the queue that they come from */
 	JOB_EKEY,         /* the key was used for another request */
 	JOB_EKEYS_FULL,   /* as many keys are kept as may be */
+	JOB_EVERSION,     /* the job is not any more what it was when it was looked at */
 };
 
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */

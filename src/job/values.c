@@ -48,6 +48,13 @@ void job_finish_record(const struct job_machine *m, const struct job_slot *s, in
 	r->error_place = e ? e->error_place : 0;
 	r->attempt = s->attempts;
 	r->timeouts = e ? e->timeouts : 0;
+	r->edited = e && (e->flags & JOB_EXT_EDITED);
+	if (r->edited) {
+		r->time_to_run_ms = e->time_to_run * (e->flags & JOB_EXT_SECONDS ? INT64_C(1000) : 1);
+		r->retention_ms = e->flags & JOB_EXT_RETENTION ? e->retention_ms : 0;
+		r->attempts_max =
+			e->attempts_max == JOB_EXT_UNLIMITED ? JOB_ATTEMPTS_UNLIMITED : e->attempts_max;
+	}
 }
 
 int job_fail_record(struct job_machine *m, const struct job_slot *s, int64_t now_ns, struct job_record *r)

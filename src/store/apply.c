@@ -199,6 +199,8 @@ static int check(struct store *store, const struct store_action *a, uint64_t nth
 		return error == 0 && a->cancel.waiting_only && r->type != JOB_FINISH ? -JOB_ESTATE : error;
 	case STORE_KICK:
 		return job_check_kick(m, a->job, r);
+	case STORE_EDIT:
+		return store_check_edit(store, a, now_ns, r);
 	case STORE_DELETE:
 		return job_check_delete(m, a->job, a->lease.claim ? &a->lease : NULL,
 		                        now_ns / STORE_NS_PER_MS, r);
@@ -234,7 +236,7 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 	result->duplicate = a->kind == STORE_SUBMIT && r->type == 0;
 	result->dead = r->type == JOB_DEAD;
 	result->at = a->kind == STORE_SUBMIT || a->kind == STORE_FAIL || a->kind == STORE_RELEASE ||
-	                             a->kind == STORE_EXTEND
+	                             a->kind == STORE_EXTEND || a->kind == STORE_EDIT
 	                     ? r->when_ms * STORE_NS_PER_MS
 	                     : 0;
 	if (result->duplicate)
@@ -489,6 +491,8 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 	if (wish->count > 1 && job_kick_room(store->jobs, count_kind(wish, STORE_KICK)) < 0)
 		return -ENOMEM;
 	if (fails > 0 && job_fail_room(store->jobs, fails) < 0)
+		return -ENOMEM;
+	if (wish->count > 1 && job_edit_room(store->jobs, count_kind(wish, STORE_EDIT)) < 0)
 		return -ENOMEM;
 	return submits > 0 ? job_room(store->jobs, submits) : 0;
 }

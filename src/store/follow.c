@@ -181,6 +181,9 @@ static void record(struct store *store, const struct job_queue *q, struct entry 
 	wake(events, channel);
 }
 
+/* Edits of these kinds are told apart, beyond the types of records. */
+enum { TYPE_MOVED = 200, TYPE_ANEW };
+
 static void record_job(struct store *store, uint64_t job, uint8_t type, uint64_t position)
 {
 	struct job_info info;
@@ -232,6 +235,13 @@ void store_events_after(struct store *store, const struct job_record *r, uint64_
 		if (q)
 			record(store, q,
 			       (struct entry){.position = place, .type = r->type, .paused = q->paused});
+		return;
+	case JOB_EDIT:
+		record_job(store, r->id,
+		           r->flags & JOB_EDIT_ANEW    ? TYPE_ANEW
+		           : r->flags & JOB_EDIT_QUEUE ? TYPE_MOVED
+		                                       : JOB_EDIT,
+		           place);
 		return;
 	default:
 		record_job(store, r->id, r->type, place);
@@ -530,6 +540,13 @@ static uint8_t change_of(int type)
 		return STORE_CHANGE_FINISH;
 	case JOB_CANCEL:
 		return STORE_CHANGE_CANCEL;
+	case JOB_EDIT:
+		return STORE_CHANGE_EDIT;
+	case TYPE_MOVED:
+		return STORE_CHANGE_MOVE;
+	case TYPE_ANEW:
+	case JOB_REVIVE:
+		return STORE_CHANGE_REPLAY;
 	case JOB_PROGRESS:
 		return STORE_CHANGE_PROGRESS;
 	case JOB_BURY:

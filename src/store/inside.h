@@ -479,6 +479,8 @@ int store_grant_wish(struct store *store, struct store_wish *wish);
 /* store_grant_later(): or park it, or prepare its bodies first; its future. store_answer_commit(): when it has reached its level. */
 wh_future store_grant_later(struct store *store, struct store_wish *wish);
 void store_answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit);
+/* edit.c: what record edits a job so? */
+int store_check_edit(struct store *store, const struct store_action *a, int64_t now_ns, struct job_record *r);
 /* submit.c: the record of a new job, but for what its check fills in; and its queue. */
 int store_submit_record(struct store *store, const struct store_submit *submit, int64_t now_ns,
                         struct job_queue **ret_queue, struct job_record *r);

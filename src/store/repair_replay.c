@@ -221,7 +221,8 @@ static int run_again(struct store_repair *repair, const struct job_record *r, ui
 		return -EPROTO;
 	if (r->type == JOB_CLAIM)
 		made.type = JOB_RETURN;
-	else if (!job_record_is_error(r) && r->type != JOB_RELEASE && r->type != JOB_RETURN)
+	else if (r->type == JOB_REVIVE ||
+	         (!job_record_is_error(r) && r->type != JOB_RELEASE && r->type != JOB_RETURN))
 		return -EPROTO;
 	made.attempt = r->attempt ? r->attempt : info.attempts + 1;
 	made.when_ms = 1;

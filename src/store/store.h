@@ -113,6 +113,7 @@ enum store_action_kind {
 	/* without */
 	STORE_CANCEL, /* waiting or buried: cancelled at once. running: the worker learns at its next call */
 	STORE_KICK,   /* buried or delayed -> ready */
+	STORE_EDIT,   /* other values for an unfinished job */
 	STORE_DELETE, /* any job that is not running is forgotten, tombstone apart; with its lease a running one */
 	/* queues; each of these is alone in its commit, and local at least */
 	STORE_QUEUE_PUT,   /* create, or configure: the whole configuration is replaced */
@@ -157,6 +158,33 @@ struct store_submit {
 	struct store_position about; /* epoch not 0: it is about an earlier event, which has this position */
 };
 
+/* What is edited of a job: what it says, and nothing else. */
+enum store_edit_fields {
+	STORE_EDIT_PRIORITY = 1,
+	STORE_EDIT_RUN_AT = 2,      /* of a delayed or ready one */
+	STORE_EDIT_TIME_TO_RUN = 4, /* from the next lease, or extension of the present one, on */
+	STORE_EDIT_RETENTION = 8,
+	STORE_EDIT_ATTEMPTS =
+		16, /* at least as many as were begun, and one more of one that waits; else JOB_EVALUE */
+	STORE_EDIT_EXPIRES = 32, /* of one that has not been begun */
+};
+enum { STORE_EDIT_VERSIONS_MAX = 8 };
+struct store_edit {
+	unsigned fields;
+	uint32_t priority;
+	uint32_t attempts_max;  /* 0: the queue's */
+	int64_t delay_ns;       /* RUN_AT: from now; 0 and no run_at: ready */
+	int64_t run_at;         /* or this instant, wall clock, ns */
+	int64_t time_to_run_ns; /* 0: the queue's */
+	int64_t retention_ns;   /* 0: the queue's; negative: none */
+	int64_t expires_ns;     /* EXPIRES: from now; 0 and no expires_at: never */
+	int64_t expires_at;
+	/* only if its version (struct store_view) is one of these, else JOB_EVERSION */
+	bool conditional;
+	uint8_t versions_count;
+	uint64_t versions[STORE_EDIT_VERSIONS_MAX];
+};
+
 struct store_action {
 	int kind; /* enum store_action_kind */
 	uint64_t job;
@@ -196,6 +224,7 @@ struct store_action {
 			bool waiting_only; /* a running job is refused with JOB_ESTATE */
 			int64_t keep_ns;   /* as above */
 		} cancel;
+		struct store_edit edit;
 		struct {
 			struct store_slice name;
 			/* PUT; config.dead_letter is not looked at: name of the queue, made if it is not there; empty: none */
@@ -212,7 +241,7 @@ struct store_action {
 /* What became of one action. */
 struct store_result {
 	uint64_t job; /* SUBMIT: its id */
-	int64_t at; /* wall clock, ns: FAIL, RELEASE, SUBMIT: when it runs next (0: now); EXTEND: the deadline */
+	int64_t at; /* wall clock, ns: FAIL, RELEASE, SUBMIT, EDIT: when it runs next (0: now); EXTEND: the deadline */
 	uint64_t count; /* PURGE, KICK */
 	int32_t error;  /* 0, or why it was refused: negative errno or -enum job_error */
 	uint8_t state;  /* enum job_state after it */
@@ -564,6 +593,9 @@ enum store_change {
 	STORE_CHANGE_KICK,
 	STORE_CHANGE_CANCEL, /* of a running job: asked for */
 	STORE_CHANGE_FINISH,
+	STORE_CHANGE_EDIT,       /* values of it are others now */
+	STORE_CHANGE_MOVE,       /* it has come from another queue */
+	STORE_CHANGE_REPLAY,     /* it waits again, none of its attempts begun */
 	STORE_CHANGE_FORGET,     /* retention, deletion */
 	STORE_CHANGE_QUEUE,      /* made, configured, paused or resumed; job 0 */
 	STORE_CHANGE_QUEUE_GONE, /* removed; job 0 */

@@ -14,6 +14,7 @@ struct look {
 	uint64_t needed;
 	int stage;
 	uint64_t submit_place, error_place;
+	bool edited; /* finished: its SUBMIT does not say what its own values were */
 	struct store_view *view;
 	/* texts of the view: offsets until it is whole */
 	uint8_t *bytes;
@@ -139,12 +140,26 @@ static bool take_error(struct look *look, const struct job_record *r)
 	return true;
 }
 
+/* A finished job's own values left memory when it finished. */
+static void take_own(struct store_view *v, const struct job_record *r)
+{
+	if (r->time_to_run_ms != 0)
+		v->time_to_run_ns = r->time_to_run_ms * STORE_NS_PER_MS;
+	if (r->attempts_max != 0)
+		v->attempts_max = r->attempts_max;
+	if (r->retention_ms != 0)
+		v->retention_ns = r->retention_ms * STORE_NS_PER_MS;
+}
+
 static bool take_finish(struct look *look, const struct job_record *r)
 {
 	struct store_view *v = look->view;
 
 	v->finished_at = r->at_ns;
 	v->timeouts = r->timeouts;
+	look->edited = r->edited;
+	if (r->edited)
+		take_own(v, r);
 	look->submit_place = r->submit_place;
 	look->error_place = r->error_place;
 	if (r->state == JOB_FAILED && !take_error(look, r))
@@ -166,14 +181,8 @@ static bool take_submit(struct look *look, const struct job_record *r)
 		v->delay_ns = look->info.delay_s * (1000 * STORE_NS_PER_MS);
 	else if (r->when_ms > 0)
 		v->delay_ns = (r->when_ms - r->at_ns / STORE_NS_PER_MS) * STORE_NS_PER_MS;
-	if (job_state_finished(v->state)) { /* its own values left memory when it finished */
-		if (r->time_to_run_ms != 0)
-			v->time_to_run_ns = r->time_to_run_ms * STORE_NS_PER_MS;
-		if (r->attempts_max != 0)
-			v->attempts_max = r->attempts_max;
-		if (r->retention_ms != 0)
-			v->retention_ns = r->retention_ms * STORE_NS_PER_MS;
-	}
+	if (job_state_finished(v->state) && !look->edited)
+		take_own(v, r);
 	return keep(look, r->content_type, &look->content_type.from, &look->content_type.len) &&
 	       keep(look, r->trace, &look->trace.from, &look->trace.len) &&
 	       keep(look, r->unique, &look->unique.from, &look->unique.len) &&

@@ -243,6 +243,44 @@ static void cancel_and_kick(void **state)
 	NEED(wh_client_look(client, (UINT64_C(1) << 53) - 1, &how), -WH_ECALL_UNKNOWN_JOB);
 }
 
+static void edits(void **state)
+{
+	struct wh_edit all = {.fields = WH_EDIT_PRIORITY | WH_EDIT_RUN_AT | WH_EDIT_TIME_TO_RUN |
+	                                WH_EDIT_ATTEMPTS | WH_EDIT_RETENTION | WH_EDIT_EXPIRES,
+	                      .priority = 7,
+	                      .attempts = 9,
+	                      .delay_ns = 3600 * S,
+	                      .time_to_run_ns = 90 * S,
+	                      .retention_ns = -1,
+	                      .expires_at = INT64_C(4102444800) * S}, /* 2100 */
+		none = {.fields = all.fields, .priority = 1024}, just = {.fields = WH_EDIT_PRIORITY};
+	uint64_t job = submit("x", NULL);
+	struct wh_job *before = NEED_PTR(wh_client_look(client, job, &how), WH_JOB_READY), *look;
+
+	(void)state;
+	look = NEED_PTR(wh_client_edit(client, job, &all, &how), WH_JOB_DELAYED);
+	assert_true(receipt.position.lsn > 0);
+	assert_true(look->priority == 7 && look->attempts_max == 9 && look->retention_ns == 0);
+	assert_true(look->time_to_run_ns == 90 * S && look->run_at > look->created_at);
+	assert_non_null(strstr(look->json, "\"expires_at\":\"2100-01-01T00:00:00.000Z\""));
+	assert_string_not_equal(look->etag, before->etag);
+	none.if_match = before->etag;
+	NEED(wh_client_edit(client, job, &none, &how), -WH_ECALL_CHANGED);
+	none.if_match = look->etag;
+	wh_job_free(NEED_PTR(wh_client_edit(client, job, &none, &how), WH_JOB_READY));
+	wh_job_free(look);
+	look = NEED_PTR(wh_client_look(client, job, &how), WH_JOB_READY);
+	assert_true(look->priority == 1024 && look->attempts_max == 5 && look->retention_ns == 3600 * S);
+	wh_job_free(look);
+	wh_job_free(before);
+	just.priority = 0;
+	wh_job_free(NEED_PTR(wh_client_edit(client, job, &just, NULL), WH_JOB_READY));
+	none.if_match = NULL;
+	lease_one();
+	NEED(wh_client_edit(client, job, &none, &how), -WH_ECALL_WRONG_STATE);
+	NEED(wh_client_edit(client, (UINT64_C(1) << 53) - 1, &just, &how), -WH_ECALL_UNKNOWN_JOB);
+}
+
 static void expired(void **state)
 {
 	struct wh_submit_options gone = {.retention_ns = -1};
@@ -1203,6 +1241,7 @@ int main(void)
 		ONE(waits_overlap),
 		ONE(run),
 		ONE(cancel_and_kick),
+		ONE(edits),
 		ONE(expired),
 		ONE(options),
 		ONE(levels),

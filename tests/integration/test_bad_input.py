@@ -123,7 +123,7 @@ class Raw(harness.Case):
             self.assertProblem(self.client.get(path), 404, "unknown-path")
         for method, path, allow in (("PUT", "/v1/queues/bad/jobs", "GET, HEAD, POST"), ("GET", "/v1/queues/bad/reserve", "POST"),
                                     ("POST", "/v1/queues/bad", "DELETE, GET, HEAD, PUT"), ("POST", "/livez", "GET, HEAD"),
-                                    ("PATCH", "/v1/jobs/1", "DELETE, GET, HEAD"), ("POST", "/", "GET, HEAD"),
+                                    ("PUT", "/v1/jobs/1", "DELETE, GET, HEAD, PATCH"), ("POST", "/", "GET, HEAD"),
                                     ("POST", "/v1/services", "GET, HEAD"), ("POST", "/v1/schedules", "GET, HEAD"),
                                     ("POST", "/v1/schedules/x", "DELETE, GET, HEAD, PUT"), ("DELETE", "/v1/log", "GET, HEAD")):
             answer = self.client.request(method, path)

@@ -87,7 +87,7 @@ struct world {
 	struct stored *log;
 	size_t log_count, log_cap;
 	uint64_t refused, done;
-	uint64_t duplicates, dead, expired, held_back;
+	uint64_t duplicates, dead, expired, held_back, edited, revived;
 	int64_t level_ns, level_at_ms; /* of the bucket of c: how much time may be taken */
 	struct job_limits limits;
 };
@@ -678,6 +678,161 @@ static void without_lease(struct world *w)
 		j->state = JOB_NONE, j->key_held = false;
 }
 
+/* Other values for a job that is not finished. */
+static void edit(struct world *w)
+{
+	struct model_job *j = any_job(w);
+	struct job_record r = {.flags = (uint8_t)below(w, 64)};
+	bool waits = j->state == JOB_DELAYED || j->state == JOB_READY;
+	int expected = 0, got;
+
+	r.flags &= (uint8_t)below(w, 64) | (below(w, 4) ? 0 : JOB_EDIT_RUN_AT);
+	if (r.flags & JOB_EDIT_PRIORITY)
+		r.priority = below(w, 3) ? below(w, 4) : below(w, 2000);
+	if ((r.flags & JOB_EDIT_RUN_AT) && below(w, 2))
+		r.when_ms = w->now_ms + 1 + below(w, 5000);
+	if ((r.flags & JOB_EDIT_TIME_TO_RUN) && below(w, 3))
+		r.time_to_run_ms = below(w, 20) ? 1 + below(w, 3000) : JOB_TIME_TO_RUN_MAX_MS - 1000;
+	if ((r.flags & JOB_EDIT_RETENTION) && below(w, 3))
+		r.retention_ms = (int64_t)below(w, 4000) - 1000;
+	if (r.flags & JOB_EDIT_ATTEMPTS)
+		r.attempts_max = below(w, 10) ? below(w, 5) : JOB_ATTEMPTS_UNLIMITED;
+	if ((r.flags & JOB_EDIT_EXPIRES) && below(w, 3))
+		r.expires_ms = w->now_ms + 1 + below(w, 20000);
+	if (j->state == JOB_NONE)
+		expected = missing(j);
+	else if (job_state_finished(j->state))
+		expected = -JOB_EFINISHED;
+	else if (((r.flags & JOB_EDIT_RUN_AT) && !waits) ||
+	         ((r.flags & JOB_EDIT_EXPIRES) && (j->attempts > 0 || j->state == JOB_RUNNING)))
+		expected = -JOB_ESTATE;
+	else if ((r.flags & JOB_EDIT_ATTEMPTS) && r.attempts_max != 0 &&
+	         r.attempts_max < j->attempts + (j->state != JOB_RUNNING))
+		expected = -JOB_EVALUE;
+	got = job_check_edit(w->m, j->id, &r);
+	assert_int_equal(got, expected);
+	if (got < 0 || r.type == 0) {
+		w->refused += got < 0;
+		return;
+	}
+	carry_out(w, &r, 0);
+	w->edited++;
+	if (r.flags & JOB_EDIT_PRIORITY)
+		j->priority = r.priority;
+	if (r.flags & JOB_EDIT_TIME_TO_RUN)
+		j->time_to_run_ms = r.time_to_run_ms ? r.time_to_run_ms : 60000;
+	if (r.flags & JOB_EDIT_RETENTION)
+		j->retention_ms = r.retention_ms ? r.retention_ms : 3600000;
+	if (r.flags & JOB_EDIT_ATTEMPTS)
+		j->attempts_max = r.attempts_max ? r.attempts_max : 5;
+	if (r.flags & JOB_EDIT_EXPIRES)
+		j->expires_ms = r.expires_ms;
+	if (!(r.flags & JOB_EDIT_RUN_AT))
+		return;
+	j->hidden = j->hidden && r.when_ms == 0;
+	j->state = r.when_ms ? JOB_DELAYED : JOB_READY;
+	j->when_ms = r.when_ms;
+	model_key(w, j, true);
+}
+
+/* A waiting job to another queue, or anew where it is. */
+static void change_queue(struct world *w)
+{
+	struct model_job *j = any_job(w);
+	uint32_t queue = below(w, QUEUES + 1);
+	bool anew = queue == 0 || below(w, 2);
+	struct job_record r;
+	int expected = 0, got;
+
+	if (j->state == JOB_NONE)
+		expected = missing(j);
+	else if (job_state_finished(j->state))
+		expected = -JOB_EFINISHED;
+	else if (j->state == JOB_RUNNING || queue == j->queue)
+		expected = -JOB_ESTATE;
+	got = job_check_move(w->m, j->id, queue, anew, &r);
+	assert_int_equal(got, expected);
+	if (got < 0) {
+		w->refused++;
+		return;
+	}
+	carry_out(w, &r, 0);
+	w->edited++;
+	if (queue != 0) {
+		j->queue = queue;
+		j->dead_from = j->dead_from == queue ? 0 : j->dead_from;
+		j->key_held = false;
+		if (j->key_while <= 0)
+			j->key = 0;
+	}
+	if (anew) {
+		j->kicks += j->state == JOB_BURIED;
+		j->attempts = 0;
+		j->when_ms = 0;
+		j->state = JOB_READY;
+		model_key(w, j, true);
+	}
+}
+
+static const struct stored *stored_at(const struct world *w, uint64_t place);
+static bool part_at(const struct world *w, uint64_t place, int type, struct job_record *ret);
+
+/* One that has failed is ready again, in its queue or another. */
+static void revive(struct world *w)
+{
+	struct model_job *j = any_job(w);
+	struct job_record r = {.reason = JOB_BY_WORKER, .text = {"it had failed", 13}}, finish, submit;
+	uint32_t queue = below(w, 3) ? j->queue : 1 + below(w, QUEUES);
+	bool whole;
+
+	for (int i = 0; i < 30 && j->state != JOB_FAILED; i++)
+		j = any_job(w);
+	if (j->state != JOB_FAILED) {
+		int expected = j->state == JOB_NONE ? missing(j) : -JOB_ESTATE;
+
+		assert_int_equal(job_check_revive(w->m, j->id, 1, &r), expected);
+		return;
+	}
+	if (queue == 0 || queue > QUEUES)
+		queue = 1;
+	assert_true(part_at(w, j->place, JOB_FINISH, &finish));
+	whole = stored_at(w, j->place)->type == JOB_WHOLE;
+	r.submit_place = whole ? j->place : finish.submit_place;
+	assert_true(part_at(w, r.submit_place, JOB_SUBMIT, &submit));
+	if (!finish.edited)
+		finish = submit;
+	r.error_place = w->place;
+	r.timeouts = j->timeouts;
+	r.time_to_run_ms = finish.time_to_run_ms;
+	r.retention_ms = finish.retention_ms;
+	r.attempts_max = finish.attempts_max;
+	r.group = submit.group;
+	if (submit.queue == queue && submit.unique_while_ms <= 0) {
+		r.unique = submit.unique;
+		r.unique_while_ms = submit.unique_while_ms;
+	}
+	r.submit_place += UINT64_C(1) << 40;
+	assert_int_equal(job_check_revive(w->m, j->id, queue, &r), -JOB_ESTATE);
+	r.submit_place -= UINT64_C(1) << 40;
+	assert_int_equal(job_check_revive(w->m, j->id, QUEUES + 20, &r), -JOB_EUNKNOWN_QUEUE);
+	assert_int_equal(job_check_revive(w->m, j->id, queue, &r), 0);
+	assert_int_equal(r.type, JOB_REVIVE);
+	carry_out(w, &r, 0);
+	w->revived++;
+	j->queue = queue;
+	j->state = JOB_READY;
+	j->attempts = 0;
+	j->when_ms = j->expires_ms = 0;
+	j->place = r.submit_place;
+	j->error_place = w->place;
+	j->progress_place = 0;
+	if (j->key_while <= 0) { /* it has its key again, unless another one has it */
+		j->key = r.unique.len > 0 ? (uint32_t)(*(const char *)r.unique.data - 'v') + 1 : 0;
+		j->key_queue = queue;
+		j->key_held = j->key && !holder(w, queue, j->key, 0, true);
+	}
+}
+
 /* Who is next in each state, whatever pauses the queue. */
 static void look_ahead(struct world *w)
 {
@@ -1069,7 +1224,7 @@ static void send_dead(struct world *w)
 	assert_int_equal(job_check_queue_gone(w->m, w->queues[DEAD_TO], &r), -JOB_EIN_USE);
 }
 
-static uint64_t evicted, duplicates, dead, expired, held_back;
+static uint64_t evicted, duplicates, dead, expired, held_back, edited, revived;
 
 static void live_through(uint64_t seed, int steps)
 {
@@ -1123,7 +1278,19 @@ static void live_through(uint64_t seed, int steps)
 			break;
 		case 12:
 		case 13:
-			without_lease(&w);
+			switch (below(&w, 6)) {
+			case 0:
+				edit(&w);
+				break;
+			case 1:
+				if (below(&w, 2))
+					change_queue(&w);
+				else
+					revive(&w);
+				break;
+			default:
+				without_lease(&w);
+			}
 			break;
 		case 14:
 			if (below(&w, 3) == 0)
@@ -1158,6 +1325,8 @@ static void live_through(uint64_t seed, int steps)
 	dead += w.dead;
 	expired += w.expired;
 	held_back += w.held_back;
+	edited += w.edited;
+	revived += w.revived;
 	evicted += w.limits.finished_max > 0 ? 0 : w.evicted;
 	forget_snapshot(&w);
 	for (size_t i = 0; i < w.log_count; i++)
@@ -1175,6 +1344,7 @@ static void test_against_model(void **state)
 	for (uint64_t seed = 1; seed <= seeds; seed++)
 		live_through(seed, 3000);
 	assert_true(evicted > seeds);
+	assert_true(edited > 8 * seeds && revived > seeds);
 	assert_true(duplicates > seeds && dead > seeds && expired > seeds && held_back > seeds);
 }
 

@@ -523,6 +523,145 @@ static void test_dead(void **state)
 	assert_int_equal(get(JOB_DEAD, &back), -EPROTO);
 }
 
+static void test_edit(void **state)
+{
+	struct job_record r = {.type = JOB_EDIT,
+	                       .id = 1,
+	                       .flags = 255,
+	                       .priority = 2,
+	                       .when_ms = 3,
+	                       .time_to_run_ms = 4,
+	                       .retention_ms = -5,
+	                       .expires_ms = 6,
+	                       .attempts_max = 7,
+	                       .queue = 8},
+			  back;
+	static const struct {
+		size_t at;
+		int flag;
+	} values[] = {{12, 1}, {16, 2}, {24, 4}, {32, 8}, {48, 16}, {40, 32}, {52, 64}};
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 44);
+	assert_int_equal(fixed_bytes, 56);
+	assert_int_equal(number(0, 8), 1);
+	assert_int_equal(number(8, 4), 255);
+	assert_int_equal(number(12, 4), 2);
+	assert_int_equal(number(16, 8), 3);
+	assert_int_equal(number(24, 8), 4);
+	assert_true((int64_t)number(32, 8) == -5);
+	assert_int_equal(number(40, 8), 6);
+	assert_int_equal(number(48, 4), 7);
+	assert_int_equal(number(52, 4), 8);
+	assert_int_equal(get(JOB_EDIT, &back), 0);
+	assert_true(back.flags == 255 && back.priority == 2 && back.when_ms == 3 && back.time_to_run_ms == 4);
+	assert_true(back.retention_ms == -5 && back.expires_ms == 6 && back.attempts_max == 7 &&
+	            back.queue == 8);
+	bytes[9] = 1; /* zero */
+	assert_int_equal(get(JOB_EDIT, &back), -EPROTO);
+	bytes[9] = 0;
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) { /* a value that it does not say */
+		bytes[8] = (uint8_t)(255 & ~values[i].flag);
+		assert_int_equal(get(JOB_EDIT, &back), -EPROTO);
+		bytes[values[i].at] = 0;
+		if (values[i].flag == 8)
+			memset(bytes + 32, 0, 8);
+		assert_int_equal(get(JOB_EDIT, &back), 0);
+		bytes[8] = 255;
+		if (values[i].flag == 64) { /* a queue that it does not name */
+			assert_int_equal(get(JOB_EDIT, &back), -EPROTO);
+			break;
+		}
+	}
+	memset(bytes + 8, 0, 48); /* it says nothing */
+	assert_int_equal(get(JOB_EDIT, &back), -EPROTO);
+}
+
+static void test_revive(void **state)
+{
+	struct job_record r = {.type = JOB_REVIVE,
+	                       .id = 1,
+	                       .at_ns = 2,
+	                       .error_place = 3,
+	                       .submit_place = 4,
+	                       .queue = 5,
+	                       .attempt = 6,
+	                       .timeouts = 7,
+	                       .reason = JOB_BY_TIMEOUT,
+	                       .attempts_max = 8,
+	                       .group = {"g", 1},
+	                       .unique = {"u", 1},
+	                       .unique_while_ms = JOB_UNIQUE_QUEUED,
+	                       .text = {"error", 5}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 51);
+	assert_int_equal(fixed_bytes, 48 + 7 + 4 + 4 + 11);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(number(8 * i, 8), 1 + i);
+	assert_int_equal(number(32, 4), 5);
+	assert_int_equal(number(36, 2), 5);
+	assert_int_equal(number(38, 2), 6);
+	assert_int_equal(number(40, 2), fixed_bytes - 48);
+	assert_int_equal(number(42, 2), 7);
+	assert_int_equal(number(44, 4), JOB_BY_TIMEOUT);
+	assert_memory_equal(bytes + fixed_bytes, "error", 5);
+	assert_int_equal(get(JOB_REVIVE, &back), 0);
+	assert_true(back.queue == 5 && back.attempt == 6 && back.timeouts == 7 && back.attempts_max == 8);
+	assert_true(back.group.len == 1 && back.unique.len == 1 && back.unique_while_ms == JOB_UNIQUE_QUEUED);
+	assert_true(back.text.len == 5 && job_record_is_error(&back));
+	bytes[45] = 1; /* zero */
+	assert_int_equal(get(JOB_REVIVE, &back), -EPROTO);
+	r.unique_while_ms = 5; /* a key that is a length of time is not taken again */
+	put(&r);
+	assert_int_equal(get(JOB_REVIVE, &back), -EPROTO);
+	r.unique_while_ms = 0;
+	r.expires_ms = 5;
+	put(&r);
+	assert_int_equal(get(JOB_REVIVE, &back), -EPROTO);
+}
+
+/* What a finished job says of itself when its SUBMIT does not. */
+static void test_finish_edited(void **state)
+{
+	struct job_record r = {.type = JOB_FINISH,
+	                       .id = 1,
+	                       .state = JOB_FAILED,
+	                       .at_ns = 5000000,
+	                       .when_ms = 1005,
+	                       .edited = true,
+	                       .time_to_run_ms = 2000,
+	                       .attempts_max = 3,
+	                       .retention_ms = 1},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(fixed_bytes, 72);
+	assert_int_equal(number(64, 4), 2000);
+	assert_int_equal(number(68, 2), 3);
+	assert_int_equal(number(70, 2), 1 | 4);
+	assert_int_equal(get(JOB_FINISH, &back), 0);
+	assert_true(back.edited && back.time_to_run_ms == 2000 && back.attempts_max == 3);
+	assert_int_equal(back.retention_ms, 1000);
+	r.time_to_run_ms = JOB_TIME_TO_RUN_MAX_MS;
+	r.attempts_max = JOB_ATTEMPTS_UNLIMITED;
+	r.retention_ms = 0;
+	put(&r);
+	assert_int_equal(number(70, 2), 1 | 2);
+	assert_int_equal(get(JOB_FINISH, &back), 0);
+	assert_true(back.time_to_run_ms == JOB_TIME_TO_RUN_MAX_MS &&
+	            back.attempts_max == JOB_ATTEMPTS_UNLIMITED);
+	assert_int_equal(back.retention_ms, 0);
+	bytes[70] |= 8;
+	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
+	bytes[70] = 0; /* then all is */
+	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
+}
+
 static void test_rate(void **state)
 {
 	struct job_record r = {.type = JOB_RATE, .queue = 4, .at_ns = -5}, back;
@@ -689,7 +828,7 @@ static void test_noise(void **state)
 		int type;
 
 		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
-		type = 14 + (int)(seed >> 33) % 32;
+		type = 14 + (int)(seed >> 33) % 40;
 		fixed_bytes = (seed >> 40) % 160;
 		all_bytes = fixed_bytes + (seed >> 50) % 100;
 		copy = malloc(all_bytes + 1);
@@ -712,11 +851,12 @@ int main(void)
 		cmocka_unit_test(test_finish),        cmocka_unit_test(test_blob),
 		cmocka_unit_test(test_queue),         cmocka_unit_test(test_queue_options),
 		cmocka_unit_test(test_submit_policy), cmocka_unit_test(test_entries_policy),
-		cmocka_unit_test(test_rate),          cmocka_unit_test(test_uniques),
-		cmocka_unit_test(test_dead),          cmocka_unit_test(test_whole),
-		cmocka_unit_test(test_entries),       cmocka_unit_test(test_checkpoint),
-		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
-		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_edit),          cmocka_unit_test(test_revive),
+		cmocka_unit_test(test_finish_edited), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_uniques),       cmocka_unit_test(test_dead),
+		cmocka_unit_test(test_whole),         cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_checkpoint),    cmocka_unit_test(test_small_ones),
+		cmocka_unit_test(test_noise),         cmocka_unit_test(test_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
