@@ -215,6 +215,9 @@ WH_API int wh_http_start(wh_http_exchange *x, int status, int64_t length);
  * wh_http_write_buf(): takes a pooled buffer instead of a copy, also on failure. */
 WH_API wh_future wh_http_write(wh_http_exchange *x, const void *bytes, size_t len);
 WH_API wh_future wh_http_write_buf(wh_http_exchange *x, struct wh_buf *buf);
+/* wh_http_set_unsent_max() - this exchange's writes wait beyond so many unsent bytes of the connection instead of output_bytes_max: an answer that may last
+ * for hours, such as a stream of events, holds less for a client that does not read. 0: output_bytes_max again. Holds for writes from now on. */
+WH_API void wh_http_set_unsent_max(wh_http_exchange *x, uint32_t bytes);
 /* wh_http_end() - the answer is complete; x ends. With fewer bytes than length the connection is cut off. */
 WH_API void wh_http_end(wh_http_exchange *x);
 /* wh_http_abort() - give up: x ends and, after what was written so far, the connection is reset, so that the client

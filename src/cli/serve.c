@@ -409,6 +409,8 @@ static int open_front(struct server *server)
 		.wait_ns_max = settings->max_wait_ns,
 		.request_timeout_ns = settings->request_timeout_ns,
 		.idle_timeout_ns = settings->idle_timeout_ns,
+		.stream_bytes_max = (uint32_t)settings->stream_buffer_bytes,
+		.stream_timeout_ns = settings->stream_timeout_ns,
 		.connections_max = (uint32_t)settings->max_connections,
 		.zone_directory = getenv("TZDIR"),
 		.event = on_event,

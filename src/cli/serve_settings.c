@@ -85,6 +85,10 @@ static const struct setting {
          DURATION, AT(request_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
 	{"idle-timeout", "DURATION", "a connection without a request is closed after this (default 75s)",
          DURATION, AT(idle_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
+	{"stream-buffer", "BYTES", "held for the reader of an event stream that is slow (default 16KiB)",
+         BYTES, AT(stream_buffer_bytes), 1024, UINT64_C(1) << 20, NULL},
+	{"stream-timeout", "DURATION", "in which it must make room for more, or is cut off (default 20s)",
+         DURATION, AT(stream_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
 	{"drain-timeout", "DURATION", "calls under way may take this long when stopping (default 10s)",
          DURATION, AT(drain_timeout_ns), 0, INT64_C(86400000000000), NULL},
 	{"engine", "NAME", "auto, uring, epoll, threads or sync (default auto)", WORD, AT(engine), 0, 0,
@@ -403,6 +407,8 @@ static void set_defaults(struct serve_settings *settings)
 		.request_timeout_ns = 60 * WH_NS_PER_S,
 		.idle_timeout_ns = 75 * WH_NS_PER_S,
 		.drain_timeout_ns = 10 * WH_NS_PER_S,
+		.stream_buffer_bytes = 16 << 10,
+		.stream_timeout_ns = 20 * WH_NS_PER_S,
 		.log_level = WH_LOG_INFO,
 	};
 }

@@ -29,6 +29,8 @@ struct serve_settings {
 	struct serve_values tls_certificate, tls_key, tls_client_ca, tokens;
 	uint64_t max_payload_bytes, max_connections;
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
+	uint64_t stream_buffer_bytes;
+	int64_t stream_timeout_ns;
 	uint64_t max_job_size_bytes; /* of the beanstalkd front */
 	uint64_t max_uploads;
 	uint64_t idempotency_keys;

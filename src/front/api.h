@@ -70,7 +70,7 @@ struct api {
 	uint64_t parked_count, calls_count;
 	struct event_stream *streams,
 		**streams_last; /* event_stream.c: the one that was silent longest first */
-	uint64_t streams_count;
+	uint64_t streams_count, streams_dropped;
 	wh_future streams_timer;
 	bool streams_timed;
 	wh_future drained;         /* promise, while draining */

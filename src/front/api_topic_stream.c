@@ -1,7 +1,7 @@
 /* src/front/api_topic_stream.c -- GET /v1/topics/{topic}/events: the events that a topic keeps, and those to come, as server-sent events.
  *
  * A small state machine on callbacks: it waits for the next event, or one is being read, or written, at any moment. So a reader costs
- * one event of memory, however slow it is and however many there are; one that takes none for WRITE_S is cut off, and goes on where it
+ * one event of memory, however slow it is and however many there are; one that is too slow is cut off (event_stream.h), and goes on where it
  * was, since the id of each is its position. What has gone before a reader came to it is told by an event of its own.
  * Thread: the loop of the store.
  */
@@ -12,9 +12,10 @@
 
 #include "front/api.h"
 #include "front/event.h"
+#include "front/event_stream.h"
 #include "front/publish.h"
 
-enum { KEEP_ALIVE_S = 15, WRITE_S = 60 };
+enum { KEEP_ALIVE_S = 15 };
 
 struct topic_stream {
 	struct api *api;
@@ -38,11 +39,12 @@ static void end_as(struct topic_stream *s, bool abort)
 	wh_http_on_close(s->x, NULL, NULL);
 	wh_http_on_drain(s->x, NULL, NULL);
 	if (abort)
-		wh_http_abort(s->x);
+		event_stream_cut(api, s->x);
 	else
 		wh_http_end(s->x);
 	free(s);
 	api->calls_count--;
+	api->streams_count--;
 	front_check_drained(api);
 }
 
@@ -79,7 +81,7 @@ static void on_written(wh_loop *loop, wh_res res, void *arg)
 static void send_bytes(struct topic_stream *s, const char *bytes, size_t len)
 {
 	s->told_at = wh_now(s->api->loop);
-	wait(s, wh_deadline(wh_http_write(s->x, bytes, len), s->told_at + WRITE_S * WH_NS_PER_S), on_written);
+	wait(s, event_stream_write(s->api, s->x, bytes, len), on_written);
 }
 
 /* ---- one event ----------------------------------------------------------------------------- */
@@ -239,8 +241,10 @@ static void begin(struct call *call, uint64_t after, bool gap)
 	wh_http_set(x, "Cache-Control", "no-store");
 	wh_http_set(x, "X-Accel-Buffering", "no");
 	wh_http_start(x, 200, WH_HTTP_CHUNKED);
+	event_stream_bound(call->api, x);
 	call->api->codes[200]++;
 	call->api->calls_count++;
+	call->api->streams_count++;
 	call_end(call);
 	wh_http_on_close(x, on_over, s);
 	wh_http_on_drain(x, on_over, s);

@@ -71,13 +71,36 @@ static void set_timer(struct api *api)
 	api->calls_count++;
 }
 
+void event_stream_bound(struct api *api, wh_http_exchange *x)
+{
+	wh_http_set_unsent_max(x, api->options.stream_bytes_max);
+}
+
+wh_future event_stream_write(struct api *api, wh_http_exchange *x, const char *bytes, size_t len)
+{
+	wh_future written = wh_http_write(x, bytes, len);
+
+	if (wh_done(written) || api->options.stream_timeout_ns <= 0)
+		return written;
+	return wh_deadline(written, wh_now(api->loop) + api->options.stream_timeout_ns);
+}
+
+void event_stream_cut(struct api *api, wh_http_exchange *x)
+{
+	api->streams_dropped++;
+	wh_http_abort(x);
+}
+
 void event_stream_end(struct event_stream *s)
 {
 	struct api *api = s->api;
 
 	wh_http_on_half_close(s->x, NULL, NULL);
 	wh_http_on_drain(s->x, NULL, NULL);
-	wh_http_end(s->x);
+	if (s->slow)
+		event_stream_cut(api, s->x);
+	else
+		wh_http_end(s->x);
 	leave_line(s);
 	s->release(s);
 	api->streams_count--;
@@ -110,6 +133,7 @@ static void on_written(wh_loop *loop, wh_res res, void *arg)
 {
 	struct event_stream *s = arg;
 
+	s->slow = res.n == -ETIMEDOUT;
 	s->over = s->over || res.n < 0;
 	if (event_stream_back(s))
 		s->go_on(s);
@@ -120,7 +144,7 @@ void event_stream_send(struct event_stream *s, const char *bytes, size_t len)
 	leave_line(s);
 	enter_line(s);
 	set_timer(s->api);
-	event_stream_then(s, wh_http_write(s->x, bytes, len), on_written);
+	event_stream_then(s, event_stream_write(s->api, s->x, bytes, len), on_written);
 }
 
 static void send_silence(struct event_stream *s)
@@ -169,13 +193,14 @@ void event_stream_begin(struct event_stream *s, struct call *call, const char *f
 
 	s->api = call->api;
 	s->x = x;
-	s->is_waiting = s->is_idle = s->silent = s->over = false;
+	s->is_waiting = s->is_idle = s->silent = s->slow = s->over = false;
 	s->go_on = go_on;
 	s->release = release;
 	wh_http_set(x, "Content-Type", type);
 	wh_http_set(x, "Cache-Control", "no-store");
 	wh_http_set(x, "Vary", "Accept");
 	wh_http_start(x, 200, WH_HTTP_CHUNKED);
+	event_stream_bound(s->api, x);
 	answer_count(s->api, x, 200);
 	s->api->calls_count++;
 	s->api->streams_count++;

@@ -24,6 +24,8 @@ struct front_options {
 	int64_t wait_ns_max;
 	int64_t request_timeout_ns, idle_timeout_ns;
 	uint32_t connections_max;
+	uint32_t stream_bytes_max; /* of an event stream, unsent */
+	int64_t stream_timeout_ns; /* in which its reader takes enough of them for more to be told */
 	const struct ranges
 		*ranges; /* where pushes may lead that is not for everybody; NULL: nowhere; copied */
 	const char *

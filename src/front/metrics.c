@@ -121,6 +121,9 @@ static void put_http(struct wh__text *text, const struct api *api)
 	one(text, "whilst_http_parked", "gauge", "Callers that wait for a job, a lease or a position now.",
 	    api->parked_count);
 	one(text, "whilst_http_streams", "gauge", "Event streams open now.", api->streams_count);
+	one(text, "whilst_http_streams_dropped_total", "counter",
+	    "Event streams cut off because their reader made no room in stream-timeout.",
+	    api->streams_dropped);
 }
 
 static void put_topics(struct wh__text *text, const struct api *api)

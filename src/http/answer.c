@@ -346,6 +346,16 @@ void wh__http_answer_writable(wh_http_exchange *x, int64_t result)
 	wh__http_writes_end(&x->writes, result);
 }
 
+uint32_t wh__http_answer_unsent_max(const wh_http_exchange *x)
+{
+	return x->unsent_max > 0 ? x->unsent_max : x->connection->server->options.output_bytes_max;
+}
+
+void wh_http_set_unsent_max(wh_http_exchange *x, uint32_t bytes)
+{
+	x->unsent_max = bytes;
+}
+
 /* The future of a write whose bytes are in the chain. */
 static wh_future written(wh_http_exchange *x)
 {
@@ -353,7 +363,7 @@ static wh_future written(wh_http_exchange *x)
 
 	wh__http_server_mark(c);
 	return wh__http_writes_wait(c->server->loop, &x->writes,
-	                            c->output_bytes < c->server->options.output_bytes_max);
+	                            c->output_bytes < wh__http_answer_unsent_max(x));
 }
 
 /* 0: len bytes may go out as they are; 1: nothing is to be sent; or -errno. */

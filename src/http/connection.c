@@ -306,10 +306,8 @@ static void send_more(struct wh__http_connection *c)
 /* Writes wait for the connection to have sent what it holds, all but half of what it may hold. */
 static void wake_writers(struct wh__http_connection *c)
 {
-	if (c->output_bytes > c->server->options.output_bytes_max / 2)
-		return;
 	for (wh_http_exchange *x = c->first; x; x = x->next)
-		if (x->writes)
+		if (x->writes && c->output_bytes <= wh__http_answer_unsent_max(x) / 2)
 			wh__http_answer_writable(x, 0);
 }
 

@@ -131,6 +131,7 @@ struct wh_http_exchange {
 	uint64_t fields_names;        /* answer.c: a bit for each name that was set */
 	struct wh__http_chain output; /* while not first in line */
 	int64_t reply_left;           /* bytes to come; WH_HTTP_CHUNKED */
+	uint32_t unsent_max;          /* 0: the server's */
 	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
 	/* the user's */
 	void *arg;
@@ -150,6 +151,9 @@ struct wh_http_exchange {
 	bool shut : 1;   /* what was written is all */
 	bool close_after : 1, no_body : 1, date_set : 1, chunk_reply : 1, until_close : 1;
 };
+
+/* answer.c */
+uint32_t wh__http_answer_unsent_max(const wh_http_exchange *x);
 
 /* server.c */
 void wh__http_server_mark(struct wh__http_connection *c); /* settle c in this turn */

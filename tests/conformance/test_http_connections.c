@@ -124,6 +124,83 @@ static void long_streams(void **state)
 	free(piece);
 }
 
+/* ---- how much is held for who does not read -------------------------------------------------- */
+
+static struct {
+	wh_future last;
+	int written;
+} bounded;
+
+/* Pieces of 1 KiB until a write waits: nothing leaves within the turn. */
+static void write_until_it_waits(void *arg)
+{
+	static const char piece[1024] = {'b'};
+
+	do {
+		if (bounded.written > 0)
+			wh_drop(bounded.last);
+		bounded.last = wh_http_write(fixture->parked[0], piece, sizeof(piece));
+		bounded.written++;
+		assert_true(bounded.written < 1000);
+	} while (wh_done(bounded.last));
+}
+
+static void begin_bounded(void *arg)
+{
+	bounded.written = 0;
+	assert_int_equal(wh_http_start(fixture->parked[0], 200, WH_HTTP_CHUNKED), 0);
+	wh_http_set_unsent_max(fixture->parked[0], *(const uint32_t *)arg);
+	write_until_it_waits(NULL);
+}
+
+static void end_bounded(void *arg)
+{
+	fixture->parked_count = 0;
+	wh_drop(bounded.last);
+	wh_http_end(fixture->parked[0]);
+}
+
+static void not_waiting(wh_loop *loop, wh_res res, void *arg)
+{
+	assert_int_equal(res.n, 0);
+	count(arg);
+}
+
+static void wait_for_room(void *arg)
+{
+	assert_int_equal(wh_then(bounded.last, not_waiting, arg), 0);
+	bounded.written = 0;
+}
+
+/* A bound of an exchange holds for it alone, and what waits goes on when the client has read. */
+static void unsent_max(void **state)
+{
+	const uint32_t bounds[] = {4096, 64 << 10, 0, 1};
+	static char piece[65536];
+	int woken = 0;
+
+	for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+		uint32_t bytes = bounds[i] > 0 ? bounds[i] : 256 << 10; /* the default of output_bytes_max */
+		int wanted = (int)((bytes + 1023) / 1024);
+
+		int fd = peer_connect(fixture->port);
+
+		peer_say(fd, "GET /park HTTP/1.0\r\n" H "\r\n");
+		wait_for(&fixture->parked_count, 1);
+		on_loop(begin_bounded, &bounds[i]);
+		/* the head counts, too */
+		assert_true(bounded.written <= wanted && bounded.written >= wanted - 1);
+		on_loop(wait_for_room, &woken);
+		wait_for(&woken, (int)i + 1);
+		on_loop(write_until_it_waits, NULL);
+		assert_true(bounded.written <= wanted && bounded.written >= 1);
+		on_loop(end_bounded, NULL);
+		while (recv(fd, piece, sizeof(piece), 0) > 0)
+			;
+		close(fd);
+	}
+}
+
 static void half_close(void **state)
 {
 	int fd = peer_connect(fixture->port);
@@ -339,8 +416,9 @@ static void ends(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(time_outs),        TEST(long_streams), TEST(half_close),        TEST(resets),
-		TEST(connection_limit), TEST(drain),        TEST(close_with_parked), TEST(ends),
+		TEST(time_outs), TEST(long_streams),     TEST(unsent_max), TEST(half_close),
+		TEST(resets),    TEST(connection_limit), TEST(drain),      TEST(close_with_parked),
+		TEST(ends),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)

@@ -133,6 +133,8 @@ class Jobs(harness.Case):
 
 
 class Queues(harness.Case):
+    ARGS = ("--stream-timeout", "1h")  # a reader that is slow is not cut off, however slow this machine is
+
     def stream(self, last="", queue=None, **headers):
         queue = queue or self.queue
         s = sse.Stream(self.server.port, "/v1/queues" if queue == "*" else f"/v1/queues/{queue}/events", last, **headers)
@@ -336,6 +338,80 @@ class Queues(harness.Case):
         done = subprocess.run(["sh", "-c", command.replace("127.0.0.1:4480", f"127.0.0.1:{self.server.port}")],
                               env=dict(os.environ, id=str(job)), capture_output=True, text=True, check=True, timeout=harness.DEADLINE)
         self.assertRegex(done.stdout, r'^retry: 1000\n\nevent: end\ndata: \{"id":%d,.*\}\nid: [0-9a-f]+ end\n\n$' % job)
+
+
+class Slow(harness.Case):
+    """Readers that do not read: what is held for them is bounded, and after a while they are cut off. They go on where they were."""
+    ARGS = ("--stream-timeout", "200ms", "--stream-buffer", "4KiB")
+
+    def metric(self, name):
+        return int(harness.re.search(rf"(?m)^{name} (\d+)$", self.client.get("/metrics").body.decode()).group(1))
+
+    def wait_for_cut(self, before, make):
+        """Events until the reader that takes none has been cut off; how many rounds of them."""
+        rounds = 0
+        while self.metric("whilst_http_streams_dropped_total") == before:
+            make()
+            rounds += 1
+        harness.eventually(lambda: self.metric("whilst_http_streams") == 0, "the stream's end")
+        return rounds
+
+    def rest(self, s, most):
+        """The jobs of what comes, until a cut: this reader is none of the fastest either."""
+        jobs = []
+        try:
+            while len(jobs) < most:
+                fields = s.block()
+                if "data" in fields:
+                    jobs.append(fields["data"]["id"])
+        except (ConnectionResetError, TypeError):
+            pass
+        s.close()
+        return jobs
+
+    def test_of_a_queue(self):
+        # a long name: 8 MB of events are more than the kernel holds, and fewer than the server keeps
+        queue = self.queue + "x" * 150
+        self.client.submit(queue)
+        before = self.metric("whilst_http_streams_dropped_total")
+        s = sse.Stream(self.server.port, f"/v1/queues/{queue}/events", receive_buffer=4096)
+        s.block()
+        jobs, kinds = [], {"Content_Type": "application/x-ndjson", "Whilst_Commit": "async"}
+
+        def submit():
+            if len(jobs) >= 30000:
+                return
+            answer = self.client.post(f"/v1/queues/{queue}/jobs", b"1\n" * 200, **kinds)
+            jobs.extend(json.loads(line)["id"] for line in answer.body.splitlines())
+        self.wait_for_cut(before, submit)
+        seen = self.rest(s, len(jobs))
+        self.assertLess(len(seen), len(jobs))
+        enough = min(len(jobs), len(seen) + 1000)
+        while len(seen) < enough:
+            s = sse.Stream(self.server.port, f"/v1/queues/{queue}/events", s.last)
+            seen += self.rest(s, enough - len(seen))
+        self.assertEqual(seen, jobs[:len(seen)])
+
+    def test_of_a_topic(self):
+        topic = f"/v1/topics/{self.queue}"
+        self.client.put(topic, {"retention": "1h"})
+        before = self.metric("whilst_http_streams_dropped_total")
+        s = sse.Stream(self.server.port, f"{topic}/events", receive_buffer=4096)
+        harness.eventually(lambda: self.metric("whilst_http_streams") == 1, "the stream")
+        rounds = self.wait_for_cut(before, lambda: self.client.post(f"{topic}/events", b"x" * 100000))
+        self.assertGreater(rounds, 1)
+        s.close()
+
+    def test_who_reads_stays(self):
+        """Who takes what there is is not slow."""
+        self.client.submit(self.queue)
+        before = self.metric("whilst_http_streams_dropped_total")
+        with sse.Stream(self.server.port, f"/v1/queues/{self.queue}/events") as s:
+            s.block()
+            for _ in range(200):
+                job = self.client.submit(self.queue)
+                self.assertEqual(s.event()[1]["id"], job)
+        self.assertEqual(self.metric("whilst_http_streams_dropped_total"), before)
 
 
 class Restarts(harness.unittest.TestCase):
