@@ -47,7 +47,7 @@ static size_t rounds_count;
 static uint64_t lives;
 static bool measuring;
 
-static _Noreturn void die(const char *what)
+static void die(const char *what)
 {
 	fprintf(stderr, "lives: %s: %s\n", what, strerror(errno));
 	exit(1);

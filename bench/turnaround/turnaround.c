@@ -40,13 +40,13 @@ static float *latencies; /* µs, of LATENCIES_MAX */
 static size_t latencies_count;
 static bool measuring;
 
-static _Noreturn void die(const char *what)
+static void die(const char *what)
 {
 	fprintf(stderr, "turnaround: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-_Noreturn void unexpected(const struct peer *p, const char *what)
+void unexpected(const struct peer *p, const char *what)
 {
 	fprintf(stderr, "turnaround: %s %u, step %d: %s: %.*s\n", p->worker ? "worker" : "caller", p->number,
 	        p->step, what, (int)(p->in_len < 400 ? p->in_len : 400), (const char *)p->in);

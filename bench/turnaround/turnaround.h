@@ -43,6 +43,6 @@ void settle(struct peer *p, const char *end);
 /* Length of the line at the start of [at, at + len), its CRLF included, 0: not whole. */
 size_t line_length(const uint8_t *at, size_t len);
 /* An answer that nobody expected ends the program. */
-_Noreturn void unexpected(const struct peer *p, const char *what);
+void unexpected(const struct peer *p, const char *what);
 
 #endif

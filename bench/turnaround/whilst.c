@@ -39,8 +39,10 @@ static size_t take(struct peer *p, bool *ret_done)
 	if (!end)
 		return 0;
 	size_t head_len = (size_t)(end - p->in) + 4;
-	if (head_len >= sizeof head)
+	if (head_len >= sizeof head) {
 		unexpected(p, "a head longer than is kept");
+		return 0;
+	}
 	memcpy(head, p->in, head_len);
 	head[head_len] = 0;
 	const char *length = field(head, "\r\ncontent-length: ");
