@@ -32,10 +32,11 @@ static bool never_sent(int64_t error)
 static bool keep_headers(struct delivery *delivery)
 {
 	const struct wh_http_response *response = delivery->response;
-	struct wh_slice connections[8], type;
+	struct wh_slice connections[MESSAGE_CONNECTIONS_MAX], type;
+	const char *via = message_via(response->version);
 	size_t count = 0;
 
-	for (size_t i = 0; i < response->field_count && count < 8; i++) {
+	for (size_t i = 0; i < response->field_count && count < MESSAGE_CONNECTIONS_MAX; i++) {
 		if (wh_slice_equal_caseless(response->fields[i].name, "Connection"))
 			connections[count++] = response->fields[i].value;
 	}
@@ -45,8 +46,7 @@ static bool keep_headers(struct delivery *delivery)
 		    !wh_slice_equal_caseless(field->name, "Content-Type"))
 			message_field(&delivery->headers, field->name, field->value);
 	}
-	message_field(&delivery->headers, (struct wh_slice){"Via", 3},
-	              (struct wh_slice){MESSAGE_VIA, sizeof(MESSAGE_VIA) - 1});
+	message_field(&delivery->headers, (struct wh_slice){"Via", 3}, (struct wh_slice){via, strlen(via)});
 	type = wh_http_response_header(response, "Content-Type");
 	if (type.data && type.len > 0) {
 		delivery->content_type = strndup(type.data, type.len);

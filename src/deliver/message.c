@@ -14,6 +14,11 @@ static const char *const hop_by_hop[] = {
 	"Expect",
 };
 
+const char *message_via(int version)
+{
+	return version == 10 ? "1.0 " MESSAGE_VIA_NAME : "1.1 " MESSAGE_VIA_NAME;
+}
+
 static bool same(struct wh_slice a, struct wh_slice b)
 {
 	return a.len == b.len && strncasecmp(a.data, b.data, a.len) == 0;

@@ -9,9 +9,14 @@
 #include "base/text.h"
 #include "whilst/http.h"
 
-enum { MESSAGE_FIELDS_MAX = 110 };
+enum {
+	MESSAGE_FIELDS_MAX = 110,
+	MESSAGE_CONNECTIONS_MAX = 200, /* as many fields as there may be */
+};
 
-#define MESSAGE_VIA "1.1 whilst"
+/* message_via() - what we add to Via, for a message that came in this version, 10 or 11 (RFC 9110 7.6.3). */
+#define MESSAGE_VIA_NAME "whilst"
+const char *message_via(int version);
 
 /* message_is_end_to_end() - may this field be passed on? Not: hop-by-hop fields, those that a Connection field names, and
  * framing, which each hop makes anew. connection: values of the Connection fields. */

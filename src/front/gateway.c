@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "deliver/message.h"
 #include "deliver/push.h"
 #include "front/once.h"
@@ -64,8 +65,23 @@ static struct wh_slice joined(struct gateway_fields *to, wh_http_exchange *x, co
 	return (struct wh_slice){(const char *)at, to->text.len - at};
 }
 
-static bool is_replaced(struct wh_slice name)
+/* Of OPTIONS and TRACE, RFC 9110 7.6.2: how many more may forward it. false: it does not say. */
+static bool read_forwards(wh_http_exchange *x, uint64_t *ret)
 {
+	struct wh_slice value = wh_http_header(x, "Max-Forwards");
+	enum wh_http_method method = wh_http_method(x);
+
+	return (method == WH_HTTP_OPTIONS || method == WH_HTTP_TRACE) &&
+	       wh_http_header_count(x, "Max-Forwards") == 1 &&
+	       wh__parse_u64(value.data, value.len, UINT64_MAX, ret);
+}
+
+static bool is_replaced(wh_http_exchange *x, struct wh_slice name)
+{
+	uint64_t forwards;
+
+	if (wh_slice_equal_caseless(name, "Max-Forwards"))
+		return read_forwards(x, &forwards);
 	return wh_slice_equal_caseless(name, "Host") || wh_slice_equal_caseless(name, "Via") ||
 	       wh_slice_equal_caseless(name, "traceparent") || wh_slice_equal_caseless(name, "tracestate") ||
 	       wh_slice_equal_caseless(name, "X-Forwarded-For") ||
@@ -76,25 +92,26 @@ static bool is_replaced(struct wh_slice name)
 bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_exchange *x)
 {
 	size_t count = wh_http_field_count(x), connections_count = 0, first;
-	struct wh_slice connections[8], host = wh_http_host(x), parent, state;
+	struct wh_slice connections[MESSAGE_CONNECTIONS_MAX], host = wh_http_host(x), parent, state;
+	uint64_t forwards;
 
 	wh__text_init(&to->text, NULL, 0);
 	to->count = 0;
-	for (size_t i = 0; i < count && connections_count < 8; i++) {
+	for (size_t i = 0; i < count && connections_count < MESSAGE_CONNECTIONS_MAX; i++) {
 		struct wh_http_field field = wh_http_field(x, i);
 		if (wh_slice_equal_caseless(field.name, "Connection"))
 			connections[connections_count++] = field.value;
 	}
 	for (size_t i = 0; i < count; i++) {
 		struct wh_http_field field = wh_http_field(x, i);
-		if (to->count < GATEWAY_FIELDS_MAX - 6 && !is_replaced(field.name) &&
+		if (to->count < GATEWAY_FIELDS_MAX - GATEWAY_FIELDS_OURS && !is_replaced(x, field.name) &&
 		    !authorize_is_credential(api, field) &&
 		    message_is_end_to_end(field.name, connections, connections_count))
 			to->fields[to->count++] = field;
 	}
 	put_peer(x, to->peer);
 	first = to->count;
-	add(to, "Via", joined(to, x, "Via", MESSAGE_VIA));
+	add(to, "Via", joined(to, x, "Via", message_via(wh_http_version(x))));
 	add(to, "X-Forwarded-For", joined(to, x, "X-Forwarded-For", to->peer));
 	if (to->text.failed)
 		return false;
@@ -108,7 +125,13 @@ bool gateway_fields(struct gateway_fields *to, const struct api *api, wh_http_ex
 		add(to, "tracestate", state);
 	if (host.len > 0)
 		add(to, "X-Forwarded-Host", host);
-	add(to, "X-Forwarded-Proto", (struct wh_slice){"http", 4});
+	add(to, "X-Forwarded-Proto",
+	    wh_http_tls(x) ? (struct wh_slice){"https", 5} : (struct wh_slice){"http", 4});
+	if (read_forwards(x, &forwards) && forwards > 0)
+		add(to, "Max-Forwards",
+		    (struct wh_slice){to->forwards,
+		                      (size_t)snprintf(to->forwards, sizeof(to->forwards), "%llu",
+		                                       (unsigned long long)forwards - 1)});
 	return true;
 }
 
@@ -177,6 +200,47 @@ static bool is_recorded(wh_http_exchange *x, const struct service *service, cons
 	return service->record || prefer->respond_async || prefer->wait || callback_asked(x);
 }
 
+/* Servers like this one that a request has come by; another one may stand behind it in good order, and so may a few. */
+static unsigned count_of_us(wh_http_exchange *x)
+{
+	static const char name[] = MESSAGE_VIA_NAME;
+	size_t fields = wh_http_field_count(x), len = sizeof(name) - 1;
+	unsigned count = 0;
+
+	for (size_t i = 0; i < fields; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+		const char *at = field.value.data, *end = at + field.value.len;
+
+		if (!wh_slice_equal_caseless(field.name, "Via"))
+			continue;
+		for (; (at = memmem(at, (size_t)(end - at), name, len)) != NULL; at += len)
+			count++;
+	}
+	return count;
+}
+
+/* A request that is not to go further, or comes round and round. true: answered. */
+static bool ends_here(struct api *api, wh_http_exchange *x)
+{
+	uint64_t forwards;
+
+	if (count_of_us(x) >= GATEWAY_PASSES_MAX) {
+		answer_problem(api, x, PROBLEM_LOOP_DETECTED, NULL,
+		               "the call has come by %d servers like this one: a service leads back to it",
+		               GATEWAY_PASSES_MAX);
+		return true;
+	}
+	if (!read_forwards(x, &forwards) || forwards > 0)
+		return false;
+	wh_http_set(x, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+	if (wh_http_method(x) == WH_HTTP_OPTIONS)
+		answer_bytes(api, x, 204, NULL, NULL, 0);
+	else
+		answer_problem(api, x, PROBLEM_WRONG_METHOD, NULL,
+		               "this server, where Max-Forwards ends, does not answer TRACE");
+	return true;
+}
+
 void gateway_head(wh_http_exchange *x, void *arg)
 {
 	struct api *api = arg;
@@ -185,6 +249,8 @@ void gateway_head(wh_http_exchange *x, void *arg)
 
 	if (!service)
 		no_service(api, x);
+	else if (ends_here(api, x))
+		return;
 	else if (is_recorded(x, service, &prefer) && upload_needed(x))
 		wh_http_stream(x, api->options.payload_bytes_max);
 	else if (is_recorded(x, service, &prefer))

@@ -9,12 +9,12 @@
 struct gateway_fields {
 	struct wh__text text; /* holds what is made here */
 	size_t count;
-	struct wh_http_field fields[104];
-	char peer[64];
+	struct wh_http_field fields[108]; /* of a request there are at most 100 */
+	char peer[64], forwards[24];
 	struct trace trace;
 };
 
-enum { GATEWAY_FIELDS_MAX = 104 };
+enum { GATEWAY_FIELDS_MAX = 108, GATEWAY_FIELDS_OURS = 7, GATEWAY_PASSES_MAX = 8 };
 
 /* gateway_fields() - false: no memory. The fields borrow the exchange's memory and *to. What was shown to us (tokens) is not
  * among them. */

@@ -64,6 +64,7 @@
 	X(BACKEND_TIMEOUT, "backend-timeout", 504, "The backend did not answer in time")                  \
 	X(BACKEND_UNAVAILABLE, "backend-unavailable", 503, "No backend of the service takes calls")       \
 	X(WAIT_ENDED, "wait-ended", 504, "The call was not done in time and is cancelled")                \
+	X(LOOP_DETECTED, "loop-detected", 508, "The call goes round in circles")                          \
 	X(HTTP_VERSION, "http-version", 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
 
 enum problem {

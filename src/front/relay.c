@@ -322,10 +322,10 @@ static void read_down(struct relay *relay)
 
 static void copy_fields(struct relay *relay, const struct wh_http_response *response)
 {
-	struct wh_slice connections[8];
+	struct wh_slice connections[MESSAGE_CONNECTIONS_MAX];
 	size_t count = 0;
 
-	for (size_t i = 0; i < response->field_count && count < 8; i++) {
+	for (size_t i = 0; i < response->field_count && count < MESSAGE_CONNECTIONS_MAX; i++) {
 		if (wh_slice_equal_caseless(response->fields[i].name, "Connection"))
 			connections[count++] = response->fields[i].value;
 	}
@@ -334,7 +334,7 @@ static void copy_fields(struct relay *relay, const struct wh_http_response *resp
 		if (message_is_end_to_end(field->name, connections, count))
 			wh_http_add_slice(relay->x, field->name, field->value);
 	}
-	wh_http_add(relay->x, "Via", MESSAGE_VIA);
+	wh_http_add(relay->x, "Via", message_via(response->version));
 }
 
 /* There is no answer: by another backend if this one got nothing, or the client is told. */

@@ -371,7 +371,8 @@ static int request_refusal(llhttp_errno_t error, const char *data, uint32_t line
 {
 	const char *blank = memchr(data, ' ', line_end), *last = memrchr(data, ' ', line_end);
 
-	if (!blank || last == blank || !wh__http_all(data, (size_t)(blank - data), WH__HTTP_TOKEN))
+	if (!blank || last == blank || !wh__http_all(data, (size_t)(blank - data), WH__HTTP_TOKEN) ||
+	    memchr(blank + 1, ' ', (size_t)(data + line_end - blank - 1)) != last)
 		return refuse(ret_reason, 400, "malformed request line");
 	if (!version_form(last + 1, (size_t)(data + line_end - last - 1)))
 		return refuse(ret_reason, 400, "malformed request line");

@@ -1,5 +1,6 @@
 """tests/integration/test_service.py -- the server as a service: HTTPS, reloading, systemd's two protocols, config check."""
 import http.client
+import json
 import os
 import re
 import socket
@@ -9,6 +10,7 @@ import tempfile
 import unittest
 
 import authority
+import backend
 import harness
 
 
@@ -47,6 +49,15 @@ class Https(unittest.TestCase):
         with self.serve() as server:
             self.assertEqual(self.get(server, self.context()), (200, "first"))
             self.assertEqual(server.client().get("/livez").status, 200)
+
+    def test_backends_are_told(self):
+        theirs = backend.Backend()
+        self.addCleanup(theirs.stop)
+        with self.serve("--service", f"echo=http://127.0.0.1:{theirs.server_address[1]}") as server:
+            base = f"https://localhost:{https_port(server)}"
+            seen = subprocess.run(["curl", "-sS", "--fail", "--cacert", self.authority.certificate, f"{base}/call/echo/x"], check=True, capture_output=True)
+            headers = {name.lower(): value for name, value in json.loads(seen.stdout)["headers"]}
+            self.assertEqual(headers["x-forwarded-proto"], "https")
 
     def test_jobs_over_curl(self):
         with self.serve() as server:

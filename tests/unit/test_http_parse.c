@@ -251,6 +251,7 @@ static void test_request_line(void **state)
 	REQUEST(" GET / HTTP/1.1\r\n" H "\r\n", "refused 400 malformed start line");
 	REQUEST("GET / HTTP/1.1 \r\n" H "\r\n", "refused 400 ");
 	REQUEST("GET\t/ HTTP/1.1\r\n" H "\r\n", "refused 400 ");
+	REQUEST("GET /a b HTTP/1.1\r\n" H "\r\n", "refused 400 malformed request line");
 	REQUEST("GET /\r\n\r\n", "refused 400 malformed request line");
 	REQUEST("GET HTTP/1.1\r\n" H "\r\n", "refused 400 malformed request line");
 	REQUEST("get / HTTP/1.1\r\n" H "\r\n", "refused 501 unknown method");
