@@ -13,7 +13,7 @@ static const char usage[] =
 	"usage: whilst schedule list [NAME...]\n"
 	"       whilst schedule put NAME --cron EXPRESSION|--every DURATION --queue QUEUE [OPTION...] "
 	"[FILE]\n"
-	"       whilst schedule pause|resume|delete NAME...\n\n"
+	"       whilst schedule run|pause|resume|delete NAME...\n\n"
 	"Lists schedules, or makes one: a job of QUEUE each time that it is due, whose payload is FILE "
 	"(nothing "
 	"when there is\n"
@@ -158,8 +158,9 @@ static void show(const json_t *schedule)
 
 /* ---- asking ------------------------------------------------------------------------------ */
 
-static int ask(struct cli_session *session, const char *method, const char *name, const json_t *body,
-               json_t **ret)
+/* below: "/run", or nothing */
+static int ask(struct cli_session *session, const char *method, const char *name, const char *below,
+               const json_t *body, json_t **ret)
 {
 	char *bytes = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	struct cli_text path = {0};
@@ -171,6 +172,7 @@ static int ask(struct cli_session *session, const char *method, const char *name
 	if (name) {
 		cli_text_format(&path, "/");
 		cli_text_escaped(&path, name);
+		cli_text_format(&path, "%s", below);
 	}
 	request.path = path.bytes;
 	if (body) {
@@ -200,13 +202,13 @@ static int list(struct cli_session *session, char **names, int count)
 	int status = 0;
 
 	if (count == 0) {
-		status = ask(session, "GET", NULL, NULL, &answer);
+		status = ask(session, "GET", NULL, "", NULL, &answer);
 		json_array_foreach(json_object_get(answer, "schedules"), i, each) if (!session->json)
 			show(each);
 		json_decref(answer);
 	}
 	for (int n = 0; n < count && status == 0; n++) {
-		status = ask(session, "GET", names[n], NULL, &answer);
+		status = ask(session, "GET", names[n], "", NULL, &answer);
 		if (status == 0 && !session->json)
 			show(answer);
 		if (status == 0)
@@ -240,7 +242,7 @@ static int put(struct cli_session *session, struct schedule *s, char **words, in
 	int status = count > 1 ? add_payload(session, s, words[1]) : 0;
 
 	if (status == 0)
-		status = ask(session, "PUT", words[0], s->config, &answer);
+		status = ask(session, "PUT", words[0], "", s->config, &answer);
 	if (status == 0 && !session->json)
 		show(answer);
 	json_decref(answer);
@@ -254,16 +256,25 @@ static int pause_one(struct cli_session *session, const char *name, bool paused)
 	int status;
 
 	session->json = false; /* of two answers the second is what was asked for */
-	status = ask(session, "GET", name, NULL, &shown);
+	status = ask(session, "GET", name, "", NULL, &shown);
 	session->json = json;
 	if (status != 0)
 		return status;
 	json_object_set_new(shown, "paused", json_boolean(paused));
-	status = ask(session, "PUT", name, shown, &answer);
+	status = ask(session, "PUT", name, "", shown, &answer);
 	if (status == 0 && !json)
 		show(answer);
 	json_decref(shown);
 	json_decref(answer);
+	return status;
+}
+
+static int run_one(struct cli_session *session, const char *name, json_t **ret)
+{
+	int status = ask(session, "POST", name, "/run", NULL, ret);
+
+	if (status == 0 && !session->json)
+		printf("%lld\n", (long long)json_integer_value(json_object_get(*ret, "id")));
 	return status;
 }
 
@@ -275,7 +286,9 @@ static int each(struct cli_session *session, const char *verb, char **names, int
 	for (int n = 0; n < count && status == 0; n++) {
 		answer = NULL;
 		if (strcmp(verb, "delete") == 0)
-			status = ask(session, "DELETE", names[n], NULL, &answer);
+			status = ask(session, "DELETE", names[n], "", NULL, &answer);
+		else if (strcmp(verb, "run") == 0)
+			status = run_one(session, names[n], &answer);
 		else
 			status = pause_one(session, names[n], strcmp(verb, "pause") == 0);
 		json_decref(answer);
@@ -306,8 +319,8 @@ static bool is_good(const char *verb, int count)
 		return true;
 	if (strcmp(verb, "put") == 0)
 		return count == 1 || count == 2;
-	return count > 0 &&
-	       (strcmp(verb, "delete") == 0 || strcmp(verb, "pause") == 0 || strcmp(verb, "resume") == 0);
+	return count > 0 && (strcmp(verb, "run") == 0 || strcmp(verb, "delete") == 0 ||
+	                     strcmp(verb, "pause") == 0 || strcmp(verb, "resume") == 0);
 }
 
 int cli_schedule(int argc, char **argv)

@@ -260,6 +260,83 @@ void api_schedule_put(struct request *request)
 	}
 }
 
+/* ---- now --------------------------------------------------------------------------------- */
+
+static void ran(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+	int64_t error = res.n < 0 ? res.n : commit->error;
+	char subject[TARGET_NAME_BYTES_MAX + 20];
+	int state;
+
+	(void)loop;
+	if (error < 0) {
+		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
+		if (res.n >= 0)
+			store_commit_free(commit);
+		call_end(call);
+		return;
+	}
+	call->job = commit->results[0].job;
+	call->level = commit->level;
+	call->position = commit->position;
+	call->duplicate = commit->results[0].duplicate;
+	state = commit->results[0].state;
+	store_commit_free(commit);
+	if (call->prefer.wait) {
+		call_wait_finished(call);
+		return;
+	}
+	call_accepted(call, state);
+	call_end(call);
+}
+
+/* A job of it now, which is for none of the times at which it is due; they come as they would have. */
+void api_schedule_run(struct request *request)
+{
+	const struct schedule *s =
+		schedule_find(&request->api->scheduler.table, request->name, request->name_len);
+	struct transaction_refusal refusal;
+	struct transaction transaction;
+	struct store_submit *submit;
+	struct wh__text fields;
+	struct call *call;
+	int level;
+
+	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
+		return;
+	if (!s) {
+		unknown(request->api, request->x, request->name, request->name_len);
+		return;
+	}
+	if (!schedule_action(&transaction, s->job, request->api->options.payload_bytes_max, &refusal)) {
+		answer_problem(request->api, request->x, refusal.problem, NULL, "%s", refusal.detail);
+		transaction_done(&transaction);
+		return;
+	}
+	submit = &transaction.actions[0].submit;
+	wh__text_init(&fields, NULL, 0);
+	wh__text_str(&fields, "Whilst-Schedule: ");
+	wh__text_put(&fields, s->name, s->name_len);
+	wh__text_put(&fields, "\r\n", 2);
+	submit->headers = (struct store_slice){fields.data, fields.len};
+	/* the answer is that of a submit to its queue */
+	memcpy(request->name, submit->queue.data, submit->queue.len);
+	request->name_len = submit->queue.len;
+	call = call_new(request, CALL_SUBMIT);
+	if (call) {
+		call_set_wait(call, request);
+		call_then(call,
+		          fields.failed ? wh_failed(request->api->loop, -ENOMEM)
+		                        : store_submit(request->api->store, submit, level),
+		          ran);
+	}
+	wh__text_done(&fields);
+	transaction_done(&transaction);
+}
+
 /* ---- removing ---------------------------------------------------------------------------- */
 
 static void delete_done(wh_loop *loop, wh_res res, void *arg)

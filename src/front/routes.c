@@ -60,6 +60,8 @@ static const struct route routes[] = {
 	{WH_HTTP_PUT, "v1/schedules/{}", ROUTE_SCHEDULE, api_schedule_put, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_DELETE, "v1/schedules/{}", ROUTE_SCHEDULE, api_schedule_delete, API_CONFIG_BODY_MAX,
          TOKEN_ADMIN},
+	{WH_HTTP_POST, "v1/schedules/{}/run", ROUTE_SCHEDULE, api_schedule_run, API_CONFIG_BODY_MAX,
+         TOKEN_ADMIN},
 	{WH_HTTP_GET, "v1/services", ROUTE_NONE, api_service_list, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_GET, "v1/services/{}", ROUTE_SERVICE, api_service_get, API_CONFIG_BODY_MAX, TOKEN_ADMIN},
 	{WH_HTTP_PUT, "v1/services/{}", ROUTE_SERVICE, api_service_put, API_CONFIG_BODY_MAX, TOKEN_ADMIN},

@@ -96,7 +96,7 @@ static int check_setting(struct store *store, const struct store_action *a, stru
 	                         .flags = remove ? JOB_SETTING_REMOVED : 0,
 	                         .text = a->setting.key,
 	                         .body = remove ? (struct job_slice){0} : a->setting.value};
-	return store_setting_room(store, a->setting.key, r->body);
+	return store_setting_room(store, r);
 }
 
 static int check_queue(struct store *store, const struct store_action *a, int64_t now_ns,
@@ -369,6 +369,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 	int error = 0;
 
 	*ret_any = false;
+	store_setting_anew(store);
 	for (i = 0; i < wish->count; i++) {
 		const struct store_action *a = &wish->actions[i];
 		struct job_record r;
@@ -541,6 +542,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	if (error < 0)
 		return error;
 	commit->events_from = wh_mark_read(log_appended(store->log));
+	store_setting_again(store);
 	if (submits > 0)
 		error = store_ids_room(store, submits);
 	for (size_t i = 0; i < wish->count && error == 0; i++) {

@@ -292,8 +292,13 @@ struct store {
 	/* settings, sorted by key */
 	struct store_setting *settings;
 	size_t settings_count, settings_cap;
-	uint8_t *setting_spare; /* memory of the next one */
-	size_t setting_spare_bytes;
+	/* memory of those that are checked and not carried out yet; see settings.c */
+	struct store_setting_spare {
+		uint8_t *memory;
+		size_t bytes;
+		bool claimed;
+	} * setting_spares;
+	size_t setting_spares_count, setting_spares_cap;
 	struct store_keys keys;
 	struct store_bulk *bulks;
 	struct store_stats stats;
@@ -524,7 +529,11 @@ void store_key_mix_hash(uint8_t fingerprint[STORE_FINGERPRINT_BYTES],
                         const uint8_t hash[STORE_FINGERPRINT_BYTES]);
 
 /* settings.c */
-int store_setting_room(struct store *store, struct store_slice key, struct store_slice value);
+/* Memory for what a SETTING does: what is checked, in whatever number, is carried out without asking for more when it is checked again behind
+ * store_setting_again(). store_setting_anew(): what is checked from now on is another change. */
+int store_setting_room(struct store *store, const struct job_record *record);
+void store_setting_again(struct store *store);
+void store_setting_anew(struct store *store);
 int store_setting_apply(struct store *store, const struct job_record *record);
 const struct store_setting *store_setting_find(const struct store *store, struct store_slice key);
 void store_settings_done(struct store *store);

@@ -317,7 +317,7 @@ static int on_replay(void *arg, const struct log_record *record)
 			return error;
 	}
 	if (r.type == JOB_SETTING) {
-		error = store_setting_room(store, r.text, r.body);
+		error = store_setting_room(store, &r);
 		return error < 0 ? error : store_setting_apply(store, &r);
 	}
 	if (r.type == JOB_KEY)

@@ -36,14 +36,33 @@ const struct store_setting *store_setting_find(const struct store *store, struct
 	return there ? &store->settings[at] : NULL;
 }
 
-int store_setting_room(struct store *store, struct store_slice key, struct store_slice value)
+void store_setting_again(struct store *store)
 {
-	free(store->setting_spare);
-	store->setting_spare = malloc(key.len + value.len + 1);
-	store->setting_spare_bytes = key.len + value.len;
-	if (!store->setting_spare)
-		return -ENOMEM;
-	if (store->settings_count == store->settings_cap) {
+	for (size_t i = 0; i < store->setting_spares_count; i++)
+		store->setting_spares[i].claimed = false;
+}
+
+void store_setting_anew(struct store *store)
+{
+	while (store->setting_spares_count > 0)
+		free(store->setting_spares[--store->setting_spares_count].memory);
+}
+
+/* A change of several settings is checked whole before the first is carried out, and each again then: it finds the memory of its size that
+ * the first time has made, since nothing may be missing any more. */
+int store_setting_room(struct store *store, const struct job_record *r)
+{
+	struct store_setting_spare *spares = store->setting_spares;
+	size_t bytes = r->text.len + r->body.len + 1, claimed = 0, at = store->setting_spares_count;
+
+	if (r->flags & JOB_SETTING_REMOVED)
+		return 0;
+	for (size_t i = 0; i < store->setting_spares_count; i++) {
+		claimed += spares[i].claimed;
+		if (!spares[i].claimed && spares[i].bytes == bytes)
+			at = i;
+	}
+	if (store->settings_count + claimed >= store->settings_cap) {
 		size_t cap = store->settings_cap ? store->settings_cap * 2 : 16;
 		struct store_setting *settings = realloc(store->settings, cap * sizeof(settings[0]));
 
@@ -52,7 +71,38 @@ int store_setting_room(struct store *store, struct store_slice key, struct store
 		store->settings = settings;
 		store->settings_cap = cap;
 	}
+	if (at == store->setting_spares_cap) {
+		size_t cap = at ? at * 2 : 4;
+
+		spares = realloc(spares, cap * sizeof(*spares));
+		if (!spares)
+			return -ENOMEM;
+		store->setting_spares = spares;
+		store->setting_spares_cap = cap;
+	}
+	if (at == store->setting_spares_count) {
+		spares[at] = (struct store_setting_spare){.memory = malloc(bytes), .bytes = bytes};
+		if (!spares[at].memory)
+			return -ENOMEM;
+		store->setting_spares_count++;
+	}
+	spares[at].claimed = true;
 	return 0;
+}
+
+/* What store_setting_room() has made for these bytes. */
+static uint8_t *take_spare(struct store *store, size_t bytes)
+{
+	struct store_setting_spare *spares = store->setting_spares;
+	size_t at = 0;
+	uint8_t *memory;
+
+	while (at < store->setting_spares_count && !(spares[at].claimed && spares[at].bytes == bytes))
+		at++;
+	assert(at < store->setting_spares_count);
+	memory = spares[at].memory;
+	spares[at] = spares[--store->setting_spares_count];
+	return memory;
 }
 
 /* Needs room. key and value of a setting are one allocation, at key.data. */
@@ -61,6 +111,7 @@ int store_setting_apply(struct store *store, const struct job_record *r)
 	bool there;
 	size_t at = find(store, r->text, &there);
 	struct store_setting *s = &store->settings[at];
+	uint8_t *memory;
 
 	if (there)
 		free((void *)(uintptr_t)s->key.data);
@@ -71,17 +122,16 @@ int store_setting_apply(struct store *store, const struct job_record *r)
 		memmove(s, s + 1, (store->settings_count - at) * sizeof(*s));
 		return 0;
 	}
-	assert(store->setting_spare && store->setting_spare_bytes == r->text.len + r->body.len);
+	memory = take_spare(store, r->text.len + r->body.len + 1);
 	if (!there) {
 		memmove(s + 1, s, (store->settings_count - at) * sizeof(*s));
 		store->settings_count++;
 	}
-	*s = (struct store_setting){.key = {store->setting_spare, r->text.len},
-	                            .value = {store->setting_spare + r->text.len, r->body.len}};
-	memcpy(store->setting_spare, r->text.data, r->text.len);
+	*s = (struct store_setting){.key = {memory, r->text.len},
+	                            .value = {memory + r->text.len, r->body.len}};
+	memcpy(memory, r->text.data, r->text.len);
 	if (r->body.len > 0)
-		memcpy(store->setting_spare + r->text.len, r->body.data, r->body.len);
-	store->setting_spare = NULL;
+		memcpy(memory + r->text.len, r->body.data, r->body.len);
 	return 0;
 }
 
@@ -90,7 +140,8 @@ void store_settings_done(struct store *store)
 	for (size_t i = 0; i < store->settings_count; i++)
 		free((void *)(uintptr_t)store->settings[i].key.data);
 	free(store->settings);
-	free(store->setting_spare);
+	store_setting_anew(store);
+	free(store->setting_spares);
 }
 
 /* ---- the call ---------------------------------------------------------------------------- */

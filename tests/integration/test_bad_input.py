@@ -125,7 +125,7 @@ class Raw(harness.Case):
                                     ("POST", "/v1/queues/bad", "DELETE, GET, HEAD, PUT"), ("POST", "/livez", "GET, HEAD"),
                                     ("PUT", "/v1/jobs/1", "DELETE, GET, HEAD, PATCH"), ("POST", "/", "GET, HEAD"),
                                     ("POST", "/v1/services", "GET, HEAD"), ("POST", "/v1/schedules", "GET, HEAD"),
-                                    ("POST", "/v1/schedules/x", "DELETE, GET, HEAD, PUT"), ("DELETE", "/v1/log", "GET, HEAD")):
+                                    ("POST", "/v1/schedules/x", "DELETE, GET, HEAD, PUT"), ("GET", "/v1/schedules/x/run", "POST"), ("DELETE", "/v1/log", "GET, HEAD")):
             answer = self.client.request(method, path)
             self.assertProblem(answer, 405, "wrong-method")
             self.assertEqual(sorted(answer["Allow"].split(", ")), allow.split(", "))

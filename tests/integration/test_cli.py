@@ -242,6 +242,9 @@ class Cli(harness.Case):
         shown = json.loads(self.run_cli("schedule", "list", "cli", "--json"))
         self.assertEqual((shown["missed"], shown["missed_max"], shown["job"]), ("all", 7, {"queue": "r", "attempts": 3, "priority": 5, "unique": "u",
                                                                                             "content_type": "text/plain", "payload": "gr\u00fc\u00df"}))
+        job = int(self.run_cli("schedule", "run", "cli"))
+        self.assertEqual(json.loads(self.run_cli("status", "--json", job))["queue"], "r")
+        self.run_cli("schedule", "run", "missing", expect=1)
         self.run_cli("schedule", "pause", "cli")
         self.assertEqual([(s["name"], s["paused"]) for s in json.loads(self.run_cli("schedule", "list", "--json"))["schedules"]], [("cli", True)])
         self.run_cli("schedule", "resume", "cli")

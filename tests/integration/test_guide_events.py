@@ -1,4 +1,4 @@
-"""tests/integration/test_guide_events.py -- the commands of docs/guide/events.md, run as they stand, say what is written below them.
+"""tests/integration/test_guide_events.py -- the commands of docs/guide/events.md and schedules.md, run as they stand, say what is written below them.
 
 What differs from run to run is compared by its form: positions, instants, random ids, and lengths.
 """
@@ -10,13 +10,13 @@ import unittest
 
 import harness
 
-GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs/guide/events.md"
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs/guide"
 VARIES = [(r"\b\d+/\d+\b", "E/L"), (r"\b[0-9a-f]{32}\b", "ID"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"), (r'"left":\d+}', '"left":N}')]
 
 
-def commands():
+def commands(page):
     """(command, what it prints)"""
-    for block in re.findall(r"```console\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", (GUIDE / page).read_text(encoding="utf-8"), re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             yield command, output
@@ -29,17 +29,23 @@ def form(text):
 
 
 class Guide(unittest.TestCase):
-    def test_commands(self):
+    def test_events(self):
+        self.assertGreater(self.run_page("events.md"), 10)
+
+    def test_schedules(self):
+        self.assertGreater(self.run_page("schedules.md"), 6)
+
+    def run_page(self, page):
         count = 0
         with harness.Server() as server:
             path = os.path.dirname(os.path.abspath(harness.BINARY)) + ":" + os.environ["PATH"]
             env = dict(os.environ, PATH=path, WHILST_SERVER=f"http://127.0.0.1:{server.port}", http_proxy="", NO_PROXY="*")
-            for command, output in commands():
+            for command, output in commands(page):
                 done = subprocess.run(["bash", "-c", command.replace("localhost:4480", f"127.0.0.1:{server.port}")], capture_output=True, text=True,
                                       check=False, env=env, timeout=harness.DEADLINE * 3)
                 self.assertEqual(form(done.stdout), form(output), f"$ {command}\n{done.stdout}{done.stderr}")
                 count += 1
-        self.assertGreater(count, 10)
+        return count
 
 
 if __name__ == "__main__":

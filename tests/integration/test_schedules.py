@@ -1,4 +1,5 @@
 """tests/integration/test_schedules.py -- schedules on the real server: configured, run, missed, killed, moved in time."""
+import concurrent.futures
 import datetime
 import os
 import random
@@ -96,6 +97,32 @@ class Configured(harness.Case):
         self.assertProblem(self.client.put(path + "?x=1", {"cron": "@daily", "job": JOB}), 400, "bad-request")
         self.assertProblem(self.client.put("/v1/schedules/a%20b", {"cron": "@daily", "job": JOB}), 400, "bad-request")
         self.assertProblem(self.client.get(path), 404, "unknown-schedule")
+
+    def test_run_now(self):
+        made = self.put(self.queue, cron="0 3 1 1 *", job={"queue": self.queue, "payload": "now", "unique": "one"})
+        answer = self.client.post(f"/v1/schedules/{self.queue}/run")
+        self.assertEqual((answer.status, answer.json()["queue"], answer.json()["state"]), (202, self.queue, "ready"))
+        job = answer.json()["id"]
+        self.assertEqual(answer["Location"], f"/v1/jobs/{job}")
+        again = self.client.post(f"/v1/schedules/{self.queue}/run")
+        self.assertEqual((again.status, again.json()["duplicate"], again.json()["id"]), (200, True, job))
+        taken = self.client.post(f"/v1/queues/{self.queue}/reserve")
+        self.assertEqual((taken.body, taken["Whilst-Schedule"], taken["Whilst-Due"]), (b"now", self.queue, None))
+        self.assertEqual(self.client.complete(job, taken["Whilst-Lease"], b"done").status, 200)
+        shown = self.client.get(f"/v1/schedules/{self.queue}").json()
+        self.assertEqual((shown["runs"], shown["last"], shown["next"]), (0, None, made["next"]))
+        self.assertProblem(self.client.post("/v1/schedules/none/run"), 404, "unknown-schedule")
+        self.assertProblem(self.client.post(f"/v1/schedules/{self.queue}/run?x=1"), 400, "bad-request")
+
+    def test_run_now_and_wait(self):
+        self.put(self.queue, every="1h", job={"queue": self.queue})
+        worker = self.server.client()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self.client.post, f"/v1/schedules/{self.queue}/run", Prefer="wait=20")
+            taken = worker.post(f"/v1/queues/{self.queue}/reserve", Prefer="wait=20")
+            self.assertEqual(worker.complete(int(taken["Whilst-Job"]), taken["Whilst-Lease"], b"result").status, 200)
+            self.assertEqual((waiting.result().status, waiting.result().body), (200, b"result"))
+        worker.close()
 
     def test_as_many_as_there_may_be(self):
         with harness.Server() as server:

@@ -43,6 +43,30 @@ class Tokens(unittest.TestCase):
         self.assertEqual((answer.status, answer.json()["code"]), (status, code), answer)
         self.assertTrue(answer["WWW-Authenticate"].startswith("Bearer"))
 
+    def test_schedules(self):
+        """Who puts a schedule submits in its name: both scopes are wanted. What it shows is its admin's alone."""
+        self.add("planner", "admin:night-*", "submit:mail-*")
+        with self.serve() as server:
+            client = server.client()
+            good = {"cron": "0 3 * * *", "job": {"queue": "mail-out", "payload": "x"}}
+            self.refused(client.put("/v1/schedules/night-1", good), 401, "no-token")
+            for name in ("shop", "mailer", "watch"):
+                self.refused(client.put("/v1/schedules/night-1", good, **self.bearer(name)), 403, "not-allowed")
+            self.assertEqual(client.put("/v1/schedules/night-1", good, **self.bearer("planner")).status, 201)
+            self.refused(client.put("/v1/schedules/day-1", good, **self.bearer("planner")), 403, "not-allowed")
+            other = client.put("/v1/schedules/night-1", {**good, "job": {"queue": "other"}}, **self.bearer("planner"))
+            self.refused(other, 403, "not-allowed")
+            self.assertIn("submit:other", other.json()["detail"])
+            self.assertEqual(client.get("/v1/schedules/night-1", **self.bearer("planner")).json()["job"], good["job"])
+            self.refused(client.get("/v1/schedules/night-1", **self.bearer("shop")), 403, "not-allowed")
+            self.refused(client.get("/v1/schedules", **self.bearer("planner")), 403, "not-allowed")
+            self.assertEqual(len(client.get("/v1/schedules", **self.bearer("root")).json()["schedules"]), 1)
+            self.assertEqual(client.post("/v1/schedules/night-1/run", **self.bearer("planner")).status, 202)
+            self.refused(client.post("/v1/schedules/night-1/run", **self.bearer("shop")), 403, "not-allowed")
+            self.refused(client.delete("/v1/schedules/night-1", **self.bearer("shop")), 403, "not-allowed")
+            self.assertEqual(client.delete("/v1/schedules/night-1", **self.bearer("planner")).status, 200)
+            client.close()
+
     def test_each_by_its_scopes(self):
         with self.serve() as server:
             client = server.client()

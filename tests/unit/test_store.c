@@ -265,6 +265,53 @@ static void test_time(void **state)
 	assert_int_equal(store_recount(b->store), 0);
 }
 
+/* Of one size and of others, more than there is room for at first, refused in between: each is what was put last. */
+static void test_settings_in_one_commit(void **state)
+{
+	enum { COUNT = 50 };
+	struct bench *b = *state;
+	struct store_action actions[COUNT + 1] = {0};
+	char keys[COUNT][8], values[COUNT][8];
+	struct store_settings *all;
+	struct store_commit *commit;
+	wh_res res;
+
+	for (int round = 0; round < 4; round++) {
+		size_t count = COUNT;
+
+		for (int i = 0; i < COUNT; i++) {
+			bool removed = round == 2 && i % 2;
+
+			snprintf(keys[i], sizeof(keys[i]), "k%02d", i);
+			snprintf(values[i], sizeof(values[i]), "%d", i % 3 ? round : round * 100);
+			actions[i] = (struct store_action){.kind = removed ? STORE_SETTING_DELETE
+			                                                   : STORE_SETTING_PUT,
+			                                   .setting = {text(keys[i]), text(values[i])}};
+		}
+		if (round == 1) /* nothing of it is done */
+			actions[count++] = (struct store_action){.kind = STORE_SETTING_DELETE,
+			                                         .setting = {.key = text("none")}};
+		res = wh_await(store_apply(b->store, actions, count, 0, STORE_LOCAL));
+		commit = res.ptr;
+		assert_int_equal(commit->error, round == 1 ? -JOB_EUNKNOWN_SETTING : 0);
+		store_commit_free(commit);
+		if (round % 2)
+			close_and_reopen(b);
+		res = wh_await(store_settings(b->store, text("k")));
+		all = res.ptr;
+		assert_int_equal(all->count, round == 2 ? COUNT / 2 : COUNT);
+		for (size_t i = 0; i < all->count; i++) {
+			const char *key = all->settings[i].key.data;
+			int number = (key[1] - '0') * 10 + key[2] - '0', put = round == 1 ? 0 : round;
+
+			snprintf(values[0], sizeof(values[0]), "%d", number % 3 ? put : put * 100);
+			assert_int_equal(all->settings[i].value.len, strlen(values[0]));
+			assert_memory_equal(all->settings[i].value.data, values[0], strlen(values[0]));
+		}
+		store_settings_free(all);
+	}
+}
+
 static void test_settings_and_queues(void **state)
 {
 	struct bench *b = *state;
@@ -416,6 +463,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cancel, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_settings_and_queues, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_settings_in_one_commit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_positions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_too_large, set_up, tear_down),
