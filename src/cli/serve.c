@@ -431,8 +431,10 @@ static int open_front(struct server *server)
 	}
 	front_use_tokens(server->front, server->tokens);
 	server->tokens = NULL;
-	front_schedules(server->front);
-	return give_listeners(server, false);
+	error = give_listeners(server, false);
+	if (error == 0 && front_schedules(server->front) != 0)
+		error = fail(server, SERVE_FAILED, "cannot-start", "out of memory");
+	return error;
 }
 
 static int open_beanstalk(struct server *server)

@@ -347,9 +347,9 @@ int front_use_secrets(struct api *api, const struct secrets *secrets)
 	return push_use_secrets(api->push, secrets);
 }
 
-void front_schedules(struct api *api)
+int front_schedules(struct api *api)
 {
-	scheduler_start(api);
+	return scheduler_start(api);
 }
 
 void front_reload_zones(struct api *api)

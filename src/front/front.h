@@ -50,9 +50,9 @@ void front_use_tokens(struct api *api, struct token_table *tokens);
  * -errno. */
 int front_use_secrets(struct api *api, const struct secrets *secrets);
 
-/* front_schedules() - schedules run from now on: once tokens, services and listeners are there. front_reload_zones(): a newer tz database may be there.
+/* front_schedules() - schedules run from now on: once tokens, services and listeners are there. 0 or -ENOMEM. front_reload_zones(): a newer tz database may be there.
  * Synchronous, or in a task. */
-void front_schedules(struct api *api);
+int front_schedules(struct api *api);
 void front_reload_zones(struct api *api);
 
 /* front_listen() - takes fd. tls NULL: in the clear; else a server's context, borrowed until front_free(). */

@@ -18,6 +18,7 @@
 
 enum { COMMIT_JOBS = 100 };
 #define LOOK_NS      (5 * WH_NS_PER_S)
+#define REST_NS      (24 * 3600 * WH_NS_PER_S)
 #define AGAIN_NS     WH_NS_PER_S
 #define AGAIN_MAX_NS (60 * WH_NS_PER_S)
 #define LATE_NS      (60 * WH_NS_PER_S)
@@ -165,11 +166,12 @@ static wh_future commit(struct api *api, const struct schedule *s, const int64_t
 	}
 	at[count] = fields.len;
 	schedule_write_state(&state, due[count - 1], now, s->runs + count);
+	good = good && !fields.failed && !state.failed;
 	for (size_t i = 0; good && i < count; i++) {
 		actions[i] = t.actions[0];
 		actions[i].submit.headers = (struct store_slice){fields.data + at[i], at[i + 1] - at[i]};
 	}
-	if (good && !fields.failed && !state.failed) {
+	if (good) {
 		actions[count].kind = STORE_SETTING_PUT;
 		actions[count].setting.key = (struct store_slice){
 			key, schedule_key(key, SCHEDULED_SETTING_PREFIX, s->name, s->name_len)};
@@ -240,8 +242,6 @@ static int64_t look(struct api *api, struct schedule *s, int64_t now)
 	return s->again_at > 0 ? now + s->pause_ns : INT64_MAX;
 }
 
-static void tick(wh_loop *loop, wh_res res, void *arg);
-
 static void look_at_all(struct api *api)
 {
 	struct scheduler *scheduler = &api->scheduler;
@@ -256,36 +256,28 @@ static void look_at_all(struct api *api)
 		if (at < next)
 			next = at;
 	}
-	if (active == 0) /* until one is put */
-		return;
-	scheduler->timer = wh_sleep(api->loop, next > now ? next - now : 0);
-	scheduler->timed = true;
-	if (wh_then(scheduler->timer, tick, api) != 0)
-		scheduler->timed = false;
+	if (active > 0)
+		(void)!wh_rearm(scheduler->timer, wh_now(api->loop) + (next > now ? next - now : 0));
 }
 
 static void tick(wh_loop *loop, wh_res res, void *arg)
 {
 	struct api *api = arg;
 
-	(void)loop;
 	api->scheduler.timed = false;
-	if (api->scheduler.stopped || (res.n < 0 && !api->scheduler.woken))
+	if (api->scheduler.stopped || res.n < 0)
 		return;
-	api->scheduler.woken = false;
+	/* in the place of the one that has just ended, so that it never fails for want of memory; without schedules nothing has it
+	 * moved */
+	api->scheduler.timer = wh_sleep(loop, REST_NS);
+	api->scheduler.timed = wh_then(api->scheduler.timer, tick, api) == 0;
 	look_at_all(api);
 }
 
 void scheduler_wake(struct api *api)
 {
-	if (api->scheduler.stopped)
-		return;
-	if (!api->scheduler.timed) {
-		look_at_all(api);
-		return;
-	}
-	api->scheduler.woken = true;
-	wh_cancel(api->scheduler.timer);
+	if (!api->scheduler.stopped)
+		(void)!wh_rearm(api->scheduler.timer, wh_now(api->loop));
 }
 
 void scheduler_stop(struct api *api)
@@ -368,8 +360,13 @@ int scheduler_open(struct api *api)
 	return error;
 }
 
-void scheduler_start(struct api *api)
+int scheduler_start(struct api *api)
 {
-	api->scheduler.stopped = false;
-	scheduler_wake(api);
+	int error;
+
+	api->scheduler.timer = wh_sleep(api->loop, 0);
+	error = wh_then(api->scheduler.timer, tick, api);
+	api->scheduler.timed = error == 0;
+	api->scheduler.stopped = error != 0;
+	return error;
 }

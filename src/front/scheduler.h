@@ -13,14 +13,14 @@ struct api;
 struct scheduler {
 	struct schedule_table table;
 	wh_future timer;
-	bool timed, woken, stopped;
+	bool timed, stopped;
 	uint64_t jobs, refusals;
 };
 
 /* scheduler_open() - the schedules of the store; those whose zone cannot be read stand still, and the log says so. Synchronous. 0 or -errno.
- * scheduler_start(): from now on they run. */
+ * scheduler_start(): from now on they run. 0 or -ENOMEM. */
 int scheduler_open(struct api *api);
-void scheduler_start(struct api *api);
+int scheduler_start(struct api *api);
 /* scheduler_wake() - something of the table has changed. scheduler_stop(): when the front drains or closes. */
 void scheduler_wake(struct api *api);
 void scheduler_stop(struct api *api);

@@ -55,9 +55,7 @@ static int server_open(void)
 	                                .connections_max = 100};
 	int error = front_open(loop, store, &options, &front);
 
-	if (error == 0)
-		front_schedules(front);
-	return error;
+	return error == 0 ? front_schedules(front) : error;
 }
 
 static int server_listen(int fd)
@@ -252,7 +250,7 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 20);
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 8);
 	double from = seconds();
 
 	if (plan_from_environment()) {
