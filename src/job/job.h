@@ -301,7 +301,8 @@ unsigned job_needed(const struct job_machine *machine, const struct job_record *
  * they are others now; -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED: it is not needed any more. */
 struct job_places {
 	uint64_t base, error, progress; /* 0: none */
-	uint64_t submit, submit_until;  /* finished, and its SUBMIT is elsewhere: where about; 0: it is not */
+	uint64_t submit,
+		submit_until; /* finished, and its SUBMIT is elsewhere: where about; until 0: it is not */
 	uint8_t state;
 };
 int job_check_whole(const struct job_machine *machine, const struct job_places *places,

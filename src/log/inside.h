@@ -179,6 +179,8 @@ void log_segment_need_next(struct log *log);
 void log_segment_retry_stop(struct log *log);
 void log_segment_hurry(struct log *log);      /* somebody waits for the next one */
 void log_segment_space_came(struct log *log); /* whoever waits to try again need not */
+/* log_segments_from() - the index of the last segment that begins at an lsn or before it; 0: none does. */
+size_t log_segments_from(const struct log *log, uint64_t lsn);
 struct log_segment *log_segment_find(const struct log *log, uint64_t lsn);
 uint64_t log_segment_end(const struct log *log, size_t index); /* lsn; of the current one: what is written */
 void log_segment_evict(struct log *log);

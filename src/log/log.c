@@ -516,6 +516,22 @@ uint64_t log_segment_number(const struct log *log, uint64_t location)
 	return segment ? segment->number : LOG_SEGMENT_NONE;
 }
 
+uint64_t log_bytes_held(const struct log *log, uint64_t from, uint64_t until)
+{
+	uint64_t held = 0;
+
+	for (size_t i = log_segments_from(log, from); i < log->segments_count; i++) {
+		uint64_t base = log->segments[i]->opening.base_lsn, end = log_segment_end(log, i);
+
+		if (base >= until)
+			break;
+		base = base > from ? base : from;
+		end = end < until ? end : until;
+		held += end > base ? end - base : 0;
+	}
+	return held;
+}
+
 void log_stats(const struct log *log, struct log_stats *ret)
 {
 	*ret = log->stats;

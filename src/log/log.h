@@ -267,6 +267,9 @@ bool log_peek(const struct log *log, uint64_t location, struct log_data *ret);
 /* log_segment_number() - of the segment that holds a location; LOG_SEGMENT_NONE: none does (any more, or yet). */
 uint64_t log_segment_number(const struct log *log, uint64_t location);
 
+/* log_bytes_held() - how many of the bytes from .. until of the log lie in segments that are there. */
+uint64_t log_bytes_held(const struct log *log, uint64_t from, uint64_t until);
+
 /* ---- checkpoints ------------------------------------------------------------------------- */
 
 /* A checkpoint is the state of the log's user at an lsn C, as records of the user's types. Once it is there, a start shows

@@ -153,6 +153,7 @@ static void put_lost(struct log_mend *m, struct patch *p, uint64_t to)
 	p->at = to;
 }
 
+/* Where another record began, that one is lost. */
 static void put_epoch(struct log_mend *m, struct patch *p)
 {
 	uint64_t lsn = m->base_lsn + (p->at - LOG_SEGMENT_HEAD_BYTES);
@@ -163,6 +164,7 @@ static void put_epoch(struct log_mend *m, struct patch *p)
 	uint8_t *record = m->group + (p->at - p->offset);
 	log_epoch_put(record + LOG_RECORD_HEADER_BYTES, p->group.epoch, LOG_EPOCH_RECOVERED, p->group.lsn);
 	log_record_put(record, &header, m->salt, lsn);
+	tell_lost(m, p->at, p->at + header.len, p->reason);
 	p->group.record_count++;
 	p->at += header.len;
 }

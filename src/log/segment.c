@@ -51,7 +51,7 @@ int log_segments_add(struct log *log, struct log_segment *segment)
 	return 0;
 }
 
-struct log_segment *log_segment_find(const struct log *log, uint64_t lsn)
+size_t log_segments_from(const struct log *log, uint64_t lsn)
 {
 	size_t low = 0, high = log->segments_count;
 	while (low < high) {
@@ -61,7 +61,15 @@ struct log_segment *log_segment_find(const struct log *log, uint64_t lsn)
 		else
 			high = middle;
 	}
-	struct log_segment *segment = low > 0 ? log->segments[low - 1] : NULL;
+	return low > 0 ? low - 1 : 0;
+}
+
+struct log_segment *log_segment_find(const struct log *log, uint64_t lsn)
+{
+	size_t at = log_segments_from(log, lsn);
+	struct log_segment *segment = at < log->segments_count ? log->segments[at] : NULL;
+	if (segment && lsn < segment->opening.base_lsn)
+		return NULL;
 	return segment && (segment->end_lsn == 0 || lsn < segment->end_lsn) ? segment : NULL;
 }
 

@@ -102,20 +102,9 @@ struct places_check {
 	struct store_problem *problem;
 };
 
-enum { SEGMENT_LEAST = 64 << 10 }; /* log.h */
-
 static bool there(const struct store *store, uint64_t place)
 {
 	return place == 0 || log_segment_number(store->log, place) != LOG_SEGMENT_NONE;
-}
-
-/* Is any segment there that holds some of these bytes? Segments may be shorter than what is known of a place. */
-static bool any_there(const struct store *store, uint64_t from, uint64_t until)
-{
-	for (; from < until; from += SEGMENT_LEAST)
-		if (there(store, from))
-			return true;
-	return there(store, until - 1);
 }
 
 static int check_places(void *arg, uint64_t id, const struct job_queue *queue,
@@ -132,7 +121,8 @@ static int check_places(void *arg, uint64_t id, const struct job_queue *queue,
 		what = "errors";
 	else if (!there(store, place = places->progress))
 		what = "progress";
-	else if (!there(store, place = places->submit) && !any_there(store, place, places->submit_until))
+	else if (place = places->submit,
+	         places->submit_until != 0 && log_bytes_held(store->log, place, places->submit_until) == 0)
 		what = "payload";
 	if (!what)
 		return 0;

@@ -45,6 +45,7 @@ static bool is_lost(const struct store_repair *repair, uint64_t place)
 	                      log_repair_is_lost(repair->log, place));
 }
 
+/* Is any of it lost? The log's segments need not follow each other, nor be as long as what is known of a place. */
 static bool overlaps(const struct store_repair *repair, uint64_t from, uint64_t until)
 {
 	const struct log_repair_result *result = log_repair_result(repair->log);
@@ -52,8 +53,7 @@ static bool overlaps(const struct store_repair *repair, uint64_t from, uint64_t 
 	for (size_t i = 0; i < result->lost_count; i++)
 		if (result->lost[i].from < until && from < result->lost[i].to)
 			return true;
-	return log_segment_number(repair->store->log, from) == LOG_SEGMENT_NONE ||
-	       log_segment_number(repair->store->log, until - 1) == LOG_SEGMENT_NONE;
+	return log_bytes_held(repair->store->log, from, until) < until - from;
 }
 
 static int look_at_places(void *arg, uint64_t id, const struct job_queue *queue,
@@ -64,7 +64,7 @@ static int look_at_places(void *arg, uint64_t id, const struct job_queue *queue,
 	(void)queue;
 	if (is_lost(repair, places->base) || is_lost(repair, places->error) ||
 	    is_lost(repair, places->progress) ||
-	    (places->submit != 0 && overlaps(repair, places->submit, places->submit_until)))
+	    (places->submit_until != 0 && overlaps(repair, places->submit, places->submit_until)))
 		store_repair_name(repair, id, STORE_NAMED_LOOK);
 	return repair->error;
 }

@@ -585,6 +585,22 @@ static void damage_all(struct image *image, unsigned rounds)
 	assert_true(tally.repaired > rounds * image->files_count / 3);
 }
 
+/* Each segment lost, one at a time: whatever was in it, jobs that name a place there are named or unharmed. */
+static void lose_segments(struct image *image)
+{
+	struct tally tally = {0};
+	for (size_t i = 0; i < image->files_count; i++) {
+		if (strncmp(image->files[i], "seg-", 4) != 0)
+			continue;
+		shell("rm -rf %s", work);
+		shell("cp -r %s %s", image->folder, work);
+		snprintf(context, sizeof(context), "%s, skip", image->what);
+		damage(image->files[i], REMOVE, false);
+		judge(image, STORE_REPAIR_SKIP, &tally);
+	}
+	assert_true(tally.repaired > 5);
+}
+
 static struct image images[3];
 
 /* A repair that ends at any of the steps by which its files take the place of the old ones: nothing starts, until it is repeated. */
@@ -646,6 +662,7 @@ static void test_damage(void **state)
 	random_state = seed ? (uint32_t)atoi(seed) : 1;
 	for (int i = 0; i < 3; i++)
 		damage_all(&images[i], rounds ? (unsigned)atoi(rounds) : 1);
+	lose_segments(&images[2]);
 }
 
 static int set_up_images(void **state)

@@ -71,6 +71,16 @@ static void any_order_and_again_after_a_start(void **state)
 		assert_int_equal(log_segment_number(log, infos[gone[i]].base_lsn + 200), LOG_SEGMENT_NONE);
 		assert_int_equal(wh_await(log_read(log, infos[gone[i]].base_lsn + 96, 0)).n, -ENOENT);
 	}
+	/* how much of a range is there, wherever in it the gaps are: 0, 2, 5 and 7 of the first eight */
+	uint64_t held = 0, first = infos[0].base_lsn, end = infos[7].end_lsn;
+	for (size_t i = 0; i < 8; i++)
+		held += i == 0 || i == 2 || i == 5 || i == 7 ? infos[i].end_lsn - infos[i].base_lsn : 0;
+	assert_int_equal(log_bytes_held(log, first, end), held);
+	assert_int_equal(log_bytes_held(log, first + 100, end - 50), held - 150);
+	assert_int_equal(log_bytes_held(log, infos[3].base_lsn, infos[4].end_lsn), 0);
+	assert_int_equal(log_bytes_held(log, infos[4].base_lsn, infos[5].base_lsn + 1), 1);
+	assert_int_equal(log_bytes_held(log, infos[1].base_lsn, infos[1].base_lsn), 0);
+	assert_int_equal(log_bytes_held(log, wh_mark_read(log_written(log)) - 10, UINT64_MAX), 10);
 	/* between them everything is there */
 	for (int life = 0; life < 2; life++) {
 		for (uint32_t i = 0; i < model.count; i++) {

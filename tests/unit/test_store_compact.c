@@ -492,6 +492,31 @@ static void test_missing_segment(void **state)
 	b->store = NULL;
 }
 
+/* Of a finished job only about where its payload is: at the beginning of the log, too. */
+static void test_missing_payload(void **state)
+{
+	struct bench *b = *state;
+	struct store_problem problem = {0};
+	char path[256];
+	uint64_t id = submit(b, "left-behind", "payload");
+	struct store_leased job = reserve_one(b, "left-behind");
+
+	assert_int_equal(store_segment(b->store, id), 0);
+	churn(b, 5 * SEGMENT);
+	assert_int_equal(try(b, with_lease(STORE_COMPLETE, job)), 0);
+	assert_true(store_segment(b->store, id) > 3);
+	assert_int_equal(store_close(b->store), 0);
+	b->store = NULL;
+	for (unsigned long long i = 0; i < 3; i++) { /* more than 2 MiB */
+		snprintf(path, sizeof(path), "%s/seg-%016llx.log", b->directory, i);
+		assert_true(unlink(path) == 0 || i > 0); /* the others may have gone already */
+	}
+	assert_int_equal(store_open(b->loop, &b->options, &b->store, &problem), -WH_EDAMAGED);
+	if (!strstr(problem.text, "the payload of job") || !strstr(problem.text, "left-behind"))
+		fail_msg("%s", problem.text);
+	b->store = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -500,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_readers, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing_segment, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_missing_payload, set_up_small, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
