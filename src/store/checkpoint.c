@@ -229,6 +229,13 @@ void store_checkpoint_look(struct store *store)
 		c->not_before = 0;
 }
 
+int64_t store_checkpoint_again(const struct store *store)
+{
+	const struct store_checkpoint *c = &store->checkpoint;
+
+	return c->log || c->ending || c->waiting || bytes_since(store) < c->due ? 0 : c->not_before;
+}
+
 /* ---- the end of the store ---------------------------------------------------------------- */
 
 void store_checkpoint_stop(struct store *store)

@@ -237,13 +237,20 @@ static void on_flushed(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- one segment -------------------------------------------------------------------------- */
 
+/* Another time, whether or not anything else happens until then. */
+static void put_off(struct store *store)
+{
+	store->compact.look_at = wh_now(store->loop) + AGAIN_NS;
+	store_later(store);
+}
+
 static void scan_failed(struct store *store, int64_t error)
 {
 	struct store_compact *c = &store->compact;
 	struct store_segment *segment = store_segment_at(store, c->number);
 	char text[200];
 
-	c->look_at = wh_now(store->loop) + AGAIN_NS;
+	put_off(store);
 	if (error != -WH_EDAMAGED && error != -ENOTSUP && error != -JOB_ETOO_LARGE && error != -EPROTO)
 		return; /* want of memory or disk, say: it will pass */
 	if (segment)
@@ -273,7 +280,7 @@ static void on_scan_end(wh_loop *loop, wh_res res, void *arg)
 	flush = wh_mark_wait(log_flushed(store->log), wh_mark_read(log_appended(store->log)));
 	c->wait = flush;
 	if (wh_then(flush, on_flushed, store) < 0) {
-		c->look_at = wh_now(store->loop) + AGAIN_NS;
+		put_off(store);
 		return;
 	}
 	c->flushing = true;
@@ -292,7 +299,7 @@ static void begin(struct store *store, uint64_t number)
 	job_reveal(store->jobs, store_reached(store, STORE_LOCAL));
 	c->scan = log_segment_scan(store->log, number, on_scanned, store);
 	if (wh_then(c->scan, on_scan_end, store) < 0) {
-		c->look_at = c->began_at + AGAIN_NS;
+		put_off(store);
 		return;
 	}
 	c->scanning = true;
@@ -302,9 +309,11 @@ static void begin(struct store *store, uint64_t number)
 /* ---- which ------------------------------------------------------------------------------- */
 
 /* How much it is worth, as in log-structured file systems: what is gained for what it costs, old ones first since
- * what has stayed is likely to stay. Negative: nothing. */
+ * what has stayed is likely to stay. Negative: nothing; one that is too young is looked at again when it is not, though nothing else may
+ * happen until then. */
 static double worth(struct store *store, const struct log_segment_info *info, uint64_t end)
 {
+	struct store_compact *c = &store->compact;
 	struct store_segment *segment = store_segment_at(store, info->number);
 	double bytes = (double)(info->end_lsn - info->base_lsn), live, used;
 	int64_t now = wh_now(store->loop);
@@ -317,10 +326,13 @@ static double worth(struct store *store, const struct log_segment_info *info, ui
 	if (live <= 0 || bytes <= 0)
 		return 1e300;
 	used = live / bytes;
-	if (used * 100 >= (store->compact.pressed ? RATIO_PRESSED_PERCENT : RATIO_PERCENT))
+	if (used * 100 >= (c->pressed ? RATIO_PRESSED_PERCENT : RATIO_PERCENT))
 		return -1;
-	if (!store->compact.pressed && now - segment->seen_at < AGE_NS)
+	if (!c->pressed && now - segment->seen_at < AGE_NS) {
+		if (c->wake_at == 0 || segment->seen_at + AGE_NS < c->wake_at)
+			c->wake_at = segment->seen_at + AGE_NS;
 		return -1;
+	}
 	return (1 - used) / (1 + used) * (double)(end - info->base_lsn);
 }
 
@@ -332,8 +344,10 @@ static bool choose(struct store *store, uint64_t *ret)
 	uint64_t end = wh_mark_read(log_appended(store->log));
 	double best = -1;
 
-	if (!all)
+	if (!all) {
+		store->compact.wake_at = wh_now(store->loop) + AGAIN_NS;
 		return false;
+	}
 	count = log_segments_list(store->log, all, cap);
 	for (size_t i = 0; i < count && i < cap && best < 1e299; i++) {
 		double this = worth(store, &all[i], end);
@@ -361,9 +375,14 @@ void store_compact_look(struct store *store)
 	struct store_compact *c = &store->compact;
 	uint64_t number = 0;
 
+	c->wake_at = 0;
 	if (c->scanning || c->flushing || c->draining || store->failed || store->closing ||
-	    store->checkpoint.by_hand || store->checkpoint.lsn == 0 || wh_now(store->loop) < c->look_at)
+	    store->checkpoint.by_hand || store->checkpoint.lsn == 0)
 		return;
+	if (wh_now(store->loop) < c->look_at) {
+		c->wake_at = c->look_at;
+		return;
+	}
 	c->look_at = wh_now(store->loop) + LOOK_NS;
 	c->pressed = pressed(store);
 	if (choose(store, &number))

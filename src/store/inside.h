@@ -164,6 +164,7 @@ struct store_compact {
 	int64_t gather_result;
 	uint64_t moved_bytes; /* out of this segment */
 	int64_t began_at, look_at;
+	int64_t wake_at; /* instant of wh_now() for another look, should nothing else happen; 0: none */
 	wh_future wait, scan;
 	struct store_gather *gather;
 	uint8_t *scratch;
@@ -376,7 +377,8 @@ struct store_segment *store_segment_at(struct store *store, uint64_t number); /*
 void store_live_done(struct store *store);
 
 /* checkpoint.c */
-void store_checkpoint_look(struct store *store); /* is one due? */
+void store_checkpoint_look(struct store *store);           /* is one due? */
+int64_t store_checkpoint_again(const struct store *store); /* when one that failed is due anew; 0: none */
 void store_checkpoint_stop(struct store *store);
 int store_checkpoint_at_close(struct store *store);
 

@@ -123,6 +123,11 @@ static void hold_slot(struct store *store)
 	(void)!wh_resolve(store->timer_slot, 0, NULL);
 }
 
+static int64_t sooner(int64_t at, int64_t than)
+{
+	return at != 0 && at < than ? at : than;
+}
+
 /* One timer, at the nearest instant at which something is due. */
 static void set_timer(struct store *store)
 {
@@ -130,8 +135,9 @@ static void set_timer(struct store *store)
 
 	if (due_ms != INT64_MAX)
 		at = due_ms * STORE_NS_PER_MS - store->wall_offset;
-	if (store->again_at != 0 && store->again_at < at)
-		at = store->again_at;
+	at = sooner(store->again_at, at);
+	if (!store->failed && !store->repair)
+		at = sooner(store->compact.wake_at, sooner(store_checkpoint_again(store), at));
 	if (at == INT64_MAX || store->closing)
 		return;
 	if (store->timer_set) {

@@ -1,7 +1,8 @@
 /* tests/fault/allocations.h -- functions that allocate fail when they are told to, and what they gave is counted.
  *
  * tests/fault/meson.build has the linker put them before those of the C library (--wrap), for a file that includes this once. The
- * fail_at-th call fails, 0: none; then hit is set. live: what was not freed yet.
+ * fail_at-th call fails, 0: none; then hit is set. fail_each not 0: so does each fail_each-th after it, before the fail_end-th. live: what was
+ * not freed yet.
  */
 #ifndef WH_TESTS_ALLOCATIONS_H
 #define WH_TESTS_ALLOCATIONS_H
@@ -11,15 +12,18 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-static atomic_int calls, fail_at;
+static atomic_int calls, fail_at, fail_each, fail_end;
 static atomic_long live;
 static atomic_bool hit;
 
 static bool fails(void)
 {
-	int at = atomic_load(&fail_at);
+	int from = atomic_load(&fail_at), each = atomic_load(&fail_each), at;
 
-	if (at == 0 || atomic_fetch_add(&calls, 1) + 1 != at)
+	if (from == 0)
+		return false;
+	at = atomic_fetch_add(&calls, 1) + 1;
+	if (at != from && (each == 0 || at < from || at >= atomic_load(&fail_end) || (at - from) % each != 0))
 		return false;
 	atomic_store(&hit, true);
 	errno = ENOMEM;

@@ -58,7 +58,7 @@ static int files(struct bench *b, char name[300])
 /* Files are removed in the background. */
 static void expect_files(struct bench *b, int count)
 {
-	for (int i = 0; i < 1000 && files(b, NULL) != count; i++)
+	for (int i = 0; i < 30000 && files(b, NULL) != count; i++)
 		wh_await(wh_sleep(b->loop, WH_NS_PER_MS));
 	assert_int_equal(files(b, NULL), count);
 }
