@@ -1,4 +1,5 @@
-/* tests/fault/test_log_damage.c -- every bit of a small log flipped, every length cut, blocks lost, swapped and doubled.
+/* tests/fault/test_log_damage.c -- every bit of a small log flipped, every length cut, blocks lost, swapped and doubled, blocks and
+ * files that came from elsewhere or from an earlier time.
  *
  * What was durable is either all there or the log does not start, says where the damage is, and changes nothing. What was
  * not durable may be missing, but only from some point on. Nothing else may ever be replayed. Four logs: closed
@@ -48,10 +49,12 @@ static char context[200];
 			fail_msg("%s: %s", context, #condition); \
 	} while (0)
 
+static uint64_t machine_seed = 7;
+
 static wh_sim *new_machine(void)
 {
 	wh_sim *sim = NULL;
-	CHECK(wh_sim_open(&sim, &(struct wh_sim_options){.seed = 7}) == 0);
+	CHECK(wh_sim_open(&sim, &(struct wh_sim_options){.seed = machine_seed}) == 0);
 	loop = NULL;
 	CHECK(wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = sim}) == 0);
 	return sim;
@@ -340,6 +343,95 @@ static void damage_blocks(struct image *image)
 	assert_true(outcome.refused > 5);
 }
 
+static bool is_segment(const struct file *file)
+{
+	return file->name[0] == 's';
+}
+
+/* A segment in which something of the log lies that a start reads. */
+static bool is_read(const struct image *image, const struct file *file)
+{
+	uint64_t base;
+	if (!is_segment(file) || file->used <= BLOCK)
+		return false;
+	memcpy(&base, file->bytes + BLOCK + 24, sizeof(base));
+	return base + file->len - 2 * BLOCK > image->saved;
+}
+
+/* A block of one file stands in another one: the disk wrote, or reads, in the wrong place. */
+static void misdirect_blocks(struct image *image)
+{
+	struct outcome outcome = {0};
+	uint8_t saved[BLOCK];
+	uint32_t number = 0;
+	for (size_t i = 0; i < image->count; i++)
+		for (size_t k = 0; k < image->count; k++) {
+			struct file *to = &image->files[i], *from = &image->files[k];
+			uint64_t to_end = to->used + BLOCK < to->len ? to->used + BLOCK : to->len;
+			for (uint64_t a = 0; a + BLOCK <= to_end && i != k; a += BLOCK)
+				for (uint64_t b = 0; b < from->used; b += BLOCK) {
+					if (!is_mine(number++))
+						continue;
+					snprintf(context, sizeof(context),
+					         "%s: block at %llu of %s at %llu of %s", image->what,
+					         (unsigned long long)b, from->name, (unsigned long long)a,
+					         to->name);
+					memcpy(saved, to->bytes + a, BLOCK);
+					memcpy(to->bytes + a, from->bytes + b, BLOCK);
+					judge(image, &outcome);
+					memcpy(to->bytes + a, saved, BLOCK);
+				}
+		}
+	print_message("%s: blocks astray: %llu refused, %llu whole, %llu shorter\n", image->what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+	assert_true(outcome.refused > 5);
+}
+
+static void exchange(struct file *a, struct file *b)
+{
+	struct file was = *a;
+	a->bytes = b->bytes;
+	a->len = b->len;
+	a->used = b->used;
+	b->bytes = was.bytes;
+	b->len = was.len;
+	b->used = was.used;
+}
+
+/* Files under each other's names, and one file under two. */
+static void misdirect_files(struct image *image)
+{
+	struct outcome outcome = {0};
+	for (size_t i = 0; i < image->count; i++)
+		for (size_t k = 0; k < image->count; k++) {
+			struct file *a = &image->files[i], *b = &image->files[k], was = *a;
+			bool manifests = i < 2 && k < 2, harm = is_read(image, a) || a->name[0] == 'c';
+			if (i == k)
+				continue;
+			snprintf(context, sizeof(context), "%s: %s is %s as well", image->what, a->name,
+			         b->name);
+			a->bytes = b->bytes;
+			a->len = b->len;
+			a->used = b->used;
+			bool refused = judge(image, &outcome);
+			*a = was;
+			CHECK(manifests ? !refused : refused || !harm);
+			if (k < i)
+				continue;
+			harm |= is_read(image, b) || b->name[0] == 'c';
+			snprintf(context, sizeof(context), "%s: %s and %s under each other's names",
+			         image->what, a->name, b->name);
+			exchange(a, b);
+			refused = judge(image, &outcome);
+			exchange(a, b);
+			CHECK(manifests ? !refused : refused || !harm);
+		}
+	print_message("%s: files astray: %llu refused, %llu whole, %llu shorter\n", image->what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+}
+
 static void all_damage(enum ending ending)
 {
 	struct image image;
@@ -351,7 +443,130 @@ static void all_damage(enum ending ending)
 	cut_lengths(&image);
 	damage_blocks(&image);
 	lose_files(&image);
+	misdirect_blocks(&image);
+	misdirect_files(&image);
 	free_image(&image);
+}
+
+/* ---- files of an earlier time, and of another log ---------------------------------------- */
+
+/* One log at two moments: as it is amid its life, of which earlier holds the files alone, and closed in order at the end. */
+static void make_moments(struct image *earlier, struct image *later, bool checkpoint)
+{
+	*earlier = (struct image){.what = "earlier"};
+	*later = (struct image){.what = checkpoint ? "at two moments, with a checkpoint" : "at two moments"};
+	saved_name[0] = 0;
+	snprintf(context, sizeof(context), "%s", later->what);
+	help_init(&later->model, 700);
+	wh_sim *sim = new_machine();
+	struct log_options options = help_options("data", &later->model);
+	struct log *log = NULL;
+	options.group_bytes = 16384;
+	CHECK(log_open(loop, &options, &log, NULL) == 0);
+	for (uint32_t i = 0; i < 8; i++)
+		must_commit(log, &later->model, i == 5 ? 60 : 1 + i % 4, i % 3 ? LOG_LOCAL : LOG_ASYNC);
+	if (checkpoint)
+		save(log, later);
+	must_commit(log, &later->model, 1, LOG_LOCAL);
+	take_image(earlier);
+	for (uint32_t i = 0; i < 14; i++)
+		must_commit(log, &later->model, i == 3 ? 60 : 1 + i % 4, i % 3 ? LOG_LOCAL : LOG_ASYNC);
+	CHECK(log_close(log) == 0);
+	later->durable = UINT64_MAX;
+	take_image(later);
+	CHECK(earlier->count >= 4 && later->count >= 5);
+	end_machine(sim);
+}
+
+static const struct file *same_name(const struct image *image, const struct file *file)
+{
+	for (size_t i = 0; i < image->count; i++)
+		if (strcmp(image->files[i].name, file->name) == 0)
+			return &image->files[i];
+	return NULL;
+}
+
+/* Some of the files are those of another image, where it has them and they differ. How many. */
+static size_t put_others(struct image *image, const struct image *others, struct file *kept, unsigned which)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < image->count; i++) {
+		const struct file *other = same_name(others, &image->files[i]);
+		kept[i] = image->files[i];
+		if (!(which & 1u << i) || !other ||
+		    (other->len == kept[i].len && memcmp(other->bytes, kept[i].bytes, other->len) == 0))
+			continue;
+		image->files[i] = *other;
+		count++;
+	}
+	return count;
+}
+
+/* Any files of it are as they were earlier, as after a restore of some of them, or a write that never came. */
+static void stale_files(bool checkpoint)
+{
+	struct image earlier, later;
+	struct outcome outcome = {0};
+	struct file kept[FILES_MAX];
+	make_moments(&earlier, &later, checkpoint);
+	/* the manifest that counts: the sequence is at byte 32 */
+	size_t newest = memcmp(later.files[0].bytes + 32, later.files[1].bytes + 32, 1) < 0;
+	for (unsigned which = 1; which < 1u << later.count; which++) {
+		bool harm = false, end = false;
+		size_t count = put_others(&later, &earlier, kept, which);
+		snprintf(context, sizeof(context), "%s: files %x as they were", later.what, which);
+		for (size_t i = 0; i < later.count; i++)
+			if (is_read(&later, &kept[i])) {
+				end = later.files[i].bytes != kept[i].bytes; /* of the last one */
+				harm |= end;
+			}
+		/* A stale manifest alone takes nothing away: the log itself says how far it goes. With the end of the log as it was at
+		 * the same moment it is a log that was killed then, and nothing can tell. */
+		if (count > 0 && !(end && later.files[newest].bytes != kept[newest].bytes))
+			CHECK(judge(&later, &outcome) == harm);
+		for (size_t i = 0; i < later.count; i++)
+			later.files[i] = kept[i];
+	}
+	print_message("%s: %llu refused, %llu whole, %llu shorter\n", later.what,
+	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
+	              (unsigned long long)outcome.shorter);
+	assert_true(outcome.refused > 10 && outcome.whole > 0 && outcome.shorter == 0);
+	free_image(&earlier);
+	free_image(&later);
+}
+
+static void of_files_of_an_earlier_time(void **state)
+{
+	stale_files(false);
+	stale_files(true);
+}
+
+/* Files of another log, which had the same life, under the names of this one's. */
+static void of_files_of_another_log(void **state)
+{
+	struct image image, other;
+	struct outcome outcome = {0};
+	struct file kept[FILES_MAX];
+	machine_seed = 8;
+	make_image(&other, SAVED);
+	machine_seed = 7;
+	make_image(&image, SAVED);
+	for (unsigned which = 1; which < 1u << image.count; which++) {
+		if ((which & 3) == 3)
+			continue; /* then it is that log, with files of this one */
+		size_t count = put_others(&image, &other, kept, which);
+		snprintf(context, sizeof(context), "files %x of another log", which);
+		bool refused = count > 0 && judge(&image, &outcome), harm = false;
+		for (size_t i = 0; i < image.count; i++) {
+			bool foreign = image.files[i].bytes != kept[i].bytes;
+			harm |= foreign && (i < 2 || is_read(&image, &kept[i]) || kept[i].name[0] == 'c');
+			image.files[i] = kept[i];
+		}
+		CHECK(refused || !harm);
+	}
+	assert_true(outcome.refused > 10);
+	free_image(&image);
+	free_image(&other);
 }
 
 static void of_a_closed_log(void **state)
@@ -479,6 +694,8 @@ int main(void)
 		cmocka_unit_test(of_a_sealed_log),
 		cmocka_unit_test(of_a_log_with_an_unflushed_end),
 		cmocka_unit_test(of_a_log_with_a_checkpoint),
+		cmocka_unit_test(of_files_of_an_earlier_time),
+		cmocka_unit_test(of_files_of_another_log),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
