@@ -52,6 +52,73 @@ class FullDisk(unittest.TestCase):
         finally:
             server.remove()
 
+    def test_full_amid_a_checkpoint(self):
+        """The disk is full when a checkpoint is written, and stays so: what adds is refused, what finishes goes on, over kills too; with
+        space again there is a checkpoint, without a restart."""
+        folder = tempfile.mkdtemp(prefix="whilst-small-")
+        self.addCleanup(os.rmdir, folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder])
+        server = harness.Server(data=os.path.join(folder, "data"))
+        ballast = os.path.join(folder, "ballast")
+        try:
+            client = server.client()
+            small = b"1\n" * 10000
+            for _ in range(10):  # a checkpoint of these takes 4 MB
+                self.assertEqual(client.post("/v1/queues/small/jobs", small, Content_Type="application/x-ndjson").status, 202)
+            # the log's next segment is there, and beside it room for less than a checkpoint
+            harness.eventually(lambda: len([n for n in os.listdir(server.data) if n.startswith("seg-")]) > 1
+                               and not any(n.endswith(".tmp") for n in os.listdir(server.data)), "the next segment")
+            with open(ballast, "wb") as f:
+                os.posix_fallocate(f.fileno(), 0, os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - (1 << 20))
+            large, refused = [], None
+            for _ in range(1000):
+                answer = client.post("/v1/queues/large/jobs", b"f" * 500000)
+                if answer.status != 202:
+                    refused = answer
+                    break
+                large.append(answer.json()["id"])
+            self.assertEqual((refused.status, refused.json()["code"]), (503, "disk-full"), refused)
+            harness.eventually(lambda: "no checkpoint: No space left on device" in server.log(), "a checkpoint that fails")
+            self.assertNotIn("checkpoint-", " ".join(os.listdir(server.data)))
+            ended, added = [], 0
+            for life in range(2):
+                self.assertEqual(client.get("/livez").status, 200)
+                self.assertEqual(client.get("/readyz").status, 503)
+                answer = client.post("/v1/queues/added/jobs", b"x")
+                while answer.status == 202 and added < 5000:  # what still fits into the last segment
+                    added += 1
+                    answer = client.post("/v1/queues/added/jobs", b"x")
+                self.assertEqual((answer.status, answer.json()["code"]), (503, "disk-full"), answer)
+                for _ in range(20):
+                    job, lease, _ = client.reserve("small")
+                    self.assertEqual(client.complete(job, lease, b"done").status, 200)
+                    ended.append(job)
+                if life == 0:
+                    client.close()
+                    server.kill().start()
+                    client = server.client()
+                    harness.eventually(lambda: client.get("/readyz").status == 503, "the full disk to be noticed")
+            os.unlink(ballast)
+            harness.eventually(lambda: client.post("/v1/queues/again/jobs", b"again").status == 202, "room")
+            harness.eventually(lambda: client.get("/readyz").status == 200, "ready")
+            harness.eventually(lambda: any(n.startswith("checkpoint-") and n.endswith(".ckp")
+                                           for n in os.listdir(server.data)), "a checkpoint")
+            for _ in range(2):
+                for job in ended:
+                    self.assertEqual(client.get(f"/v1/jobs/{job}").json()["state"], "done")
+                for job in large:
+                    self.assertEqual(len(client.get(f"/v1/jobs/{job}/payload").body), 500000)
+                self.assertEqual(client.get("/v1/queues/small").json()["jobs"]["ready"], 100000 - len(ended))
+                self.assertEqual(client.get("/v1/queues/added").json()["jobs"]["ready"], added)
+                client.close()
+                server.kill().start()
+                client = server.client()
+            client.close()
+            server.stop()
+        finally:
+            server.remove()
+
     def test_upload_that_does_not_fit(self):
         """A body that the disk has no room for is refused, and leaves nothing behind; smaller ones go on."""
         folder = tempfile.mkdtemp(prefix="whilst-small-")

@@ -13,13 +13,18 @@
  *     cut mix SEED    write-back had come to some of it: each block not safe is new, old, or torn at a sector; names as far
  *                     as some place in the list
  *     cut new SEED    all of it survives: what kill -9 leaves
- * The programs that use the folder must have been killed before. Reading .power gives counters.
+ *     eio N           the next N flushes of files fail with EIO, and what they were to flush counts as flushed from then on, as in the page
+ *                     cache of Linux: it can be read, a later flush says that all is well, and the disk has never seen it. Reading
+ *                     with O_DIRECT shows what the disk has
+ *     delay US        a flush takes so long from now on
+ * The programs that use the folder must have been killed before a cut. Reading .power gives counters.
  *
  * Thread: libfuse's workers, all behind one lock; a flush waits outside it, so writes go on meanwhile.
  */
 #define FUSE_USE_VERSION 35
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -36,6 +41,7 @@ struct block {
 	uint8_t *now, *safe; /* NULL: zeros; the same pointer while equal */
 	uint32_t version;    /* of now; raised by each write */
 	uint32_t safe_version;
+	bool failed; /* a flush of it has: now, which nothing writes any more, is not what the disk has, safe */
 };
 
 struct entry {
@@ -76,7 +82,8 @@ static struct change *changes;
 static size_t changes_count, changes_cap;
 static bool strict;
 static unsigned flush_us = 100;
-static uint64_t flushes, writes, cuts, chance_state;
+static unsigned flushes_to_fail;
+static uint64_t flushes, writes, cuts, failures, chance_state;
 
 static void *must(void *memory)
 {
@@ -278,7 +285,14 @@ static void write_some(struct node *node, const char *from, size_t len, off_t at
 	writes++;
 }
 
-static size_t read_some(const struct node *node, char *to, size_t len, off_t at)
+/* What nothing will write is in the cache alone. */
+static bool is_in_cache_alone(const struct block *block)
+{
+	return block->failed && block->version == block->safe_version;
+}
+
+/* direct: past the cache. */
+static size_t read_some(const struct node *node, char *to, size_t len, off_t at, bool direct)
 {
 	size_t done = 0;
 	if (at >= node->size)
@@ -288,7 +302,10 @@ static size_t read_some(const struct node *node, char *to, size_t len, off_t at)
 	while (done < len) {
 		size_t i = (size_t)at / BLOCK, within = (size_t)at % BLOCK;
 		size_t n = BLOCK - within < len - done ? BLOCK - within : len - done;
-		const uint8_t *from = i < node->blocks_count ? node->blocks[i].now : NULL;
+		const struct block *block = i < node->blocks_count ? &node->blocks[i] : NULL;
+		const uint8_t *from = !block                               ? NULL
+		                      : direct && is_in_cache_alone(block) ? block->safe
+		                                                           : block->now;
 		if (from)
 			memcpy(to + done, from + within, n);
 		else
@@ -311,10 +328,25 @@ static void block_is_safe(struct block *block, uint8_t *content, uint32_t versio
 		block->safe = content;
 	}
 	block->safe_version = version;
+	block->failed = false;
 }
 
-/* A flush: takes what there is when it begins, and has it on the disk when it ends. Called and left with the lock held. */
-static void flush_file(struct node *node)
+/* What was to be flushed is told once that it was not, and forgotten. */
+static void fail_flush(struct node *node)
+{
+	for (size_t i = 0; i < node->blocks_count; i++) {
+		struct block *block = &node->blocks[i];
+		if (block->version == block->safe_version)
+			continue;
+		block->safe_version = block->version;
+		block->failed = true;
+	}
+	failures++;
+}
+
+/* A flush: takes what there is when it begins, and has it on the disk when it ends. Called and left with the lock held. false: it
+ * failed. */
+static bool flush_file(struct node *node)
 {
 	struct taken {
 		size_t at;
@@ -322,6 +354,11 @@ static void flush_file(struct node *node)
 		uint32_t version;
 	} *taken = NULL;
 	size_t count = 0, cap = 0;
+	if (flushes_to_fail > 0) {
+		flushes_to_fail--;
+		fail_flush(node);
+		return false;
+	}
 	for (size_t i = 0; i < node->blocks_count; i++) {
 		const struct block *block = &node->blocks[i];
 		if (block->version == block->safe_version)
@@ -354,6 +391,7 @@ static void flush_file(struct node *node)
 		node->size_safe_version = size_version;
 	}
 	flushes++;
+	return true;
 }
 
 /* ---- power ------------------------------------------------------------------------------- */
@@ -364,6 +402,11 @@ enum mood { OLD, MIX, NEW };
 static void block_after_cut(struct block *block, enum mood mood, unsigned percent_new)
 {
 	bool is_new = mood == NEW || (mood == MIX && chance(100) < percent_new);
+	if (mood == NEW && is_in_cache_alone(block))
+		return; /* and stays there */
+	if (is_in_cache_alone(block))
+		block_set_now(block, block->safe);
+	block->failed = false;
 	if (block->version != block->safe_version && mood == MIX && chance(16) == 0) {
 		uint8_t *torn = must(calloc(1, BLOCK));
 		for (size_t at = 0; at < BLOCK; at += SECTOR) {
@@ -401,6 +444,8 @@ static void file_after_cut(struct node *node, enum mood mood)
 	set_size(node, size);
 	for (size_t i = 0; i < node->blocks_count; i++) {
 		struct block *block = &node->blocks[i];
+		if (block->failed)
+			continue;
 		if (block->now != block->safe)
 			free(block->safe);
 		block->safe = block->now;
@@ -471,6 +516,8 @@ static int command(const char *text, size_t len)
 	char copy[64] = "", mood[16] = "";
 	uint64_t seed = 0;
 	memcpy(copy, text, len < sizeof(copy) - 1 ? len : sizeof(copy) - 1);
+	if (sscanf(copy, "eio %u", &flushes_to_fail) == 1 || sscanf(copy, "delay %u", &flush_us) == 1)
+		return 0;
 	if (sscanf(copy, "cut %15s %" SCNu64, mood, &seed) != 2)
 		return EINVAL;
 	chance_state = seed;
@@ -648,10 +695,10 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t at, struc
 		len = at > 0 ? 0
 		             : (size_t)snprintf(buf, 256,
 		                                "writes %" PRIu64 " flushes %" PRIu64 " cuts %" PRIu64
-		                                " unsafe names %zu\n",
-		                                writes, flushes, cuts, changes_count);
+		                                " unsafe names %zu failures %" PRIu64 "\n",
+		                                writes, flushes, cuts, changes_count, failures);
 	else
-		len = read_some(nodes[ino], buf, size, at);
+		len = read_some(nodes[ino], buf, size, at, fi->flags & O_DIRECT);
 	pthread_mutex_unlock(&lock);
 	fuse_reply_buf(req, buf, len < size ? len : size);
 	free(buf);
@@ -675,13 +722,14 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 
 static void on_fsync(fuse_req_t req, fuse_ino_t ino, int only_data, struct fuse_file_info *fi)
 {
+	bool good = true;
 	pthread_mutex_lock(&lock);
 	if (ino != POWER_INO && !S_ISDIR(nodes[ino]->mode))
-		flush_file(nodes[ino]);
-	if (!strict)
+		good = flush_file(nodes[ino]);
+	if (!strict && good)
 		names_are_safe(0);
 	pthread_mutex_unlock(&lock);
-	fuse_reply_err(req, 0);
+	fuse_reply_err(req, good ? 0 : EIO);
 }
 
 static void on_fsyncdir(fuse_req_t req, fuse_ino_t ino, int only_data, struct fuse_file_info *fi)

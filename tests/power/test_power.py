@@ -7,6 +7,9 @@ or not done. What was answered at `local` is always there (I1, I4), with `async`
 than the window that is promised (I9, measured). Ids and leases only rise (I5, I6), what was there once stays (I7), the server
 always starts (I8), also when power is cut again while it does.
 
+The disk is bad in other ways, too: a flush fails once and all later ones succeed, of pages that the kernel has let go of meanwhile; or each
+flush takes long.
+
     WHILST_TEST_CUTS   how many (default 10)
     WHILST_TEST_SEED   the moments and the damage
 """
@@ -200,6 +203,78 @@ class Power(unittest.TestCase):
     def test_strict(self):
         """A name is safe when its folder was flushed, and not before; a disk that is slow."""
         self.run_on(CUTS // 3 + 1, SEED + 1, "--strict", "--flush-us", "3000")
+
+    def test_flush_fails(self):
+        """One flush fails, and later ones say that all is well: the process ends, and a start believes the disk, not the page cache."""
+        times, chance = CUTS // 5 + 1, random.Random(SEED + 2)
+        print(f"{times} flushes fail, seed {SEED}", file=sys.stderr)
+        self.totals, self.ages, self.settled, self.ids, leases = collections.Counter(), [], {}, set(), {}
+        with machine.Disk() as disk:
+            server = harness.Server("--log-level", "warn", data=os.path.join(disk.path, "data"), start=False)
+            try:
+                for number in range(times):
+                    server.start()
+                    life = Life(server.port, number, leases, ("async", "local"))
+                    harness.eventually(lambda l=life: sum(a.level == "local" for a in l.answers) > 2 * CUTS, "some answers")
+                    disk.command("eio 1")
+                    self.assertEqual(server.wait(), 1, server.log())
+                    moment = time.monotonic()
+                    life.join()
+                    self.assertEqual(life.wrong, [])
+                    where = f"failed flush {number} of seed {SEED}: "
+                    for mood in ("the cache is there", "the cache is gone"):
+                        server.start()  # what it takes for true past the cache stays so
+                        client = server.client()
+                        kept = self.totals
+                        self.totals = collections.Counter()
+                        self.ids.difference_update(answer.job for answer in life.answers)
+                        self.check(client, life, moment, mood, where + mood + ": ")
+                        for job, (done, payload) in self.settled.items():
+                            self.look(client, job, True, done, payload, where + mood + ": ")
+                        client.close()
+                        server.kill()
+                        disk.cut("old", chance.randrange(1 << 32))
+                        self.totals = kept if mood == "the cache is there" else kept + self.totals
+                    self.totals["failed flushes"] += 1
+                self.assertEqual(int(disk.counters()[-1]), times)
+            finally:
+                server.kill()
+        self.tell()
+
+    def test_slow_flushes(self):
+        """Flushes that take up to a fifth of a second, now and then: answers come late, nothing that was answered is lost."""
+        times, chance = CUTS // 5 + 1, random.Random(SEED + 3)
+        print(f"{times} cuts of a slow disk, seed {SEED}", file=sys.stderr)
+        self.totals, self.ages, self.settled, self.ids, leases = collections.Counter(), [], {}, set(), {}
+        with machine.Disk() as disk:
+            server = harness.Server("--log-level", "warn", data=os.path.join(disk.path, "data"), start=False)
+            try:
+                for number in range(times):
+                    server.start()
+                    life = Life(server.port, number, leases, ("async", "local"))
+                    client = server.client()
+                    for _ in range(3):
+                        delay, count = chance.choice((100, 20000, 100000, 200000)), len(life.answers)
+                        disk.command(f"delay {delay}")
+                        harness.eventually(lambda l=life, c=count: len(l.answers) > c + 2 * CUTS, "answers")
+                        self.assertEqual(client.get("/livez").status, 200)
+                    client.close()
+                    moment = machine.end_all(server.process)
+                    server.kill()
+                    life.join()
+                    self.assertEqual(life.wrong, [])
+                    mood = chance.choice(("old", "mix", "new"))
+                    disk.cut(mood, chance.randrange(1 << 32))
+                    disk.command("delay 100")
+                    server.start()
+                    client = server.client()
+                    self.check(client, life, moment, mood, f"cut {number} of a slow disk, seed {SEED} ({mood}): ")
+                    client.close()
+                    server.stop()
+                    self.totals["slow " + mood] += 1
+            finally:
+                server.kill()
+        self.tell()
 
 
 if __name__ == "__main__":
