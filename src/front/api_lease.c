@@ -89,7 +89,8 @@ static void act(struct request *request, const struct store_action *action, int 
 	if (!call)
 		return;
 	call->action = (uint8_t)action->kind;
-	if (request->streamed)
+	/* without the lease nothing that is still to come of the body can help: the store says why */
+	if (request->streamed && store_lease_holds(request->api->store, action->job, action->lease))
 		upload_start(call, action, NULL, (struct wh_slice){NULL, 0}, level, NULL, acted);
 	else
 		call_then(call, store_apply(request->api->store, action, 1, 0, level), acted);

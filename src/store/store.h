@@ -442,6 +442,8 @@ bool store_waited_for(const struct store *store, uint64_t job);
 
 /* store_state() - enum job_state at once, durable or not; JOB_NONE: not here. */
 int store_state(const struct store *store, uint64_t job);
+/* store_lease_holds() - would a completion with it be accepted now? Once it would not, it never will be. */
+bool store_lease_holds(struct store *store, uint64_t job, struct job_lease lease);
 
 /* store_scan() - the next of the jobs in one of the states (bits 1 << enum job_state; 0: any) and of a queue (its name; empty: any), in no
  * order. *cursor begins at 0. 0: no more. */

@@ -187,6 +187,13 @@ uint64_t store_first(struct store *store, struct store_slice name, int state)
 	}
 }
 
+bool store_lease_holds(struct store *store, uint64_t job, struct job_lease lease)
+{
+	struct job_record r = {0};
+
+	return job_check_complete(store->jobs, job, lease, store_now_ns(store), &r) == 0;
+}
+
 int store_state(const struct store *store, uint64_t job)
 {
 	struct job_info info;

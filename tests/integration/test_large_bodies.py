@@ -63,6 +63,24 @@ class Bodies(unittest.TestCase):
         connection.close()
         return answer, data
 
+    def test_lost_lease_is_told_before_the_body(self):
+        """Who has lost the lease, or never had it, learns so before a byte of a large result is sent."""
+        job = self.client.submit("q", b"x")
+        _, lease, _ = self.client.reserve("q")
+        epoch, claim = lease.split(".")
+        for token, status, code in ((f"{epoch}.{int(claim) + 1}", 409, b"lease-lost"), (lease, 100, b"Continue")):
+            with socket.create_connection(("127.0.0.1", self.server.port), timeout=DEADLINE) as s:
+                s.sendall(f"POST /v1/jobs/{job}/complete HTTP/1.1\r\nHost: x\r\nWhilst-Lease: {token}\r\n"
+                          f"Content-Length: {100 * MIB}\r\nExpect: 100-continue\r\n\r\n".encode())
+                answer = b""
+                while code not in answer:
+                    piece = s.recv(65536)
+                    self.assertTrue(piece, answer)
+                    answer += piece
+                self.assertTrue(answer.startswith(b"HTTP/1.1 %d " % status), answer)
+        self.assertEqual(self.client.complete(job, lease, LARGE).status, 200)
+        self.assertEqual(len(blobs(self.server)), 1)
+
     def test_in_and_out(self):
         job = self.client.submit("q", LARGE, Content_Type="x/y")
         answer = self.client.get(f"/v1/jobs/{job}/payload")
