@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "base/units.h"
 #include "cli/cli.h"
 #include "cli/notify.h"
 #include "cli/serve.h"
+#include "cli/serve_event.h"
 #include "cli/serve_listen.h"
 #include "cli/serve_sandbox.h"
 #include "cli/serve_settings.h"
@@ -64,37 +64,14 @@ struct server {
 
 static void event(struct server *server, int level, const char *name, const char *members)
 {
-	static const char *const levels[] = {"debug", "info", "warn", "error"};
-	char given[1024], instant[WH__INSTANT_TEXT_BYTES];
-	struct wh__text text;
-
-	if (level < server->settings.log_level)
-		return;
-	wh__text_init(&text, given, sizeof(given));
-	wh__text_format(&text, "ts=%.*s lvl=%s ev=%s",
-	                (int)wh__put_instant(instant, wh_wall_now(server->loop)), instant, levels[level],
-	                name);
-	if (members && *members) {
-		wh__text_put(&text, " ", 1);
-		wh__text_str(&text, members);
-	}
-	wh__text_put(&text, "\n", 1);
-	/* one call, one line: lines of several threads or processes do not mix */
-	if (!text.failed)
-		fwrite(text.data, 1, text.len, stderr);
-	wh__text_done(&text);
+	if (level >= server->settings.log_level)
+		serve_event(server->loop, level, name, members);
 }
 
 static void message_event(struct server *server, int level, const char *name, const char *message)
 {
-	struct wh__text text;
-
-	wh__text_init(&text, NULL, 0);
-	wh__text_str(&text, "msg=");
-	wh__text_json(&text, message, strlen(message));
-	wh__text_put(&text, "", 1);
-	event(server, level, name, text.failed ? "" : text.data);
-	wh__text_done(&text);
+	if (level >= server->settings.log_level)
+		serve_event_message(server->loop, level, name, message);
 }
 
 static void on_notice(int level, const char *message, void *arg)
@@ -133,19 +110,11 @@ static int fail(struct server *server, int status, const char *name, const char 
 
 static int fail(struct server *server, int status, const char *name, const char *format, ...)
 {
-	struct wh__text text;
-	char message[2048];
 	va_list list;
 
 	va_start(list, format);
-	vsnprintf(message, sizeof(message), format, list);
+	serve_event_failed(server->loop, status, name, format, list);
 	va_end(list);
-	wh__text_init(&text, NULL, 0);
-	wh__text_format(&text, "status=%d msg=", status);
-	wh__text_json(&text, message, strlen(message));
-	wh__text_put(&text, "", 1);
-	event(server, WH_LOG_ERROR, name, text.failed ? "" : text.data);
-	wh__text_done(&text);
 	return status;
 }
 
