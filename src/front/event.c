@@ -396,6 +396,42 @@ enum event_wrong event_read_fields(struct event *event, const struct wh_http_fie
 	return wrong;
 }
 
+/* Which attributes are no strings: "a b". What they are follows from their values. */
+static void put_typed(struct wh__text *text, const struct event *event)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < event->count; i++) {
+		const struct event_attribute *a = &event->attributes[i];
+
+		if (!a->typed)
+			continue;
+		wh__text_str(text, any ? " " : EVENT_TYPED ": ");
+		wh__text_put(text, a->name.data, a->name.len);
+		any = true;
+	}
+	if (any)
+		wh__text_put(text, "\r\n", 2);
+}
+
+static void take_typed(struct event *event, struct wh_slice names)
+{
+	const char *at = names.data, *end = names.data + names.len;
+
+	while (at < end) {
+		const char *blank = memchr(at, ' ', (size_t)(end - at));
+		size_t len = (size_t)((blank ? blank : end) - at);
+
+		for (size_t i = 0; i < event->count; i++) {
+			struct event_attribute *a = &event->attributes[i];
+
+			if (a->name.len == len && memcmp(a->name.data, at, len) == 0)
+				a->typed = event_is_typed(a->value);
+		}
+		at += len + 1;
+	}
+}
+
 void event_put_kept(struct wh__text *text, const struct event *event)
 {
 	for (size_t i = 0; i < event->count; i++) {
@@ -407,6 +443,7 @@ void event_put_kept(struct wh__text *text, const struct event *event)
 		event_put_value(text, a->value);
 		wh__text_put(text, "\r\n", 2);
 	}
+	put_typed(text, event);
 }
 
 enum event_wrong event_read_kept(struct event *event, struct wh_slice lines, struct wh_slice content_type,
@@ -435,6 +472,8 @@ enum event_wrong event_read_kept(struct event *event, struct wh_slice lines, str
 		at = line_end + 2;
 		if (is_ours(field.name) && read_field(event, field, &refusal) != EVENT_GOOD)
 			break;
+		if (wh_slice_equal_caseless(field.name, EVENT_TYPED))
+			take_typed(event, field.value); /* the last line */
 	}
 	if (at == end && event->count > 0)
 		return EVENT_GOOD;

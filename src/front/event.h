@@ -1,7 +1,8 @@
 /* src/front/event.h -- CloudEvents 1.0: one event, read from any of its forms and written in two.
  *
  * Forms: HTTP header fields and a body (binary mode), a JSON object (structured), and the lines that are kept with a job, which are
- * those of binary mode: "ce-id: 17\r\n". Every attribute is held as its canonical string, decoded. What is read is judged by the letter
+ * those of binary mode: "ce-id: 17\r\n", and one more that names the attributes that JSON gave as other than strings (binary mode has no types): such
+ * stay what they were. Every attribute is held as its canonical string, decoded. What is read is judged by the letter
  * of the specification (CloudEvents 1.0.2 sections 3 and 4, its HTTP binding 3.1 to 3.3, its JSON format 2 to 4): an event that breaks
  * a MUST is refused, and the refusal names the attribute. Pure; any thread.
  */
@@ -12,6 +13,7 @@
 #include "whilst/http.h"
 
 #define EVENT_TYPE       "application/cloudevents+json"
+#define EVENT_TYPED      "Whilst-Event-Typed"
 #define EVENT_BATCH_TYPE "application/cloudevents-batch+json"
 
 enum {
@@ -24,6 +26,7 @@ enum {
 
 struct event_attribute {
 	struct wh_slice name, value; /* lower case; decoded */
+	bool typed; /* true, false or a whole number of 32 bits: no string where there are types */
 };
 
 struct event {

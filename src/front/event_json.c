@@ -64,11 +64,16 @@ static bool is_utf8(struct wh_slice text)
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-static void put_member(struct wh__text *text, struct wh_slice name, struct wh_slice value)
+static void put_name(struct wh__text *text, struct wh_slice name)
 {
 	wh__text_put(text, ",\"", 2);
 	wh__text_put(text, name.data, name.len); /* a-z, 0-9 */
 	wh__text_put(text, "\":", 2);
+}
+
+static void put_member(struct wh__text *text, struct wh_slice name, struct wh_slice value)
+{
+	put_name(text, name);
 	wh__text_json(text, value.data, value.len);
 }
 
@@ -85,7 +90,12 @@ void event_put_json(struct wh__text *text, const struct event *event, const char
 		if (wh_slice_equal(a->name, "specversion") ||
 		    (more && a->name.len >= prefix && memcmp(a->name.data, more_prefix, prefix) == 0))
 			continue;
-		put_member(text, a->name, a->value);
+		if (!a->typed) {
+			put_member(text, a->name, a->value);
+			continue;
+		}
+		put_name(text, a->name);
+		wh__text_put(text, a->value.data, a->value.len);
 	}
 	if (type.data)
 		put_member(text, (struct wh_slice){"datacontenttype", 15}, type);
@@ -127,6 +137,11 @@ static bool is_integer(struct wh_slice value)
 	       wh__parse_u64(value.data + minus, value.len - minus, UINT64_C(2147483647) + minus, &n);
 }
 
+bool event_is_typed(struct wh_slice value)
+{
+	return wh_slice_equal(value, "true") || wh_slice_equal(value, "false") || is_integer(value);
+}
+
 static bool is_core(struct wh_slice name)
 {
 	static const char *const names[] = {"specversion", "id",   "source",          "type",
@@ -151,7 +166,9 @@ static enum event_wrong read_member(struct reading *r, struct wh_slice name, str
 	struct wh_slice *data = wh_slice_equal(name, "data")          ? &r->data
 	                        : wh_slice_equal(name, "data_base64") ? &r->base64
 	                                                              : NULL;
+	bool typed = value.data[0] != '"';
 	struct wh_slice text = value;
+	enum event_wrong wrong;
 
 	if (data && data->data)
 		return event_refuse(r->refusal, EVENT_BAD, "'%.*s' is given twice", (int)name.len, name.data);
@@ -161,16 +178,20 @@ static enum event_wrong read_member(struct reading *r, struct wh_slice name, str
 	}
 	if (wh__json_is_null(value)) /* unset: JSON format 2.2 */
 		return EVENT_GOOD;
-	if (value.data[0] == '"')
+	if (!typed)
 		text = take_string(event, value);
-	else if (is_core(name) || !(is_integer(value) || value.data[0] == 't' || value.data[0] == 'f'))
+	else if (is_core(name) || !event_is_typed(value))
 		return event_refuse(r->refusal, EVENT_BAD,
 		                    "attribute '%.*s': an attribute is a string, and an extension may be "
 		                    "true, false or a "
 		                    "whole number of 32 bits",
 		                    (int)(name.len < 80 ? name.len : 80), name.data);
-	if (!wh_slice_equal(name, "datacontenttype"))
-		return event_add(event, name, text, r->refusal);
+	if (!wh_slice_equal(name, "datacontenttype")) {
+		wrong = event_add(event, name, text, r->refusal);
+		if (wrong == EVENT_GOOD)
+			event->attributes[event->count - 1].typed = typed;
+		return wrong;
+	}
 	if (event->content_type.data)
 		return event_refuse(r->refusal, EVENT_BAD, "datacontenttype is given twice");
 	if (!event_text_valid(text) || text.len == 0)

@@ -137,9 +137,27 @@ class Structured(Case):
         answer = self.take(queue, Accept=JSON)
         self.assertEqual((answer.status, answer["Content-Type"]), (200, JSON))
         event = answer.json()
-        self.assertEqual({k: v for k, v in event.items() if not k.startswith("whilst")}, {**whole, "flag": "true", "n": "-5"})
+        self.assertEqual({k: v for k, v in event.items() if not k.startswith("whilst")}, {**whole, "flag": True, "n": -5})
         self.assertEqual((event["whilstjob"], event["whilstlease"], event["whilstattempt"], event["whilstevent"]),
                          (answer["Whilst-Job"], answer["Whilst-Lease"], 1, answer["Whilst-Event"]))
+
+    def test_types_stay(self):
+        """What JSON gave as true, false or a number is that again in JSON, by every way out; binary mode says which they were."""
+        self.keep()
+        given = {"flag": True, "no": False, "n": -5, "m": 2147483647, "text": "5", "word": "true"}
+        now = self.subscribe()
+        self.structured(core(**given))
+        for queue in (now, self.subscribe("later", **{"from": "beginning"})):
+            answer = self.take(queue, Prefer="wait=20")
+            self.assertEqual({name: attributes(answer)[name] for name in given},
+                             {"flag": "true", "no": "false", "n": "-5", "m": "2147483647", "text": "5", "word": "true"})
+            self.assertEqual(answer["Whilst-Event-Typed"], "flag no n m")
+            self.client.post(f"/v1/jobs/{answer['Whilst-Job']}/release", Whilst_Lease=answer["Whilst-Lease"])
+            event = self.take(queue, Accept=JSON).json()
+            self.assertEqual({name: event[name] for name in given}, given)
+        # a field of that name is nobody's word but ours
+        self.publish(b"", ce_n="5", Whilst_Event_Typed="n")
+        self.assertEqual(self.drain(now)[0]["n"], "5")
 
     def test_kinds_of_data(self):
         queue = self.subscribe()

@@ -240,6 +240,41 @@ static void structured(void **state)
 	(void)state;
 }
 
+/* Kept as lines and read again, what was no string in JSON is none in JSON. */
+static void types_stay(void **state)
+{
+	static const char given[] = ",\"flag\":true,\"n\":-5,\"text\":\"5\",\"off\":false,\"word\":\"true\"}",
+			  line[] = "\r\n" EVENT_TYPED ": flag n off\r\n";
+	const struct wh_slice none = {NULL, 0};
+	struct event_refusal refusal;
+	struct wh__text kept, json;
+	struct event event;
+	char whole[300];
+
+	(void)state;
+	wh__text_init(&kept, NULL, 0);
+	wh__text_init(&json, NULL, 0);
+	snprintf(whole, sizeof(whole), "{" JSON_CORE "%s", given);
+	assert_int_equal(event_read_json(&event, slice(whole), &refusal), EVENT_GOOD);
+	event_put_kept(&kept, &event);
+	event_done(&event);
+	assert_non_null(memmem(kept.data, kept.len, line, sizeof(line) - 1));
+	assert_int_equal(event_read_kept(&event, (struct wh_slice){kept.data, kept.len}, none, none),
+	                 EVENT_GOOD);
+	event_put_json(&json, &event, NULL, NULL);
+	event_done(&event);
+	assert_non_null(memmem(json.data, json.len, given, sizeof(given) - 1));
+	wh__text_done(&json);
+	wh__text_done(&kept);
+	/* lines that say of a text what it is not */
+	assert_int_equal(event_read_kept(&event,
+	                                 slice("ce-a: x\r\nce-b: 99999999999\r\n" EVENT_TYPED ": a b c\r\n"),
+	                                 none, none),
+	                 EVENT_GOOD);
+	assert_false(event.attributes[0].typed || event.attributes[1].typed);
+	event_done(&event);
+}
+
 static void structured_refused(void **state)
 {
 	static const struct {
@@ -443,7 +478,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(binary),  cmocka_unit_test(values),     cmocka_unit_test(binary_refused),
 		cmocka_unit_test(limits),  cmocka_unit_test(structured), cmocka_unit_test(structured_refused),
-		cmocka_unit_test(carried), cmocka_unit_test(filters),
+		cmocka_unit_test(carried), cmocka_unit_test(filters),    cmocka_unit_test(types_stay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
