@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,36 +212,18 @@ static int run(struct backup *b)
 
 int cli_backup(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"server", 1, 0, 's'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0}};
 	struct backup b = {0};
-	const char *server = NULL;
-	bool json = false;
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-		switch (o) {
-		case 's':
-			server = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
-		}
-	}
-	if (argc - optind != 1 || strlen(argv[optind]) >= PATH_BYTES - 16) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	struct cli_options common = {.usage = usage};
+	(void)cli_option(&common, argc, argv, NULL);
+	if (common.ended)
+		return common.status;
+	if (argc - optind != 1 || strlen(argv[optind]) >= PATH_BYTES - 16)
+		return cli_usage(usage);
 	b.directory = argv[optind];
 	for (size_t len = strlen(b.directory); len > 1 && b.directory[len - 1] == '/';)
 		argv[optind][--len] = 0;
 	snprintf(b.partial, sizeof b.partial, "%s.partial", b.directory);
-	int status = cli_session_open(&b.session, server, json);
+	int status = cli_session_open(&b.session, common.server, common.json);
 	if (status == 0 && wh_await(wh_access(b.session.loop, b.directory, F_OK)).n != -ENOENT)
 		status = cli_error(CLI_FAILED, "%s is there already", b.directory);
 	if (status == 0)

@@ -1,5 +1,4 @@
 /* src/cli/call.c -- `whilst call`: a service behind the gateway, in the three moods. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,21 +96,12 @@ static int call(struct call *c, const char *service, const char *path)
 
 int cli_call(int argc, char **argv)
 {
-	static const struct option longs[] = {{"async", 0, 0, 'a'},
-	                                      {"wait", 1, 0, 'w'},
-	                                      {"method", 1, 0, 'm'},
-	                                      {"data", 1, 0, 'd'},
-	                                      {"type", 1, 0, 't'},
-	                                      {"include", 0, 0, 'i'},
-	                                      {"callback", 1, 0, 'b'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},
-	                                      {0}};
+	static const struct option longs[] = {
+		{"async", 0, 0, 'a'}, {"wait", 1, 0, 'w'},    {"method", 1, 0, 'm'},   {"data", 1, 0, 'd'},
+		{"type", 1, 0, 't'},  {"include", 0, 0, 'i'}, {"callback", 1, 0, 'b'}, {0}};
 	struct call c = {.type = "application/octet-stream"};
-	const char *server = NULL;
-	bool json = false;
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	struct cli_options common = {.usage = usage};
+	for (int o; (o = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 'a':
 			c.asynchronous = true;
@@ -135,29 +125,17 @@ int cli_call(int argc, char **argv)
 		case 'i':
 			c.include = true;
 			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	if (argc - optind != 2) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (common.ended)
+		return common.status;
+	if (argc - optind != 2)
+		return cli_usage(usage);
 	if (c.asynchronous && c.wait_ns > 0)
 		return cli_error(CLI_USAGE, "--async and --wait exclude each other");
 	if (!c.method)
 		c.method = c.data ? "POST" : "GET";
-	int status = cli_session_open(&c.session, server, json);
+	int status = cli_session_open(&c.session, common.server, common.json);
 	if (status == 0)
 		status = call(&c, argv[optind], argv[optind + 1]);
 	cli_session_close(&c.session);

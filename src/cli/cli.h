@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <getopt.h>
 #include <jansson.h>
 
 #include "whilst/client.h"
@@ -46,6 +47,18 @@ int cli_fsync_test(int argc, char **argv);
 /* One line on standard error: "whilst COMMAND: ..."; returns status, so that a command can return it. */
 int cli_error(enum cli_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 extern const char *cli_command; /* the name of the running sub-command, for messages */
+
+/* The options of a command that asks a server: its own, and --server, --json, --help (-h). .usage is its text, borrowed. */
+struct cli_options {
+	const char *usage, *server;
+	bool json, ended; /* ended: the command is over, with .status */
+	int status;
+};
+/* The next of the command's own options (as getopt_long(3), which sets optarg and optind); -1: there are no more, or it is over: look at .ended.
+ * own ends with an entry of zeros; NULL: it has none. */
+int cli_option(struct cli_options *options, int argc, char **argv, const struct option *own);
+/* The text on standard error; returns CLI_USAGE. */
+int cli_usage(const char *usage);
 
 /* The name of the file system of a path whose files lie on another machine or in another process; NULL: not so. */
 const char *cli_network_file_system(const char *path);

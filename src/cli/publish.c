@@ -5,7 +5,6 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +29,8 @@ struct publication {
 	struct wh_how how;
 	struct wh_receipt receipt;
 	struct wh_problem problem;
-	const char *topic, *file, *server;
-	bool json;
+	struct cli_options common;
+	const char *topic, *file;
 };
 
 /* NAME=TEXT, in place. */
@@ -53,7 +52,7 @@ static int publish(struct publication *p)
 {
 	struct cli_session session;
 	struct cli_text data = {0};
-	int status = cli_session_open(&session, p->server, p->json);
+	int status = cli_session_open(&session, p->common.server, p->common.json);
 	wh_res res;
 
 	if (status == 0)
@@ -73,7 +72,7 @@ static int publish(struct publication *p)
 				"an event with --id has a --source, one without has no --attribute");
 		else if (res.n < 0)
 			status = cli_failed(&session, &p->problem);
-		else if (p->json)
+		else if (p->common.json)
 			printf("{\"jobs\":%lld,\"position\":\"%u/%llu\"}\n", (long long)res.n,
 			       p->receipt.position.epoch, (unsigned long long)p->receipt.position.lsn);
 		else
@@ -95,22 +94,14 @@ static int read_level(const char *text, int *ret)
 	return 0;
 }
 
-/* 0: go on; else an exit status, or -1: help was wanted. */
+/* -1: go on; else an exit status. */
 static int read_options(struct publication *p, int argc, char **argv)
 {
-	static const struct option longs[] = {{"event-type", 1, 0, 'e'},
-	                                      {"id", 1, 0, 'i'},
-	                                      {"source", 1, 0, 'o'},
-	                                      {"subject", 1, 0, 'u'},
-	                                      {"attribute", 1, 0, 'a'},
-	                                      {"type", 1, 0, 'y'},
-	                                      {"commit", 1, 0, 'c'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},
-	                                      {0}};
+	static const struct option longs[] = {
+		{"event-type", 1, 0, 'e'}, {"id", 1, 0, 'i'},   {"source", 1, 0, 'o'}, {"subject", 1, 0, 'u'},
+		{"attribute", 1, 0, 'a'},  {"type", 1, 0, 'y'}, {"commit", 1, 0, 'c'}, {0}};
 
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int o; (o = cli_option(&p->common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 'e':
 			p->event.type = optarg;
@@ -135,34 +126,20 @@ static int read_options(struct publication *p, int argc, char **argv)
 			if (read_level(optarg, &p->how.level) != 0)
 				return CLI_USAGE;
 			break;
-		case 's':
-			p->server = optarg;
-			break;
-		case 'j':
-			p->json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return -1;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	return 0;
+	return p->common.ended ? p->common.status : -1;
 }
 
 int cli_publish(int argc, char **argv)
 {
-	struct publication p = {.file = "-"};
+	struct publication p = {.common.usage = usage, .file = "-"};
 	int status = read_options(&p, argc, argv);
 
-	if (status != 0)
-		return status < 0 ? CLI_DONE : status;
-	if (argc - optind < 1 || argc - optind > 2 || !p.event.type) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (status >= 0)
+		return status;
+	if (argc - optind < 1 || argc - optind > 2 || !p.event.type)
+		return cli_usage(usage);
 	p.topic = argv[optind];
 	if (argc - optind == 2)
 		p.file = argv[optind + 1];

@@ -4,7 +4,6 @@
  */
 #include "cli/cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,9 +36,6 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
                                       {"missed", 1, 0, 'm'},
                                       {"missed-max", 1, 0, 'x'},
                                       {"paused", 0, 0, 'p'},
-                                      {"server", 1, 0, 's'},
-                                      {"json", 0, 0, 'j'},
-                                      {"help", 0, 0, 'h'},
                                       {"queue", 1, 0, OF_JOB},
                                       {"priority", 1, 0, OF_JOB + 1},
                                       {"attempts", 1, 0, OF_JOB + 2},
@@ -61,8 +57,7 @@ static const struct {
                {"group", false},     {"content_type", false}};
 
 struct schedule {
-	const char *server;
-	bool json;
+	struct cli_options common;
 	json_t *config, *job; /* job is in config */
 };
 
@@ -104,20 +99,7 @@ static int read_option(struct schedule *s, int o)
 	case 'p':
 		json_object_set_new(s->config, "paused", json_true());
 		return 0;
-	case 's':
-		s->server = optarg;
-		return 0;
-	case 'j':
-		s->json = true;
-		return 0;
-	case 'h':
-		fputs(usage, stdout);
-		return -1;
 	default:
-		if (o < OF_JOB) {
-			fputs(usage, stderr);
-			return CLI_USAGE;
-		}
 		return members[o - OF_JOB].number ? set_number(s->job, members[o - OF_JOB].name, optarg)
 		                                  : set_text(s->job, members[o - OF_JOB].name, optarg);
 	}
@@ -299,7 +281,7 @@ static int each(struct cli_session *session, const char *verb, char **names, int
 static int run(struct schedule *s, const char *verb, char **words, int count)
 {
 	struct cli_session session;
-	int status = cli_session_open(&session, s->server, s->json);
+	int status = cli_session_open(&session, s->common.server, s->common.json);
 
 	if (status == 0) {
 		if (strcmp(verb, "list") == 0)
@@ -325,18 +307,19 @@ static bool is_good(const char *verb, int count)
 
 int cli_schedule(int argc, char **argv)
 {
-	struct schedule s = {.config = json_object(), .job = json_object()};
+	struct schedule s = {.common.usage = usage, .config = json_object(), .job = json_object()};
 	int status = 0;
 
 	json_object_set_new(s.config, "job", s.job);
-	for (int o; status == 0 && (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;)
+	for (int o; status == 0 && (o = cli_option(&s.common, argc, argv, longs)) != -1;)
 		status = read_option(&s, o);
-	if (status == 0 && (optind == argc || !is_good(argv[optind], argc - optind - 1))) {
-		fputs(usage, stderr);
-		status = CLI_USAGE;
+	if (s.common.ended)
+		status = s.common.status;
+	else if (status == 0 && (optind == argc || !is_good(argv[optind], argc - optind - 1))) {
+		status = cli_usage(usage);
 	}
-	if (status == 0)
+	if (status == 0 && !s.common.ended)
 		status = run(&s, argv[optind], argv + optind + 1, argc - optind - 1);
 	json_decref(s.config);
-	return status < 0 ? CLI_DONE : status;
+	return status;
 }

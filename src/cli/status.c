@@ -1,38 +1,15 @@
 /* src/cli/status.c -- `whilst status`, `whilst cancel`, `whilst queues`: short questions, short answers. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/units.h"
 #include "cli/cli.h"
 
-struct plain_options {
-	const char *usage, *server;
-	bool json;
-};
-
-/* -1: go on; else the exit status. */
-static int parse_plain(int argc, char **argv, struct plain_options *o)
+/* No options of their own. -1: go on; else the exit status. */
+static int parse_plain(int argc, char **argv, struct cli_options *o)
 {
-	static const struct option longs[] = {
-		{"server", 1, 0, 's'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0}};
-	for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-		switch (c) {
-		case 's':
-			o->server = optarg;
-			break;
-		case 'j':
-			o->json = true;
-			break;
-		case 'h':
-			fputs(o->usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(o->usage, stderr);
-			return CLI_USAGE;
-		}
-	}
-	return -1;
+	(void)cli_option(o, argc, argv, NULL);
+	return o->ended ? o->status : -1;
 }
 
 static void print_instant(const char *what, int64_t at)
@@ -67,16 +44,14 @@ static void print_job(const struct wh_job *job)
 }
 
 /* One request for each job; show() gets each good answer. */
-static int for_each_job(int argc, char **argv, struct plain_options *o,
+static int for_each_job(int argc, char **argv, struct cli_options *o,
                         wh_future (*ask)(wh_client *client, uint64_t job, const struct wh_how *how),
                         void (*show)(uint64_t job, wh_res res, bool json))
 {
 	struct cli_session session = {0};
 	struct wh_problem problem = {0};
-	if (optind == argc) {
-		fputs(o->usage, stderr);
-		return CLI_USAGE;
-	}
+	if (optind == argc)
+		return cli_usage(o->usage);
 	int status = cli_session_open(&session, o->server, o->json), worst = status;
 	for (int i = optind; i < argc && status != CLI_NO_CONNECTION && session.calls; i++) {
 		uint64_t job;
@@ -108,8 +83,8 @@ static void show_job(uint64_t job, wh_res res, bool json)
 
 int cli_status(int argc, char **argv)
 {
-	struct plain_options o = {.usage = "usage: whilst status JOB... [--server URL] [--json] [--help]\n\n"
-	                                   "Shows how each JOB stands.\n"};
+	struct cli_options o = {.usage = "usage: whilst status JOB... [--server URL] [--json] [--help]\n\n"
+	                                 "Shows how each JOB stands.\n"};
 	int status = parse_plain(argc, argv, &o);
 	return status >= 0 ? status : for_each_job(argc, argv, &o, wh_client_look, show_job);
 }
@@ -128,7 +103,7 @@ static void show_cancelled(uint64_t job, wh_res res, bool json)
 
 int cli_cancel(int argc, char **argv)
 {
-	struct plain_options o = {
+	struct cli_options o = {
 		.usage = "usage: whilst cancel JOB... [--server URL] [--json] [--help]\n\n"
 			 "Cancels each JOB: at once if it waits; if it runs, its worker is told.\n"};
 	int status = parse_plain(argc, argv, &o);
@@ -152,8 +127,8 @@ static void print_queues(const struct wh_queues *queues)
 
 int cli_queues(int argc, char **argv)
 {
-	struct plain_options o = {.usage = "usage: whilst queues [--server URL] [--json] [--help]\n\n"
-	                                   "Lists queues and how many jobs they hold in each state.\n"};
+	struct cli_options o = {.usage = "usage: whilst queues [--server URL] [--json] [--help]\n\n"
+	                                 "Lists queues and how many jobs they hold in each state.\n"};
 	struct cli_session session = {0};
 	struct wh_problem problem = {0};
 	int status = parse_plain(argc, argv, &o);

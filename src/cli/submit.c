@@ -5,7 +5,6 @@
  */
 #include "cli/cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,16 +149,14 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 static int submit(int argc, char **argv, struct cli_text *query)
 {
 	static const struct option longs[] = {
-		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},      {"priority", 1, 0, 'p'},
-		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'}, {"attempts", 1, 0, 'a'},
-		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},        {"server", 1, 0, 's'},
-		{"expires", 1, 0, 'e'},   {"unique", 1, 0, 'u'},      {"unique-while", 1, 0, 'U'},
-		{"group", 1, 0, 'g'},     {"key", 1, 0, 'k'},         {"callback", 1, 0, 'b'},
-		{"json", 0, 0, 'j'},      {"help", 0, 0, 'h'},        {0}};
+		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},       {"priority", 1, 0, 'p'},
+		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'},  {"attempts", 1, 0, 'a'},
+		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},         {"expires", 1, 0, 'e'},
+		{"unique", 1, 0, 'u'},    {"unique-while", 1, 0, 'U'}, {"group", 1, 0, 'g'},
+		{"key", 1, 0, 'k'},       {"callback", 1, 0, 'b'},     {0}};
 	struct submission s = {.type = "application/octet-stream"};
-	const char *server = NULL;
-	bool json = false;
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	struct cli_options common = {.usage = usage};
+	for (int o; (o = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 'w':
 			if (!cli_parse_duration("--wait", optarg, &s.wait_ns))
@@ -207,27 +204,15 @@ static int submit(int argc, char **argv, struct cli_text *query)
 		case 'y':
 			s.type = optarg;
 			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
+	if (common.ended)
+		return common.status;
 	char dash[] = "-", *standard_input[] = {dash};
 	char **files = argv + optind + 1;
 	int count = argc - optind - 1;
-	if (count < 0) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (count < 0)
+		return cli_usage(usage);
 	if (count == 0) {
 		files = standard_input;
 		count = 1;
@@ -242,7 +227,7 @@ static int submit(int argc, char **argv, struct cli_text *query)
 	cli_text_format(&s.path, "/v1/queues/");
 	cli_text_escaped(&s.path, argv[optind]);
 	cli_text_format(&s.path, "/jobs%s", query->bytes);
-	int status = cli_session_open(&s.session, server, json);
+	int status = cli_session_open(&s.session, common.server, common.json);
 	if (status == 0)
 		status = s.wait_ns > 0 ? submit_waiting(&s, files[0]) : submit_all(&s, files, count);
 	cli_session_close(&s.session);

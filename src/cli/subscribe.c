@@ -5,7 +5,6 @@
  */
 #include "cli/cli.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +28,9 @@ static const char usage[] =
 
 struct subscriber {
 	struct wh_subscription subscription;
-	const char *topic, *name, *type, *server, *concurrency;
-	bool json, exit_when_empty;
+	struct cli_options common;
+	const char *topic, *name, *type, *concurrency;
+	bool exit_when_empty;
 	struct cli_text queue, filters;
 	char **command; /* up to its NULL */
 	int command_count;
@@ -79,7 +79,7 @@ static int subscribe(struct subscriber *s)
 	struct cli_session session;
 	struct wh_problem problem = {0};
 	struct wh_how how = {.problem = &problem};
-	int status = cli_session_open(&session, s->server, s->json);
+	int status = cli_session_open(&session, s->common.server, s->common.json);
 
 	if (status == 0 &&
 	    wh_await(wh_client_subscribe(session.calls, s->topic, s->name, &s->subscription, &how)).n < 0)
@@ -97,9 +97,9 @@ static int work(const struct subscriber *s)
 	                       s->concurrency ? "--concurrency" : NULL,
 	                       s->concurrency,
 	                       s->exit_when_empty ? "--exit-when-empty" : NULL,
-	                       s->json ? "--json" : NULL,
-	                       s->server ? "--server" : NULL,
-	                       s->server,
+	                       s->common.json ? "--json" : NULL,
+	                       s->common.server ? "--server" : NULL,
+	                       s->common.server,
 	                       "--"};
 	int count = 0, status;
 
@@ -117,7 +117,7 @@ static int work(const struct subscriber *s)
 	return status;
 }
 
-/* 0: go on; else an exit status, or -1: help was wanted. */
+/* -1: go on; else an exit status. */
 static int read_options(struct subscriber *s, int argc, char **argv)
 {
 	static const struct option longs[] = {{"name", 1, 0, 'n'},
@@ -127,12 +127,9 @@ static int read_options(struct subscriber *s, int argc, char **argv)
 	                                      {"from", 1, 0, 'r'},
 	                                      {"concurrency", 1, 0, 'c'},
 	                                      {"exit-when-empty", 0, 0, 'x'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},
 	                                      {0}};
 
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int o; (o = cli_option(&s->common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 'n':
 			s->name = optarg;
@@ -155,34 +152,20 @@ static int read_options(struct subscriber *s, int argc, char **argv)
 		case 'x':
 			s->exit_when_empty = true;
 			break;
-		case 's':
-			s->server = optarg;
-			break;
-		case 'j':
-			s->json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return -1;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	return 0;
+	return s->common.ended ? s->common.status : -1;
 }
 
 int cli_subscribe(int argc, char **argv)
 {
-	struct subscriber s = {0};
+	struct subscriber s = {.common.usage = usage};
 	int status = read_options(&s, argc, argv);
 
-	if (status != 0)
-		return status < 0 ? CLI_DONE : status;
-	if (argc - optind < 2 || (s.type && s.subscription.filters)) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (status >= 0)
+		return status;
+	if (argc - optind < 2 || (s.type && s.subscription.filters))
+		return cli_usage(usage);
 	s.topic = argv[optind];
 	s.command = argv + optind + 1;
 	s.command_count = argc - optind - 1;

@@ -3,7 +3,6 @@
  * A connection that is lost is made anew and goes on behind the last event; what the server does not know any more is said.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,19 +180,14 @@ static int run(struct tail *tail)
 
 int cli_tail(int argc, char **argv)
 {
-	static const struct option longs[] = {{"all", 0, 0, 'a'},
-	                                      {"since", 1, 0, 'i'},
-	                                      {"count", 1, 0, 'n'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"help", 0, 0, 'h'},
-	                                      {0}};
-	const char *server = NULL;
-	bool all = false, json = false;
+	static const struct option longs[] = {
+		{"all", 0, 0, 'a'}, {"since", 1, 0, 'i'}, {"count", 1, 0, 'n'}, {0}};
+	struct cli_options common = {.usage = usage};
+	bool all = false;
 	struct tail tail = {0};
 	int status;
 
-	for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int c; (c = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (c) {
 		case 'a':
 			all = true;
@@ -208,24 +202,12 @@ int cli_tail(int argc, char **argv)
 				return cli_error(CLI_USAGE, "--count: '%s' is not a number of events",
 				                 optarg);
 			break;
-		case 'j':
-			json = true;
-			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	if (argc - optind != (all ? 0 : 1)) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (common.ended)
+		return common.status;
+	if (argc - optind != (all ? 0 : 1))
+		return cli_usage(usage);
 	tail.one = !all;
 	cli_text_format(&tail.path, "/v1/queues");
 	if (!all) {
@@ -233,7 +215,7 @@ int cli_tail(int argc, char **argv)
 		cli_text_escaped(&tail.path, argv[optind]);
 		cli_text_format(&tail.path, "/events");
 	}
-	status = cli_session_open(&tail.session, server, json);
+	status = cli_session_open(&tail.session, common.server, common.json);
 	if (status == 0)
 		status = run(&tail);
 	cli_session_close(&tail.session);

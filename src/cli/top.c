@@ -3,7 +3,6 @@
  * Everything is asked of the server's HTTP interface: the queues, the log, and /metrics, which a token may not be good for; what
  * cannot be had is a dash. Rates are differences between two looks, by the clock of whoever looks.
  */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -409,15 +408,12 @@ static const char usage[] =
 
 int cli_top(int argc, char **argv)
 {
-	static const struct option longs[] = {{"interval", 1, 0, 'i'}, {"once", 0, 0, 'o'},
-	                                      {"json", 0, 0, 'j'},     {"server", 1, 0, 's'},
-	                                      {"help", 0, 0, 'h'},     {0}};
+	static const struct option longs[] = {{"interval", 1, 0, 'i'}, {"once", 0, 0, 'o'}, {0}};
 	struct top top = {.interval_ns = WH_NS_PER_S};
-	const char *server = NULL;
-	bool json = false;
+	struct cli_options common = {.usage = usage};
 	int status;
 
-	for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int c; (c = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (c) {
 		case 'i':
 			if (!cli_parse_duration("--interval", optarg, &top.interval_ns))
@@ -428,25 +424,13 @@ int cli_top(int argc, char **argv)
 		case 'o':
 			top.once = true;
 			break;
-		case 'j':
-			json = true;
-			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	if (optind != argc) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
-	status = cli_session_open(&top.session, server, json);
+	if (common.ended)
+		return common.status;
+	if (optind != argc)
+		return cli_usage(usage);
+	status = cli_session_open(&top.session, common.server, common.json);
 	if (status == 0)
 		status = top.once ? show(&top, false) : turn(&top);
 	look_free(&top.now);

@@ -2,7 +2,6 @@
  *
  * A wait longer than the server allows is asked for again by the client: it is level-triggered, so nothing is missed in between.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,14 +65,11 @@ static int wait_for(struct waiting *w, uint64_t id)
 
 int cli_wait(int argc, char **argv)
 {
-	static const struct option longs[] = {{"timeout", 1, 0, 't'}, {"quiet", 0, 0, 'q'},
-	                                      {"server", 1, 0, 's'},  {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},    {0}};
+	static const struct option longs[] = {{"timeout", 1, 0, 't'}, {"quiet", 0, 0, 'q'}, {0}};
 	struct waiting w = {.until = INT64_MAX};
-	const char *server = NULL;
-	bool json = false;
+	struct cli_options common = {.usage = usage};
 	int64_t timeout_ns = -1;
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int o; (o = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 't':
 			if (!cli_parse_duration("--timeout", optarg, &timeout_ns))
@@ -82,30 +78,18 @@ int cli_wait(int argc, char **argv)
 		case 'q':
 			w.quiet = true;
 			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	if (optind == argc) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (common.ended)
+		return common.status;
+	if (optind == argc)
+		return cli_usage(usage);
 	for (int i = optind; i < argc; i++) {
 		uint64_t job;
 		if (!cli_parse_job(argv[i], &job))
 			return CLI_USAGE;
 	}
-	int status = cli_session_open(&w.session, server, json);
+	int status = cli_session_open(&w.session, common.server, common.json);
 	if (status == 0 && timeout_ns >= 0)
 		w.until = wh_clock(w.session.loop) + timeout_ns;
 	int worst = status;

@@ -9,7 +9,6 @@
  */
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -523,18 +522,12 @@ static int run_slots(struct work *work)
 
 int cli_work(int argc, char **argv)
 {
-	static const struct option longs[] = {{"concurrency", 1, 0, 'c'},
-	                                      {"type", 1, 0, 't'},
-	                                      {"exit-when-empty", 0, 0, 'e'},
-	                                      {"server", 1, 0, 's'},
-	                                      {"json", 0, 0, 'j'},
-	                                      {"help", 0, 0, 'h'},
-	                                      {0}};
+	static const struct option longs[] = {
+		{"concurrency", 1, 0, 'c'}, {"type", 1, 0, 't'}, {"exit-when-empty", 0, 0, 'e'}, {0}};
 	struct work work = {.type = "application/octet-stream", .slot_count = 1};
-	const char *server = NULL;
-	bool json = false;
+	struct cli_options common = {.usage = usage};
 	uint64_t number;
-	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
+	for (int o; (o = cli_option(&common, argc, argv, longs)) != -1;) {
 		switch (o) {
 		case 'c':
 			if (!wh__parse_u64(optarg, strlen(optarg), SLOTS_MAX, &number) || number == 0)
@@ -548,27 +541,15 @@ int cli_work(int argc, char **argv)
 		case 'e':
 			work.exit_when_empty = true;
 			break;
-		case 's':
-			server = optarg;
-			break;
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return CLI_DONE;
-		default:
-			fputs(usage, stderr);
-			return CLI_USAGE;
 		}
 	}
-	if (argc - optind < 2) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (common.ended)
+		return common.status;
+	if (argc - optind < 2)
+		return cli_usage(usage);
 	work.queue = argv[optind];
 	work.command = argv + optind + 1;
-	int status = cli_session_open(&work.session, server, json);
+	int status = cli_session_open(&work.session, common.server, common.json);
 	if (status == 0)
 		status = run_slots(&work);
 	cli_session_close(&work.session);

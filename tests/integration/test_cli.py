@@ -2,10 +2,12 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import unittest
 
 import harness
 
@@ -338,6 +340,55 @@ class Cli(harness.Case):
             backend.kill()
             backend.wait()
             backend.stdout.close()
+
+
+class Texts(unittest.TestCase):
+    """What helps to type a command: the completion of the shell and the manual page know every option, and none that is not there."""
+    ROOT = os.path.join(os.path.dirname(__file__), "../..")
+
+    def help(self, command):
+        done = subprocess.run([harness.BINARY, command, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        return done.stdout
+
+    def commands(self):
+        done = subprocess.run([harness.BINARY, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        return re.findall(r"(?m)^  ([a-z-]+) ", done.stdout)
+
+    def complete(self, *words):
+        """What bash offers for the last of the words."""
+        script = ('source "$0"; COMP_WORDS=(whilst "$@"); COMP_CWORD=$(($#)); COMPREPLY=(); _whilst; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "-c", script, os.path.join(self.ROOT, "packaging/whilst.bash-completion"), *words],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=True)
+        self.assertEqual(done.stderr, "")
+        return set(done.stdout.split())
+
+    def test_commands(self):
+        commands = self.commands()
+        self.assertGreater(len(commands), 15)
+        self.assertEqual(self.complete(""), {*commands, "--help", "--version"})
+        self.assertEqual(self.complete("su"), {"submit", "subscribe"})
+
+    def test_options(self):
+        with open(os.path.join(self.ROOT, "man/whilst.1"), encoding="utf-8") as f:
+            manual = f.read()
+        for command in self.commands():
+            told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", self.help(command)))
+            offered = self.complete(command, "--") - {"--"}
+            self.assertEqual(told - offered, set(), f"{command}: options that completion does not know")
+            if command in ("log", "import"):  # what they take depends on what follows, and is told of all
+                self.assertEqual(offered - told, set(), command)
+                offered = set()
+            for option in offered - {"--help"}:
+                # =1: what takes no value refuses it, and nothing is begun either way
+                done = subprocess.run([harness.BINARY, command, f"{option}=1", "--nonsense"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      text=True, timeout=60, check=False)
+                self.assertNotRegex(done.stderr, rf"unrecognized option '{option}|{option}(=1)?: there is no such", command)
+                self.assertEqual(done.returncode, 2, f"{command} {option}: {done.stderr}")
+                self.assertRegex(manual, rf"(?m)Fl -{option[2:]}\b", f"{command} {option}: the manual page")
+
+    def test_files(self):
+        self.assertIn("test_cli.py", " ".join(self.complete("submit", "q", os.path.join(os.path.dirname(__file__), "test_cli"))))
 
 
 if __name__ == "__main__":
