@@ -150,7 +150,7 @@ static void got_zone(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	if (res.n >= 0) {
-		s->zone = res.ptr;
+		schedule_set_zone(s, res.ptr);
 		put_setting(call);
 		return;
 	}

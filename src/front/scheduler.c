@@ -230,13 +230,13 @@ static int64_t look(struct api *api, struct schedule *s, int64_t now)
 			return now + wait;
 		s->again_at = 0;
 	}
-	next = schedule_next(s, s->through_ns);
+	next = schedule_first(s);
 	if (next > now)
 		return next;
 	count = schedule_due(s, now, due, SCHEDULE_MISSED_MAX, &through);
 	if (count == 0) { /* too late for all of them */
 		s->through_ns = through;
-		return schedule_next(s, through);
+		return schedule_first(s);
 	}
 	begin(api, s, due, count < step ? count : step, now);
 	return s->again_at > 0 ? now + s->pause_ns : INT64_MAX;
@@ -293,10 +293,9 @@ uint64_t scheduler_late(const struct api *api)
 	uint64_t late = 0;
 
 	for (size_t i = 0; i < api->scheduler.table.count; i++) {
-		const struct schedule *s = api->scheduler.table.all[i];
+		struct schedule *s = api->scheduler.table.all[i];
 
-		late += !s->paused &&
-		        (s->by_cron && !s->zone ? true : schedule_next(s, s->through_ns) < now - LATE_NS);
+		late += !s->paused && ((s->by_cron && !s->zone) || schedule_first(s) < now - LATE_NS);
 	}
 	return late;
 }
@@ -339,8 +338,7 @@ void scheduler_reload(struct api *api)
 			if (res.n >= 0)
 				zone_free(res.ptr);
 		} else if (res.n >= 0) {
-			zone_free(s->zone);
-			s->zone = res.ptr;
+			schedule_set_zone(s, res.ptr);
 		} else if (!s->zone) {
 			tell(api, s, "schedule-zone", wh_strerror(res.n));
 		}

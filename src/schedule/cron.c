@@ -192,14 +192,16 @@ bool cron_read(const char *text, size_t len, struct cron *ret, char wrong[CRON_W
 
 /* ---- local time -------------------------------------------------------------------------- */
 
-static bool day_is_meant(const struct cron *cron, int64_t days)
+static bool day_is_meant(const struct cron *cron, struct calendar_date date, int64_t days)
 {
-	struct calendar_date date = calendar_date(days);
 	bool day = cron->days >> date.day & 1, weekday = cron->weekdays >> calendar_weekday(days) & 1;
 
-	if (!(cron->months >> date.month & 1))
-		return false;
 	return cron->any_day || cron->any_weekday ? day && weekday : day || weekday;
+}
+
+static bool month_is_meant(const struct cron *cron, struct calendar_date date)
+{
+	return cron->months >> date.month & 1;
 }
 
 /* The first minute of a day from this one on; -1: none. */
@@ -231,14 +233,23 @@ static int minute_to(const struct cron *cron, int minute)
 static int64_t next_local(const struct cron *cron, int64_t local)
 {
 	int64_t at = -calendar_floor_div(-local, 60); /* in whole minutes */
-	int64_t day = calendar_floor_div(at, 1440);
+	int64_t day = calendar_floor_div(at, 1440), end = day + DAYS_MAX;
 	int from = (int)(at - day * 1440);
 
-	for (int i = 0; i <= DAYS_MAX; i++, day++, from = 0) {
-		int minute = day_is_meant(cron, day) ? minute_from(cron, from) : -1;
+	for (; day <= end; from = 0) {
+		struct calendar_date date = calendar_date(day);
+		int minute = -1;
 
+		if (!month_is_meant(cron, date)) { /* over the rest of it */
+			day = date.month == 12 ? calendar_days(date.year + 1, 1, 1)
+			                       : calendar_days(date.year, date.month + 1, 1);
+			continue;
+		}
+		if (day_is_meant(cron, date, day))
+			minute = minute_from(cron, from);
 		if (minute >= 0)
 			return (day * 1440 + minute) * 60;
+		day++;
 	}
 	return INT64_MAX;
 }
@@ -249,11 +260,19 @@ static int64_t last_local(const struct cron *cron, int64_t local, int64_t low)
 	int64_t at = calendar_floor_div(local, 60), day = calendar_floor_div(at, 1440);
 	int to = (int)(at - day * 1440);
 
-	for (; (day + 1) * CALENDAR_DAY > low; day--, to = 1439) {
-		int minute = day_is_meant(cron, day) ? minute_to(cron, to) : -1;
+	for (; (day + 1) * CALENDAR_DAY > low; to = 1439) {
+		struct calendar_date date = calendar_date(day);
+		int minute = -1;
 
+		if (!month_is_meant(cron, date)) {
+			day = calendar_days(date.year, date.month, 1) - 1;
+			continue;
+		}
+		if (day_is_meant(cron, date, day))
+			minute = minute_to(cron, to);
 		if (minute >= 0)
 			return (day * 1440 + minute) * 60 >= low ? (day * 1440 + minute) * 60 : INT64_MIN;
+		day--;
 	}
 	return INT64_MIN;
 }

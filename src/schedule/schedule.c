@@ -313,6 +313,22 @@ int64_t schedule_next(const struct schedule *s, int64_t after_ns)
 	return n > (INT64_MAX - s->anchor_ns) / s->every_ns ? INT64_MAX : s->anchor_ns + n * s->every_ns;
 }
 
+int64_t schedule_first(struct schedule *s)
+{
+	if (s->next_of_ns != s->through_ns || s->next_ns == 0) {
+		s->next_ns = schedule_next(s, s->through_ns);
+		s->next_of_ns = s->through_ns;
+	}
+	return s->next_ns;
+}
+
+void schedule_set_zone(struct schedule *s, struct zone *zone)
+{
+	zone_free(s->zone);
+	s->zone = zone;
+	s->next_ns = 0;
+}
+
 int64_t schedule_last(const struct schedule *s, int64_t after_ns, int64_t until_ns)
 {
 	int64_t at;

@@ -49,7 +49,8 @@ struct schedule {
 	struct wh_slice job; /* JSON, as it was sent; owned */
 	/* how far it has come */
 	int64_t through_ns, last_due_ns, last_at_ns; /* last: 0: no run yet */
-	uint64_t last_job;                           /* 0: not known (any more) */
+	int64_t next_ns, next_of_ns; /* schedule_next() of the latter, if it is through_ns; else not known */
+	uint64_t last_job;           /* 0: not known (any more) */
 	uint64_t runs;
 	/* what is under way, or has gone wrong */
 	uint64_t serial; /* of its making: one that was removed and made again is another */
@@ -98,6 +99,9 @@ size_t schedule_key(char key[SCHEDULE_KEY_BYTES], const char *prefix, const char
 /* schedule_next() - the first instant behind after; INT64_MAX: none. schedule_last(): the last one up to until, behind after; INT64_MIN:
  * none, as while its zone is not loaded. Paused or not. */
 int64_t schedule_next(const struct schedule *schedule, int64_t after_ns);
+/* schedule_first() - the same behind through, known from the last time when nothing has changed. schedule_set_zone(): takes zone. */
+int64_t schedule_first(struct schedule *schedule);
+void schedule_set_zone(struct schedule *schedule, struct zone *zone);
 int64_t schedule_last(const struct schedule *schedule, int64_t after_ns, int64_t until_ns);
 
 /* schedule_due() - for which instants behind through are jobs to be made at now, by what it says of missed runs? Oldest first, at most max
