@@ -574,6 +574,31 @@ WH_API wh_future wh_client_queue_put(wh_client *client, const char *queue,
 WH_API wh_future wh_client_queue_delete(wh_client *client, const char *queue, const struct wh_how *how);
 WH_API wh_future wh_client_queue_pause(wh_client *client, const char *queue, const struct wh_how *how);
 WH_API wh_future wh_client_queue_resume(wh_client *client, const char *queue, const struct wh_how *how);
+/* What is done to many jobs of a queue. */
+enum wh_many_verb {
+	WH_MANY_PURGE = 1, /* waiting ones are cancelled, finished ones forgotten */
+	WH_MANY_KICK,      /* buried or delayed ones are ready */
+	WH_MANY_REPLAY, /* failed, buried and dead ones are ready, none of their attempts begun; dead ones where they became dead */
+	WH_MANY_MOVE, /* waiting ones are in another queue */
+};
+/* To which. All-zero: to all that the verb is for. */
+struct wh_many {
+	const char *state;    /* states, with commas; NULL: as docs/reference/http.md says for each verb */
+	const char *to;       /* MOVE, and if wanted REPLAY: the other queue */
+	uint64_t from, until; /* the lowest and the highest id */
+	uint64_t count;       /* at most so many */
+	bool dead;            /* only those whose attempts were exhausted in another queue */
+	const char *error;    /* a part of the text of its newest error */
+	int64_t older_ns,
+		newer_ns;    /* its end, or newest error, or submit was so long ago or longer; or less */
+	const uint64_t *ids; /* these, at most 10,000 */
+	size_t id_count;
+};
+/* wh_client_many() - n = how many. many may be NULL. What a lost answer leaves undone is done by asking again. Errors -WH_ECALL_UNKNOWN_QUEUE,
+ * -WH_ECALL_BAD_VALUE. */
+WH_API wh_future wh_client_many(wh_client *client, const char *queue, int verb, const struct wh_many *many,
+                                const struct wh_how *how);
+
 /* n = how many, ptr = struct wh_queues *, given. queue NULL: all */
 WH_API wh_future wh_client_queues(wh_client *client, const char *queue, const struct wh_how *how);
 

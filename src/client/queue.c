@@ -139,6 +139,95 @@ wh_future wh_client_queue_resume(wh_client *client, const char *queue, const str
 	return ask ? wh__ask_start(ask) : failed;
 }
 
+/* ---- many jobs ----------------------------------------------------------------------------- */
+
+static void put_text_option(struct wh__ask *ask, const char *name, const char *text)
+{
+	if (!text)
+		return;
+	wh__ask_query(ask, name);
+	wh__ask_segment(ask, text);
+}
+
+static void put_number_option(struct wh__ask *ask, const char *name, uint64_t number)
+{
+	if (number == 0)
+		return;
+	wh__ask_query(ask, name);
+	wh__ask_number(ask, number);
+}
+
+static void put_duration_option(struct wh__ask *ask, const char *name, int64_t ns)
+{
+	if (ns <= 0)
+		return;
+	wh__ask_query(ask, name);
+	wh__ask_duration(ask, ns);
+}
+
+static void answer_count(struct wh__ask *ask, struct wh_http_response *response)
+{
+	uint64_t count;
+
+	if (response->status != 200 ||
+	    !wh__json_u64(wh__json_member(wh__body_json(response), "count"), &count) || count > INT64_MAX ||
+	    !wh__ask_receipt(ask, response)) {
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	wh_http_response_free(response);
+	wh__ask_end(ask, (int64_t)count, NULL, NULL);
+}
+
+/* false: no memory. */
+static bool put_ids(struct wh__ask *ask, const struct wh_many *many)
+{
+	struct wh__text json;
+	size_t len;
+
+	wh__text_init(&json, NULL, 0);
+	wh__text_str(&json, "{\"ids\":[");
+	for (size_t i = 0; i < many->id_count; i++) {
+		if (i > 0)
+			wh__text_put(&json, ",", 1);
+		wh__text_u64(&json, many->ids[i]);
+	}
+	wh__text_put(&json, "]}", 2);
+	wh__ask_field(ask, "Content-Type", "application/json", 16);
+	len = json.len;
+	return wh__ask_bytes(ask, wh__text_take(&json), len);
+}
+
+wh_future wh_client_many(wh_client *client, const char *queue, int verb, const struct wh_many *many,
+                         const struct wh_how *how)
+{
+	static const char *const verbs[] = {NULL, "/purge", "/kick", "/replay", "/move"};
+	static const struct wh_many all;
+	wh_future failed;
+	struct wh__ask *ask = ask_queue(client, "POST", queue,
+	                                verb >= WH_MANY_PURGE && verb <= WH_MANY_MOVE ? verbs[verb] : "", how,
+	                                answer_count, &failed);
+
+	if (!ask)
+		return failed;
+	if (verb < WH_MANY_PURGE || verb > WH_MANY_MOVE)
+		return wh__ask_refuse(ask, -EINVAL);
+	if (!many)
+		many = &all;
+	put_text_option(ask, "state", many->state);
+	put_text_option(ask, "to", many->to);
+	put_number_option(ask, "from", many->from);
+	put_number_option(ask, "until", many->until);
+	put_number_option(ask, "count", many->count);
+	put_text_option(ask, "dead", many->dead ? "true" : NULL);
+	put_text_option(ask, "error", many->error);
+	put_duration_option(ask, "older", many->older_ns);
+	put_duration_option(ask, "newer", many->newer_ns);
+	if (many->id_count > 0 && !put_ids(ask, many))
+		return wh__ask_refuse(ask, -ENOMEM);
+	return wh__ask_start(ask);
+}
+
 /* ---- listed -------------------------------------------------------------------------------- */
 
 struct wh_queues *wh_queues_free(struct wh_queues *queues)

@@ -29,6 +29,7 @@ struct once;
 enum {
 	API_CODES = 600,
 	API_CONFIG_BODY_MAX = 64 << 10, /* JSON of a configuration */
+	API_IDS_BODY_MAX = 256 << 10,   /* JSON of ids of jobs, 10,000 of them */
 	API_TEXT_BODY_MAX = 1 << 20,    /* error text, of which the store keeps JOB_ERROR_TEXT_MAX bytes */
 };
 #define API_BATCH_BODY_MAX (UINT64_C(64) << 20)
@@ -294,11 +295,11 @@ void api_queue_stream(struct call *call, struct wh_slice last);
 
 request_handler api_submit, api_transaction, api_job_get, api_job_result, api_job_payload, api_job_cancel,
 	api_job_edit, api_job_kick, api_reserve, api_complete, api_fail, api_release, api_extend,
-	api_progress, api_bury, api_complete_many, api_queue_purge, api_queue_kick, api_queue_jobs,
-	api_queue_list, api_queue_get, api_queue_put, api_queue_delete, api_queue_pause, api_queue_resume,
-	api_service_list, api_service_get, api_service_put, api_service_delete, api_target_get,
-	api_target_put, api_target_delete, api_log_get, api_log_backup, api_live, api_ready, api_index,
-	api_openapi, api_metrics;
+	api_progress, api_bury, api_complete_many, api_queue_purge, api_queue_kick, api_queue_replay,
+	api_queue_move, api_queue_jobs, api_queue_list, api_queue_get, api_queue_put, api_queue_delete,
+	api_queue_pause, api_queue_resume, api_service_list, api_service_get, api_service_put,
+	api_service_delete, api_target_get, api_target_put, api_target_delete, api_log_get, api_log_backup,
+	api_live, api_ready, api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
 request_handler api_schedule_list, api_schedule_get, api_schedule_put, api_schedule_delete, api_schedule_run;
 request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,

@@ -1,4 +1,4 @@
-/* src/front/api_many.c -- many jobs of a queue: POST /v1/queues/{queue}/purge and /kick, GET /v1/queues/{queue}/jobs.
+/* src/front/api_many.c -- many jobs of a queue: POST /v1/queues/{queue}/purge, /kick, /replay and /move, GET /v1/queues/{queue}/jobs.
  *
  * The store goes through them in steps, so the answer may take a while, and other requests are served meanwhile; a client that
  * leaves does not stop it.
@@ -7,12 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/units.h"
+#include "deliver/service.h"
 #include "front/api.h"
 
-enum { STATE, FROM, UNTIL, COUNT, OPTIONS };
+enum { STATE, FROM, UNTIL, DEAD, ERROR, OLDER, NEWER, CHOICES, COUNT = CHOICES, TO, OPTIONS };
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000 };
 
+#define DAY_NS     (INT64_C(86400) * WH_NS_PER_S)
 #define BIT(state) (1u << (state))
 #define WAITING    (BIT(JOB_DELAYED) | BIT(JOB_READY) | BIT(JOB_BURIED))
 #define FINISHED   (BIT(JOB_DONE) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED))
@@ -21,7 +25,12 @@ static const struct option known[OPTIONS] = {
 	[STATE] = {"state", OPTION_TEXT, 0, 0, false, 0, ""},
 	[FROM] = {"from", OPTION_NUMBER, 1, JOB_ID_MAX, false, 0, ""},
 	[UNTIL] = {"until", OPTION_NUMBER, 1, JOB_ID_MAX, false, 0, ""},
+	[DEAD] = {"dead", OPTION_FLAG, 0, 0, false, 0, ""},
+	[ERROR] = {"error", OPTION_TEXT, 0, 0, false, 0, ""},
+	[OLDER] = {"older", OPTION_DURATION, WH_NS_PER_MS, 3650 * DAY_NS, false, 0, ""},
+	[NEWER] = {"newer", OPTION_DURATION, WH_NS_PER_MS, 3650 * DAY_NS, false, 0, ""},
 	[COUNT] = {"count", OPTION_NUMBER, 1, INT64_MAX, false, 0, ""},
+	[TO] = {"to", OPTION_TEXT, 0, 0, false, 0, ""},
 };
 
 /* "failed,buried" as bits; false: refused and answered. */
@@ -52,6 +61,14 @@ static bool read_states(struct request *request, const struct option *option, un
 	return true;
 }
 
+static bool is_server_queue(const char *name, size_t len)
+{
+	size_t prefix = sizeof(TOPIC_QUEUE_PREFIX) - 1;
+
+	return service_owns_queue(name, len) ||
+	       (len >= prefix && memcmp(name, TOPIC_QUEUE_PREFIX, prefix) == 0);
+}
+
 static void refused(struct call *call, int64_t error, const char *reason)
 {
 	char subject[TARGET_NAME_BYTES_MAX + 20];
@@ -80,34 +97,170 @@ static void done_many(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
+/* Text of one line, or of several. */
+static bool is_text(struct request *request, const struct option *option)
+{
+	for (int64_t i = 0; i < option->value; i++) {
+		uint8_t c = (uint8_t)option->text[i];
+
+		if ((c >= 0x20 && c != 0x7f) || c == '\t' || c == '\n' || c == '\r')
+			continue;
+		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
+		               "query: %s has a control character", option->name);
+		return false;
+	}
+	return true;
+}
+
+/* Which jobs, as the query says it. */
+static bool read_choice(struct request *request, const struct option options[CHOICES], unsigned allowed,
+                        struct store_many *many)
+{
+	many->queue = request_queue(request);
+	many->id_min = (uint64_t)options[FROM].value;
+	many->id_max = (uint64_t)options[UNTIL].value;
+	many->dead = options[DEAD].value;
+	many->error = (struct store_slice){options[ERROR].text, (size_t)options[ERROR].value};
+	many->older_ns = options[OLDER].value;
+	many->newer_ns = options[NEWER].value;
+	return is_text(request, &options[ERROR]) &&
+	       read_states(request, &options[STATE], allowed, &many->states);
+}
+
+static bool bad_ids(struct request *request, const char *what)
+{
+	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, NULL, "%s; wanted is {\"ids\": [17, 18]}",
+	               what);
+	return false;
+}
+
+/* {"ids": [...]}, or no body. *ret_ids is freed by the caller. */
+static bool read_ids(struct request *request, struct store_many *many, uint64_t **ret_ids)
+{
+	struct wh_slice body = request_body(request);
+	json_t *json, *list, *value;
+	uint64_t *ids = NULL;
+	size_t count, i;
+	bool good = true;
+
+	if (body.len == 0)
+		return true;
+	if (!request_json(request))
+		return false;
+	json = json_loadb(body.data, body.len, JSON_REJECT_DUPLICATES, NULL);
+	list = json_object_get(json, "ids");
+	count = json_array_size(list);
+	if (count > 0 && count <= STORE_MANY_IDS_MAX)
+		ids = malloc(count * sizeof(ids[0]));
+	if (!json_is_array(list) || json_object_size(json) != 1)
+		good = bad_ids(request, "the body is not an object with a list of ids and nothing else");
+	else if (count == 0 || count > STORE_MANY_IDS_MAX)
+		good = bad_ids(request, "the body must hold 1 to 10000 ids");
+	else if (!ids)
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	good = good && ids;
+	json_array_foreach(list, i, value)
+	{
+		if (!good)
+			break;
+		ids[i] = (uint64_t)json_integer_value(value);
+		if (!json_is_integer(value) || ids[i] == 0 || ids[i] > JOB_ID_MAX)
+			good = bad_ids(request, "the id of a job is a whole number from 1 to 2^53 - 1");
+	}
+	json_decref(json);
+	if (!good) {
+		free(ids);
+		return false;
+	}
+	many->ids = *ret_ids = ids;
+	many->ids_count = count;
+	return true;
+}
+
+/* Whoever sends jobs to a queue must be one who may submit to it. */
+static bool may_send(struct request *request, struct wh_slice queue)
+{
+	const struct token *token = request->api->tokens ? authorize_who(request->api, request->x) : NULL;
+
+	if (!request->api->tokens || (token && authorize_allows(token, TOKEN_SUBMIT, queue)))
+		return true;
+	if (token)
+		authorize_refuse(request->api, request->x, token, TOKEN_SUBMIT, queue, NULL);
+	else /* it was taken away while the body came */
+		answer_problem(request->api, request->x, PROBLEM_NO_TOKEN, NULL,
+		               "the token that was shown is not known here");
+	return false;
+}
+
+/* Where they go; only jobs of people go to queues of people. */
+static bool read_target(struct request *request, const struct option *to, struct store_many *many)
+{
+	size_t len = (size_t)to->value;
+
+	if (!to->given && many->kind == STORE_MOVE) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
+		               "query: to is missing: the queue that the jobs go to");
+		return false;
+	}
+	if (!to->given)
+		return true;
+	many->to = (struct store_slice){to->text, len};
+	if (!is_text(request, to))
+		return false;
+	if (!target_name_valid(to->text, len)) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "query: to must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first "
+		               "not '-'");
+		return false;
+	}
+	if (is_server_queue(to->text, len) || is_server_queue(request->name, request->name_len)) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "query: to: jobs of the server's own queues, callbacks and those that begin "
+		               "with call/, "
+		               "topic/ or callbacks/, stay there, and no others come to them");
+		return false;
+	}
+	if (!may_send(request, (struct wh_slice){to->text, len}))
+		return false;
+	if (len == request->name_len && memcmp(to->text, request->name, len) == 0) {
+		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
+		               "query: to is the queue that they are in");
+		return false;
+	}
+	return true;
+}
+
 static void do_many(struct request *request, struct store_many *many, unsigned allowed)
 {
+	bool moves = many->kind == STORE_MOVE || many->kind == STORE_REPLAY;
 	struct option options[OPTIONS];
+	uint64_t *ids = NULL;
 	struct call *call;
 	int level;
 
 	memcpy(options, known, sizeof(known));
-	if (!request_level(request, true, &level) || !request_options(request, options, OPTIONS) ||
-	    !read_states(request, &options[STATE], allowed, &many->states))
+	if (!request_level(request, true, &level) ||
+	    !request_options(request, options, moves ? OPTIONS : TO) ||
+	    !read_choice(request, options, allowed, many) || !read_target(request, &options[TO], many) ||
+	    !read_ids(request, many, &ids))
 		return;
-	many->queue = request_queue(request);
-	many->id_min = (uint64_t)options[FROM].value;
-	many->id_max = (uint64_t)options[UNTIL].value;
 	many->count_max = (uint64_t)options[COUNT].value;
 	if (many->kind == STORE_CANCEL && many->states == 0)
 		many->states = WAITING;
-	if ((many->states & WAITING) && (many->states & FINISHED)) {
+	if (!moves && (many->states & WAITING) && (many->states & FINISHED)) {
 		answer_problem(
 			request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 			"query: state: waiting jobs are cancelled, finished ones forgotten: ask for one "
 			"or the other");
+		free(ids);
 		return;
 	}
-	if (many->states & FINISHED)
+	if (many->kind == STORE_CANCEL && (many->states & FINISHED))
 		many->kind = STORE_DELETE;
 	call = call_new(request, CALL_OTHER);
 	if (call)
 		call_then(call, store_do_many(request->api->store, many), done_many);
+	free(ids);
 }
 
 void api_queue_purge(struct request *request)
@@ -122,6 +275,20 @@ void api_queue_kick(struct request *request)
 	struct store_many many = {.kind = STORE_KICK};
 
 	do_many(request, &many, BIT(JOB_BURIED) | BIT(JOB_DELAYED));
+}
+
+void api_queue_replay(struct request *request)
+{
+	struct store_many many = {.kind = STORE_REPLAY};
+
+	do_many(request, &many, WAITING | BIT(JOB_FAILED));
+}
+
+void api_queue_move(struct request *request)
+{
+	struct store_many many = {.kind = STORE_MOVE};
+
+	do_many(request, &many, WAITING);
 }
 
 /* ---- a list ------------------------------------------------------------------------------ */
@@ -142,6 +309,8 @@ static void put_listed(struct wh__text *text, const struct store_listed *job)
 		                (int)wh__put_instant(instant, job->at), instant);
 	if (job->cancel_requested)
 		wh__text_str(text, ",\"cancel_requested\":true");
+	if (job->dead)
+		wh__text_str(text, ",\"dead\":true");
 	wh__text_put(text, "}", 1);
 }
 
@@ -176,20 +345,24 @@ static void listed(wh_loop *loop, wh_res res, void *arg)
 
 void api_queue_jobs(struct request *request)
 {
-	struct option options[] = {{"state", OPTION_TEXT, 0, 0, false, 0, ""},
-	                           {"limit", OPTION_NUMBER, 1, LIST_MAX, false, LIST_DEFAULT, ""},
-	                           {"after", OPTION_NUMBER, 1, UINT32_MAX, false, 0, ""}};
-	unsigned states;
+	enum { LIMIT = CHOICES, AFTER, LIST_OPTIONS };
+	struct option options[LIST_OPTIONS];
+	struct store_many which = {0};
 	struct call *call;
 	int level;
 
-	if (!request_level(request, false, &level) || !request_options(request, options, 3) ||
-	    !read_states(request, &options[0], ~0u, &states))
+	memcpy(options, known, CHOICES * sizeof(known[0]));
+	options[LIMIT] = (struct option){"limit", OPTION_NUMBER, 1, LIST_MAX, false, LIST_DEFAULT, ""};
+	options[AFTER] = (struct option){"after", OPTION_NUMBER, 1, UINT32_MAX, false, 0, ""};
+	if (!request_level(request, false, &level) || !request_options(request, options, LIST_OPTIONS) ||
+	    !read_choice(request, options, ~0u, &which))
 		return;
+	if (which.states == 0)
+		which.states = ~1u;
 	call = call_new(request, CALL_OTHER);
 	if (call)
 		call_then(call,
-		          store_list(request->api->store, request_queue(request), states ? states : ~1u,
-		                     (uint32_t)options[2].value, (uint32_t)options[1].value),
+		          store_list_some(request->api->store, &which, (uint32_t)options[AFTER].value,
+		                          (uint32_t)options[LIMIT].value),
 		          listed);
 }

@@ -235,7 +235,7 @@ struct store_blobs {
 struct store_channel; /* follow.c */
 struct store_events;
 struct store_repair;
-struct store_bulk;    /* bulk.c: what is done to many jobs, step by step */
+struct store_bulk;    /* bulk.h: what is done to many jobs, step by step */
 struct store_request; /* parked.c: a change that waits for room in the log */
 
 struct store_span { /* a commit of several groups: as long as not all of it is flushed, none of it is */

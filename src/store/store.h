@@ -125,6 +125,9 @@ enum store_action_kind {
 	/* settings: small named values of the server (services of the gateway); local at least */
 	STORE_SETTING_PUT,
 	STORE_SETTING_DELETE,
+	/* of store_do_many() alone */
+	STORE_MOVE,   /* waiting jobs to another queue, each in its state */
+	STORE_REPLAY, /* failed jobs, buried and dead ones, ready again with none of their attempts begun; dead ones where they became dead */
 };
 
 struct store_body;
@@ -522,17 +525,29 @@ int store_pause(struct store *store, struct store_slice name, int64_t for_ns);
 
 /* ---- many jobs of a queue ---- */
 
+enum { STORE_MANY_IDS_MAX = 10000 };
+
 /* What is done to which jobs. Few are dealt with at once; many step by step, in as many commits, so that nobody waits for it. */
 struct store_many {
-	int kind; /* STORE_CANCEL: waiting ones; STORE_KICK: delayed and buried ones; STORE_DELETE: waiting and finished ones */
+	int kind; /* STORE_CANCEL, MOVE: waiting ones; KICK: delayed and buried ones; DELETE: waiting and finished ones; REPLAY: failed and waiting ones,
+		     of delayed and ready ones those that are dead */
 	struct store_slice queue;
+	struct store_slice
+		to; /* MOVE, and if wanted REPLAY: another queue, made if it is not there, whose limits keep nobody out */
 	unsigned
-		states; /* bits 1 << state; KICK, 0: buried ones, in the order of their burials, or if there are none delayed ones, soonest first */
+		states; /* bits 1 << state; MOVE, REPLAY, 0: all that it is for; KICK, 0: buried ones, in the order of their burials, or if there are none delayed ones, soonest first */
 	uint64_t id_min, id_max; /* 0: all that there are now */
 	uint64_t count_max;      /* 0: no limit */
+	bool dead;               /* only those whose attempts were exhausted elsewhere */
+	const uint64_t *ids;     /* these, at most STORE_MANY_IDS_MAX; not of a list */
+	size_t ids_count;        /* 0: any */
+	/* These are read from the records of each job, so that it takes longer. Time is counted from the end of a finished job, else from its newest
+	 * error, or if it has none from its submit. What cannot be read is left out */
+	struct store_slice error;   /* bytes in the text of its newest error; empty: any */
+	int64_t older_ns, newer_ns; /* so long ago or longer; or shorter; 0: any */
 };
 /* store_do_many() - n = 0, ptr = struct store_commit * with how many in results[0].count, once all of it is flushed. A crash, or a future that is
- * cancelled, leaves what was done. -JOB_EUNKNOWN_QUEUE, -JOB_EVALUE. */
+ * cancelled, leaves what was done; done again, it does the rest. -JOB_EUNKNOWN_QUEUE, -JOB_EVALUE, -JOB_EBUSY: the other queue cannot be made just now. */
 wh_future store_do_many(struct store *store, const struct store_many *many);
 
 struct store_listed {
@@ -541,6 +556,7 @@ struct store_listed {
 	uint32_t priority, attempts, attempts_max;
 	uint8_t state;
 	bool cancel_requested;
+	bool dead; /* its attempts were exhausted, here or in another queue, and it is not finished */
 };
 struct store_list { /* freed by store_list_free() */
 	size_t count;
@@ -553,6 +569,8 @@ struct store_list *store_list_free(struct store_list *list);
  * Step by step, too. -JOB_EUNKNOWN_QUEUE, -JOB_EVALUE. */
 wh_future store_list(struct store *store, struct store_slice queue, unsigned states, uint32_t after,
                      uint32_t max);
+/* store_list_some() - the same of those that which means; its kind, to and count_max do not count. */
+wh_future store_list_some(struct store *store, const struct store_many *which, uint32_t after, uint32_t max);
 
 /* store_makes_queues() - is an unknown queue made by who submits to it? */
 bool store_makes_queues(const struct store *store);

@@ -704,6 +704,41 @@ static void batches(void **state)
 
 /* ---- queues -------------------------------------------------------------------------------- */
 
+static void many_jobs(void **state)
+{
+	uint64_t ids[6];
+	struct wh_many some = {.state = "ready", .error = "\"bro & ken\""},
+		       move = {.ids = ids, .id_count = 2};
+	char other[64];
+
+	(void)state;
+	snprintf(other, sizeof(other), "%.40s.other", queue);
+	for (int i = 0; i < 6; i++)
+		ids[i] = submit("x", NULL);
+	for (int i = 0; i < 3; i++)
+		NEED(wh_client_fail(client, lease_one(), i ? "\"bro & ken\"" : "else", WH_RETRY_NEVER, &how),
+		     WH_JOB_FAILED);
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	some.state = "failed";
+	NEED(wh_client_many(client, queue, WH_MANY_REPLAY, &some, &how), 2);
+	assert_true(receipt.position.lsn > 0);
+	NEED(wh_client_many(client, queue, WH_MANY_REPLAY, NULL, &how), 1);
+	NEED(wh_client_many(client, queue, WH_MANY_MOVE, &move, &how), -WH_ECALL_REFUSED);
+	move.to = other;
+	NEED(wh_client_many(client, queue, WH_MANY_MOVE, &move, &how), 2);
+	some = (struct wh_many){.from = ids[2], .until = ids[4], .count = 2, .newer_ns = 3600 * S};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 2);
+	some = (struct wh_many){.older_ns = 3600 * S};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	some = (struct wh_many){.dead = true};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, NULL, &how), 2);
+	NEED(wh_client_many(client, queue, WH_MANY_KICK, NULL, &how), 0);
+	NEED(wh_client_many(client, "nowhere", WH_MANY_KICK, NULL, &how), -WH_ECALL_UNKNOWN_QUEUE);
+	NEED(wh_client_many(client, queue, 7, NULL, &how), -EINVAL);
+	NEED(wh_client_many(client, "", WH_MANY_KICK, NULL, &how), -EINVAL);
+}
+
 static void queues(void **state)
 {
 	struct wh_queue_settings settings = {
@@ -1252,6 +1287,7 @@ int main(void)
 		ONE(policies),
 		ONE(keys),
 		ONE(batches),
+		ONE(many_jobs),
 		ONE(queues),
 		ONE(services),
 		ONE(events),

@@ -517,6 +517,71 @@ static void test_missing_payload(void **state)
 	b->store = NULL;
 }
 
+/* Failed and called back again and again, while what is written of them moves: the same payload, and every error. */
+static void test_called_back(void **state)
+{
+	struct bench *b = *state;
+	enum { JOBS = 40, ROUNDS = 4 };
+	uint64_t ids[JOBS];
+	char body[2 * BODY];
+
+	for (uint64_t i = 0; i < JOBS; i++) {
+		struct store_action action = submission("keep", "");
+		struct store_commit *commit;
+
+		action.submit.payload = (struct store_slice){body, body_of(i, body)};
+		commit = apply(b, action, STORE_DEFAULT);
+		ids[i] = commit->results[0].job;
+		store_commit_free(commit);
+	}
+	for (int round = 1; round <= ROUNDS; round++) {
+		struct store_many replay = {
+			.kind = STORE_REPLAY, .queue = text("keep"), .error = text("round")};
+		wh_res res;
+
+		for (int i = 0; i < JOBS; i++) {
+			struct store_action a = with_lease(STORE_FAIL, reserve_one(b, "keep"));
+
+			snprintf(body, sizeof(body), "round %d", round);
+			a.fail.error = text(body);
+			a.fail.no_retry = true;
+			assert_int_equal(try(b, a), 0);
+		}
+		if (round % 2)
+			churn(b, 6 * SEGMENT); /* failed ones are written again */
+		settle(b);
+		res = wh_await(store_do_many(b->store, &replay));
+		assert_int_equal(res.n, 0);
+		assert_int_equal(((struct store_commit *)res.ptr)->results[0].count, JOBS);
+		store_commit_free(res.ptr);
+		if (round != 1)
+			churn(b, 6 * SEGMENT); /* and those that have come back */
+		settle(b);
+		if (round == 2)
+			close_and_reopen(b);
+		assert_int_equal(store_recount(b->store), 0);
+	}
+	assert_true(stats(b).segments_released > 4 && stats(b).moved > JOBS);
+	for (uint64_t i = 0; i < JOBS; i++) {
+		wh_res res = wh_await(store_get(b->store, ids[i], STORE_DEFAULT));
+		struct store_view *v = res.ptr;
+		size_t len;
+
+		assert_int_equal(res.n, JOB_READY);
+		assert_int_equal(v->errors_count, ROUNDS);
+		for (int round = 1; round <= ROUNDS; round++) {
+			snprintf(body, sizeof(body), "round %d", round);
+			assert_memory_equal(v->errors[round - 1].text.data, body, strlen(body));
+		}
+		store_view_free(v);
+		res = wh_await(store_payload(b->store, ids[i], STORE_DEFAULT));
+		assert_true(res.n > 0);
+		len = body_of(i, body);
+		check_bytes(b, res.ptr, body, len);
+		store_bytes_unref(res.ptr);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -526,6 +591,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slow_reader, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing_segment, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_missing_payload, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_called_back, set_up_small, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
