@@ -656,6 +656,48 @@ static void test_broken_off(void **state)
 	}
 }
 
+/* All that a life has written is lost, the record that reserved its ids among it: none of them is given again. */
+static void test_ids_of_the_lost(void **state)
+{
+	struct image *image = &images[0];
+	struct store_options options = {.directory = work,
+	                                .segment_bytes = SEGMENT,
+	                                .checkpoint_bytes = UINT64_C(1) << 40,
+	                                .compact_slack = UINT64_C(1) << 40,
+	                                .blob_bytes = BLOB};
+	for (int how = STORE_REPAIR_SKIP; how <= STORE_REPAIR_CUT; how++) {
+		struct store_repair_result result;
+		struct store_problem problem = {0};
+		struct store *store = NULL;
+		uint64_t used[FILES_MAX], id = 0;
+		snprintf(context, sizeof(context), "ids of the lost, %d", how);
+		shell("rm -rf %s", work);
+		shell("cp -r %s %s", image->folder, work);
+		for (size_t i = 0; i < image->files_count; i++) {
+			char path[160];
+			snprintf(path, sizeof(path), "%s/%s", work, image->files[i]);
+			used[i] = used_of(path);
+		}
+		CHECK(store_open(loop, &options, &store, &problem) == 0);
+		for (unsigned i = 0; i < 5; i++)
+			id = submit_one(store, i, 11);
+		CHECK(id > image->last && store_close(store) == 0);
+		for (size_t i = 0; i < image->files_count; i++) {
+			static const uint8_t zeros[SEGMENT];
+			char path[160];
+			uint64_t from = (used[i] + 4095) & ~UINT64_C(4095);
+			snprintf(path, sizeof(path), "%s/%s", work, image->files[i]);
+			if (strncmp(image->files[i], "seg-", 4) == 0 && from < SEGMENT)
+				write_at(path, from, zeros, SEGMENT - from);
+		}
+		CHECK(store_open(loop, &options, &store, &problem) == -WH_EDAMAGED);
+		CHECK(repair(how, true, &result, &problem) == 0 && result.kept[0]);
+		CHECK(store_open(loop, &options, &store, &problem) == 0);
+		CHECK(submit_one(store, 1, 11) > id);
+		CHECK(store_close(store) == 0);
+	}
+}
+
 static void test_damage(void **state)
 {
 	const char *rounds = getenv("LOG_REPAIR_ROUNDS"), *seed = getenv("LOG_REPAIR_SEED");
@@ -693,6 +735,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_broken_off),
+		cmocka_unit_test(test_ids_of_the_lost),
 		cmocka_unit_test(test_damage),
 	};
 	return cmocka_run_group_tests(tests, set_up_images, tear_down_images);
