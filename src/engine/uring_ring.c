@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -198,21 +199,25 @@ static int try_operations(struct wh__uring *u, bool strict)
 	return error;
 }
 
-/* Accepting with a poll first (Linux 6.10): whoever does not know the flag refuses it before looking at the descriptor. */
+/* Accepting with a poll first (Linux 6.10), on what is ready and no socket: whoever does not know the flag refuses that
+ * (-EINVAL) before it learns what the descriptor is (-ENOTSOCK). The descriptor is a good one, since 5.10 looks it up first of all. */
 static int try_accept(struct wh__uring *u)
 {
 	struct io_uring_cqe *cqe;
+	int ready = eventfd(1, EFD_CLOEXEC);
+	if (ready < 0)
+		return -errno;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-	io_uring_prep_accept(sqe, -1, NULL, NULL, 0);
+	io_uring_prep_accept(sqe, ready, NULL, NULL, 0);
 	sqe->ioprio |= WH__URING_ACCEPT_POLL_FIRST;
 	sqe->user_data = 1;
 	int error = io_uring_submit_and_wait(&u->ring, 1);
+	if (error >= 0)
+		error = io_uring_wait_cqe(&u->ring, &cqe);
+	close(ready);
 	if (error < 0)
 		return error;
-	error = io_uring_wait_cqe(&u->ring, &cqe);
-	if (error)
-		return error;
-	u->has.accept_poll_first = cqe->res == -EBADF;
+	u->has.accept_poll_first = cqe->res == -ENOTSOCK;
 	io_uring_cqe_seen(&u->ring, cqe);
 	return 0;
 }
