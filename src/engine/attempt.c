@@ -236,8 +236,9 @@ static int64_t connect_now(struct wh__op *op)
 		op->done = CONNECTING;
 		return -EAGAIN;
 	case EAGAIN:
-		/* the backlog of a UNIX socket is full, and nothing would tell when it is not; see wh_connect() */
-		return -EXFULL;
+		/* the backlog of a UNIX socket is full, and nothing would tell when it is not; see wh_connect(). Of datagrams: no
+		 * port is left, which streams call by its name. */
+		return ((const struct sockaddr *)op->buf)->sa_family == AF_UNIX ? -EXFULL : -EADDRNOTAVAIL;
 	default:
 		return -errno;
 	}

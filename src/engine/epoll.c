@@ -167,7 +167,7 @@ static void submit_unwatched(struct wh__op *op, struct wh__descriptor *descripto
  * descriptor waits for the edge that registering gives. READY is a look, never a transfer. */
 static bool may_succeed_now(const struct wh__op *op, const struct wh__descriptor *descriptor)
 {
-	if (op->opcode == WH__OP_READY || descriptor->epoll_flags & ENDED)
+	if (op->opcode == WH__OP_READY || op->opcode == WH__OP_CONNECT || descriptor->epoll_flags & ENDED)
 		return true;
 	if (descriptor->epoll_flags & REGISTERED)
 		return descriptor->epoll_flags & direction(op);
