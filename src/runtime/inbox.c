@@ -105,6 +105,8 @@ void wh__inbox_drain(wh_loop *loop)
 
 int wh_post(wh_loop *loop, wh_function *fn, void *arg)
 {
+	if (!fn)
+		return -EINVAL;
 	if (atomic_load(&wh__registry[loop->number].inherited))
 		return -EPERM;
 	struct wh__message *message = malloc(sizeof *message);

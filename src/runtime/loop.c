@@ -320,6 +320,8 @@ static bool run_due(wh_loop *loop)
 
 int wh_defer(wh_loop *loop, wh_function *fn, void *arg)
 {
+	if (!fn)
+		return -EINVAL;
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
 	struct wh__message *message = loop->free_messages;
