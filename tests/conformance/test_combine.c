@@ -195,6 +195,32 @@ static void a_deadline_gives_the_true_result_in_time(void **state)
 	assert_int_equal(wh_await(wh_deadline((wh_future){0}, 0)).n, -ESTALE);
 }
 
+/* What a worker or the kernel is at cannot be taken back: the future completes late, and then the memory is the caller's. */
+static void a_deadline_does_not_hurry_a_disk(void **state)
+{
+	enum { LEN = 8 << 20 };
+	char *bytes = malloc(LEN), *read_back = malloc(LEN);
+	int fd = make_file("");
+	assert_non_null(bytes);
+	assert_non_null(read_back);
+	for (int round = 0; round < 3; round++) {
+		memset(bytes, 'a' + round, LEN);
+		wh_future f = wh_pwrite_all(loop, fd, bytes, LEN, 0);
+		assert_int_equal(wh_loop_turn(loop, 0), 0);
+		int64_t n = wh_await(wh_deadline(f, wh_now(loop))).n;
+		assert_true(n == LEN || n == -ETIMEDOUT);
+		memset(bytes, 'z', LEN);
+		int64_t len = wh_await(wh_pread_all(loop, fd, read_back, LEN, 0)).n;
+		assert_true(n < 0 || len == LEN);
+		for (int64_t i = 0; i < len; i++)
+			if (read_back[i] == 'z')
+				fail_msg("byte %lld was written after the end", (long long)i);
+	}
+	free(bytes);
+	free(read_back);
+	close_fd(fd);
+}
+
 static void a_deadline_that_passes_is_a_time_out(void **state)
 {
 	int fds[2];
@@ -354,6 +380,7 @@ int main(void)
 		ON_LOOP(what_borrows_cannot_be_dropped),
 		ON_LOOP(a_race_on_one_descriptor),
 		ON_LOOP(a_deadline_gives_the_true_result_in_time),
+		ON_LOOP(a_deadline_does_not_hurry_a_disk),
 		ON_LOOP(a_deadline_that_passes_is_a_time_out),
 		ON_LOOP(a_timer_is_never_early),
 		ON_LOOP(ten_thousand_timers),

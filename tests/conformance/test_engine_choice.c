@@ -232,6 +232,39 @@ static void named_but_refused(void)
 	_exit(result == -EPERM && !loop ? 0 : 1);
 }
 
+/* The others are made of plain system calls: a debugger that records those, as rr does, sees everything. */
+static void rings_forbidden(void)
+{
+	static const int engines[] = {WH_SYNC, WH_THREADS, WH_EPOLL};
+	struct notices notices = {0};
+	forbid(SYS_io_uring_setup, EPERM);
+	forbid(SYS_io_uring_enter, EPERM);
+	forbid(SYS_io_uring_register, EPERM);
+	for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+		wh_loop *loop = NULL;
+		char byte;
+		int fds[2];
+		struct wh_loop_options options = {
+			.engine = engines[i], .log = on_notice, .log_arg = &notices};
+		expect(wh_loop_open(&loop, &options) == 0, "opens", &notices);
+		expect(wh_pipe(loop, fds) == 0, "a pipe", &notices);
+		wh_future reading = wh_read(loop, fds[0], &byte, 1);
+		expect(wh_await(wh_write_all(loop, fds[1], "x", 1)).n == 1, "writes", &notices);
+		expect(wh_await(reading).n == 1, "reads", &notices);
+		expect(wh_await(wh_fsync(loop, fds[0], false)).n == -EINVAL, "a worker answers", &notices);
+		expect(wh_await(wh_close(loop, fds[0])).n == 0, "closes", &notices);
+		expect(wh_await(wh_close(loop, fds[1])).n == 0, "closes", &notices);
+		wh_loop_close(loop);
+	}
+	expect(notices.count == 0, "nothing to say", &notices);
+	_exit(0);
+}
+
+static void only_uring_makes_rings(void **state)
+{
+	run_in_child(rings_forbidden);
+}
+
 static void falls_back_when_setup_is_forbidden(void **state)
 {
 	run_in_child(setup_forbidden);
@@ -289,6 +322,7 @@ int main(void)
 		cmocka_unit_test(shrinks_when_little_can_be_locked),
 		cmocka_unit_test(environment_names_the_engine),
 		cmocka_unit_test(environment_is_obeyed_or_fails),
+		cmocka_unit_test(only_uring_makes_rings),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* tests/conformance/test_uring.c -- what is particular to the io_uring engine: a ring that is too small for what is
  * asked of it, buffers that run out, a process that forks.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -235,6 +236,52 @@ static void files_go_on_while_all_wait(void **state)
 		assert_int_equal(wh_await(receives[i]).n, -ECANCELED);
 }
 
+/* Threads that the kernel has made for the rings of this process. */
+static int kernel_workers(void)
+{
+	int count = 0;
+	DIR *tasks = opendir("/proc/self/task");
+	assert_non_null(tasks);
+	for (struct dirent *entry; (entry = readdir(tasks));) {
+		char path[sizeof entry->d_name + 32], name[16] = {0};
+		snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0) /* it has ended */
+			continue;
+		count += read(fd, name, sizeof name - 1) > 0 && strncmp(name, "iou-wrk", 7) == 0;
+		close(fd);
+	}
+	closedir(tasks);
+	return count;
+}
+
+/* Left to itself the kernel makes hundreds for so many writes and syncs. */
+static void kernel_workers_are_bounded(void **state)
+{
+	enum { CALLS = 400, WORKERS = 2 };
+	wh_loop *bounded;
+	struct wh_loop_options options = {.engine = WH_URING, .file_workers_max = WORKERS};
+	char path[] = "/tmp/whilst-test-XXXXXX", block[4096] = {1};
+	wh_future calls[CALLS];
+	int most = 0, fd = mkstemp(path);
+	assert_true(fd >= 0);
+	unlink(path);
+	assert_int_equal(wh_loop_open(&bounded, &options), 0);
+	for (int i = 0; i < CALLS; i++)
+		calls[i] =
+			i % 2 ? wh_fsync(bounded, fd, true)
+			      : wh_pwrite_all(bounded, fd, block, sizeof block, (uint64_t)i * sizeof block);
+	for (int i = 0; i < CALLS; i++) {
+		assert_int_equal(wh_await(calls[i]).n, i % 2 ? 0 : (int)sizeof block);
+		int count = kernel_workers();
+		most = count > most ? count : most;
+	}
+	/* a limit for what ends soon, and one for what may last */
+	assert_true(most <= 2 * WORKERS);
+	close(fd);
+	wh_loop_close(bounded);
+}
+
 /* A child that inherits the ring cannot submit to it, and takes nothing from its parent. */
 static void forked_child_does_no_harm(void **state)
 {
@@ -278,6 +325,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(more_file_operations_than_room, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(ten_thousand_on_the_smallest_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(files_go_on_while_all_wait, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(kernel_workers_are_bounded, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(forked_child_does_no_harm, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
