@@ -7,9 +7,10 @@
  * others start from the working directory. An operation is tied to the first descriptor it is given: wh_close() of
  * that waits for it. A second one (to_directory, from) must stay open until the operation has completed.
  *
- * Errors of all that take a path: -ENOENT, -ENOTDIR, -EACCES, -ELOOP, -ENAMETOOLONG, -EINVAL (NULL), and -EBADF,
- * -ENOTDIR for a directory that is none. Of those that take a descriptor: -EBADF (not open, or not for this), -EIO.
- * Of those that change something: -EROFS, -ENOSPC, -EDQUOT, -EPERM. They are not repeated below.
+ * Errors of all that take a path: -ENOENT, -ENOTDIR, -EACCES, -ELOOP, -ENAMETOOLONG, -EINVAL (NULL), -EIO. Of the "_at" forms:
+ * -EBADF, -ENOTDIR (the directory is none). Of those that take a descriptor: -EBADF (not open, or not for this), -EIO.
+ * Of those that change names, or what is known of a file: -EROFS, -EPERM. Of those that need room: -ENOSPC, -EDQUOT. They are not
+ * repeated below.
  *
  * A cancelled operation that had begun may have taken effect in part or in whole. Where a worker or the kernel is at
  * it, it ends by itself and gives its true result.
@@ -37,7 +38,7 @@ WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode
 WH_API wh_future wh_open_at(wh_loop *loop, int directory, const char *path, int flags, mode_t mode);
 /* wh_close() - first cancels every operation on fd, completes after them. Not itself cancelled. */
 WH_API wh_future wh_close(wh_loop *loop, int fd);
-/* wh_close_now() - wh_close() that nobody waits for, in ways out: operations on fd end with -ECANCELED, then it is closed. A limit
+/* wh_close_now() - wh_close() that nobody waits for, in ways out: operations on fd are cancelled, then it is closed. A limit
  * on futures does not stand in the way of closing. 0; -EBADF (below 0), -EPERM, -ENOMEM (it is open still). */
 WH_API int wh_close_now(wh_loop *loop, int fd);
 /* wh_make_temporary() - a new file with a name that nobody else has; mkostemp(3), O_CLOEXEC added. path ends in
@@ -48,8 +49,9 @@ WH_API wh_future wh_make_temporary(wh_loop *loop, char *path, int flags);
 WH_API wh_future wh_make_temporary_directory(wh_loop *loop, char *path);
 
 /* ---- read and write at an offset -----------------------------------------------------------
- * For regular files and block devices (-ESPIPE for others). Offsets beyond 2^63 - 1: -EINVAL. Further errors of
- * writing: -EFBIG. With O_DIRECT, -EINVAL for what is not aligned. Vectors: at most 1,024 entries (-EINVAL), copied;
+ * For regular files and block devices. Errors at an offset: -ESPIPE (a pipe, socket or terminal), -EINVAL (offsets beyond
+ * 2^63 - 1; with O_DIRECT, what is not aligned). Of reading at one: -EISDIR. Of writing at one: -EFBIG (a limit of the file system, or
+ * RLIMIT_FSIZE; SIGXFSZ is the program's to ignore). Vectors: at most 1,024 entries (-EINVAL), copied;
  * what they point to is borrowed. Reading what the page cache holds costs no hop to another thread. */
 
 /* borrows buf; n = bytes, 0 = end of file */
@@ -87,10 +89,10 @@ WH_API wh_future wh_append_durable(wh_loop *loop, int fd, const void *buf, size_
  * undefined. Of a file without an end, as a socket or pipe is, a cancelled read has taken nothing; a cancelled write may
  * have written a part. */
 
-/* borrows buf, or what iov points to; n = bytes, 0 = end; may be short */
+/* borrows buf, or what iov points to; n = bytes, 0 = end; may be short. -EISDIR; of a socket the errors of wh_recv(). */
 WH_API wh_future wh_read(wh_loop *loop, int fd, void *buf, size_t len);
 WH_API wh_future wh_readv(wh_loop *loop, int fd, const struct iovec *iov, int count);
-/* borrows buf, or what iov points to; n = bytes, "all": len or an error */
+/* borrows buf, or what iov points to; n = bytes, "all": len or an error. -EPIPE, -EFBIG; of a socket the errors of wh_send(). */
 WH_API wh_future wh_write(wh_loop *loop, int fd, const void *buf, size_t len);
 WH_API wh_future wh_write_all(wh_loop *loop, int fd, const void *buf, size_t len);
 WH_API wh_future wh_writev_all(wh_loop *loop, int fd, const struct iovec *iov, int count);
@@ -100,18 +102,18 @@ WH_API int wh_pipe(wh_loop *loop, int ret[2]) WH_MUST_USE;
 
 /* ---- the content of a file ------------------------------------------------------------------- */
 
-/* fsync(2), fdatasync(2); directories too. -EINVAL: this has nothing to sync. Not tried again when it has failed. */
+/* fsync(2), fdatasync(2); directories too. -EINVAL: this has nothing to sync. Errors of what was written before come here. Not tried again when it has failed. */
 WH_API wh_future wh_fsync(wh_loop *loop, int fd, bool data_only);
 WH_API wh_future wh_truncate(wh_loop *loop, int fd, uint64_t len); /* ftruncate(2); -EFBIG, -EINVAL */
 /* wh_allocate() - room for len bytes at off, so that writing there later cannot fail for want of it; fallocate(2).
- * -EFBIG; -EINVAL (len is 0); -EOPNOTSUPP: the file system cannot; -ENODEV, -ESPIPE. */
+ * -EFBIG; -EINVAL (len is 0); -EOPNOTSUPP: the file system cannot; -ENODEV: no regular file; -ESPIPE: a pipe. */
 WH_API wh_future wh_allocate(wh_loop *loop, int fd, uint64_t off, uint64_t len);
 enum wh_allocate_mode {
 	WH_ALLOCATE_KEEP_SIZE = 1,  /* the file does not become longer */
 	WH_ALLOCATE_PUNCH_HOLE = 3, /* gives room back; it reads as zeros; the size stays */
 	WH_ALLOCATE_ZERO_RANGE = 16 /* reads as zeros, by metadata where the file system can */
 };
-/* the same with a mode: one of the above, or any of fallocate(2) */
+/* the same with a mode: one of the above, or any of fallocate(2). Errors of wh_allocate(). */
 WH_API wh_future wh_allocate_mode(wh_loop *loop, int fd, int mode, uint64_t off, uint64_t len);
 WH_API wh_future wh_size(wh_loop *loop, int fd); /* n = bytes of the file */
 /* how it will be used, POSIX_FADV_*; len 0: to the end; posix_fadvise(2). -EINVAL, -ESPIPE */
@@ -121,16 +123,17 @@ WH_API wh_future wh_sync_range(wh_loop *loop, int fd, uint64_t off, uint64_t len
 
 /* The whole file, until fd is closed; never waits: -EAGAIN when another holds it. Asking for the other kind changes the
  * one that is held, with a moment between. flock(2) */
-WH_API wh_future wh_lock(wh_loop *loop, int fd);        /* exclusive */
-WH_API wh_future wh_lock_shared(wh_loop *loop, int fd); /* beside other shared ones */
+WH_API wh_future wh_lock(wh_loop *loop, int fd);        /* exclusive. -EAGAIN */
+WH_API wh_future wh_lock_shared(wh_loop *loop, int fd); /* beside other shared ones. -EAGAIN */
 WH_API wh_future wh_unlock(wh_loop *loop, int fd);      /* gives either back; none held is no error */
 
 /* wh_copy_range() - copy len bytes between files, by the file system where it can (copy_file_range(2)), else by hand.
- * n = bytes, fewer only at the end of from. -EINVAL: the ranges overlap in one file. Is not cancelled once begun. */
+ * n = bytes, fewer only at the end of from. -EINVAL: the ranges overlap in one file; -EFBIG, -EISDIR, -ESPIPE. Is not
+ * cancelled once begun. */
 WH_API wh_future wh_copy_range(wh_loop *loop, int to, uint64_t to_off, int from, uint64_t from_off,
                                uint64_t len);
 /* wh_copy_file() - a whole file to a new one with the permissions of the old (less the umask). n = bytes. -EEXIST: to is
- * there, unless replace, which truncates and overwrites it. -EINVAL: both are one file, or from is not a regular one. A
+ * there, unless replace, which truncates and overwrites it. -EINVAL: both are one file, or from is not a regular one; -EISDIR. A
  * copy that fails or is cancelled leaves what it has written so far. Not durable: wh_fsync(). */
 WH_API wh_future wh_copy_file(wh_loop *loop, const char *from, const char *to, bool replace);
 
@@ -143,11 +146,11 @@ enum wh_rename_flags {
 	WH_RENAME_NO_REPLACE = 1, /* -EEXIST when to is there */
 	WH_RENAME_EXCHANGE = 2    /* both exist and swap their names */
 };
-/* renameat2(2). -EINVAL: the file system does not know the flags */
+/* renameat2(2). -EINVAL: the file system does not know the flags. Errors of wh_rename(). */
 WH_API wh_future wh_rename_at(wh_loop *loop, int from_directory, const char *from, int to_directory,
                               const char *to, unsigned int flags);
 WH_API wh_future wh_unlink(wh_loop *loop, const char *path); /* unlink(2); -EISDIR, -EBUSY */
-/* flags: 0, or AT_REMOVEDIR for a directory; unlinkat(2) */
+/* flags: 0, or AT_REMOVEDIR for a directory; unlinkat(2). Errors of wh_unlink(), wh_rmdir(). */
 WH_API wh_future wh_unlink_at(wh_loop *loop, int directory, const char *path, int flags);
 WH_API wh_future wh_rmdir(wh_loop *loop, const char *path); /* rmdir(2); -ENOTEMPTY, -EBUSY, -EINVAL (".") */
 /* mkdir(2); -EEXIST, -EMLINK */
@@ -155,7 +158,7 @@ WH_API wh_future wh_mkdir(wh_loop *loop, const char *path, mode_t mode);
 WH_API wh_future wh_mkdir_at(wh_loop *loop, int directory, const char *path, mode_t mode);
 /* a second name for a file; link(2). -EEXIST, -EXDEV, -EMLINK, -EPERM (a directory) */
 WH_API wh_future wh_link(wh_loop *loop, const char *from, const char *to);
-/* flags: 0, AT_SYMLINK_FOLLOW; linkat(2) */
+/* flags: 0, AT_SYMLINK_FOLLOW; linkat(2). Errors of wh_link(). */
 WH_API wh_future wh_link_at(wh_loop *loop, int from_directory, const char *from, int to_directory,
                             const char *to, int flags);
 /* path becomes a symbolic link to target, which need not exist; symlink(2). -EEXIST */
@@ -204,7 +207,7 @@ WH_API wh_future wh_lstat(wh_loop *loop, const char *path, struct wh_stat *ret);
 WH_API wh_future wh_fstat(wh_loop *loop, int fd, struct wh_stat *ret);
 WH_API wh_future wh_stat_at(wh_loop *loop, int directory, const char *path, int flags, struct wh_stat *ret);
 /* n = 0: this process may do mode, a sum of R_OK, W_OK, X_OK, or F_OK (is there). access(2): by the real user, and only
- * for now; flags AT_EACCESS (the effective user), AT_SYMLINK_NOFOLLOW. -EACCES, -ETXTBSY */
+ * for now; flags AT_EACCESS (the effective user), AT_SYMLINK_NOFOLLOW. -EACCES; -EROFS (to write, and it may not be) */
 WH_API wh_future wh_access(wh_loop *loop, const char *path, int mode);
 WH_API wh_future wh_access_at(wh_loop *loop, int directory, const char *path, int mode, int flags);
 /* chmod(2), of what a link points to */
@@ -245,14 +248,14 @@ struct wh_entries {
 };
 /* wh_list_next() - the next piece of a directory that may be large: some hundreds of entries. fd: from wh_open() with
  * O_DIRECTORY, whose offset it moves; one at a time. n = entries, 0 = the end; ptr = struct wh_entries *, given, at the
- * end too: wh_entries_free(). getdents64(2) */
+ * end too: wh_entries_free(). -ENOTDIR. getdents64(2) */
 WH_API wh_future wh_list_next(wh_loop *loop, int fd);
 WH_API struct wh_entries *wh_entries_free(struct wh_entries *entries); /* likewise */
 
 /* ---- blocking forms ------------------------------------------------------------------------ */
 
 /* Blocking forms: the calling thread itself does it, at once, on every engine. For a loop whose job is
- * that file. Thread: loop, callbacks included. Result bytes or 0, or -errno. -EINTR is retried. */
+ * that file. Thread: loop, callbacks included. Result bytes or 0, or -errno. Interrupted calls are made again. */
 WH_API int64_t wh_pread_blocking(wh_loop *loop, int fd, void *buf, size_t len, uint64_t off);
 WH_API int64_t wh_pwrite_blocking(wh_loop *loop, int fd, const void *buf, size_t len, uint64_t off);
 WH_API int64_t wh_pwritev_blocking(wh_loop *loop, int fd, const struct iovec *iov, int count, uint64_t off);

@@ -455,13 +455,14 @@ WH_API struct wh_http_response *wh_http_response_free(struct wh_http_response *r
  * wh_http_response_free(). Interim (1xx) responses are passed over; content is handed over as it came, also if it is
  * compressed (say "Accept-Encoding: identity" to be safe). There is no pipelining. A request on a kept
  * connection that turns out to have been closed, with nothing of a response received, is sent once more on a new
- * connection if its method is idempotent or nothing of it was sent. Errors: those of wh_connect(), wh_send(),
- * wh_recv(), and -ETIMEDOUT, -WH_EHTTP_*; -EAGAIN (waiting_max). wh_cancel(): the connection is closed if the request was
+ * connection if its method is idempotent or nothing of it was sent. Errors: those of wh_dial(), wh_send(),
+ * wh_recv(), wh_tls_connect(), wh_http_url_parse(), and -ETIMEDOUT, -WH_EHTTP_SYNTAX, -WH_EHTTP_TOO_LARGE, -WH_EHTTP_CLOSED,
+ * -WH_EHTTP_REDIRECT, -WH_EHTTP_PROXY, -WH_EADDRESS_REFUSED; -EAGAIN (waiting_max). wh_cancel(): the connection is closed if the request was
  * begun. */
 WH_API wh_future wh_http_request(wh_http_client *client, const struct wh_http_request *request);
 
 /* wh_http_get() - the plain case of it: GET a URL, follow up to 10 redirects, take at most body_max bytes of content (0: the client's
- * limit). */
+ * limit). Errors of wh_http_request(). */
 WH_API wh_future wh_http_get(wh_http_client *client, const char *url, uint64_t body_max);
 
 /* wh_http_stage_name() - "in line for a connection"; static text. */
@@ -480,10 +481,12 @@ WH_API wh_future wh_http_call_write(wh_http_call *call, const void *bytes, size_
 WH_API wh_future wh_http_call_write_buf(wh_http_call *call, struct wh_buf *buf);
 WH_API void wh_http_call_end(wh_http_call *call);
 /* wh_http_call_response() - the head: n = status, ptr = const struct wh_http_response *, borrowed until the call is closed. Comes
- * also while the request's body is still being sent. Once per call. */
+ * also while the request's body is still being sent. Once per call (-EALREADY). -EMSGSIZE: the request's body was not as long as said.
+ * Errors of wh_http_request(). */
 WH_API wh_future wh_http_call_response(wh_http_call *call);
 /* wh_http_call_read() - as wh_http_read(), after the head. No limit on the whole. What has come with the head, or since, is
- * there at once: the future is complete. */
+ * there at once: the future is complete. One at a time (-EBUSY); -EMSGSIZE as of wh_http_call_response(). Errors of
+ * wh_http_request(). */
 WH_API wh_future wh_http_call_read(wh_http_call *call);
 /* A request with upgrade that is answered by 101 turns the call into a stream both ways: wh_http_call_write() sends bytes as they
  * are, wh_http_call_end() ends the sending side, wh_http_call_read() gives what the server sends, until its end (n = 0). Time-outs

@@ -65,7 +65,7 @@ WH_API wh_future wh_lookup(wh_loop *loop, const char *host, const char *service,
                            const struct wh_lookup_options *options);
 
 /* wh_lookup_name() - the names of an address. options->family is not used. n = count, ptr = struct wh_names *, given:
- * wh_names_free(); the canonical name is first. Errors as above. Whoever owns the address can claim any name: look that
+ * wh_names_free(); the canonical name is first. Errors of wh_lookup(). Whoever owns the address can claim any name: look that
  * up in turn before trusting it. */
 WH_API wh_future wh_lookup_name(wh_loop *loop, const struct sockaddr *address, socklen_t len,
                                 const struct wh_lookup_options *options);
@@ -93,8 +93,8 @@ struct wh_dial_options {
  * service  "443" or "https".
  *
  * Result   n = descriptor of a connected stream socket (closed if dropped).
- * Errors   those of wh_lookup(); of connect(2) as the last address gave it (an unreachable network is told only if all
- *          were); -ETIMEDOUT.
+ * Errors   those of wh_lookup(); those of wh_connect() as the last address gave it (an unreachable network is told only if all
+ *          were); -ETIMEDOUT; -WH_EADDRESS_REFUSED.
  * Cancel   ends it at once.
  */
 WH_API wh_future wh_dial(wh_loop *loop, const char *host, const char *service,

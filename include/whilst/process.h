@@ -55,8 +55,9 @@ struct wh_child {
  * is not open; -EMFILE (a pidfd that cannot be had ends a child that has just begun). ret is untouched on failure.
  * Thread: loop. Cost: blocks until the child runs the program, some 100 us. */
 WH_API int wh_spawn(wh_loop *loop, const struct wh_spawn_options *options, struct wh_child *ret) WH_MUST_USE;
-WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid); /* n = wait status as of waitpid(2); reaps it */
-/* kill(2), of the whole group if pid is negative; 0 or -errno. Only before wh_child_wait() has completed is the number
+/* n = wait status as of waitpid(2); reaps it. -ECHILD: no child of this process, or another has reaped it; -EINVAL */
+WH_API wh_future wh_child_wait(wh_loop *loop, pid_t pid);
+/* kill(2), of the whole group if pid is negative; 0; -ESRCH (nobody), -EPERM, -EINVAL. Only before wh_child_wait() has completed is the number
  * sure to be the child's. */
 WH_API int wh_child_kill(wh_loop *loop, pid_t pid, int signal_number);
 

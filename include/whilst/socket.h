@@ -1,15 +1,15 @@
 /* socket.h -- sockets, and readiness of foreign descriptors.
  *
- * At most one receive and one send may be outstanding per descriptor (else -EBUSY); of datagrams with an address or
- * descriptors (wh_send_to(), wh_recv_from(), messages) any number. End of stream is n = 0; a reset is -ECONNRESET;
+ * At most one receive and one send may be outstanding per descriptor. Of a second one: -EBUSY. Of datagrams with an address or
+ * descriptors (wh_send_to(), wh_recv_from(), messages) there may be any number. End of stream is n = 0; a reset is -ECONNRESET;
  * SIGPIPE is never raised. Descriptors made here are non-blocking and close-on-exec; those from elsewhere may block, and
  * no operation will. Addresses are copied.
  *
- * Errors of all: -EBADF, -ENOTSOCK. Of receiving: -ENOTCONN, -ECONNRESET, -ETIMEDOUT (keep-alive or the peer's machine
- * went), -ECONNREFUSED (an answer to an earlier datagram), -ENOBUFS (wh_recv_buf() at buffers_max). Of sending: -EPIPE
- * (shut down here or by the peer), -ECONNRESET, -ENOTCONN, -EDESTADDRREQ, -EMSGSIZE (a datagram too long), -EISCONN,
- * -ENETUNREACH, -EHOSTUNREACH, -EACCES. They are not repeated below. A time limit is wh_deadline(), which gives
- * -ETIMEDOUT.
+ * Errors of all that take a socket: -EBADF, -ENOTSOCK. Of receiving: -ENOTCONN, -ECONNRESET, -ETIMEDOUT (keep-alive, or what was
+ * sent is not acknowledged: the peer's machine went), -ECONNREFUSED (an answer to an earlier datagram). Of sending: -EPIPE
+ * (shut down here or by the peer), -ECONNRESET, -ENOTCONN, -ETIMEDOUT and -ECONNREFUSED (as of receiving), -EDESTADDRREQ,
+ * -EMSGSIZE (a datagram too long), -ENETUNREACH, -EHOSTUNREACH, -EACCES (what the routing table forbids). They are not repeated
+ * below. A time limit is wh_deadline(), which gives -ETIMEDOUT.
  *
  * A cancelled receive has taken nothing, except of wh_recv_all(). On a simulated machine
  * wh_socket_pair() knows SOCK_STREAM only (-EPROTONOSUPPORT), descriptors in messages give -EOPNOTSUPP, multicast -ENOPROTOOPT.
@@ -27,9 +27,10 @@ extern "C" {
 
 /* wh_socket() - socket(2), SOCK_NONBLOCK and SOCK_CLOEXEC added. -EAFNOSUPPORT, -EPROTONOSUPPORT, -EMFILE, -ENFILE */
 WH_API int wh_socket(wh_loop *loop, int family, int type, int protocol) WH_MUST_USE;
-/* two connected UNIX sockets of type SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET; socketpair(2) */
+/* two connected UNIX sockets of type SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET; socketpair(2). -EMFILE, -ENFILE */
 WH_API int wh_socket_pair(wh_loop *loop, int type, int ret[2]) WH_MUST_USE;
-/* bind(2). -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EINVAL (bound already) */
+/* bind(2). -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EINVAL (bound already); of a UNIX socket's file those of a path, file.h:
+ * -ENOENT ... */
 WH_API int wh_bind(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len) WH_MUST_USE;
 
 struct wh_listen_options {
@@ -38,11 +39,12 @@ struct wh_listen_options {
 	mode_t unix_mode; /* UNIX sockets: permissions, default 0600 */
 };
 /* wh_listen() - a stream socket that is bound and listens. A UNIX socket file that nobody listens on is replaced; a name
- * whose first byte is 0 is abstract and needs no file. options may be NULL. -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE */
+ * whose first byte is 0 is abstract and needs no file. options may be NULL. -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE; of a UNIX
+ * socket's file those of a path, file.h: -ENOENT */
 WH_API int wh_listen(wh_loop *loop, const struct sockaddr *address, socklen_t len,
                      const struct wh_listen_options *options) WH_MUST_USE;
 /* wh_listen_text() - wh_listen() at an address as text, see wh_parse_address(): "127.0.0.1:0", "[::1]:0", "*:8080",
- * "unix:/path". Errors of both. */
+ * "unix:/path". Errors of wh_listen(), wh_parse_address(). */
 WH_API int wh_listen_text(wh_loop *loop, const char *address,
                           const struct wh_listen_options *options) WH_MUST_USE;
 /* wh_listen_on() - the same for a socket that is bound already (of any type that has connections); listen(2).
@@ -86,17 +88,19 @@ enum wh_option {
 };
 /* -EINVAL: no such option, or a value that it does not have; -EOPNOTSUPP, -ENOPROTOOPT: not of this kind of socket */
 WH_API int wh_set_option(wh_loop *loop, int fd, int option, int64_t value) WH_MUST_USE;
+/* the value that it has now. -EINVAL, -EOPNOTSUPP: as above */
 WH_API int wh_get_option(wh_loop *loop, int fd, int option, int64_t *ret) WH_MUST_USE;
-/* any other: setsockopt(2), getsockopt(2); *len is the room, then what came */
+/* any other: setsockopt(2), getsockopt(2); *len is the room, then what came. -ENOPROTOOPT, -EOPNOTSUPP */
 WH_API int wh_set_option_raw(wh_loop *loop, int fd, int level, int name, const void *value,
                              socklen_t len) WH_MUST_USE;
 WH_API int wh_get_option_raw(wh_loop *loop, int fd, int level, int name, void *ret,
                              socklen_t *len) WH_MUST_USE;
 /* wh_join_group() - receive what is sent to a multicast group, an IPv4 or IPv6 address whose port does not matter.
- * interface: index, 0: the kernel chooses. MCAST_JOIN_GROUP, ip(7). -EADDRINUSE: joined already; -EADDRNOTAVAIL (leaving):
- * not joined; -ENODEV: no such interface; -EINVAL: no group. */
+ * interface: index, 0: the kernel chooses. MCAST_JOIN_GROUP, ip(7). -EADDRINUSE: joined already; -ENODEV: no such interface;
+ * -EINVAL: no group. */
 WH_API int wh_join_group(wh_loop *loop, int fd, const struct sockaddr *group, socklen_t len,
                          unsigned int interface_index) WH_MUST_USE;
+/* wh_leave_group() - the other way. -EADDRNOTAVAIL: not joined */
 WH_API int wh_leave_group(wh_loop *loop, int fd, const struct sockaddr *group, socklen_t len,
                           unsigned int interface_index) WH_MUST_USE;
 
@@ -108,14 +112,15 @@ WH_API int wh_leave_group(wh_loop *loop, int fd, const struct sockaddr *group, s
  * -EINVAL: does not listen; -EOPNOTSUPP: has no connections. */
 WH_API wh_future wh_accept(wh_loop *loop, int fd);
 /* wh_accept_from() - the same, and whose connection it is: *ret_address and *ret_len are borrowed, and undefined unless
- * n >= 0. Of a UNIX peer without a name *ret_len is that of the family alone. */
+ * n >= 0. Of a UNIX peer without a name *ret_len is that of the family alone. Errors of wh_accept(). */
 WH_API wh_future wh_accept_from(wh_loop *loop, int fd, struct sockaddr_storage *ret_address,
                                 socklen_t *ret_len);
-/* wh_connect() - n = descriptor of a new stream socket (closed if dropped). -ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH,
+/* wh_connect() - n = descriptor of a new stream socket (closed if dropped). -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -ENETUNREACH,
  * -EHOSTUNREACH, -EACCES, -ENOENT (a UNIX socket), -EADDRNOTAVAIL (no port left), -EAFNOSUPPORT, -EMFILE */
 WH_API wh_future wh_connect(wh_loop *loop, const struct sockaddr *address, socklen_t len);
 /* wh_connect_on() - the same with a socket of the caller's, of any type, which stays open whatever happens: for a local
- * address, options, or datagrams with one peer. n = 0. Further errors: -EISCONN, -EALREADY, -EPROTOTYPE. */
+ * address, options, or datagrams with one peer. n = 0. Errors of wh_connect(), and -EISCONN, -EALREADY (of a cancelled
+ * one: the socket goes on with it), -EPROTOTYPE. */
 WH_API wh_future wh_connect_on(wh_loop *loop, int fd, const struct sockaddr *address, socklen_t len);
 /* how: SHUT_RD, SHUT_WR, SHUT_RDWR; shutdown(2). 0, -ENOTCONN */
 WH_API int wh_shutdown(wh_loop *loop, int fd, int how);
@@ -130,7 +135,7 @@ WH_API wh_future wh_peek(wh_loop *loop, int fd, void *buf, size_t len);
 /* borrows what iov points to, copies iov (<= 16, else -EINVAL) */
 WH_API wh_future wh_recvv(wh_loop *loop, int fd, const struct iovec *iov, int count);
 /* ptr = a pooled buffer with n bytes, given: wh_buf_put(); at the end n = 0 and ptr = NULL. An idle connection
- * holds none. */
+ * holds none. -ENOBUFS at buffers_max. */
 WH_API wh_future wh_recv_buf(wh_loop *loop, int fd);
 /* borrows; may be short */
 WH_API wh_future wh_send(wh_loop *loop, int fd, const void *buf, size_t len);
@@ -141,7 +146,8 @@ WH_API wh_future wh_sendv_all(wh_loop *loop, int fd, const struct iovec *iov, in
 /* wh_send_file() - send len bytes of a file (open for reading) from off on; n = bytes, fewer only at the end of the file, or
  * an error: then some may have gone. Workers do it and may wait for the disk; the loop never does. No other send may be
  * started on fd until it has completed, and file must stay open. sendfile(2), where the socket does not block and the file
- * can; else the bytes pass through memory. -ESPIPE: file has no offsets. */
+ * can; else the bytes pass through memory. -ESPIPE: file has no offsets; -EBADF: it is not open for reading. Datagrams become as long as the
+ * socket takes. */
 WH_API wh_future wh_send_file(wh_loop *loop, int fd, int file, uint64_t off, uint64_t len);
 
 /* ---- messages: datagrams, and what comes with bytes ---------------------------------------------- */
@@ -153,7 +159,8 @@ struct wh_from {
 };
 /* borrows buf and *ret_from; n = bytes */
 WH_API wh_future wh_recv_from(wh_loop *loop, int fd, void *buf, size_t len, struct wh_from *ret_from);
-/* borrows buf; address NULL: the peer that the socket is connected to. n = bytes, all of them for datagrams */
+/* borrows buf; address NULL: the peer that the socket is connected to. n = bytes, all of them for datagrams. -EISCONN: it has
+ * one, and takes no other address */
 WH_API wh_future wh_send_to(wh_loop *loop, int fd, const void *buf, size_t len,
                             const struct sockaddr *address, socklen_t address_len);
 
@@ -167,14 +174,16 @@ struct wh_message {
 	bool truncated, descriptors_lost; /* receiving: there was not enough room */
 };
 /* wh_recv_message() - *message is borrowed and filled in. Descriptors that come are close-on-exec and the caller's to close;
- * those without room are closed. wh_send_message() - *message is copied; descriptors are passed as duplicates, and may be
- * closed once it has completed: -EBADF, -ETOOMANYREFS, -EINVAL. Of a stream, too: n = bytes, may be short. unix(7) */
+ * those without room are closed. Of a stream, too: n = bytes. -EINVAL. unix(7) */
 WH_API wh_future wh_recv_message(wh_loop *loop, int fd, struct wh_message *message);
+/* wh_send_message() - *message is copied; descriptors are passed as duplicates, and may be closed once it has completed. Of a
+ * stream, too: n = bytes, may be short. -EISCONN: as of wh_send_to(); -EBADF: a descriptor; -ETOOMANYREFS: too many of this user's
+ * are on their way; -EINVAL. unix(7) */
 WH_API wh_future wh_send_message(wh_loop *loop, int fd, const struct wh_message *message);
 
 /* ---- readiness ---------------------------------------------------------------------------------- */
 
-/* events: POLLIN, POLLOUT; n = those that are ready. For foreign descriptors (libpq, c-ares). */
+/* events: POLLIN, POLLOUT; n = those that are ready. For foreign descriptors (libpq, c-ares). -EBADF, -EINVAL (no event) */
 WH_API wh_future wh_ready(wh_loop *loop, int fd, int events);
 
 #ifdef __cplusplus

@@ -140,7 +140,7 @@ WH_API int wh_ticker_close(wh_ticker ticker); /* a wait ends with -ECANCELED */
 WH_API int wh_channel_open(wh_loop *loop, wh_channel *ret, uint32_t capacity, wh_disposer *dispose,
                            void *arg) WH_MUST_USE;
 /* wh_channel_send() - n = 0 once the channel or a receiver has the item; it waits while the channel is full. On an error the
- * item is still the caller's: -EPIPE (shut), -ECANCELED, -EINVAL (n < 0). While pending wh_drop() gives -EBUSY. */
+ * item is still the caller's: -EPIPE (shut), -ECANCELED, -EINVAL (n < 0). While pending it cannot be dropped (wh_drop()). */
 WH_API wh_future wh_channel_send(wh_channel channel, int64_t n, void *ptr);
 /* wh_channel_receive() - the result is the item, first sent first. -EPIPE: shut, and nothing is left. A cancel that comes
  * before the item leaves it in the channel. */

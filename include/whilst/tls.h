@@ -7,9 +7,11 @@
  * The peer's certificate is verified unless the program says otherwise. Renegotiation and early data are off. A stream
  * that ends without the peer's close_notify is an error (-WH_ETLS_TRUNCATED), not an end of stream.
  *
- * Errors, besides those told at the top of whilst.h, which words are used here, too: -WH_ETLS_CERTIFICATE,
- * -WH_ETLS_REFUSED, -WH_ETLS_PROTOCOL, -WH_ETLS_TRUNCATED, -ETIMEDOUT (handshake), those of recv(2) and send(2), and
- * -ENOSYS where the library was built without OpenSSL or the machine is simulated.
+ * Errors of handshakes: -WH_ETLS_CERTIFICATE, -WH_ETLS_REFUSED, -WH_ETLS_PROTOCOL, -WH_ETLS_TRUNCATED, -ECONNRESET, -EPIPE,
+ * -ETIMEDOUT, -EBADF. Of what comes: -WH_ETLS_PROTOCOL, -WH_ETLS_REFUSED, -WH_ETLS_TRUNCATED, -ECONNRESET, -EBUSY (one at a time). Of
+ * what is sent: -EPIPE, -ECONNRESET, -EBUSY, -WH_ETLS_TRUNCATED (and what else a receive has met). A connection is one of socket.h below: what that may give comes
+ * through. -ENOSYS: the library was built without OpenSSL, or the machine is simulated. What may go wrong everywhere, and the words used
+ * here, are told at the top of whilst.h.
  *
  * Source: RFC 8446 (TLS 1.3), 5246 (1.2), 9325 (how to use it), 6066 (server names), 7301 (ALPN).
  */
@@ -68,7 +70,7 @@ struct wh_tls_options {
 WH_API int wh_tls_context_open(const struct wh_tls_options *options, wh_tls_context **ret) WH_MUST_USE;
 
 /* wh_tls_context_reload() - read the files anew. Handshakes that begin afterwards use what is there now; connections and
- * tickets stay good. On failure, errors as above, nothing has changed. Thread: any. */
+ * tickets stay good. On failure, errors of wh_tls_context_open(), nothing has changed. Thread: any. */
 WH_API int wh_tls_context_reload(wh_tls_context *context) WH_MUST_USE;
 
 /* wh_tls_context_close() - connections that use it keep it. Returns NULL; accepts NULL. Thread: any. */
@@ -99,7 +101,7 @@ WH_API wh_future wh_tls_connect(wh_loop *loop, int fd, wh_tls_context *context, 
 WH_API wh_future wh_tls_accept(wh_loop *loop, int fd, wh_tls_context *context,
                                struct wh_tls_problem *ret_problem);
 
-/* As wh_recv(), wh_recv_buf(), wh_send_all() and wh_sendv_all(): at most one receive and one send at a time (-EBUSY). After an
+/* As wh_recv(), wh_recv_buf(), wh_send_all() and wh_sendv_all(): at most one receive and one send at a time. After an
  * error of the stream every operation gives that error. A send that is cancelled may have sent any part of its bytes. */
 WH_API wh_future wh_tls_recv(wh_tls *tls, void *buf, size_t len);
 WH_API wh_future wh_tls_recv_buf(wh_tls *tls);
@@ -110,7 +112,7 @@ WH_API wh_future wh_tls_sendv_all(wh_tls *tls, const struct iovec *iov, int coun
  * Receiving goes on until the peer does the same. Later sends give -EPIPE. */
 WH_API wh_future wh_tls_shutdown(wh_tls *tls);
 
-/* wh_tls_close() - end operations (-ECANCELED), tell the peer if that can be done without waiting, close the descriptor. tls is
+/* wh_tls_close() - cancel operations, tell the peer if that can be done without waiting, close the descriptor. tls is
  * no longer valid, whatever the future gives; n = 0. */
 WH_API wh_future wh_tls_close(wh_tls *tls);
 

@@ -158,8 +158,9 @@ struct wh_loop_options {
 
 /* wh_loop_open() - open a loop on the calling thread, which owns it from now on.
  *
- * options may be NULL. Result 0, or -errno with *ret untouched. Cost: no thread is started until
- * an operation needs one.
+ * options may be NULL. Result 0, or with *ret untouched: -EMFILE (descriptors, or 1,023 loops), -ENOMEM, -EINVAL (options, or
+ * an engine that $WHILST_ENGINE names and nobody knows); of WH_URING asked for by name, what the kernel says: -ENOSYS, -EPERM. Cost: no
+ * thread is started until an operation needs one.
  */
 WH_API int wh_loop_open(wh_loop **ret, const struct wh_loop_options *options) WH_MUST_USE;
 

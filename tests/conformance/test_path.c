@@ -1,5 +1,5 @@
 /* tests/conformance/test_path.c -- operations on names: links, renames, what a file is, directories in pieces. Their errors:
- * test_errors.c. */
+ * test_errors_file.c. */
 #include "temporary.h"
 
 #include <sys/sysmacros.h>
