@@ -237,7 +237,7 @@ void job_apply_revive(struct job_machine *m, uint32_t slot, const struct job_rec
 	s->attempts = 0;
 	job_slot_set_place(s, r->submit_place);
 	job_slot_set_size(s, size);
-	job_live_at(m, r->submit_place, (int64_t)job_class_bytes(size));
+	job_live_at(m, job_slot_place(s), (int64_t)job_class_bytes(size));
 	e = job_ext_need(m, s);
 	e->timeouts = (uint16_t)r->timeouts;
 	e->flags = JOB_EXT_EDIT | JOB_EXT_EDITED;

@@ -208,7 +208,7 @@ void job_policy_expire(struct job_machine *m, uint32_t slot, int64_t expires_ms)
 	p = need(m, slot);
 	if (p->expiry_at != 0)
 		job_heap_remove(m, &m->expiries, expiry_key, job_ext(m, job_slot(m, slot)->ext)->policy);
-	set_expiry(m, p, expires_ms);
+	set_expiry(m, p, job_clamp_ms(expires_ms));
 	watch_expiry(m, p, job_slot(m, slot)->state);
 }
 

@@ -437,8 +437,8 @@ static bool get_own(const uint8_t *b, struct job_record *r)
 	r->edited = true;
 	r->time_to_run_ms = get32(b) * (own & OWN_SECONDS ? INT64_C(1000) : 1);
 	r->attempts_max = get16(b + 4) == UINT16_MAX ? JOB_ATTEMPTS_UNLIMITED : get16(b + 4);
-	if (own & OWN_RETENTION)
-		r->retention_ms = r->when_ms - r->at_ns / 1000000;
+	if ((own & OWN_RETENTION) && __builtin_sub_overflow(r->when_ms, r->at_ns / 1000000, &r->retention_ms))
+		return false;
 	return (own & ~(unsigned)(OWN_EDITED | OWN_SECONDS | OWN_RETENTION)) == 0 && good_own(r);
 }
 

@@ -656,6 +656,13 @@ static void test_finish_edited(void **state)
 	assert_true(back.time_to_run_ms == JOB_TIME_TO_RUN_MAX_MS &&
 	            back.attempts_max == JOB_ATTEMPTS_UNLIMITED);
 	assert_int_equal(back.retention_ms, 0);
+	r.retention_ms = 1;
+	r.at_ns = INT64_MIN;
+	r.when_ms = INT64_MAX; /* longer than can be told */
+	put(&r);
+	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
+	r.retention_ms = r.at_ns = r.when_ms = 0;
+	put(&r);
 	bytes[70] |= 8;
 	assert_int_equal(get(JOB_FINISH, &back), -EPROTO);
 	bytes[70] = 0; /* then all is */
