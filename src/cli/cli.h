@@ -33,6 +33,7 @@ int cli_status(int argc, char **argv);
 int cli_cancel(int argc, char **argv);
 int cli_call(int argc, char **argv);
 int cli_work(int argc, char **argv);
+int cli_queue(int argc, char **argv);
 int cli_queues(int argc, char **argv);
 int cli_schedule(int argc, char **argv);
 int cli_tail(int argc, char **argv);

@@ -19,6 +19,7 @@ static const struct {
 	{"cancel", cli_cancel, "cancel jobs"},
 	{"call", cli_call, "call a service through the gateway, waiting or not"},
 	{"work", cli_work, "run a command for each job of a queue"},
+	{"queue", cli_queue, "configure and pause a queue; purge, kick, replay and move its jobs"},
 	{"queues", cli_queues, "list queues and their counters"},
 	{"schedule", cli_schedule, "list, make and remove schedules: jobs at given times"},
 	{"tail", cli_tail, "show what happens to the jobs of a queue, as it happens"},

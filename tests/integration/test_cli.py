@@ -43,7 +43,7 @@ class Cli(harness.Case):
     def test_help(self):
         self.assertIn(b"commands:", self.run_cli("--help"))
         self.assertRegex(self.run_cli("--version").decode(), r"^whilst \d+\.\d+\.\d+\n$")
-        for command in ("serve", "submit", "publish", "subscribe", "schedule", "wait", "status", "cancel", "call", "work", "queues", "fsync-test", "log", "backup"):
+        for command in ("serve", "submit", "publish", "subscribe", "schedule", "wait", "status", "cancel", "call", "work", "queue", "queues", "fsync-test", "log", "backup"):
             self.assertIn(f"usage: whilst {command}".encode(), self.run_cli(command, "--help"))
 
     def test_usage_errors(self):
@@ -56,7 +56,7 @@ class Cli(harness.Case):
                 self.run_cli(*args, expect=2)
 
     def test_no_server(self):
-        for args in (("submit", "q"), ("wait", "1"), ("status", "1"), ("cancel", "1"), ("queues",), ("call", "s", "/")):
+        for args in (("submit", "q"), ("wait", "1"), ("status", "1"), ("cancel", "1"), ("queues",), ("queue", "show", "q"), ("call", "s", "/")):
             with self.subTest(args=args):
                 self.run_cli(*args, server="http://127.0.0.1:1", expect=4)
 
@@ -143,6 +143,35 @@ class Cli(harness.Case):
                          ("ready", 7, 2, 5, "text/plain"))
         self.assertIn(f"job {job}: ready".encode(), self.run_cli("status", job))
         self.assertIn(self.queue.encode(), self.run_cli("queues"))
+
+    def test_queue(self):
+        dead, other = self.queue + ".dead", self.queue + ".other"
+        self.assertEqual(self.run_cli("queue", "put", self.queue, "--attempts", "1", "--backoff", "1s,5s", "--dead-letter", dead), f"queue {self.queue}: made\n".encode())
+        self.assertEqual(self.run_cli("queue", "put", self.queue, "--attempts", "1", "--dead-letter", dead), f"queue {self.queue}: configured\n".encode())
+        self.assertEqual(json.loads(self.run_cli("queue", "show", "--json", self.queue))["dead_letter"], dead)
+        self.assertRegex(self.run_cli("queue", "show", self.queue).decode(), r"  attempts +1\n")
+        jobs = [self.submit() for _ in range(3)]
+        self.work("sh", "-c", "echo why $WHILST_JOB >&2; exit 1")
+        listed = [json.loads(line) for line in self.run_cli("queue", "jobs", "--json", dead, "--dead").splitlines()]
+        self.assertEqual(sorted(job["id"] for job in listed), jobs)
+        self.assertEqual(self.run_cli("queue", "jobs", dead, "--error", f"why {jobs[1]}").split()[:2], [b"%d" % jobs[1], b"ready"])
+        self.assertEqual(self.run_cli("queue", "replay", dead, "--error", f"why {jobs[1]}"), b"1 jobs called back\n")
+        self.assertEqual(self.state(jobs[1])["queue"], self.queue)
+        self.assertEqual(json.loads(self.run_cli("queue", "move", dead, "--to", other, "--id", jobs[0], "--id", jobs[1], "--json")), {"count": 1})
+        self.assertEqual(self.run_cli("queue", "purge", dead, "--older", "1h"), b"0 jobs purged\n")
+        self.assertEqual(self.run_cli("queue", "purge", dead, "--from", jobs[2], "--until", jobs[2], "--count", "5"), b"1 jobs purged\n")
+        self.assertEqual(self.run_cli("queue", "kick", self.queue), b"0 jobs kicked\n")
+        self.assertEqual(self.run_cli("queue", "pause", self.queue, other), f"queue {self.queue}: paused\nqueue {other}: paused\n".encode())
+        self.assertEqual(self.run_cli("queue", "resume", self.queue), f"queue {self.queue}: resumed\n".encode())
+        self.run_cli("queue", "delete", self.queue, expect=1)
+        self.run_cli("queue", "show", "nowhere", expect=1)
+        self.run_cli("queue", "move", self.queue, expect=1)
+        self.assertEqual(self.run_cli("queue", "purge", other), b"1 jobs purged\n")
+        self.assertEqual(self.run_cli("queue", "delete", other), f"queue {other}: removed\n".encode())
+        for args in ((), ("eat", "q"), ("show",), ("purge", "a", "b"), ("put", "q", "--attempts", "x"), ("show", "q", "--dead"),
+                     ("jobs", "q", "--id", "1"), ("kick", "q", "--attempts", "1"), ("purge", "q", "--id", "x"), ("kick", "q", "--nothing")):
+            with self.subTest(args=args):
+                self.run_cli("queue", *args, expect=2)
 
     def test_submit_policies(self):
         job = self.submit("--unique", "a key", "--unique-while", "1h", "--group", "g", "--expires", "2h")
