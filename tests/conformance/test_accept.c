@@ -51,6 +51,20 @@ static int take_one(wh_future *fs, int listener)
 	}
 }
 
+/* Before Linux 6.1, and asked for by name. */
+static bool is_old_ring(void)
+{
+	wh_loop *best = NULL;
+	if (strcmp(wh_engine_name(loop), "uring") != 0)
+		return false;
+	unsetenv("WHILST_ENGINE");
+	assert_int_equal(wh_loop_open(&best, NULL), 0);
+	bool is_old = strcmp(wh_engine_name(best), "uring") != 0;
+	wh_loop_close(best);
+	setenv("WHILST_ENGINE", "uring", 1);
+	return is_old;
+}
+
 /* Whoever waits is known to wait once the loop has turned, but for a thread that may take a while: so the first round, in which
  * every thread gets to its place, does not count. */
 static void a_connection_wakes_one(void **state)
@@ -73,9 +87,9 @@ static void a_connection_wakes_one(void **state)
 		close_fd(accepted);
 		close_fd(fd);
 	}
-	/* each connection would wake all of them */
+	/* each connection would wake all of them; the polls of rings that WH_AUTO does not take do, and it is tried in vain */
 	assert_true(times_slept() - slept < (long)CONNECTIONS * WAITS / 2);
-	assert_true(atomic_load(&vain_count) <= CONNECTIONS);
+	assert_true(is_old_ring() || atomic_load(&vain_count) <= CONNECTIONS);
 	for (int i = 0; i < WAITS; i++)
 		assert_int_equal(wh_drop(fs[i]), 0);
 	close_fd(listener);

@@ -262,6 +262,13 @@ static void kernel_workers_are_bounded(void **state)
 	wh_loop *bounded;
 	struct wh_loop_options options = {.engine = WH_URING, .file_workers_max = WORKERS};
 	char path[] = "/tmp/whilst-test-XXXXXX", block[4096] = {1};
+	/* the limit came with 5.15, and is promised of rings that WH_AUTO takes */
+	unsetenv("WHILST_ENGINE");
+	assert_int_equal(wh_loop_open(&bounded, NULL), 0);
+	bool is_old = strcmp(wh_engine_name(bounded), "uring") != 0;
+	wh_loop_close(bounded);
+	if (is_old)
+		skip();
 	wh_future calls[CALLS];
 	int most = 0, fd = mkstemp(path);
 	assert_true(fd >= 0);
