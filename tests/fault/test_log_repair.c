@@ -1,8 +1,11 @@
-/* tests/fault/test_log_repair.c -- a data folder damaged in many ways, and repaired: a start works, everything reads, and every job that
- * the repair does not name is what it was.
+/* tests/fault/test_log_repair.c -- a data folder damaged in many ways, and
+ * repaired: a start works, everything reads, and every job that the repair does
+ * not name is what it was.
  *
- * Three folders with jobs of every kind, bodies in files, several segments and a checkpoint: one closed in order, one as a kill
- * leaves it, one whose history has been compacted. LOG_REPAIR_SEED chooses where the damage is, LOG_REPAIR_ROUNDS how often.
+ * Three folders with jobs of every kind, bodies in files, several segments and
+ * a checkpoint: one closed in order, one as a kill leaves it, one whose history
+ * has been compacted. LOG_REPAIR_SEED chooses where the damage is,
+ * LOG_REPAIR_ROUNDS how often.
  */
 #include "../unit/store_support.h"
 
@@ -27,7 +30,8 @@ struct image {
 };
 
 static wh_loop *loop;
-static const char *base; /* folder of folders: in memory, where flushing costs nothing, if there is one */
+static const char *base; /* folder of folders: in memory, where flushing costs
+                            nothing, if there is one */
 static char context[256], work[64];
 static unsigned char *named; /* by id */
 static uint64_t named_max, damages;
@@ -55,7 +59,8 @@ static void __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
 	CHECK(system(command) == 0);
 }
 
-/* ---- folders with jobs ------------------------------------------------------------------- */
+/* ---- folders with jobs
+ * ------------------------------------------------------------------- */
 
 static int try_it(struct store *store, struct store_action action)
 {
@@ -183,7 +188,9 @@ static struct store *open_store(const char *folder, const struct image *image)
 	return store;
 }
 
-/* ---- looking ----------------------------------------------------------------------------- */
+/* ---- looking
+ * -----------------------------------------------------------------------------
+ */
 
 static char *describe(struct store *store, uint64_t id)
 {
@@ -196,7 +203,8 @@ static char *describe(struct store *store, uint64_t id)
 		fail_msg("%s: job %llu: %s", context, (unsigned long long)id, wh_strerror(res.n));
 	size_t len = (size_t)snprintf(
 		to, sizeof(to),
-		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu %.*s %.*s/%llu %u "
+		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu "
+		"%.*s %.*s/%llu %u "
 		"%.*s/%llu [%.*s]",
 		v->state, v->attempts, v->attempts_max, v->timeouts, v->reserves, v->releases, v->buries,
 		v->kicks, (long long)v->created_at, (long long)v->run_at, (long long)v->finished_at,
@@ -291,7 +299,8 @@ static void fill_image(struct image *image, enum ending ending)
 		CHECK(store_close(store) == 0);
 		return;
 	}
-	/* the log's seal says that all before it is durable: without one, damage of the last groups cannot be told from a torn tail */
+	/* the log's seal says that all before it is durable: without one, damage of
+   * the last groups cannot be told from a torn tail */
 	store_marks(store, &marks);
 	CHECK(wh_await(store_moved(store, marks.flushed, STORE_LOCAL)).n == 0);
 }
@@ -323,7 +332,9 @@ static void free_image(struct image *image)
 		free(image->seen[id]);
 }
 
-/* ---- damage ------------------------------------------------------------------------------ */
+/* ---- damage
+ * ------------------------------------------------------------------------------
+ */
 
 static uint64_t size_of(const char *path)
 {
@@ -420,7 +431,9 @@ static void damage(const char *file, int kind, bool sealed)
 	}
 }
 
-/* ---- repair ------------------------------------------------------------------------------ */
+/* ---- repair
+ * ------------------------------------------------------------------------------
+ */
 
 static void on_found(void *arg, const char *file, uint64_t offset, const char *reason)
 {
@@ -470,7 +483,9 @@ static uint64_t folder_sum(void)
 	char command[300];
 	unsigned long long sum = 0;
 	snprintf(command, sizeof(command),
-	         "cd %s && find . -type f ! -name LOCK | sort | xargs cksum | cksum | cut -d' ' -f1", work);
+	         "cd %s && find . -type f ! -name LOCK | sort | xargs cksum | cksum "
+	         "| cut -d' ' -f1",
+	         work);
 	FILE *pipe = popen(command, "r");
 	CHECK(pipe && fscanf(pipe, "%llu", &sum) == 1);
 	pclose(pipe);
@@ -499,7 +514,8 @@ static void check_jobs(struct image *image, struct tally *tally)
 	CHECK(store_close(store) == 0);
 }
 
-/* What was lost of earlier epochs is told to whoever asks for a position there. */
+/* What was lost of earlier epochs is told to whoever asks for a position there.
+ */
 static void check_epochs(const struct image *image, const struct store_repair_result *result)
 {
 	struct store *store = open_store(work, image);
@@ -515,7 +531,8 @@ static void check_epochs(const struct image *image, const struct store_repair_re
 /* Each file that was there is there still, or is kept. */
 static void check_kept(const char *kept)
 {
-	shell("cd %s.before && find . -type f ! -name LOCK | while read f; do cmp -s $f %s/$f || cmp -s $f "
+	shell("cd %s.before && find . -type f ! -name LOCK | while read f; do cmp -s "
+	      "$f %s/$f || cmp -s $f "
 	      "%s/%s/$f || exit 1; done",
 	      work, work, work, kept[0] ? kept : ".");
 	shell("rm -rf %s.before", work);
@@ -575,17 +592,20 @@ static void damage_all(struct image *image, unsigned rounds)
 				damage(image->files[any((uint32_t)image->files_count)], FLIP, image->killed);
 			uint64_t impossible = tally.impossible;
 			judge(image, how, &tally);
-			/* a checkpoint can be made again out of the log, unless that has gone, or is damaged, too */
+			/* a checkpoint can be made again out of the log, unless that has gone, or
+       * is damaged, too */
 			CHECK(impossible == tally.impossible || twice || image->compacted);
 		}
-	print_message("%s: %llu repaired, %llu had nothing, %llu refused, %llu impossible; %llu jobs named\n",
+	print_message("%s: %llu repaired, %llu had nothing, %llu refused, %llu impossible; "
+	              "%llu jobs named\n",
 	              image->what, (unsigned long long)tally.repaired, (unsigned long long)tally.harmless,
 	              (unsigned long long)tally.refused, (unsigned long long)tally.impossible,
 	              (unsigned long long)tally.named);
 	assert_true(tally.repaired > rounds * image->files_count / 3);
 }
 
-/* Each segment lost, one at a time: whatever was in it, jobs that name a place there are named or unharmed. */
+/* Each segment lost, one at a time: whatever was in it, jobs that name a place
+ * there are named or unharmed. */
 static void lose_segments(struct image *image)
 {
 	struct tally tally = {0};
@@ -603,7 +623,8 @@ static void lose_segments(struct image *image)
 
 static struct image images[3];
 
-/* A repair that ends at any of the steps by which its files take the place of the old ones: nothing starts, until it is repeated. */
+/* A repair that ends at any of the steps by which its files take the place of
+ * the old ones: nothing starts, until it is repeated. */
 static void test_broken_off(void **state)
 {
 	static const char *const files[] = {"seg-0000000000000000.log", "seg-0000000000000003.log",
@@ -612,7 +633,8 @@ static void test_broken_off(void **state)
 	struct store_repair_result result;
 	struct store_problem problem = {0};
 	snprintf(context, sizeof(context), "broken off");
-	/* what the swap does, by hand: the new log beside the old one, which has lost its manifests already */
+	/* what the swap does, by hand: the new log beside the old one, which has lost
+   * its manifests already */
 	for (int step = 0; step < 4; step++) {
 		char path[200];
 		shell("rm -rf %s %s.new && cp -r %s %s", work, work, image->folder, work);
@@ -656,7 +678,8 @@ static void test_broken_off(void **state)
 	}
 }
 
-/* All that a life has written is lost, the record that reserved its ids among it: none of them is given again. */
+/* All that a life has written is lost, the record that reserved its ids among
+ * it: none of them is given again. */
 static void test_ids_of_the_lost(void **state)
 {
 	struct image *image = &images[0];
@@ -698,6 +721,58 @@ static void test_ids_of_the_lost(void **state)
 	}
 }
 
+static void flush(struct store *store)
+{
+	struct store_marks marks;
+	store_marks(store, &marks);
+	CHECK(wh_await(store_wait_position(store, (struct store_position){marks.epoch, marks.appended},
+	                                   STORE_LOCAL))
+	              .n == 0);
+}
+
+static void used_of_all(const struct image *image, uint64_t used[FILES_MAX])
+{
+	for (size_t i = 0; i < image->files_count; i++) {
+		char path[160];
+		snprintf(path, sizeof(path), "%s/%s", work, image->files[i]);
+		used[i] = (used_of(path) + 4095) & ~UINT64_C(4095);
+	}
+}
+
+/* The end of a job that was there long before is lost, and nothing else: who
+ * looks must be told that it may have ended. */
+static void test_a_lost_end(void **state)
+{
+	struct image *image = &images[0];
+	struct store_repair_result result;
+	struct store_problem problem = {0};
+	uint64_t before[FILES_MAX], after[FILES_MAX];
+	snprintf(context, sizeof(context), "a lost end");
+	shell("rm -rf %s", work);
+	shell("cp -r %s %s", image->folder, work);
+	struct store *store = open_store(work, image);
+	submit_one(store, 0, 11);
+	flush(store);
+	used_of_all(image, before);
+	CHECK(image->seen[1] && image->seen[1][0] == '0' + JOB_DELAYED);
+	CHECK(try_it(store, (struct store_action){.kind = STORE_CANCEL, .job = 1}) == 0);
+	flush(store);
+	used_of_all(image, after);
+	submit_one(store, 1, 11);
+	flush(store);
+	CHECK(store_close(store) == 0);
+	for (size_t i = 0; i < image->files_count; i++) {
+		static uint8_t garbage[SEGMENT];
+		char path[160];
+		memset(garbage, 0x5a, sizeof(garbage));
+		snprintf(path, sizeof(path), "%s/%s", work, image->files[i]);
+		if (strncmp(image->files[i], "seg-", 4) == 0 && after[i] > before[i])
+			write_at(path, before[i], garbage, after[i] - before[i]);
+	}
+	CHECK(repair(STORE_REPAIR_SKIP, true, &result, &problem) == 0 && result.kept[0]);
+	CHECK(named[1]);
+}
+
 static void test_damage(void **state)
 {
 	const char *rounds = getenv("LOG_REPAIR_ROUNDS"), *seed = getenv("LOG_REPAIR_SEED");
@@ -736,6 +811,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_broken_off),
 		cmocka_unit_test(test_ids_of_the_lost),
+		cmocka_unit_test(test_a_lost_end),
 		cmocka_unit_test(test_damage),
 	};
 	return cmocka_run_group_tests(tests, set_up_images, tear_down_images);
