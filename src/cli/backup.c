@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/log_blobs.h"
 #include "log/log.h"
 
 static const char usage[] =
@@ -141,26 +142,55 @@ static int64_t sync_folder(wh_loop *loop, const char *path)
 	return error;
 }
 
-/* Read it as a start would, then give it its name. */
+static int on_record(void *arg, const struct log_record *record)
+{
+	struct job_record r;
+	if (record->type == LOG_TYPE_LOST)
+		return 0;
+	if (record->type >= JOB_RECORD_TYPES_END)
+		return -ENOTSUP;
+	int error = job_record_get(record->type, record->version,
+	                           (struct job_slice){record->fixed, record->fixed_bytes},
+	                           (struct job_slice){record->payload, record->payload_bytes}, &r);
+	return error < 0 ? error : log_blobs_record(arg, &r);
+}
+
+/* As a start would read it, and every file of a body that its jobs name. 0 or an exit status, said. */
+static int check(struct backup *b)
+{
+	char text[1024];
+	struct log_blobs bodies = {0};
+	struct log_look found;
+	struct log_problem problem = {0};
+	struct log_options options = {.path = b->partial, .replay = on_record, .replay_arg = &bodies};
+	int error = log_look(b->session.loop, &options, &found, &problem), status = 0;
+	log_look_fini(&found);
+	if (error < 0) {
+		log_problem_text(&problem, text, sizeof text);
+		status = cli_error(CLI_FAILED, "the copy in %s is not sound: %s", b->partial, text);
+	} else if ((error = log_blobs_check(&bodies, b->session.loop, b->partial)) < 0) {
+		status = cli_error(CLI_FAILED, "cannot check %s: %s", b->partial, wh_strerror(error));
+	} else if (bodies.damaged > 0) {
+		status = cli_error(CLI_FAILED, "the copy in %s is not sound, nor is what it was made of: %s",
+		                   b->partial, bodies.problem);
+	}
+	store_blob_table_done(&bodies.table);
+	return status;
+}
+
+/* Check it, then give it its name. */
 static int finish(struct backup *b)
 {
 	wh_loop *loop = b->session.loop;
-	char text[1024], parent[PATH_BYTES];
-	struct log_look found;
-	struct log_problem problem = {0};
+	char parent[PATH_BYTES];
 	char folder[PATH_BYTES + 10];
 	snprintf(folder, sizeof folder, "%s/blobs", b->partial);
 	int64_t error = b->has_blobs ? sync_folder(loop, folder) : 0;
 	if (error == 0)
 		error = sync_folder(loop, b->partial);
-	if (error == 0) {
-		int looked = log_look(loop, &(struct log_options){.path = b->partial}, &found, &problem);
-		log_look_fini(&found);
-		if (looked < 0) {
-			log_problem_text(&problem, text, sizeof text);
-			return cli_error(CLI_FAILED, "the copy in %s is not sound: %s", b->partial, text);
-		}
-	}
+	int status = error == 0 ? check(b) : 0;
+	if (status != 0)
+		return status;
 	snprintf(parent, sizeof parent, "%s", b->directory);
 	char *slash = strrchr(parent, '/');
 	if (slash == parent)

@@ -24,6 +24,30 @@ class Backup(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.copy = os.path.join(self.folder, "copy")
 
+    def test_a_damaged_body_is_not_copied_in_silence(self):
+        """A file of a body that is not what was written: the copy does not get its name, and the job is told."""
+        with harness.Server() as server:
+            client = server.client()
+            job = client.submit("q", os.urandom(1 << 21))
+            client.close()
+            url = f"http://127.0.0.1:{server.port}"
+            name = os.path.join(server.data, "blobs", os.listdir(server.data + "/blobs")[0])
+            for damage in ("flip", "cut"):
+                with open(name, "r+b") as f:
+                    if damage == "flip":
+                        f.seek(1 << 20)
+                        byte = f.read(1)[0]
+                        f.seek(1 << 20)
+                        f.write(bytes([byte ^ 1]))
+                    else:
+                        f.truncate(1 << 20)
+                done = whilst("backup", self.copy, "--server", url, check=False)
+                self.assertEqual(done.returncode, 1, done)
+                self.assertFalse(os.path.exists(self.copy))
+                if damage == "flip":
+                    self.assertIn(f"payload of job {job}", done.stderr)
+                shutil.rmtree(self.copy + ".partial")
+
     def test_large_bodies(self):
         """Files beside the log are in it, also of a job that ends while the copy is being taken."""
         bodies = [os.urandom(1 << 16) * n for n in (17, 40, 130)]
