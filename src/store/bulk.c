@@ -94,8 +94,8 @@ bool bulk_means(const struct store_bulk *bulk, uint64_t id, const struct job_inf
 	return bulk->kind != STORE_REPLAY || !waits || info->dead_from;
 }
 
-/* The next ids, where none are left. false: there are no more. */
-static bool look(struct store_bulk *bulk, struct job_queue *q)
+/* The next ids, where none are left. 1; 0: there are no more; -ENOMEM. */
+static int look(struct store_bulk *bulk, struct job_queue *q)
 {
 	struct job_machine *m = bulk->store->jobs;
 	uint64_t max = bulk->left < BULK_SOON_JOBS ? bulk->left : BULK_SOON_JOBS;
@@ -109,17 +109,17 @@ static bool look(struct store_bulk *bulk, struct job_queue *q)
 	case BULK_BY_INSTANT:
 		soon = job_delayed_soonest(m, q, bulk->ids, max);
 		bulk->ids_count = soon > 0 ? (uint32_t)soon : 0;
-		return bulk->ids_count > 0;
+		return soon < 0 ? (int)soon : soon > 0;
 	case BULK_BY_ID:
 		while (bulk->ids_count < BULK_STEP_JOBS && bulk->given_at < bulk->given_count)
 			bulk->ids[bulk->ids_count++] = bulk->given[bulk->given_at++];
 		return bulk->ids_count > 0;
 	default:
 		if (job_scan_ended(m, bulk->cursor))
-			return false;
+			return 0;
 		bulk->ids_count = job_scan_some(m, q, bulk->states, STEP_SLOTS, &bulk->cursor, bulk->ids,
 		                                BULK_STEP_JOBS);
-		return true;
+		return 1;
 	}
 }
 
@@ -330,9 +330,18 @@ static void step(struct store_bulk *bulk)
 {
 	struct store *store = bulk->store;
 	struct job_queue *q = job_queue_at(store->jobs, bulk->queue);
+	bool over = !q || bulk->left == 0;
 	int error = 0;
 
-	if (!q || bulk->left == 0 || (bulk->ids_at == bulk->ids_count && !look(bulk, q))) {
+	if (!over && bulk->ids_at == bulk->ids_count) {
+		error = look(bulk, q);
+		over = error == 0;
+	}
+	if (error < 0) {
+		go_on(bulk, wh_sleep(store->loop, 5 * STORE_NS_PER_MS));
+		return;
+	}
+	if (over) {
 		if (bulk->list && bulk->left > 0)
 			bulk->listed->next = 0;
 		end(bulk);
@@ -343,6 +352,7 @@ static void step(struct store_bulk *bulk)
 		return;
 	}
 	bulk->read = false;
+	error = 0;
 	if (bulk->list) {
 		error = list_some(bulk);
 		/* a page ends after its last job, not after what was looked at beyond */
