@@ -433,6 +433,7 @@ void store_events_done(struct store *store);
 
 /* wake.c */
 void store_wakes_init(struct store *store);
+void store_wakes_empty(struct store_wakes *wakes);
 void store_wakes_add(struct store_wakes *wakes, struct store_wait_entry *entry);
 void store_wakes_commit(struct store *store, uint64_t lsn); /* those of the commit that has been made */
 /* A list whose level is reached (error 0), or never will be. */

@@ -188,23 +188,31 @@ void store_notice_ready(void *arg, uint64_t job)
 {
 	struct store *store = arg;
 	struct store_wait_entry *e;
+	struct store_wakes due[2];
 	struct job_info info;
 
 	if (store->events)
 		store_events_due(store, job);
 	if (store->waits_count == 0 || job_look(store->jobs, job, &info) < 0)
 		return;
+	store_wakes_empty(&due[0]);
+	store_wakes_empty(&due[1]);
 	e = take(store, job, &info);
 	while (e) {
 		struct store_wait_entry *next = e->next;
 
-		e->next = NULL;
 		e->wait_for = info.state;
-		store_answer(store, e->level,
-		             (struct store_answer){.lsn = store_needed(store, &info, e->level),
-		                                   .object = e,
-		                                   .kind = STORE_ANSWER_WAKES});
+		store_wakes_add(&due[e->level != STORE_ASYNC], e);
 		e = next;
+	}
+	for (int i = 0; i < 2; i++) {
+		int level = i == 0 ? STORE_ASYNC : STORE_LOCAL;
+
+		if (due[i].first)
+			store_answer(store, level,
+			             (struct store_answer){.lsn = store_needed(store, &info, level),
+			                                   .object = due[i].first,
+			                                   .kind = STORE_ANSWER_WAKES});
 	}
 }
 

@@ -7,7 +7,7 @@
 
 enum { WAKES_A_TURN = 256 };
 
-static void empty(struct store_wakes *wakes)
+void store_wakes_empty(struct store_wakes *wakes)
 {
 	wakes->first = NULL;
 	wakes->end = &wakes->first;
@@ -15,9 +15,9 @@ static void empty(struct store_wakes *wakes)
 
 void store_wakes_init(struct store *store)
 {
-	empty(&store->woken[0]);
-	empty(&store->woken[1]);
-	empty(&store->waking);
+	store_wakes_empty(&store->woken[0]);
+	store_wakes_empty(&store->woken[1]);
+	store_wakes_empty(&store->waking);
 }
 
 void store_wakes_add(struct store_wakes *wakes, struct store_wait_entry *entry)
@@ -34,7 +34,7 @@ void store_wakes_commit(struct store *store, uint64_t lsn)
 
 		if (!list)
 			continue;
-		empty(&store->woken[i]);
+		store_wakes_empty(&store->woken[i]);
 		store_answer(store, i == 0 ? STORE_ASYNC : STORE_LOCAL,
 		             (struct store_answer){.lsn = lsn, .object = list, .kind = STORE_ANSWER_WAKES});
 	}
@@ -66,7 +66,7 @@ void store_wake(struct store *store)
 		tell(e, e->wait_for);
 	}
 	if (!store->waking.first) {
-		empty(&store->waking);
+		store_wakes_empty(&store->waking);
 		return;
 	}
 	if (store->wake_set)
@@ -102,5 +102,5 @@ void store_wakes_end(struct store *store)
 		next = e->next;
 		tell(e, e->wait_for);
 	}
-	empty(&store->waking);
+	store_wakes_empty(&store->waking);
 }

@@ -287,6 +287,7 @@ static struct crowd {
 	int told, told_when_others_were; /* the other's answer: how many of the crowd had theirs */
 	int places[CROWD];
 	bool asked;
+	int state; /* that they are told */
 } crowd;
 
 static void other_answered(wh_loop *loop, wh_res res, void *arg)
@@ -303,7 +304,7 @@ static void one_told(wh_loop *loop, wh_res res, void *arg)
 	int *place = arg;
 
 	(void)loop;
-	assert_int_equal(res.n, JOB_CANCELLED);
+	assert_int_equal(res.n, crowd.state);
 	*place = crowd.told++;
 	if (crowd.told == 1)
 		assert_int_equal(
@@ -322,7 +323,7 @@ static void test_a_crowd(void **state)
 	struct store_commit *commit;
 	struct store_action cancel = {.kind = STORE_CANCEL, .job = job};
 
-	crowd = (struct crowd){.b = b, .other = submit(b, "other", "y")};
+	crowd = (struct crowd){.b = b, .other = submit(b, "other", "y"), .state = JOB_CANCELLED};
 	for (int i = 0; i < CROWD; i++)
 		assert_int_equal(wh_then(store_wait(b->store, job, STORE_WAIT_FINISHED, 0,
 		                                    i % 2 ? STORE_ASYNC : STORE_LOCAL),
@@ -348,6 +349,42 @@ static void test_a_crowd(void **state)
 	assert_true(crowd.told_when_others_were > 0 && crowd.told_when_others_were < CROWD);
 }
 
+/* The same when it is time alone that changes the job. */
+static void test_a_crowd_for_what_is_due(void **state)
+{
+	struct bench *b = *state;
+	struct store_action a = submission("one", "x");
+	struct wh_stats before, after;
+	struct store_commit *commit;
+	struct store_view *view;
+	uint64_t job;
+
+	a.submit.delay_ns = WH_NS_PER_S;
+	commit = apply(b, a, STORE_LOCAL);
+	job = commit->results[0].job;
+	store_commit_free(commit);
+	crowd = (struct crowd){.b = b, .other = submit(b, "other", "y"), .state = JOB_READY};
+	view = wh_await(store_get(b->store, job, STORE_LOCAL)).ptr;
+	assert_int_equal(view->state, JOB_DELAYED);
+	for (int i = 0; i < CROWD; i++)
+		assert_int_equal(wh_then(store_wait(b->store, job, STORE_WAIT_CHANGE, view->version,
+		                                    i % 2 ? STORE_ASYNC : STORE_LOCAL),
+		                         one_told, &crowd.places[i]),
+		                 0);
+	store_view_free(view);
+	while (crowd.told == 0)
+		assert_true(wh_loop_turn(b->loop, WH_NS_PER_S) >= 0);
+	assert_true(crowd.told < CROWD);
+	wh_stats(b->loop, &before);
+	while (crowd.told < CROWD)
+		assert_true(wh_loop_turn(b->loop, WH_NS_PER_S) >= 0);
+	wh_stats(b->loop, &after);
+	assert_true(after.turns - before.turns >= CROWD / 1024);
+	for (int i = 2; i < CROWD; i++) /* at each level */
+		assert_true(crowd.places[i] > crowd.places[i - 2]);
+	assert_true(crowd.told_when_others_were > 0 && crowd.told_when_others_were < CROWD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +395,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many_ids, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_old_jobs_of_an_idle_log, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_crowd, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_crowd_for_what_is_due, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
