@@ -181,7 +181,8 @@ WH_API wh_future wh_http_read(wh_http_exchange *x);
 
 /* wh_http_set() - a field of the answer, in place of earlier ones of that name. wh_http_add(): beside them. Copied. Result
  * 0; -EINVAL for characters that a field may not have (CR, LF, NUL ...) and for Content-Length, Transfer-Encoding
- * and Connection, which are the server's; -ENOMEM; -E2BIG over 32 KiB of fields. Date is added unless set. */
+ * and Connection, which are the server's; -E2BIG over 32 KiB of fields; -ENOMEM: then the connection is closed instead of an answer that
+ * lacks the field. Date is added unless set. */
 WH_API int wh_http_set(wh_http_exchange *x, const char *name, const char *value);
 WH_API int wh_http_setf(wh_http_exchange *x, const char *name, const char *format, ...)
 #if defined(__GNUC__)

@@ -83,7 +83,8 @@ static void remove_field(wh_http_exchange *x, struct wh_slice name)
 	}
 }
 
-/* What is not valid must not take out the present one, what finds no room may: the answer lacks it either way. */
+/* What is not valid must not take out the present one, what finds no room may: the answer lacks it either way, and without memory there
+ * will be none. */
 static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice value, bool replace)
 {
 	uint64_t bit;
@@ -99,8 +100,10 @@ static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice 
 		remove_field(x, name);
 	if (name.len + value.len + 4 > FIELDS_MAX - x->fields_len)
 		return -E2BIG;
-	if (!reserve(x, name.len + value.len + 4))
+	if (!reserve(x, name.len + value.len + 4)) {
+		x->lacks_field = true;
 		return -ENOMEM;
+	}
 	at = x->fields + x->fields_len;
 	memcpy(at, name.data, name.len);
 	memcpy(at + name.len, ": ", 2);
@@ -149,8 +152,10 @@ int wh_http_setf(wh_http_exchange *x, const char *name, const char *format, ...)
 		return -EINVAL;
 	if ((size_t)len >= sizeof(text)) {
 		value = malloc((size_t)len + 1);
-		if (!value)
+		if (!value) {
+			x->lacks_field = true;
 			return -ENOMEM;
+		}
 		va_start(list, format);
 		(void)vsnprintf(value, (size_t)len + 1, format, list);
 		va_end(list);
@@ -249,7 +254,7 @@ static bool put_head(wh_http_exchange *x, int status, int64_t length)
 	x->until_close = length < 0 && x->version == 10 && !x->no_body;
 	x->close_after |= x->until_close;
 	decide_close(x);
-	start = at = wh__http_chain_room(chain, server->loop, room);
+	start = at = x->lacks_field ? NULL : wh__http_chain_room(chain, server->loop, room);
 	if (!at) {
 		wh__http_connection_fail(c, true);
 		return false;

@@ -150,6 +150,7 @@ struct wh_http_exchange {
 	bool stream : 1; /* has been: no HTTP any more */
 	bool shut : 1;   /* what was written is all */
 	bool close_after : 1, no_body : 1, date_set : 1, chunk_reply : 1, until_close : 1;
+	bool lacks_field : 1; /* there was no memory for one */
 };
 
 /* answer.c */
