@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/store.h"
+
 #define NS_PER_S INT64_C(1000000000)
 
 void service_refuse(struct service_refusal *refusal, bool json, const char *format, ...)
@@ -123,9 +125,11 @@ bool service_retries(const struct service *service, int status)
 
 bool service_owns_queue(const char *name, size_t len)
 {
-	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1;
+	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1,
+		     events = sizeof(STORE_EVENTS_PREFIX) - 1;
 
-	if (len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0)
+	if ((len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0) ||
+	    (len >= events && memcmp(name, STORE_EVENTS_PREFIX, events) == 0))
 		return true;
 	return len >= callbacks && memcmp(name, CALLBACKS, callbacks) == 0 &&
 	       (len == callbacks || name[callbacks] == '/');

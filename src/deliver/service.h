@@ -97,7 +97,7 @@ void service_write_state(struct wh__text *text, const struct service *service, i
 bool service_retries(const struct service *service, int status); /* is this answer a failed attempt? */
 /* service_counts_against() - does this answer count against the backend that gave it? */
 bool service_counts_against(const struct service *service, int status);
-/* service_owns_queue() - is a queue of this name the server's own: the gateway's, or of callbacks? */
+/* service_owns_queue() - is a queue of this name the server's own: the gateway's, of kept events, or of callbacks? */
 bool service_owns_queue(const char *name, size_t len);
 int64_t service_first_byte_ns(const struct service *service);
 /* service_backoff() - how long after a failed attempt (1: the first) the next one begins, with jitter by salt; 0: as the queue says. */

@@ -18,6 +18,14 @@
 
 enum { JOBS_AT_ONCE = 64 };
 
+/* Jobs of the server's own queues are nobody's here. */
+static bool is_servers(const struct beanstalk *front, uint64_t job)
+{
+	struct store_slice queue;
+
+	return store_queue_of(front->store, job, &queue) == 0 && service_owns_queue(queue.data, queue.len);
+}
+
 static struct store_slice tube_name(const struct beanstalk_tube *tube)
 {
 	return (struct store_slice){tube->name, tube->len};
@@ -156,6 +164,8 @@ void beanstalk_action(struct beanstalk_connection *c, const struct beanstalk_com
 	*a = (struct store_action){.job = command->id};
 	if (hold)
 		a->lease = hold->lease;
+	else if (is_servers(c->front, command->id))
+		a->job = 0; /* which is no job */
 	switch (command->kind) {
 	case BEANSTALK_DELETE:
 		a->kind = hold ? STORE_COMPLETE : STORE_CANCEL;
@@ -323,7 +333,7 @@ static void reserve_job(struct beanstalk_connection *c, uint64_t job)
 	struct beanstalk_op *op;
 
 	c->worker = true;
-	if (job == 0 || job > JOB_ID_MAX) {
+	if (job == 0 || job > JOB_ID_MAX || is_servers(c->front, job)) {
 		BEANSTALK_REPLY(c, "NOT_FOUND");
 		return;
 	}
@@ -404,7 +414,7 @@ bool beanstalk_job_shown(const struct beanstalk *front, uint64_t job)
 {
 	int state = job <= JOB_ID_MAX ? store_state(front->store, job) : JOB_NONE;
 
-	return state != JOB_NONE && !job_state_finished(state);
+	return state != JOB_NONE && !job_state_finished(state) && !is_servers(front, job);
 }
 
 static void peek(struct beanstalk_connection *c, uint64_t job)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "deliver/service.h"
 #include "front/beanstalk_inside.h"
 
 enum { PROC_BYTES = 1024, TICKS_PER_SECOND = 100 /* USER_HZ of every Linux */ };
@@ -37,7 +38,8 @@ static uint64_t unfinished(const struct store_queue_view *view)
 
 bool beanstalk_queue_shown(const struct store_queue_view *view)
 {
-	return unfinished(view) > 0 || !view->implicit;
+	return (unfinished(view) > 0 || !view->implicit) &&
+	       !service_owns_queue(view->name.data, view->name.len);
 }
 
 /* ---- stats -------------------------------------------------------------------------------- */

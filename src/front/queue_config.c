@@ -120,18 +120,17 @@ static bool set_dead_letter(struct request *request, const char *key, const json
                             struct queue_config *ret)
 {
 	const char *name = json_string_value(value);
-	size_t len = json_string_length(value), prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1;
+	size_t len = json_string_length(value);
 
 	if (json_is_null(value))
 		return true;
 	if (!json_is_string(value))
 		return bad_json(request, key, "the name of a queue, or null for none");
-	if (!target_name_valid(name, len) ||
-	    (len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0))
+	if (!target_name_valid(name, len) || service_owns_queue(name, len))
 		return bad_value(
 			request, key,
 			"a name of 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-', "
-			"which does not begin with call/");
+			"which is not callbacks and does not begin with call/, topic/ or callbacks/");
 	if (len == request->name_len && memcmp(name, request->name, len) == 0)
 		return bad_value(request, key, "another queue than the one that it is of");
 	memcpy(ret->dead_letter, name, len);

@@ -99,16 +99,14 @@ enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_
 
 static enum topic_wrong read_queue(struct subscription *s, struct wh_slice text, char *detail)
 {
-	size_t topic = sizeof(TOPIC_QUEUE_PREFIX) - 1, call = sizeof(SERVICE_QUEUE_PREFIX) - 1;
-
 	if (!text.data || !target_name_valid(text.data, text.len))
 		return refuse(detail, TOPIC_BAD_VALUE, "queue is not the name of one");
-	if ((text.len >= topic && memcmp(text.data, TOPIC_QUEUE_PREFIX, topic) == 0) ||
-	    (text.len >= call && memcmp(text.data, SERVICE_QUEUE_PREFIX, call) == 0))
-		return refuse(detail, TOPIC_BAD_VALUE,
-		              "queue '%.*s': names that begin with topic/ or call/ are the server's own; "
-		              "name another \"queue\"",
-		              (int)text.len, text.data);
+	if (service_owns_queue(text.data, text.len))
+		return refuse(
+			detail, TOPIC_BAD_VALUE,
+			"queue '%.*s': callbacks, and names that begin with topic/, call/ or callbacks/, are "
+			"the server's own; name another \"queue\"",
+			(int)text.len, text.data);
 	free(s->queue);
 	s->queue = strndup(text.data, text.len);
 	return s->queue ? TOPIC_GOOD : TOPIC_NO_MEMORY;

@@ -380,8 +380,8 @@ static bool take_submit(struct reading *reading, struct store_submit *submit)
 		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
 	if (service_owns_queue(name, v[QUEUE].text.len))
 		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
-		             "must not be callbacks or begin with call/ or callbacks/: such names are the "
-		             "server's");
+		             "must not be callbacks or begin with call/, topic/ or callbacks/: such names "
+		             "are the server's");
 	if (v[DELAY].given && v[RUN_AT].given)
 		return wrong(reading, PROBLEM_BAD_JSON, "run_at",
 		             "and delay are two ways to say the same: give one of them");

@@ -57,7 +57,8 @@ class Policies(harness.Case):
                 self.assertIn(list(body)[0], answer.json()["detail"])
         for body in ({"backoff": "0s"}, {"backoff": []}, {"backoff": ["1s"] * 17}, {"backoff": ["31d"]}, {"backoff": "367d"},
                      {"backoff_jitter": 101}, {"backoff_jitter": -1}, {"dead_letter": ""}, {"dead_letter": "-no"},
-                     {"dead_letter": "call/shop"}, {"dead_letter": self.queue}, {"concurrency": 0},
+                     {"dead_letter": "call/shop"}, {"dead_letter": "callbacks"}, {"dead_letter": "topic/t"},
+                     {"dead_letter": self.queue}, {"concurrency": 0},
                      {"concurrency": 4294967296}, {"rate": "100"}, {"rate": "0/s"}, {"rate": "1/2d"}, {"rate": "1000001/s"},
                      {"rate": "1/s/"}, {"rate": "1/500us"}, {"rate_burst": 0, "rate": "1/s"}, {"rate_burst": 4},
                      {"rate": "1/d", "rate_burst": 1000000}, {"group_concurrency": 0}):

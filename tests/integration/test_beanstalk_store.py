@@ -2,12 +2,14 @@
 """tests/integration/test_beanstalk_store.py -- the beanstalkd front where beanstalkd itself is no measure: one store with the HTTP
 front, peers that are slow, half closed or many, and random scripts that both servers must answer alike.
 """
+import base64
 import os
 import random
 import re
 import resource
 import select
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -180,12 +182,44 @@ class Options(unittest.TestCase):
     def test_queues_of_the_server(self):
         with harness.Server("--beanstalk", "127.0.0.1:0") as server:
             line = Line(port_of(server))
-            for tube in ("call/shop", "callbacks", "callbacks/pending"):
+            for tube in ("call/shop", "topic/t", "callbacks", "callbacks/pending"):
                 for verb in ("use", "watch"):
                     self.assertEqual(line.ask(f"{verb} {tube}\r\n"), "BAD_FORMAT")
             self.assertEqual(line.ask("use callbacksx\r\n"), "USING callbacksx")
             self.assertEqual(line.ask("list-tube-used\r\n"), "USING callbacksx")
             line.close()
+
+    def test_jobs_of_the_server(self):
+        """What is in them is nobody's: not by its id, and no list names their queues."""
+        with tempfile.TemporaryDirectory() as folder:
+            secrets = os.path.join(folder, "secrets")
+            with open(secrets, "w", encoding="ascii") as file:
+                file.write("whsec_" + base64.b64encode(bytes(24)).decode() + "\n")
+            with harness.Server("--beanstalk", "127.0.0.1:0", "--callback-secrets", secrets,
+                                "--allow-private-targets", "127.0.0.0/8", "--service", "s=http://127.0.0.1:1") as server:
+                http, line = server.client(), Line(port_of(server))
+                job = http.submit("q", b"x", **{"Whilst-Callback": "http://127.0.0.1:1/"})
+                http.submit("q", b"stays")
+                http.put("/v1/topics/t", {"retention": "1h"})
+                self.assertEqual(http.post("/v1/topics/t/events?type=e", b"event").status, 202)
+                call = http.get("/call/s/x", Prefer="respond-async").json()["id"]
+                event = http.get("/v1/queues/topic%2Ft/jobs").json()["jobs"][0]["id"]
+                for hidden in (job + 1, call, event):
+                    for command in (f"reserve-job {hidden}", f"peek {hidden}", f"stats-job {hidden}", f"delete {hidden}",
+                                    f"kick-job {hidden}", f"release {hidden} 0 0", f"bury {hidden} 0", f"touch {hidden}"):
+                        self.assertEqual(line.ask(command + "\r\n"), "NOT_FOUND", command)
+                # several in one piece, an own one among them
+                self.assertEqual(line.ask(f"delete {job + 1}\r\ndelete {call}\r\ndelete {job}\r\n"), "NOT_FOUND")
+                self.assertEqual([line.answer(), line.answer()], ["NOT_FOUND", "DELETED"])
+                for tube in ("callbacks", "callbacks/pending", "call/s", "topic/t"):
+                    self.assertEqual(line.ask(f"stats-tube {tube}\r\n"), "NOT_FOUND")
+                    self.assertEqual(line.ask(f"pause-tube {tube} 1\r\n"), "NOT_FOUND")
+                tubes = line.ask("list-tubes\r\n")[1].decode().split("\n")[1:-1]
+                self.assertEqual(sorted(tubes), ["- default", "- q"])
+                self.assertIn("current-tubes: 2", line.ask("stats\r\n")[1].decode())
+                self.assertEqual(http.get(f"/v1/jobs/{job + 1}").json()["queue"], "callbacks/pending")
+                http.close()
+                line.close()
 
     def test_watching_too_many(self):
         with harness.Server("--beanstalk", "127.0.0.1:0") as server:

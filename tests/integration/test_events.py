@@ -264,7 +264,7 @@ class Topics(Case):
         self.subscribe("b", queue=self.queue, filters=[{"exact": {"type": "t"}}])
         self.assertEqual(self.publish()["jobs"], 2)
         self.assertEqual(len(self.drain(self.queue)), 2)
-        for bad in ("topic/x", "call/x", "-x", "", "a b", 5):
+        for bad in ("topic/x", "call/x", "callbacks", "callbacks/pending", "-x", "", "a b", 5):
             self.assertEqual(self.client.put(f"{self.path}/subscriptions/c", {"queue": bad}).status, 422)
         self.assertProblem(self.client.post("/v1/queues/topic%2Fx/jobs", b"x"), 422, "bad-value")
         self.assertProblem(self.client.post("/v1/queues/topic%2Fx/reserve"), 422, "bad-value")
