@@ -88,6 +88,17 @@ void answer_text(struct api *api, wh_http_exchange *x, int status, const char *t
 	wh__text_done(text);
 }
 
+void answer_done(struct api *api, wh_http_exchange *x, int status, const char *type, struct wh__text *text)
+{
+	bool is_json = strcmp(type, "application/json") == 0;
+
+	if (text->failed)
+		answer_bytes(api, x, status, is_json ? type : NULL, "{}\n", is_json ? 3 : 0);
+	else
+		answer_bytes(api, x, status, type, text->data, text->len);
+	wh__text_done(text);
+}
+
 static void respond_problem(struct api *api, wh_http_exchange *x, enum problem problem, const char *members,
                             const char *detail, va_list list) __attribute__((format(printf, 5, 0)));
 

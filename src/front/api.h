@@ -58,8 +58,9 @@ struct api {
 	struct service_table services, targets;
 	struct topic_table topics;
 	struct scheduler scheduler;
-	struct replay *replay; /* the step of one that is under way; NULL: none */
-	uint32_t replay_step;  /* events that it takes at most; 0: no step yet */
+	struct replay *replay;      /* the step of one that is under way; NULL: none */
+	struct replay *replay_room; /* of it; free() */
+	uint32_t replay_step;       /* events that it takes at most; 0: no step yet */
 	uint64_t events_published, events_replayed;
 	struct front_options options;
 	struct token_table *tokens; /* NULL: nobody is asked for one */
@@ -202,6 +203,9 @@ void answer_waits(wh_http_exchange *x);
 void answer_bytes(struct api *api, wh_http_exchange *x, int status, const char *type, const void *body,
                   size_t len);
 void answer_text(struct api *api, wh_http_exchange *x, int status, const char *type, struct wh__text *text);
+/* answer_done() - the same of a change that has been made: without memory for what there is to say of it, status and header fields say it
+ * alone, since a refusal would have it made once more. */
+void answer_done(struct api *api, wh_http_exchange *x, int status, const char *type, struct wh__text *text);
 void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, const char *members,
                     const char *detail, ...) __attribute__((format(printf, 5, 6)));
 /* answer_error() - a refusal or failure of the store. subject: "job 17", 'queue "mail"'; reason and state may be missing. */
@@ -225,7 +229,7 @@ struct wh_slice answer_slice(struct store_slice slice);
 
 /* call_new() - for the request's exchange; NULL: refused and answered. */
 struct call *call_new(struct request *request, enum call_kind kind);
-/* call_then() - have callback(…, call) consume future. */
+/* call_then() - have callback(…, call) consume future; without memory for that it is called at once, so nothing of call is touched behind this. */
 void call_then(struct call *call, wh_future future, wh_callback *callback);
 /* call_park() - the same for a wait that the client set a limit for, or that its leaving ends. */
 void call_park(struct call *call, wh_future future, wh_callback *callback);

@@ -66,7 +66,7 @@ static void acted(wh_loop *loop, wh_res res, void *arg)
 	answer_action(&text, call->action, call->job, result);
 	wh__text_put(&text, "\n", 1);
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, 200, "application/json", &text);
+	answer_done(call->api, call->x, 200, "application/json", &text);
 	store_commit_free(commit);
 	call_end(call);
 }
@@ -250,7 +250,7 @@ static void completed_many(wh_loop *loop, wh_res res, void *arg)
 		text.len += 8;
 	}
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, 200, BATCH_TYPE, &text);
+	answer_done(call->api, call->x, 200, BATCH_TYPE, &text);
 	store_commit_free(commit);
 	call_end(call);
 }

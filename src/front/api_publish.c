@@ -363,7 +363,7 @@ static void answer(struct call *call, int level, struct store_position position,
 	wh__text_format(&text, ",\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(level),
 	                position.epoch, (unsigned long long)position.lsn);
 	answer_committed(call->x, level, position);
-	answer_text(call->api, call->x, 202, "application/json", &text);
+	answer_done(call->api, call->x, 202, "application/json", &text);
 	call_end(call);
 }
 
@@ -386,6 +386,7 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 	char subject[2 * TARGET_NAME_BYTES_MAX + 40];
 
 	if (error == 0) {
+		publish_replay(call->api); /* if one has come to a halt for want of memory */
 		answer(call, commit->level, commit->position, commit->events_from);
 		store_commit_free(commit);
 		return;

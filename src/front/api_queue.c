@@ -135,7 +135,7 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 	wh__text_json(&text, call->name, call->name_len);
 	wh__text_str(&text, "}\n");
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, status, "application/json", &text);
+	answer_done(call->api, call->x, status, "application/json", &text);
 	store_commit_free(commit);
 	call_end(call);
 }

@@ -96,6 +96,15 @@ static void put_json_kept(struct wh__text *text, const struct store_bytes *paylo
 		                (unsigned long long)payload->event.lsn);
 }
 
+/* false: no memory, and that was answered. */
+static bool answer_made(struct call *call, const char *type, struct wh__text *text)
+{
+	bool made = !text->failed;
+
+	answer_text(call->api, call->x, 200, type, text);
+	return made;
+}
+
 /* A job up to its payload, without what closes it. */
 static void put_json_job(struct wh__text *text, const struct store_leased *leased, char lease[48],
                          char duration[WH__DURATION_TEXT_BYTES])
@@ -154,7 +163,7 @@ static void set_batch_type(struct call *call)
 		set(call->x, "Content-Type", TRACED_BATCH_TYPE, sizeof(TRACED_BATCH_TYPE) - 1);
 }
 
-static void answer_json(struct call *call, const struct store_lot *lot)
+static bool answer_json(struct call *call, const struct store_lot *lot)
 {
 	char given[4096], lease[48], duration[WH__DURATION_TEXT_BYTES];
 	struct wh__text text;
@@ -170,7 +179,7 @@ static void answer_json(struct call *call, const struct store_lot *lot)
 		wh__text_str(&text, "\"}");
 	}
 	wh__text_str(&text, "]}\n");
-	answer_text(call->api, call->x, 200, "application/json", &text);
+	return answer_made(call, "application/json", &text);
 }
 
 /* A job as an event in JSON, and its lease as attributes of it. What is no event is told as one. */
@@ -209,7 +218,7 @@ static void put_event_job(struct wh__text *text, const struct store_leased *leas
 	event_done(&event);
 }
 
-static void answer_events(struct call *call, const struct store_lot *lot)
+static bool answer_events(struct call *call, const struct store_lot *lot)
 {
 	bool many = call->action == ANSWER_EVENTS;
 	char given[4096];
@@ -224,10 +233,10 @@ static void answer_events(struct call *call, const struct store_lot *lot)
 	wh__text_str(&text, many ? "]\n" : "\n");
 	if (!many)
 		set_lease_fields(call, &lot->jobs[0]);
-	answer_text(call->api, call->x, 200, many ? EVENT_BATCH_TYPE : EVENT_TYPE, &text);
+	return answer_made(call, many ? EVENT_BATCH_TYPE : EVENT_TYPE, &text);
 }
 
-static void answer_batch(struct call *call, const struct store_lot *lot)
+static bool answer_batch(struct call *call, const struct store_lot *lot)
 {
 	char given[4096];
 	struct wh__text text;
@@ -240,8 +249,7 @@ static void answer_batch(struct call *call, const struct store_lot *lot)
 			break;
 		wh__text_put(&text, leased->payload->body.data, len);
 	}
-	answer_text(call->api, call->x, 200, call->action == ANSWER_BATCH ? BATCH_TYPE : TRACED_BATCH_TYPE,
-	            &text);
+	return answer_made(call, call->action == ANSWER_BATCH ? BATCH_TYPE : TRACED_BATCH_TYPE, &text);
 }
 
 /* What the client asked for, sent in pieces: some of the payloads are in files. */
@@ -328,6 +336,7 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 	struct call *call = arg;
 	struct store_lot *lot = res.ptr;
 	struct store_leased *bad;
+	bool made = true;
 
 	call_unpark(call);
 	if (res.n <= 0 || !lot) {
@@ -357,12 +366,15 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 	if (call->action == ANSWER_PAYLOAD)
 		answer_payload(call, &lot->jobs[0]);
 	else if (call->action == ANSWER_JSON)
-		answer_json(call, lot);
+		made = answer_json(call, lot);
 	else if (call->action == ANSWER_EVENT || call->action == ANSWER_EVENTS)
-		answer_events(call, lot);
+		made = answer_events(call, lot);
 	else
-		answer_batch(call, lot);
-	store_lot_free(lot);
+		made = answer_batch(call, lot);
+	if (made)
+		store_lot_free(lot);
+	else /* nobody has been given them: no attempt is lost */
+		store_lot_return(call->api->store, lot);
 	call_end(call);
 }
 

@@ -114,7 +114,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 		schedule_write(&text, s, wh_wall_now(loop), error_of(s));
 		wh__text_put(&text, "\n", 1);
 		answer_committed(call->x, commit->level, commit->position);
-		answer_text(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
+		answer_done(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
 		scheduler_wake(api);
 	}
 	if (res.n >= 0)
@@ -358,7 +358,7 @@ static void delete_done(wh_loop *loop, wh_res res, void *arg)
 		wh__text_json(&text, call->name, call->name_len);
 		wh__text_str(&text, "}\n");
 		answer_committed(call->x, commit->level, commit->position);
-		answer_text(call->api, call->x, 200, "application/json", &text);
+		answer_done(call->api, call->x, 200, "application/json", &text);
 	}
 	if (res.n >= 0)
 		store_commit_free(commit);

@@ -125,7 +125,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 	service_put(table_of(api, service->target), service);
 	push_service(api->push, service);
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
+	answer_done(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
 	store_commit_free(commit);
 	call_end(call);
 }
@@ -254,7 +254,7 @@ static void delete_done(wh_loop *loop, wh_res res, void *arg)
 		wh__text_json(&text, call->name, call->name_len);
 		wh__text_str(&text, "}\n");
 		answer_committed(call->x, commit->level, commit->position);
-		answer_text(call->api, call->x, 200, "application/json", &text);
+		answer_done(call->api, call->x, 200, "application/json", &text);
 		store_commit_free(commit);
 	}
 	call_end(call);

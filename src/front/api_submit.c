@@ -116,7 +116,7 @@ static void answer_ids(struct call *call, const struct store_commit *commit)
 		}
 	}
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, 202, lines ? BATCH_LINES : BATCH_TYPE, &text);
+	answer_done(call->api, call->x, 202, lines ? BATCH_LINES : BATCH_TYPE, &text);
 }
 
 static void submitted_many(wh_loop *loop, wh_res res, void *arg)

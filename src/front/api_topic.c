@@ -41,6 +41,8 @@ struct topic *request_topic(struct request *request)
 {
 	struct topic *topic = topic_find(&request->api->topics, request->name, request->name_len);
 
+	if (topic && !topic_is_there(topic))
+		topic = NULL;
 	if (!topic)
 		unknown_topic(request);
 	return topic;
@@ -131,6 +133,7 @@ void api_topic_list(struct request *request)
 {
 	struct api *api = request->api;
 	struct wh__text text;
+	bool any = false;
 	int level;
 
 	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
@@ -138,8 +141,11 @@ void api_topic_list(struct request *request)
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"topics\":[");
 	for (size_t i = 0; i < api->topics.count; i++) {
-		if (i > 0)
+		if (!topic_is_there(api->topics.topics[i]))
+			continue;
+		if (any)
 			wh__text_put(&text, ",", 1);
+		any = true;
 		topic_write(&text, api->topics.topics[i], events_of(api, api->topics.topics[i]));
 	}
 	wh__text_str(&text, "]}");
@@ -258,7 +264,7 @@ static void answer_changed(struct call *call, const struct store_commit *commit,
 {
 	wh__text_put(text, "\n", 1);
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, status, "application/json", text);
+	answer_done(call->api, call->x, status, "application/json", text);
 	call_end(call);
 }
 
@@ -391,12 +397,14 @@ static void topic_delete_done(wh_loop *loop, wh_res res, void *arg)
 	struct topic *topic;
 	struct wh__text text;
 
+	topic = topic_find(&call->api->topics, call->name, call->name_len);
 	if (error != 0) {
-		topic = topic_make(&call->api->topics, call->name, call->name_len);
 		if (topic && !topic->declared)
 			topic_set(topic, true, change->old_retention_ns, change->old_events_max);
 		refuse(change, error, reason);
 	} else {
+		if (topic)
+			topic_drop(&call->api->topics, topic);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"name\":");
 		wh__text_json(&text, call->name, call->name_len);
@@ -430,8 +438,7 @@ void api_topic_delete(struct request *request)
 	change->call->level = level;
 	change->old_retention_ns = topic->retention_ns;
 	change->old_events_max = topic->events_max;
-	topic_set(topic, false, 0, 0);
-	topic_drop(&request->api->topics, topic);
+	topic_set(topic, false, 0, 0); /* it stays in the table, so that it can come back without memory */
 	apply(change->call, STORE_SETTING_DELETE, topic_key(key, request->name, request->name_len), NULL,
 	      topic_delete_done);
 }
@@ -659,13 +666,15 @@ static void subscription_delete_done(wh_loop *loop, wh_res res, void *arg)
 	struct topic *topic;
 	struct wh__text text;
 
+	topic = topic_find(table, call->name, call->name_len);
 	if (error != 0) {
-		topic = topic_make(table, call->name, call->name_len);
 		if (topic && !subscription_find(topic, change->name, change->name_len) &&
 		    subscription_put(table, topic, change->old, &later) == 0)
 			change->old = NULL;
 		refuse(change, error, reason);
 	} else {
+		if (topic)
+			topic_drop(table, topic);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"topic\":");
 		wh__text_json(&text, call->name, call->name_len);
@@ -698,7 +707,6 @@ void api_subscription_delete(struct request *request)
 	memcpy(change->name, s->name, s->name_len);
 	change->name_len = s->name_len;
 	change->old = subscription_take(&request->api->topics, topic, s->name, s->name_len);
-	topic_drop(&request->api->topics, topic);
 	apply(change->call, STORE_SETTING_DELETE,
 	      subscription_key(key, request->name, request->name_len, change->name, change->name_len), NULL,
 	      subscription_delete_done);

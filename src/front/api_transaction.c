@@ -113,7 +113,7 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 	                commit->position.epoch, (unsigned long long)commit->position.lsn);
 	once_told(call->x, commit);
 	answer_committed(call->x, commit->level, commit->position);
-	answer_text(call->api, call->x, 200, "application/json", &text);
+	answer_done(call->api, call->x, 200, "application/json", &text);
 	call_end(call);
 }
 

@@ -44,12 +44,13 @@ void call_end(struct call *call)
 
 void call_then(struct call *call, wh_future future, wh_callback *callback)
 {
-	int error = wh_then(future, callback, call);
+	wh_res res = {-ENOMEM, NULL};
 
-	if (error == 0)
+	if (wh_then(future, callback, call) == 0)
 		return;
-	answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
-	call_end(call);
+	/* it has failed already, and there is no memory to say so later: the callback knows what is to be undone */
+	(void)wh_poll(future, &res);
+	callback(call->api->loop, res, call);
 }
 
 static void client_left(void *arg)

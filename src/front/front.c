@@ -284,6 +284,8 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 	if (error == 0)
 		error = scheduler_open(api);
 	if (error == 0)
+		error = publish_replay_open(api);
+	if (error == 0)
 		error = push_callbacks_open(api->push);
 	if (error != 0) {
 		front_close(api);
@@ -426,5 +428,6 @@ void front_free(struct api *api)
 	topic_clear(&api->topics);
 	schedule_clear(&api->scheduler.table);
 	token_table_free(api->tokens);
+	free(api->replay_room);
 	free(api);
 }

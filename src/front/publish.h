@@ -14,6 +14,8 @@ struct request;
 /* publish_body_max() - of a request to publish, by its content type. */
 uint64_t publish_body_max(struct wh_slice content_type);
 
+/* publish_replay_open() - memory for a step, so that none that is to go on needs any. 0 or -ENOMEM. */
+int publish_replay_open(struct api *api);
 /* publish_replay() - go on with the replays that are under way. publish_replay_stop(): when the front drains or closes. */
 void publish_replay(struct api *api);
 void publish_replay_stop(struct api *api);

@@ -36,7 +36,6 @@ static void end(struct replay *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		store_bytes_unref(r->events[i]);
-	free(r);
 	api->replay = NULL;
 	api->calls_count--;
 	front_check_drained(api);
@@ -65,7 +64,7 @@ static void pause_over(wh_loop *loop, wh_res res, void *arg)
 static void then(struct replay *r, wh_future future, wh_callback *callback)
 {
 	if (wh_then(future, callback, r) != 0)
-		end(r); /* without memory: a later change or start goes on */
+		end(r); /* no memory, not even for a pause: the next event, change or start goes on */
 }
 
 /* A queue that is full, a full disk: the jobs have to wait. */
@@ -166,14 +165,17 @@ static void commit(struct replay *r)
 
 static void read_next(struct replay *r);
 
-static bool is_wanted(const struct subscription *s, const struct store_bytes *bytes)
+/* 1, 0; -ENOMEM: it cannot be told just now. */
+static int is_wanted(const struct subscription *s, const struct store_bytes *bytes)
 {
 	struct event event;
-	bool yes;
+	enum event_wrong wrong =
+		event_read_kept(&event, answer_slice(bytes->headers), answer_slice(bytes->content_type),
+	                        answer_slice(bytes->body));
+	int yes;
 
-	if (event_read_kept(&event, answer_slice(bytes->headers), answer_slice(bytes->content_type),
-	                    answer_slice(bytes->body)) != EVENT_GOOD)
-		return false;
+	if (wrong != EVENT_GOOD)
+		return wrong == EVENT_NO_MEMORY ? -ENOMEM : 0;
 	yes = filter_matches(s->filter, &event);
 	event_done(&event);
 	return yes;
@@ -185,6 +187,7 @@ static void got_event(wh_loop *loop, wh_res res, void *arg)
 	struct store_bytes *bytes = res.n >= 0 ? res.ptr : NULL;
 	struct topic *topic = NULL;
 	struct subscription *s = find(r, &topic);
+	int wanted;
 
 	if (!s || res.n == -ECANCELED || r->api->draining) {
 		store_bytes_unref(bytes);
@@ -198,8 +201,14 @@ static void got_event(wh_loop *loop, wh_res res, void *arg)
 		pause(r);
 		return;
 	}
+	wanted = bytes ? is_wanted(s, bytes) : 0;
+	if (wanted < 0) {
+		store_bytes_unref(bytes);
+		pause(r);
+		return;
+	}
 	r->looked_at++;
-	if (bytes && is_wanted(s, bytes)) {
+	if (wanted > 0) {
 		r->bytes += bytes->bytes;
 		r->events[r->count++] = bytes;
 	} else {
@@ -221,6 +230,12 @@ static void read_next(struct replay *r)
 	}
 	r->cursor = next;
 	then(r, store_payload(r->api->store, next, STORE_ASYNC), got_event);
+}
+
+int publish_replay_open(struct api *api)
+{
+	api->replay_room = calloc(1, sizeof(*api->replay_room));
+	return api->replay_room ? 0 : -ENOMEM;
 }
 
 void publish_replay_stop(struct api *api)
@@ -258,9 +273,9 @@ void publish_replay(struct api *api)
 	if (api->replay || api->draining || api->topics.replays == 0)
 		return;
 	s = choose(&api->topics, &topic);
-	r = s ? calloc(1, sizeof(*r)) : NULL;
-	if (!r)
+	if (!s)
 		return;
+	r = api->replay_room;
 	*r = (struct replay){.api = api,
 	                     .after = s->replay_after,
 	                     .until = s->replay_until,

@@ -104,6 +104,12 @@ void topic_clear(struct topic_table *table);
 /* topic_load() - one setting of the store. 0, -EINVAL, -ENOMEM. */
 int topic_load(struct topic_table *table, const struct store_setting *setting);
 
+/* topic_is_there() - false: it is on its way out of the table. */
+static inline bool topic_is_there(const struct topic *topic)
+{
+	return topic->declared || topic->count > 0;
+}
+
 static inline struct store_slice topic_queue(const struct topic *topic)
 {
 	return (struct store_slice){topic->queue, topic->queue_len};
