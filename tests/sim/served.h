@@ -82,6 +82,8 @@ static void restart_server(int port)
 		if (!drains && life < LIVES_MAX && draw(2))
 			options.crash_at_io = 1 + draw(draw(2) ? 40 : 400);
 		int damage = damages[draw(sizeof damages / sizeof *damages)];
+		if (plan.crash_at > 0 && life == 1)
+			damage = plan.damage;
 		must(wh_sim_restart(machine, &options, damage) == 0, "restart");
 		tally.crashes_in_recovery += crashes++ > 0;
 		tally.recoveries++;
@@ -93,9 +95,12 @@ static void start_machine(int port)
 	life = 0;
 	drains = false;
 	must(wh_sim_world_open(&world, &(struct wh_sim_world_options){.seed = plan.seed}) == 0, "world");
-	must(wh_sim_open(&machine, &(struct wh_sim_options){.seed = plan.seed, .world = world}) == 0,
-	     "machine");
-	must(start_server(port), "first start");
+	struct wh_sim_options options = {.seed = plan.seed, .world = world, .crash_at_io = plan.crash_at};
+	must(wh_sim_open(&machine, &options) == 0, "machine");
+	if (start_server(port))
+		return;
+	must(plan.crash_at > 0, "first start");
+	restart_server(port);
 }
 
 static void end_machine(void)
