@@ -339,6 +339,43 @@ class Crashes(Callbacks):
             self.assertIn(document["data"]["id"], jobs)
             self.assertEqual(self.client.get(f"/v1/jobs/{document['data']['id']}").json()["state"], "done")
 
+    def test_asked_again_under_a_key(self):
+        """Submits under keys whose answers are lost to kills, and asked for again: one job and one message for each key."""
+        known, count = {}, 60
+
+        def ask(client, key):
+            answer = client.post("/v1/queues/q/jobs", b"x", Idempotency_Key=f'"{key}"', Whilst_Callback=self.url)
+            self.assertEqual(answer.status, 202)
+            self.assertEqual(known.setdefault(key, answer.json()["id"]), answer.json()["id"])
+
+        for first in range(0, count, 20):
+            keys = [f"key-{i}" for i in range(first, first + 20)]
+
+            def send(client=self.server.client(), keys=keys):
+                try:
+                    for key in keys:
+                        ask(client, key)
+                except (OSError, harness.http.client.HTTPException):
+                    pass
+            sender = threading.Thread(target=send)
+            sender.start()
+            harness.eventually(lambda n=first + 5: len(known) >= n, "some answers")
+            self.restart_after_kill()
+            sender.join()
+            for _ in range(2):
+                for key in keys:
+                    ask(self.client, key)
+        self.assertEqual(len(set(known.values())), count)
+        self.assertEqual(self.client.get("/v1/queues/q").json()["submitted"], count)
+        for _ in range(count):
+            job, lease, _ = self.client.reserve("q")
+            self.assertEqual(self.client.complete(job, lease).status, 200)
+        self.restart_after_kill()
+        harness.eventually(lambda: self.jobs("callbacks/pending")["ready"] == 0 and self.jobs("callbacks")["done"] == count, "all of them")
+        messages = self.receiver.messages()
+        self.assertEqual(len(messages), count, "each is one message, however often it was asked for and sent")
+        self.assertEqual({d["data"]["id"] for _, d in messages.values()}, set(known.values()))
+
     def test_secrets_taken_away(self):
         """Without secrets nothing is sent; with them again, what was pending is."""
         job = self.submit()
