@@ -145,8 +145,8 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 	cli_text_escaped(path, value);
 }
 
-/* query: what becomes of the options, for the caller to free. */
-static int submit(int argc, char **argv, struct cli_text *query)
+/* query, key: what becomes of the options, for the caller to free. */
+static int submit(int argc, char **argv, struct cli_text *query, struct cli_text *key)
 {
 	static const struct option longs[] = {
 		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},       {"priority", 1, 0, 'p'},
@@ -196,10 +196,8 @@ static int submit(int argc, char **argv, struct cli_text *query)
 			add_option(query, "callback", optarg);
 			break;
 		case 'k':
-			if (!set_key(&s.key, optarg)) {
-				cli_text_free(&s.key);
+			if (!set_key(key, optarg))
 				return CLI_USAGE;
-			}
 			break;
 		case 'y':
 			s.type = optarg;
@@ -220,10 +218,9 @@ static int submit(int argc, char **argv, struct cli_text *query)
 	if (s.wait_ns > 0 && count > 1)
 		return cli_error(CLI_USAGE,
 		                 "--wait takes one FILE; submit many, then `whilst wait` their ids");
-	if (s.key.bytes && count > 1) {
-		cli_text_free(&s.key);
+	if (key->bytes && count > 1)
 		return cli_error(CLI_USAGE, "--key takes one FILE: each needs a key of its own");
-	}
+	s.key = *key;
 	cli_text_format(&s.path, "/v1/queues/");
 	cli_text_escaped(&s.path, argv[optind]);
 	cli_text_format(&s.path, "/jobs%s", query->bytes);
@@ -232,15 +229,15 @@ static int submit(int argc, char **argv, struct cli_text *query)
 		status = s.wait_ns > 0 ? submit_waiting(&s, files[0]) : submit_all(&s, files, count);
 	cli_session_close(&s.session);
 	cli_text_free(&s.path);
-	cli_text_free(&s.key);
 	return status;
 }
 
 int cli_submit(int argc, char **argv)
 {
-	struct cli_text query = {0};
+	struct cli_text query = {0}, key = {0};
 	cli_text_add(&query, "", 0);
-	int status = submit(argc, argv, &query);
+	int status = submit(argc, argv, &query, &key);
 	cli_text_free(&query);
+	cli_text_free(&key);
 	return status;
 }
