@@ -35,10 +35,7 @@ static const char usage[] =
 
 enum { SETTINGS = 13, SETTING = 256, CHOICE = SETTING + SETTINGS, IDS_MAX = 10000 };
 
-static const struct option longs[] = {{"server", 1, 0, 's'},
-                                      {"json", 0, 0, 'j'},
-                                      {"help", 0, 0, 'h'},
-                                      {"id", 1, 0, 'i'},
+static const struct option longs[] = {{"id", 1, 0, 'i'},
                                       {"time-to-run", 1, 0, SETTING},
                                       {"attempts", 1, 0, SETTING + 1},
                                       {"retention", 1, 0, SETTING + 2},
@@ -129,32 +126,23 @@ static void choose(struct queue_command *c, int index, const char *text)
 /* -1: go on; else the exit status. */
 static int parse(int argc, char **argv, struct queue_command *c)
 {
+	struct cli_options common = {.usage = usage};
 	uint64_t id;
 	int status = 0;
 
-	for (int o; status == 0 && (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
-		if (o == 'h') {
-			fputs(usage, stdout);
-			return CLI_DONE;
-		}
-		if (o == 's')
-			c->server = optarg;
-		else if (o == 'j')
-			c->json = true;
+	for (int o; status == 0 && (o = cli_option(&common, argc, argv, longs)) != -1;) {
+		if (o == 'i' && cli_parse_job(optarg, &id))
+			json_array_append_new(c->ids, json_integer((json_int_t)id));
 		else if (o == 'i')
-			status = cli_parse_job(optarg, &id) ? 0 : CLI_USAGE;
+			status = CLI_USAGE;
 		else if (o >= CHOICE)
 			choose(c, o - CHOICE, optarg);
 		else if (o >= SETTING)
 			status = set(c, o - SETTING, optarg);
-		else
-			status = CLI_USAGE;
-		if (o == 'i' && status == 0)
-			json_array_append_new(c->ids, json_integer((json_int_t)id));
-		if (o == '?')
-			fputs(usage, stderr);
 	}
-	return status ? status : -1;
+	c->server = common.server;
+	c->json = common.json;
+	return common.ended ? common.status : status ? status : -1;
 }
 
 /* One request about the queue; 0 and its answer, or an exit status, said. */
@@ -365,10 +353,8 @@ static int run(struct queue_command *c, char **names, int count)
 
 	while (verb < VERBS && strcmp(c->verb, verbs[verb]) != 0)
 		verb++;
-	if (verb == VERBS || count == 0) {
-		fputs(usage, stderr);
-		return CLI_USAGE;
-	}
+	if (verb == VERBS || count == 0)
+		return cli_usage(usage);
 	if (verb >= EACH && count > 1)
 		return cli_error(CLI_USAGE, "%s: one queue at a time", c->verb);
 	if ((c->chosen || json_array_size(c->ids) > 0) && verb < JOBS)
