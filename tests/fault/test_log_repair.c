@@ -1,11 +1,8 @@
-/* tests/fault/test_log_repair.c -- a data folder damaged in many ways, and
- * repaired: a start works, everything reads, and every job that the repair does
- * not name is what it was.
+/* tests/fault/test_log_repair.c -- a data folder damaged in many ways, and repaired: a start works, everything reads, and every job that
+ * the repair does not name is what it was.
  *
- * Three folders with jobs of every kind, bodies in files, several segments and
- * a checkpoint: one closed in order, one as a kill leaves it, one whose history
- * has been compacted. LOG_REPAIR_SEED chooses where the damage is,
- * LOG_REPAIR_ROUNDS how often.
+ * Three folders with jobs of every kind, bodies in files, several segments and a checkpoint: one closed in order, one as a kill
+ * leaves it, one whose history has been compacted. LOG_REPAIR_SEED chooses where the damage is, LOG_REPAIR_ROUNDS how often.
  */
 #include "../unit/store_support.h"
 
@@ -30,8 +27,7 @@ struct image {
 };
 
 static wh_loop *loop;
-static const char *base; /* folder of folders: in memory, where flushing costs
-                            nothing, if there is one */
+static const char *base; /* folder of folders: in memory, where flushing costs nothing, if there is one */
 static char context[256], work[64];
 static unsigned char *named; /* by id */
 static uint64_t named_max, damages;
@@ -59,8 +55,7 @@ static void __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
 	CHECK(system(command) == 0);
 }
 
-/* ---- folders with jobs
- * ------------------------------------------------------------------- */
+/* ---- folders with jobs ------------------------------------------------------------------- */
 
 static int try_it(struct store *store, struct store_action action)
 {
@@ -188,9 +183,7 @@ static struct store *open_store(const char *folder, const struct image *image)
 	return store;
 }
 
-/* ---- looking
- * -----------------------------------------------------------------------------
- */
+/* ---- looking ----------------------------------------------------------------------------- */
 
 static char *describe(struct store *store, uint64_t id)
 {
@@ -203,8 +196,7 @@ static char *describe(struct store *store, uint64_t id)
 		fail_msg("%s: job %llu: %s", context, (unsigned long long)id, wh_strerror(res.n));
 	size_t len = (size_t)snprintf(
 		to, sizeof(to),
-		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu "
-		"%.*s %.*s/%llu %u "
+		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu %.*s %.*s/%llu %u "
 		"%.*s/%llu [%.*s]",
 		v->state, v->attempts, v->attempts_max, v->timeouts, v->reserves, v->releases, v->buries,
 		v->kicks, (long long)v->created_at, (long long)v->run_at, (long long)v->finished_at,
@@ -299,8 +291,7 @@ static void fill_image(struct image *image, enum ending ending)
 		CHECK(store_close(store) == 0);
 		return;
 	}
-	/* the log's seal says that all before it is durable: without one, damage of
-   * the last groups cannot be told from a torn tail */
+	/* the log's seal says that all before it is durable: without one, damage of the last groups cannot be told from a torn tail */
 	store_marks(store, &marks);
 	CHECK(wh_await(store_moved(store, marks.flushed, STORE_LOCAL)).n == 0);
 }
@@ -332,9 +323,7 @@ static void free_image(struct image *image)
 		free(image->seen[id]);
 }
 
-/* ---- damage
- * ------------------------------------------------------------------------------
- */
+/* ---- damage ------------------------------------------------------------------------------ */
 
 static uint64_t size_of(const char *path)
 {
@@ -431,9 +420,7 @@ static void damage(const char *file, int kind, bool sealed)
 	}
 }
 
-/* ---- repair
- * ------------------------------------------------------------------------------
- */
+/* ---- repair ------------------------------------------------------------------------------ */
 
 static void on_found(void *arg, const char *file, uint64_t offset, const char *reason)
 {
@@ -483,9 +470,7 @@ static uint64_t folder_sum(void)
 	char command[300];
 	unsigned long long sum = 0;
 	snprintf(command, sizeof(command),
-	         "cd %s && find . -type f ! -name LOCK | sort | xargs cksum | cksum "
-	         "| cut -d' ' -f1",
-	         work);
+	         "cd %s && find . -type f ! -name LOCK | sort | xargs cksum | cksum | cut -d' ' -f1", work);
 	FILE *pipe = popen(command, "r");
 	CHECK(pipe && fscanf(pipe, "%llu", &sum) == 1);
 	pclose(pipe);
@@ -514,8 +499,7 @@ static void check_jobs(struct image *image, struct tally *tally)
 	CHECK(store_close(store) == 0);
 }
 
-/* What was lost of earlier epochs is told to whoever asks for a position there.
- */
+/* What was lost of earlier epochs is told to whoever asks for a position there. */
 static void check_epochs(const struct image *image, const struct store_repair_result *result)
 {
 	struct store *store = open_store(work, image);
@@ -531,8 +515,7 @@ static void check_epochs(const struct image *image, const struct store_repair_re
 /* Each file that was there is there still, or is kept. */
 static void check_kept(const char *kept)
 {
-	shell("cd %s.before && find . -type f ! -name LOCK | while read f; do cmp -s "
-	      "$f %s/$f || cmp -s $f "
+	shell("cd %s.before && find . -type f ! -name LOCK | while read f; do cmp -s $f %s/$f || cmp -s $f "
 	      "%s/%s/$f || exit 1; done",
 	      work, work, work, kept[0] ? kept : ".");
 	shell("rm -rf %s.before", work);
@@ -592,20 +575,17 @@ static void damage_all(struct image *image, unsigned rounds)
 				damage(image->files[any((uint32_t)image->files_count)], FLIP, image->killed);
 			uint64_t impossible = tally.impossible;
 			judge(image, how, &tally);
-			/* a checkpoint can be made again out of the log, unless that has gone, or
-       * is damaged, too */
+			/* a checkpoint can be made again out of the log, unless that has gone, or is damaged, too */
 			CHECK(impossible == tally.impossible || twice || image->compacted);
 		}
-	print_message("%s: %llu repaired, %llu had nothing, %llu refused, %llu impossible; "
-	              "%llu jobs named\n",
+	print_message("%s: %llu repaired, %llu had nothing, %llu refused, %llu impossible; %llu jobs named\n",
 	              image->what, (unsigned long long)tally.repaired, (unsigned long long)tally.harmless,
 	              (unsigned long long)tally.refused, (unsigned long long)tally.impossible,
 	              (unsigned long long)tally.named);
 	assert_true(tally.repaired > rounds * image->files_count / 3);
 }
 
-/* Each segment lost, one at a time: whatever was in it, jobs that name a place
- * there are named or unharmed. */
+/* Each segment lost, one at a time: whatever was in it, jobs that name a place there are named or unharmed. */
 static void lose_segments(struct image *image)
 {
 	struct tally tally = {0};
@@ -623,8 +603,7 @@ static void lose_segments(struct image *image)
 
 static struct image images[3];
 
-/* A repair that ends at any of the steps by which its files take the place of
- * the old ones: nothing starts, until it is repeated. */
+/* A repair that ends at any of the steps by which its files take the place of the old ones: nothing starts, until it is repeated. */
 static void test_broken_off(void **state)
 {
 	static const char *const files[] = {"seg-0000000000000000.log", "seg-0000000000000003.log",
@@ -633,8 +612,7 @@ static void test_broken_off(void **state)
 	struct store_repair_result result;
 	struct store_problem problem = {0};
 	snprintf(context, sizeof(context), "broken off");
-	/* what the swap does, by hand: the new log beside the old one, which has lost
-   * its manifests already */
+	/* what the swap does, by hand: the new log beside the old one, which has lost its manifests already */
 	for (int step = 0; step < 4; step++) {
 		char path[200];
 		shell("rm -rf %s %s.new && cp -r %s %s", work, work, image->folder, work);
@@ -678,8 +656,7 @@ static void test_broken_off(void **state)
 	}
 }
 
-/* All that a life has written is lost, the record that reserved its ids among
- * it: none of them is given again. */
+/* All that a life has written is lost, the record that reserved its ids among it: none of them is given again. */
 static void test_ids_of_the_lost(void **state)
 {
 	struct image *image = &images[0];
@@ -739,8 +716,7 @@ static void used_of_all(const struct image *image, uint64_t used[FILES_MAX])
 	}
 }
 
-/* The end of a job that was there long before is lost, and nothing else: who
- * looks must be told that it may have ended. */
+/* The end of a job that was there long before is lost, and nothing else: who looks must be told that it may have ended. */
 static void test_a_lost_end(void **state)
 {
 	struct image *image = &images[0];
