@@ -208,6 +208,7 @@ class Options(unittest.TestCase):
                     for command in (f"reserve-job {hidden}", f"peek {hidden}", f"stats-job {hidden}", f"delete {hidden}",
                                     f"kick-job {hidden}", f"release {hidden} 0 0", f"bury {hidden} 0", f"touch {hidden}"):
                         self.assertEqual(line.ask(command + "\r\n"), "NOT_FOUND", command)
+                self.assertEqual(http.get(f"/v1/jobs/{job + 1}").json()["queue"], "callbacks/pending")
                 # several in one piece, an own one among them
                 self.assertEqual(line.ask(f"delete {job + 1}\r\ndelete {call}\r\ndelete {job}\r\n"), "NOT_FOUND")
                 self.assertEqual([line.answer(), line.answer()], ["NOT_FOUND", "DELETED"])
@@ -217,7 +218,6 @@ class Options(unittest.TestCase):
                 tubes = line.ask("list-tubes\r\n")[1].decode().split("\n")[1:-1]
                 self.assertEqual(sorted(tubes), ["- default", "- q"])
                 self.assertIn("current-tubes: 2", line.ask("stats\r\n")[1].decode())
-                self.assertEqual(http.get(f"/v1/jobs/{job + 1}").json()["queue"], "callbacks/pending")
                 http.close()
                 line.close()
 
