@@ -352,7 +352,6 @@ static void step(struct store_bulk *bulk)
 		return;
 	}
 	bulk->read = false;
-	error = 0;
 	if (bulk->list) {
 		error = list_some(bulk);
 		/* a page ends after its last job, not after what was looked at beyond */
