@@ -183,6 +183,7 @@ int cli_tail(int argc, char **argv)
 	static const struct option longs[] = {
 		{"all", 0, 0, 'a'}, {"since", 1, 0, 'i'}, {"count", 1, 0, 'n'}, {0}};
 	struct cli_options common = {.usage = usage};
+	const char *since = NULL;
 	bool all = false;
 	struct tail tail = {0};
 	int status;
@@ -193,8 +194,7 @@ int cli_tail(int argc, char **argv)
 			all = true;
 			break;
 		case 'i':
-			tail.events.id.len = 0;
-			cli_text_add(&tail.events.id, optarg, strlen(optarg));
+			since = optarg;
 			break;
 		case 'n':
 			if (!wh__parse_u64(optarg, strlen(optarg), UINT64_MAX, &tail.wanted) ||
@@ -209,6 +209,8 @@ int cli_tail(int argc, char **argv)
 	if (argc - optind != (all ? 0 : 1))
 		return cli_usage(usage);
 	tail.one = !all;
+	if (since)
+		cli_text_add(&tail.events.id, since, strlen(since));
 	cli_text_format(&tail.path, "/v1/queues");
 	if (!all) {
 		cli_text_format(&tail.path, "/");
