@@ -33,8 +33,8 @@ static bool find_url(const struct store_bytes *payload, struct wh_slice *ret)
 	return true;
 }
 
-/* The host of the URL as a backend, and what it is asked for. */
-static bool set_place(struct delivery *delivery, struct wh_slice url)
+/* The host of the URL as a backend, and what it is asked for. -EINVAL: it is no URL that can be asked; -ENOMEM. */
+static int set_place(struct delivery *delivery, struct wh_slice url)
 {
 	struct wh__text *made = &delivery->made;
 	struct wh_http_url parts;
@@ -43,7 +43,7 @@ static bool set_place(struct delivery *delivery, struct wh_slice url)
 	size_t origin_len;
 
 	if (url.len > CALLBACK_URL_BYTES_MAX || wh_http_url_parse(url, &parts) != 0 || parts.userinfo.data)
-		return false;
+		return -EINVAL;
 	origin_len = parts.path.len > 0    ? (size_t)(parts.path.data - url.data)
 	             : parts.query.data    ? (size_t)(parts.query.data - 1 - url.data)
 	             : parts.fragment.data ? (size_t)(parts.fragment.data - 1 - url.data)
@@ -52,7 +52,7 @@ static bool set_place(struct delivery *delivery, struct wh_slice url)
 	origin[origin_len] = 0;
 	backend = backend_new(origin, detail, sizeof(detail));
 	if (!backend)
-		return false;
+		return detail[0] ? -EINVAL : -ENOMEM;
 	backend_begin(&delivery->at, backend);
 	backend_unref(backend);
 	if (parts.path.len > 0)
@@ -63,7 +63,7 @@ static bool set_place(struct delivery *delivery, struct wh_slice url)
 		wh__text_put(made, "?", 1);
 		wh__text_put(made, parts.query.data, parts.query.len);
 	}
-	return true;
+	return 0;
 }
 
 enum { TARGET, ID, TIMESTAMP, SIGNATURE, PIECES };
@@ -90,6 +90,15 @@ static void put_message(struct delivery *delivery, const size_t at[PIECES + 1])
 	delivery_trace(delivery);
 }
 
+/* Its attempt does not count. */
+static bool put_off(struct delivery *delivery, int64_t delay_ns)
+{
+	delivery->put_off = true;
+	delivery->delay_ns = delay_ns;
+	delivery_settle(delivery);
+	return false;
+}
+
 bool callback_message(struct delivery *delivery)
 {
 	struct push *push = delivery->pusher->push;
@@ -99,15 +108,15 @@ bool callback_message(struct delivery *delivery)
 	size_t at[PIECES + 1] = {0};
 	struct wh_slice url;
 	char id[40];
-	int error = -ENOSYS;
+	int error = -EINVAL;
 
-	if (push->secrets.count == 0) { /* taken away meanwhile: it can wait */
-		delivery->put_off = true;
-		delivery->delay_ns = 60 * WH_NS_PER_S;
-		delivery_settle(delivery);
-		return false;
-	}
-	if (payload->blob.number != 0 || !find_url(payload, &url) || !set_place(delivery, url)) {
+	if (push->secrets.count == 0) /* taken away meanwhile: it can wait */
+		return put_off(delivery, 60 * WH_NS_PER_S);
+	if (payload->blob.number == 0 && find_url(payload, &url))
+		error = set_place(delivery, url);
+	if (error == -ENOMEM) /* which says nothing of the URL */
+		return put_off(delivery, WH_NS_PER_S);
+	if (error != 0) {
 		delivery_fail(delivery, true, "it names no URL that can be asked");
 		return false;
 	}

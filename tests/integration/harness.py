@@ -260,6 +260,8 @@ def refuses(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
         return False
+    except ConnectionResetError:  # whose server has gone amid the accept, and the kernel is not through with it
+        return False
     except ConnectionRefusedError:
         return True
 
