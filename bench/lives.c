@@ -6,11 +6,9 @@
  *
  *   lives --connect 127.0.0.1:4480 --level local --batch 100 --connections 4 --seconds 2 --pid 4711
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,11 +16,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { BYTES = 1 << 20, ROUNDS_MAX = 4 << 20, PAYLOAD = 128, BATCH_MAX = 1000, EVENTS = 256 };
+#include "client.h"
+
+enum { BYTES = 1 << 20, PAYLOAD = 128, BATCH_MAX = 1000, EVENTS = 256 };
 enum {
 	ITEM_HEAD = 28,
 	LEASE_BYTES = 24
@@ -38,12 +36,11 @@ struct connection {
 	uint8_t *in, *out; /* BYTES */
 };
 
-static struct sockaddr_in server = {.sin_family = AF_INET};
+static struct sockaddr_in server;
 static const char *level = "local";
 static uint32_t batch = 1;
 static int epoll_fd;
-static float *rounds; /* µs */
-static size_t rounds_count;
+static struct samples rounds;
 static uint64_t lives;
 static bool measuring;
 
@@ -51,14 +48,6 @@ static void die(const char *what)
 {
 	fprintf(stderr, "lives: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-static int64_t now_ns(clockid_t clock)
-{
-	struct timespec ts;
-	if (clock_gettime(clock, &ts) != 0)
-		return 0;
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 static void put32(uint8_t *at, uint32_t value)
@@ -105,7 +94,7 @@ static void request(struct connection *c, const char *target, const char *fields
 static void submit(struct connection *c)
 {
 	c->step = SUBMIT;
-	c->began = now_ns(CLOCK_MONOTONIC);
+	c->began = measure_now();
 	if (batch == 1) {
 		request(c, "/v1/queues/lives/jobs?retention=0s", "Content-Type: application/octet-stream\r\n",
 		        PAYLOAD);
@@ -192,8 +181,8 @@ static void next(struct connection *c, const char *head, const uint8_t *body, si
 			complete_many(c, body, len);
 		break;
 	case COMPLETE:
-		if (measuring && rounds_count < ROUNDS_MAX)
-			rounds[rounds_count++] = (float)(now_ns(CLOCK_MONOTONIC) - c->began) / 1000;
+		if (measuring)
+			samples_add(&rounds, c->began);
 		submit(c);
 		break;
 	}
@@ -228,22 +217,16 @@ static void receive(struct connection *c)
 	flush(c);
 }
 
-static int by_size(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-	return (x > y) - (x < y);
-}
-
 static void run(double warmup, double seconds, clockid_t clock)
 {
-	int64_t from = now_ns(CLOCK_MONOTONIC) + (int64_t)(warmup * 1e9),
-		until = from + (int64_t)(seconds * 1e9), cpu = 0, now;
-	while ((now = now_ns(CLOCK_MONOTONIC)) < until) {
+	int64_t from = measure_now() + (int64_t)(warmup * 1e9), until = from + (int64_t)(seconds * 1e9),
+		cpu = 0, now;
+	while ((now = measure_now()) < until) {
 		struct epoll_event events[EVENTS];
 		if (!measuring && now >= from) {
 			measuring = true;
 			from = now;
-			cpu = now_ns(clock);
+			cpu = measure_clock(clock);
 		}
 		int n = epoll_wait(epoll_fd, events, EVENTS, 100);
 		for (int i = 0; i < n; i++) {
@@ -253,13 +236,12 @@ static void run(double warmup, double seconds, clockid_t clock)
 				receive(events[i].data.ptr);
 		}
 	}
-	cpu = now_ns(clock) - cpu;
-	double wall = (double)(now_ns(CLOCK_MONOTONIC) - from) / 1e9;
-	qsort(rounds, rounds_count, sizeof *rounds, by_size);
+	cpu = measure_clock(clock) - cpu;
+	double wall = (double)(measure_now() - from) / 1e9;
+	samples_sort(&rounds);
 	printf("{\"ops_per_s\": %.1f, \"cpu_us_per_op\": %.4f, \"p50_us\": %.1f, \"p99_us\": %.1f}\n",
-	       (double)lives / wall, lives ? (double)cpu / 1000 / (double)lives : 0,
-	       rounds_count ? (double)rounds[rounds_count / 2] : 0,
-	       rounds_count ? (double)rounds[rounds_count * 99 / 100] : 0);
+	       (double)lives / wall, lives ? (double)cpu / 1000 / (double)lives : 0, samples_at(&rounds, 0.5),
+	       samples_at(&rounds, 0.99));
 }
 
 static int usage(void)
@@ -270,29 +252,15 @@ static int usage(void)
 	return 2;
 }
 
-static bool parse_address(const char *where)
-{
-	char host[64];
-	const char *colon = strrchr(where, ':');
-	if (!colon || (size_t)(colon - where) >= sizeof host)
-		return false;
-	memcpy(host, where, (size_t)(colon - where));
-	host[colon - where] = 0;
-	server.sin_port = htons((uint16_t)atoi(colon + 1));
-	return inet_pton(AF_INET, host, &server.sin_addr) == 1;
-}
-
 static void open_connection(void)
 {
 	struct connection *c = calloc(1, sizeof *c);
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
-	int one = 1;
 	c->in = malloc(BYTES);
 	c->out = malloc(BYTES);
-	c->fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&server, sizeof server) != 0)
+	c->fd = client_connect(&server);
+	if (c->fd < 0)
 		die("connect");
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	fcntl(c->fd, F_SETFL, O_NONBLOCK);
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event) != 0)
 		die("epoll_ctl");
@@ -313,7 +281,7 @@ int main(int argc, char **argv)
 	for (int o; (o = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
 		switch (o) {
 		case 'c':
-			addressed = parse_address(optarg);
+			addressed = client_address(optarg, &server);
 			break;
 		case 'l':
 			level = optarg;
@@ -341,7 +309,7 @@ int main(int argc, char **argv)
 	if (!addressed || batch == 0 || batch > BATCH_MAX || connections == 0 || clock == 0)
 		return usage();
 	epoll_fd = epoll_create1(0);
-	rounds = malloc(ROUNDS_MAX * sizeof *rounds);
+	samples_open(&rounds);
 	for (uint32_t i = 0; i < connections; i++)
 		open_connection();
 	run(warmup, seconds, clock);

@@ -12,32 +12,30 @@
  */
 #include "turnaround.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { PIDS_MAX = 8, LATENCIES_MAX = 4 << 20 };
+#include "client.h"
+
+enum { PIDS_MAX = 8 };
 
 const char payload[PAYLOAD_BYTES + 1] = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 					"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 static const struct protocol *const protocols[] = {&protocol_whilst, &protocol_redis, &protocol_beanstalk,
                                                    &protocol_nats};
 static const struct protocol *protocol;
-static struct sockaddr_in server = {.sin_family = AF_INET};
+static struct sockaddr_in server;
 static clockid_t clocks[PIDS_MAX];
 static int clocks_count;
-static float *latencies; /* µs, of LATENCIES_MAX */
-static size_t latencies_count;
+static struct samples latencies;
 static bool measuring;
 
 static void die(const char *what)
@@ -51,14 +49,6 @@ void unexpected(const struct peer *p, const char *what)
 	fprintf(stderr, "turnaround: %s %u, step %d: %s: %.*s\n", p->worker ? "worker" : "caller", p->number,
 	        p->step, what, (int)(p->in_len < 400 ? p->in_len : 400), (const char *)p->in);
 	exit(1);
-}
-
-static int64_t now_ns(clockid_t clock)
-{
-	struct timespec ts;
-	if (clock_gettime(clock, &ts) != 0)
-		return 0;
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 size_t line_length(const uint8_t *at, size_t len)
@@ -116,7 +106,7 @@ void settle(struct peer *p, const char *end)
 
 static void begin(struct peer *p)
 {
-	p->began = now_ns(CLOCK_MONOTONIC);
+	p->began = measure_now();
 	protocol->begin(p);
 }
 
@@ -134,9 +124,8 @@ static void turn(struct peer *p)
 		memmove(p->in, p->in + one, used);
 		p->in_len = used;
 		if (done) {
-			if (measuring && latencies_count < LATENCIES_MAX)
-				latencies[latencies_count++] =
-					(float)(now_ns(CLOCK_MONOTONIC) - p->began) / 1000;
+			if (measuring)
+				samples_add(&latencies, p->began);
 			begin(p);
 		}
 	}
@@ -146,11 +135,9 @@ static void turn(struct peer *p)
 static void open_peer(struct peer *p, int epoll_fd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = p};
-	int one = 1;
-	p->fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (p->fd < 0 || connect(p->fd, (struct sockaddr *)&server, sizeof server) != 0)
+	p->fd = client_connect(&server);
+	if (p->fd < 0)
 		die("connect");
-	setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	if (protocol->open)
 		protocol->open(p);
 	fcntl(p->fd, F_SETFL, O_NONBLOCK);
@@ -158,34 +145,23 @@ static void open_peer(struct peer *p, int epoll_fd)
 		die("epoll_ctl");
 }
 
-static int by_size(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-	return (x > y) - (x < y);
-}
-
-static double percentile(double p)
-{
-	return latencies_count ? (double)latencies[(size_t)((double)(latencies_count - 1) * p)] : 0;
-}
-
 static int64_t cpu_ns(void)
 {
 	int64_t sum = 0;
 	for (int i = 0; i < clocks_count; i++)
-		sum += now_ns(clocks[i]);
+		sum += measure_clock(clocks[i]);
 	return sum;
 }
 
 static void run(struct peer *peers, uint32_t count, int epoll_fd, double warmup, double seconds)
 {
-	int64_t began = now_ns(CLOCK_MONOTONIC), from = began + (int64_t)(warmup * 1e9);
+	int64_t began = measure_now(), from = began + (int64_t)(warmup * 1e9);
 	int64_t until = from + (int64_t)(seconds * 1e9), cpu = 0, now;
 	for (uint32_t i = 0; i < count; i++) {
 		begin(&peers[i]);
 		flush(&peers[i]);
 	}
-	while ((now = now_ns(CLOCK_MONOTONIC)) < until) {
+	while ((now = measure_now()) < until) {
 		struct epoll_event events[256];
 		if (!measuring && now >= from) {
 			measuring = true;
@@ -197,12 +173,12 @@ static void run(struct peer *peers, uint32_t count, int epoll_fd, double warmup,
 			turn(events[i].data.ptr);
 	}
 	cpu = cpu_ns() - cpu;
-	double wall = (double)(now_ns(CLOCK_MONOTONIC) - from) / 1e9, each = (double)latencies_count;
-	qsort(latencies, latencies_count, sizeof *latencies, by_size);
+	double wall = (double)(measure_now() - from) / 1e9, each = (double)latencies.count;
+	samples_sort(&latencies);
 	printf("{\"ops_per_s\": %.1f, \"cpu_us_per_op\": %.3f, \"p50_us\": %.1f, \"p99_us\": %.1f, "
 	       "\"max_us\": %.1f}\n",
-	       each / wall, each > 0 ? (double)cpu / 1000 / each : 0, percentile(0.5), percentile(0.99),
-	       percentile(1));
+	       each / wall, each > 0 ? (double)cpu / 1000 / each : 0, samples_at(&latencies, 0.5),
+	       samples_at(&latencies, 0.99), samples_at(&latencies, 1));
 }
 
 static int usage(void)
@@ -211,18 +187,6 @@ static int usage(void)
 	                "[--callers N]\n"
 	                "                  [--workers N] [--seconds S] [--warmup S] [--pid PID]...\n");
 	return 2;
-}
-
-static bool parse_address(const char *where)
-{
-	char host[64];
-	const char *colon = strrchr(where, ':');
-	if (!colon || (size_t)(colon - where) >= sizeof host)
-		return false;
-	memcpy(host, where, (size_t)(colon - where));
-	host[colon - where] = 0;
-	server.sin_port = htons((uint16_t)atoi(colon + 1));
-	return inet_pton(AF_INET, host, &server.sin_addr) == 1;
 }
 
 int main(int argc, char **argv)
@@ -237,7 +201,7 @@ int main(int argc, char **argv)
 	for (int o; (o = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
 		switch (o) {
 		case 'c':
-			addressed = parse_address(optarg);
+			addressed = client_address(optarg, &server);
 			break;
 		case 'p':
 			for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++)
@@ -269,12 +233,12 @@ int main(int argc, char **argv)
 		return usage();
 	int epoll_fd = epoll_create1(0);
 	struct peer *peers = calloc(callers + workers, sizeof *peers);
-	latencies = malloc(LATENCIES_MAX * sizeof *latencies);
+	samples_open(&latencies);
 	for (uint32_t i = 0; i < callers + workers; i++) {
 		peers[i].worker = i < workers;
 		peers[i].number = i < workers ? i : i - workers;
 		open_peer(&peers[i], epoll_fd);
 	}
 	run(peers, callers + workers, epoll_fd, warmup, seconds);
-	return latencies_count == 0;
+	return latencies.count == 0;
 }

@@ -5,11 +5,10 @@
 #ifndef TESTS_SIM_ASKING_H
 #define TESTS_SIM_ASKING_H
 
-#include "served.h"
+#include "fronted.h"
 
 #include "deliver/ranges.h"
 #include "deliver/sign.h"
-#include "front/front.h"
 #include "whilst/http.h"
 
 enum { PORT = 4480, CLIENTS = 3 };
@@ -26,7 +25,6 @@ struct client {
 	char path[160], body[1024], fields[3][160];
 };
 
-static struct api *front;
 static bool calls_back;
 static struct client clients[CLIENTS];
 static bool has_been_cut; /* in this run, before its peace */
@@ -39,16 +37,10 @@ static int server_open(void)
 {
 	static const char text[] = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr\n";
 	struct ranges ranges = {.allow_all = true};
-	struct front_options options = {.payload_bytes_max = 1 << 20,
-	                                .wait_ns_max = 60 * WH_NS_PER_S,
-	                                .request_timeout_ns = 30 * WH_NS_PER_S,
-	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
-	                                .connections_max = 100,
-	                                .ranges = &ranges};
 	struct secrets secrets;
 	const char *detail = "";
 	unsigned line;
-	int error = front_open(loop, store, &options, &front);
+	int error = front_begin(&ranges);
 
 	if (error < 0)
 		return error;
@@ -56,24 +48,6 @@ static int server_open(void)
 	must(error == 0 || error == -ENOSYS, "%s", detail);
 	calls_back = error == 0; /* built with OpenSSL */
 	return calls_back ? front_use_secrets(front, &secrets) : 0;
-}
-
-static int server_listen(int fd)
-{
-	return front_listen(front, fd, NULL);
-}
-
-static void server_close(void)
-{
-	if (front)
-		front_close(front);
-}
-
-static void server_free(void)
-{
-	if (front)
-		front_free(front);
-	front = NULL;
 }
 
 /* ---- asking ------------------------------------------------------------------------------- */

@@ -10,9 +10,8 @@
  *
  * One seed is one run: the traces of two runs are compared.
  */
-#include "served.h"
+#include "fronted.h"
 
-#include "front/front.h"
 #include "whilst/http.h"
 
 enum { CLIENTS = 3, CHAINS = 12, LINKS = 8, PORT = 4480, STEPS = 900 };
@@ -35,7 +34,6 @@ struct client {
 	char body[256];
 };
 
-static struct api *front;
 static struct client clients[CLIENTS];
 static struct chain chains[CHAINS];
 static uint64_t links_done, repeated, refused, unknown;
@@ -44,30 +42,7 @@ static uint64_t links_done, repeated, refused, unknown;
 
 static int server_open(void)
 {
-	struct front_options options = {.payload_bytes_max = 1 << 20,
-	                                .wait_ns_max = 60 * WH_NS_PER_S,
-	                                .request_timeout_ns = 30 * WH_NS_PER_S,
-	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
-	                                .connections_max = 100};
-	return front_open(loop, store, &options, &front);
-}
-
-static int server_listen(int fd)
-{
-	return front_listen(front, fd, NULL);
-}
-
-static void server_close(void)
-{
-	if (front)
-		front_close(front);
-}
-
-static void server_free(void)
-{
-	if (front)
-		front_free(front);
-	front = NULL;
+	return front_begin(NULL);
 }
 
 /* ---- clients ------------------------------------------------------------------------------ */

@@ -4,17 +4,15 @@
  * stands still. With missed "all" the due times of the jobs follow each other without a gap and without one twice; with "once" none comes twice. One seed is one
  * run: the traces of two runs are compared.
  */
-#include "served.h"
+#include "fronted.h"
 
 #include "base/units.h"
-#include "front/front.h"
 #include "whilst/http.h"
 
 enum { PORT = 4480, STEPS = 400, DUE_MAX = 20000 };
 
 #define ORIGIN "10.0.0.1:4480"
 
-static struct api *front;
 static wh_sim *client;
 static wh_loop *client_loop;
 static wh_http_client *http;
@@ -48,32 +46,9 @@ static uint64_t jobs_taken, puts_unanswered;
 
 static int server_open(void)
 {
-	struct front_options options = {.payload_bytes_max = 1 << 20,
-	                                .wait_ns_max = 60 * WH_NS_PER_S,
-	                                .request_timeout_ns = 30 * WH_NS_PER_S,
-	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
-	                                .connections_max = 100};
-	int error = front_open(loop, store, &options, &front);
+	int error = front_begin(NULL);
 
 	return error == 0 ? front_schedules(front) : error;
-}
-
-static int server_listen(int fd)
-{
-	return front_listen(front, fd, NULL);
-}
-
-static void server_close(void)
-{
-	if (front)
-		front_close(front);
-}
-
-static void server_free(void)
-{
-	if (front)
-		front_free(front);
-	front = NULL;
 }
 
 /* ---- the client --------------------------------------------------------------------------- */

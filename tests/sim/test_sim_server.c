@@ -11,9 +11,8 @@
  *
  * One seed is one run: the traces of two runs are compared.
  */
-#include "served.h"
+#include "fronted.h"
 
-#include "front/front.h"
 #include "whilst/http.h"
 
 enum { CLIENTS = 3, JOBS_MAX = 4096, PORT = 4480, STEPS = 1500 };
@@ -43,7 +42,6 @@ struct client {
 	char body[32], path[96];
 };
 
-static struct api *front;
 static struct client clients[CLIENTS];
 static struct job jobs[JOBS_MAX];
 static uint64_t jobs_count, answered_count, given_count, lost_leases, unknown_count;
@@ -52,30 +50,7 @@ static uint64_t jobs_count, answered_count, given_count, lost_leases, unknown_co
 
 static int server_open(void)
 {
-	struct front_options options = {.payload_bytes_max = 1 << 20,
-	                                .wait_ns_max = 60 * WH_NS_PER_S,
-	                                .request_timeout_ns = 30 * WH_NS_PER_S,
-	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
-	                                .connections_max = 100};
-	return front_open(loop, store, &options, &front);
-}
-
-static int server_listen(int fd)
-{
-	return front_listen(front, fd, NULL);
-}
-
-static void server_close(void)
-{
-	if (front)
-		front_close(front);
-}
-
-static void server_free(void)
-{
-	if (front)
-		front_free(front);
-	front = NULL;
+	return front_begin(NULL);
 }
 
 /* ---- clients ------------------------------------------------------------------------------ */
