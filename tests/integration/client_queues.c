@@ -1,0 +1,315 @@
+/* tests/integration/client_queues.c -- queues, services and topics, by the C client against the real server. */
+#include "client_calls.h"
+
+/* ---- queues -------------------------------------------------------------------------------- */
+
+static void many_jobs(void **state)
+{
+	uint64_t ids[6];
+	struct wh_many some = {.state = "ready", .error = "\"bro & ken\""},
+		       move = {.ids = ids, .id_count = 2};
+	char other[64];
+
+	(void)state;
+	snprintf(other, sizeof(other), "%.40s.other", queue);
+	for (int i = 0; i < 6; i++)
+		ids[i] = submit("x", NULL);
+	for (int i = 0; i < 3; i++)
+		NEED(wh_client_fail(client, lease_one(), i ? "\"bro & ken\"" : "else", WH_RETRY_NEVER, &how),
+		     WH_JOB_FAILED);
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	some.state = "failed";
+	NEED(wh_client_many(client, queue, WH_MANY_REPLAY, &some, &how), 2);
+	assert_true(receipt.position.lsn > 0);
+	NEED(wh_client_many(client, queue, WH_MANY_REPLAY, NULL, &how), 1);
+	NEED(wh_client_many(client, queue, WH_MANY_MOVE, &move, &how), -WH_ECALL_REFUSED);
+	move.to = other;
+	NEED(wh_client_many(client, queue, WH_MANY_MOVE, &move, &how), 2);
+	some = (struct wh_many){.from = ids[2], .until = ids[4], .count = 2, .newer_ns = 3600 * S};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 2);
+	some = (struct wh_many){.older_ns = 3600 * S};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	some = (struct wh_many){.dead = true};
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, &some, &how), 0);
+	NEED(wh_client_many(client, queue, WH_MANY_PURGE, NULL, &how), 2);
+	NEED(wh_client_many(client, queue, WH_MANY_KICK, NULL, &how), 0);
+	NEED(wh_client_many(client, "nowhere", WH_MANY_KICK, NULL, &how), -WH_ECALL_UNKNOWN_QUEUE);
+	NEED(wh_client_many(client, queue, 7, NULL, &how), -EINVAL);
+	NEED(wh_client_many(client, "", WH_MANY_KICK, NULL, &how), -EINVAL);
+}
+
+static void queues(void **state)
+{
+	struct wh_queue_settings settings = {
+		.time_to_run_ns = 90 * S, .attempts = 4, .retention_ns = 7200 * S, .jobs_max = 2};
+	struct wh_payload payload = bytes_of("x");
+	struct wh_queues *list;
+	uint64_t job;
+	bool found = false;
+
+	(void)state;
+	NEED(wh_client_queue_put(client, queue, &settings, &how), 1);
+	NEED(wh_client_queue_put(client, queue, &settings, &how), 0);
+	job = submit("x", NULL);
+	submit("x", NULL);
+	NEED(wh_client_submit(client, queue, &payload, NULL, &how), -WH_ECALL_QUEUE_FULL);
+	assert_int_equal(problem.limit, 2);
+	assert_int_equal(problem.status, 429);
+	assert_true(problem.retry_after_ns > 0);
+	list = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	assert_string_equal(list->queues[0].name, queue);
+	assert_int_equal(list->queues[0].jobs[WH_JOB_READY], 2);
+	assert_int_equal(list->queues[0].submitted, 2);
+	assert_false(list->queues[0].paused);
+	assert_int_equal(list->queues[0].settings.time_to_run_ns, 90 * S);
+	assert_int_equal(list->queues[0].settings.attempts, 4);
+	assert_int_equal(list->queues[0].settings.retention_ns, 7200 * S);
+	assert_int_equal(list->queues[0].settings.jobs_max, 2);
+	wh_queues_free(list);
+	NEED(wh_client_queue_pause(client, queue, &how), 0);
+	NEED(wh_client_reserve(client, queue, 1, 0, &how), 0);
+	list = wh_await(wh_client_queues(client, NULL, &how)).ptr;
+	assert_non_null(list);
+	for (size_t i = 0; i < list->count; i++)
+		found |= !strcmp(list->queues[i].name, queue) && list->queues[i].paused;
+	assert_true(found);
+	wh_queues_free(list);
+	NEED(wh_client_queue_resume(client, queue, &how), 0);
+	NEED(wh_client_queue_delete(client, queue, &how), -WH_ECALL_QUEUE_NOT_EMPTY);
+	NEED(wh_client_cancel(client, job, &how), WH_JOB_CANCELLED);
+	NEED(wh_client_complete(client, lease_one(), 0, NULL, &how), 0);
+	NEED(wh_client_queue_put(client, queue, NULL, &how), 0);
+	list = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	assert_int_equal(list->queues[0].settings.jobs_max, 0);
+	wh_queues_free(list);
+	NEED(wh_client_queue_delete(client, queue, &how), 0);
+	NEED(wh_client_queues(client, "nothing", &how), -WH_ECALL_UNKNOWN_QUEUE);
+	NEED(wh_client_queue_delete(client, "nothing", &how), -WH_ECALL_UNKNOWN_QUEUE);
+	NEED(wh_client_queue_pause(client, "nothing", &how), -WH_ECALL_UNKNOWN_QUEUE);
+	NEED(wh_client_queue_put(client, "", NULL, &how), -EINVAL);
+	settings.attempts = 2000;
+	NEED(wh_client_queue_put(client, queue, &settings, &how), -WH_ECALL_BAD_VALUE);
+}
+
+/* ---- services ------------------------------------------------------------------------------ */
+
+static void backend_later(wh_loop *l, wh_res res, void *arg)
+{
+	(void)l, (void)res;
+	wh_http_respond(arg, 200, "late", 4);
+}
+
+static void backend(wh_http_exchange *x, void *arg)
+{
+	struct wh_slice path = wh_http_path(x), body = wh_http_body(x);
+
+	(void)arg;
+	if (equals(path, "/base/slow")) {
+		wh_then(wh_sleep(loop, 1500 * MS), backend_later, x);
+	} else if (equals(path, "/base/none")) {
+		wh_http_problem(x, 404, "not here");
+	} else if (equals(path, "/base/broken")) {
+		wh_http_abort(x);
+	} else {
+		(void)wh_http_set(x, "Content-Type", "text/echo");
+		(void)wh_http_set_slice(x, (struct wh_slice){"X-Method", 8}, wh_http_method_token(x));
+		(void)wh_http_set_slice(x, (struct wh_slice){"X-Own", 5}, wh_http_header(x, "X-Own"));
+		wh_http_respond(x, 203, body.data, body.len);
+	}
+}
+
+static wh_http_server *open_backend(char *url, size_t size)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct wh_http_server_options options = {.on_request = backend};
+	socklen_t len = sizeof(address);
+	wh_http_server *http;
+	int fd = wh_listen(loop, (struct sockaddr *)&address, sizeof(address), NULL);
+
+	assert_true(fd >= 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	snprintf(url, size, "http://127.0.0.1:%u/base", ntohs(address.sin_port));
+	assert_int_equal(wh_http_server_open(loop, &options, &http), 0);
+	assert_int_equal(wh_http_server_listen(http, fd), 0);
+	return http;
+}
+
+static void passes_through(const char *service)
+{
+	struct wh_http_field own = {{"X-Own", 5}, {"mine", 4}};
+	struct wh_service_call call = {
+		.service = service, .path = "echo?a=b", .fields = &own, .field_count = 1};
+	struct wh_result *result;
+
+	call.body = bytes_of("hello");
+	result = NEED_PTR(wh_client_call(client, &call, &how), 203);
+	assert_true(equals(result->body, "hello") && equals(result->type, "text/echo"));
+	assert_int_equal(result->job, 0);
+	wh_result_free(result);
+	call.method = "DELETE";
+	call.body = (struct wh_payload){0};
+	result = NEED_PTR(wh_client_call(client, &call, &how), 203);
+	for (size_t i = 0, found = 0; i <= result->field_count; i++) {
+		if (i == result->field_count)
+			assert_int_equal(found, 2);
+		else
+			found += equals(result->fields[i].value, "DELETE") ||
+			         equals(result->fields[i].value, "mine");
+	}
+	wh_result_free(result);
+	call.method = "FETCH";
+	NEED(wh_client_call(client, &call, &how), -EINVAL);
+	call.method = NULL;
+	call.path = "/none";
+	wh_result_free(NEED_PTR(wh_client_call(client, &call, &how), 404)); /* the service's own */
+	call.path = "/broken";
+	NEED(wh_client_call(client, &call, &how), -WH_ECALL_BACKEND);
+}
+
+static void recorded(const char *service)
+{
+	struct wh_service_call call = {.service = service, .path = "/echo", .respond_async = true};
+	struct wh_result *result;
+	uint64_t first = 0;
+
+	call.body = bytes_of("later");
+	result = NEED_PTR(wh_client_call(client, &call, &how), 202);
+	assert_true(result->accepted && result->job > 0 && receipt.job == result->job);
+	wh_result_free(NEED_PTR(wh_client_result(client, result->job, 20 * S, &how), 203));
+	wh_result_free(result);
+	call.respond_async = false;
+	call.wait_ns = 20 * S;
+	result = NEED_PTR(wh_client_call(client, &call, &how), 203);
+	assert_true(!result->accepted && result->job > 0 && equals(result->body, "later"));
+	wh_result_free(result);
+	for (int i = 0; i < 2; i++) {
+		struct wh_how once = {.problem = &problem, .key = "call"};
+
+		result = NEED_PTR(wh_client_call(client, &call, &once), 203);
+		assert_true(i == 0 || result->job == first);
+		first = result->job;
+		wh_result_free(result);
+	}
+	call.path = "/slow";
+	call.wait_ns = MS; /* at least a second, which is not enough */
+	result = NEED_PTR(wh_client_call(client, &call, &how), 202);
+	assert_true(result->accepted && result->job > 0);
+	wh_result_free(NEED_PTR(wh_client_result(client, result->job, 20 * S, &how), 200));
+	wh_result_free(result);
+}
+
+static void services(void **state)
+{
+	struct wh_service_settings settings = {.concurrency = 3, .attempts = 1, .timeout_ns = 30 * S};
+	struct wh_service_call call = {.service = "nobody", .path = "/"};
+	char url[64], service[40];
+	wh_http_server *http = open_backend(url, sizeof(url));
+
+	(void)state;
+	snprintf(service, sizeof(service), "s%s", queue + 2);
+	settings.url = url;
+	NEED(wh_client_service_put(client, service, &settings, &how), 1);
+	NEED(wh_client_service_put(client, service, &settings, &how), 0);
+	passes_through(service);
+	recorded(service);
+	wh_http_server_close(http);
+	call.service = service;
+	call.method = "POST";
+	NEED(wh_client_call(client, &call, &how), -WH_ECALL_BACKEND);
+	assert_int_equal(strncmp(problem.code, "backend-", 8),
+	                 0); /* refused, or a kept connection that has ended */
+	call.wait_ns = 20 * S;
+	NEED(wh_client_call(client, &call, &how), -WH_ECALL_JOB_FAILED);
+	assert_true(problem.job > 0 && problem.job == receipt.job);
+	NEED(wh_client_service_delete(client, service, &how), 0);
+	NEED(wh_client_call(client, &call, &how), -WH_ECALL_UNKNOWN_SERVICE);
+	NEED(wh_client_service_delete(client, service, &how), -WH_ECALL_UNKNOWN_SERVICE);
+	settings.url = "ftp://x";
+	NEED(wh_client_service_put(client, service, &settings, &how), -WH_ECALL_BAD_VALUE);
+	NEED(wh_client_service_put(client, service, NULL, &how), -EINVAL);
+}
+
+/* ---- topics -------------------------------------------------------------------------------- */
+
+static bool has_field(const struct wh_leased *job, const char *name, const char *value)
+{
+	for (size_t i = 0; i < job->field_count; i++) {
+		if (wh_slice_equal_caseless(job->fields[i].name, name))
+			return equals(job->fields[i].value, value);
+	}
+	return false;
+}
+
+static void events(void **state)
+{
+	static const struct wh_event_attribute more[] = {{"region", "\xc3\xa9 \"u\" 100%"}, {"n", ""}};
+	struct wh_event event = {.type = "order.placed", .data = bytes_of("seventeen")}, bad;
+	struct wh_subscription subscription = {.filters = "[{\"prefix\":{\"type\":\"order.\"}}]"};
+	struct wh_leases *leases;
+	char topic[40];
+
+	(void)state;
+	snprintf(topic, sizeof(topic), "topic-%s", queue);
+	NEED(wh_client_publish(client, topic, &event, &how), -WH_ECALL_UNKNOWN_TOPIC);
+	NEED(wh_client_topic_put(client, topic, 3600 * S, 1000, &how), 1);
+	NEED(wh_client_topic_put(client, topic, 3600 * S, 0, &how), 0);
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	subscription.queue = queue;
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), 1);
+	subscription.from = "beginning";
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), 0);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 20 * S, &how), 1);
+	assert_true(has_field(&leases->jobs[0], "ce-type", "order.placed"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	event.id = "A 1";
+	event.source = "/shop";
+	event.subject = "order/17";
+	event.time = INT64_C(1700000000) * S;
+	event.attributes = more;
+	event.attribute_count = 2;
+	NEED(wh_client_publish(client, topic, &event, &how), 1);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 20 * S, &how), 1);
+	assert_true(equals(leases->jobs[0].payload, "seventeen"));
+	assert_true(has_field(&leases->jobs[0], "ce-id", "A%201") &&
+	            has_field(&leases->jobs[0], "ce-source", "/shop") &&
+	            has_field(&leases->jobs[0], "ce-subject", "order/17") &&
+	            has_field(&leases->jobs[0], "ce-time", "2023-11-14T22:13:20.000Z") &&
+	            has_field(&leases->jobs[0], "ce-region", "%C3%A9%20%22u%22%20100%25"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	event.type = "item.sold";
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	event.source = "not a uri";
+	NEED(wh_client_publish(client, topic, &event, &how), -WH_ECALL_REFUSED);
+	event.source = NULL;
+	NEED(wh_client_publish(client, topic, &event, &how), -EINVAL);
+	bad = (struct wh_event){.type = "a", .time = 1};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	bad = (struct wh_event){.id = "1", .source = "/a"};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	bad = (struct wh_event){.type = "a",
+	                        .id = "1",
+	                        .source = "/a",
+	                        .attributes = (struct wh_event_attribute[]){{"A", "x"}},
+	                        .attribute_count = 1};
+	NEED(wh_client_publish(client, topic, &bad, &how), -EINVAL);
+	NEED(wh_client_publish(client, topic, NULL, &how), -EINVAL);
+	NEED(wh_client_subscribe(client, topic, "", NULL, &how), -EINVAL);
+	subscription.filters = "[{\"sql\":\"x\"}]";
+	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), -WH_ECALL_BAD_VALUE);
+	NEED(wh_client_unsubscribe(client, topic, "mail", &how), 0);
+	NEED(wh_client_unsubscribe(client, topic, "mail", &how), -WH_ECALL_UNKNOWN_TOPIC);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		ONE(many_jobs),
+		ONE(queues),
+		ONE(services),
+		ONE(events),
+	};
+
+	return RUN_OVER_BOTH(tests);
+}
