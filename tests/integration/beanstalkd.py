@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import harness
+import packaged
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/migrate-from-beanstalkd.md"
@@ -22,17 +23,11 @@ WORDS_WITH_BODY = ("RESERVED", "FOUND", "OK")
 
 
 def beanstalkd_binary():
-    """The program, or None with a word on standard error: it cannot be had here."""
+    """The program, or None with a word on standard output: it cannot be had here."""
     given = os.environ.get("WHILST_TEST_BEANSTALKD")
     if given:
         return given
-    folder = pathlib.Path(os.environ.get("WHILST_TEST_PACKAGES", ROOT / "build/packages"))
-    done = subprocess.run([ROOT / "scripts/unpack", folder, "beanstalkd"], capture_output=True, text=True, check=False)
-    found = folder / "root/usr/bin/beanstalkd"
-    if done.returncode != 0 or not found.exists():
-        print("beanstalkd's Debian package cannot be had:", done.stderr.strip(), flush=True)
-        return None
-    return str(found)
+    return packaged.program("beanstalkd", "usr/bin/beanstalkd")
 
 
 def listed_differences():

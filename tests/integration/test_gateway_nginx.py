@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 
 import harness
+import packaged
 
 
 class Nginx(harness.Case):
@@ -20,9 +21,9 @@ class Nginx(harness.Case):
             f.write(f"daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}\n"
                     f"http {{ access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}/p; "
                     f"fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; server {{ "
-                    f"listen 127.0.0.1:{port}; root {folder}; gzip on; gzip_types *; }} }}\n")
+                    f"listen 127.0.0.1:{port}; root {folder}; gzip on; gzip_proxied any; gzip_types *; }} }}\n")
         os.chmod(folder, 0o755)
-        process = subprocess.Popen(["nginx", "-p", folder, "-c", f"{folder}/conf", "-e", "stderr"], stderr=subprocess.PIPE)
+        process = subprocess.Popen([NGINX, "-p", folder, "-c", f"{folder}/conf", "-e", "stderr"], stderr=subprocess.PIPE)
         try:
             def up():
                 try:
@@ -53,6 +54,7 @@ class Nginx(harness.Case):
 
 
 if __name__ == "__main__":
-    if not shutil.which("nginx"):
-        harness.skip_all("nginx is not installed here")
+    NGINX = shutil.which("nginx") or packaged.program("nginx", "usr/sbin/nginx")
+    if not NGINX:
+        harness.skip_all("nginx is neither installed nor to be had as a package")
     harness.main()
