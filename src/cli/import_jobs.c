@@ -151,9 +151,9 @@ static bool bytes_of(const json_t *o, const char *name, char **keep, struct stor
 static int state_of(const char *name)
 {
 	static const char *const names[JOB_STATES] = {
-		[JOB_DELAYED] = "delayed", [JOB_READY] = "ready",   [JOB_RUNNING] = "running",
-		[JOB_DONE] = "done",       [JOB_FAILED] = "failed", [JOB_CANCELLED] = "cancelled",
-		[JOB_BURIED] = "buried",
+		[JOB_DELAYED] = "delayed", [JOB_READY] = "ready",       [JOB_RUNNING] = "running",
+		[JOB_DONE] = "done",       [JOB_FAILED] = "failed",     [JOB_CANCELLED] = "cancelled",
+		[JOB_BURIED] = "buried",   [JOB_AWAITING] = "awaiting",
 	};
 
 	for (int state = 1; name && state < JOB_STATES; state++)
@@ -215,7 +215,8 @@ static const char *read_job(char *line, size_t len, struct line_job *job)
 	retention = number(o, "retention_ms");
 	s->retention_ns = retention ? retention * WH_NS_PER_MS : -1;
 	s->run_at = job->state == JOB_DELAYED ? number(o, "run_at_ms") * WH_NS_PER_MS : 0;
-	s->buried = job->state == JOB_BURIED || job_state_finished(job->state);
+	/* what it awaited has another id here: whether it may run is for people to say */
+	s->buried = job->state == JOB_BURIED || job->state == JOB_AWAITING || job_state_finished(job->state);
 	return read_result(job);
 }
 

@@ -50,9 +50,9 @@ struct export_command {
 };
 
 static const char *const state_names[JOB_STATES] = {
-	[JOB_DELAYED] = "delayed", [JOB_READY] = "ready",   [JOB_RUNNING] = "running",
-	[JOB_DONE] = "done",       [JOB_FAILED] = "failed", [JOB_CANCELLED] = "cancelled",
-	[JOB_BURIED] = "buried",
+	[JOB_DELAYED] = "delayed", [JOB_READY] = "ready",       [JOB_RUNNING] = "running",
+	[JOB_DONE] = "done",       [JOB_FAILED] = "failed",     [JOB_CANCELLED] = "cancelled",
+	[JOB_BURIED] = "buried",   [JOB_AWAITING] = "awaiting",
 };
 
 /* ---- a line ------------------------------------------------------------------------------ */

@@ -13,8 +13,8 @@ enum { ANSWER_BYTES = 2048 };
 
 const char *answer_state(int state)
 {
-	static const char *const names[JOB_STATES] = {"none", "delayed", "ready",     "running",
-	                                              "done", "failed",  "cancelled", "buried"};
+	static const char *const names[JOB_STATES] = {"none",   "delayed",   "ready",  "running", "done",
+	                                              "failed", "cancelled", "buried", "awaiting"};
 
 	return state >= 0 && state < JOB_STATES ? names[state] : "none";
 }

@@ -33,7 +33,7 @@ static void reply_yaml(struct beanstalk_connection *c, struct wh__text *text)
 static uint64_t unfinished(const struct store_queue_view *view)
 {
 	return view->jobs[JOB_READY] + view->jobs[JOB_DELAYED] + view->jobs[JOB_RUNNING] +
-	       view->jobs[JOB_BURIED];
+	       view->jobs[JOB_BURIED] + view->jobs[JOB_AWAITING];
 }
 
 bool beanstalk_queue_shown(const struct store_queue_view *view)
@@ -107,8 +107,8 @@ static void put_jobs(struct wh__text *text, const uint64_t jobs[JOB_STATES], uin
 	wh__text_format(text,
 	                "current-jobs-urgent: %llu\ncurrent-jobs-ready: %llu\ncurrent-jobs-reserved: %llu\n"
 	                "current-jobs-delayed: %llu\ncurrent-jobs-buried: %llu\n",
-	                (ull)urgent, (ull)jobs[JOB_READY], (ull)jobs[JOB_RUNNING], (ull)jobs[JOB_DELAYED],
-	                (ull)jobs[JOB_BURIED]);
+	                (ull)urgent, (ull)jobs[JOB_READY], (ull)jobs[JOB_RUNNING],
+	                (ull)(jobs[JOB_DELAYED] + jobs[JOB_AWAITING]), (ull)jobs[JOB_BURIED]);
 }
 
 static void put_commands(struct wh__text *text, const uint64_t commands[BEANSTALK_KINDS])
@@ -274,10 +274,13 @@ static ull seconds(int64_t ns)
 
 static void answer_stats_job(struct beanstalk_connection *c, const struct beanstalk_op *op)
 {
-	static const char *const states[JOB_STATES] = {[JOB_DELAYED] = "delayed",
-	                                               [JOB_READY] = "ready",
-	                                               [JOB_RUNNING] = "reserved",
-	                                               [JOB_BURIED] = "buried"};
+	static const char *const states[JOB_STATES] = {
+		[JOB_DELAYED] = "delayed",
+		[JOB_READY] = "ready",
+		[JOB_RUNNING] = "reserved",
+		[JOB_BURIED] = "buried",
+		/* the protocol has no word for it: not to be reserved yet */
+		[JOB_AWAITING] = "delayed"};
 	struct store_view *view = op->res.n >= 0 ? op->res.ptr : NULL;
 	int64_t now = wh_wall_now(c->front->loop), left = 0;
 	struct wh__text text;

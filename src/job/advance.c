@@ -17,9 +17,10 @@ struct pass {
 	size_t ids_count;
 };
 
-void job_listen(struct job_machine *m, job_ready_function *ready, void *arg)
+void job_listen(struct job_machine *m, job_ready_function *ready, job_ready_function *fewer, void *arg)
 {
 	m->ready = ready;
+	m->fewer = fewer;
 	m->ready_arg = arg;
 }
 
@@ -44,10 +45,11 @@ void job_reveal(struct job_machine *m, uint64_t until)
 		uint32_t slot = m->hidden_first;
 		struct job_slot *s = job_slot(m, slot);
 
-		if (job_slot_place(s) >= m->revealed)
+		if (job_hidden_place(m, s) >= m->revealed)
 			break;
 		job_list_remove(m, &m->hidden_first, &m->hidden_last, slot);
 		job_ready_stand(m, job_slot_queue(m, s), slot);
+		job_join_shown(m, s);
 	}
 }
 
@@ -62,12 +64,13 @@ static void advance_delays(struct pass *p)
 
 		p->budget--;
 		job_changes(m, slot);
-		if ((s->flags & JOB_SLOT_UNREVEALED) && job_slot_place(s) >= m->revealed) {
+		if ((s->flags & JOB_SLOT_UNREVEALED) && job_hidden_place(m, s) >= m->revealed) {
 			job_slot_set_when(s, p->now_ms + 1);
 			job_wheel_add(m, &m->delays, slot, JOB_AT_DELAYS);
 			continue;
 		}
 		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
+		job_join_shown(m, s);
 		q->jobs[JOB_DELAYED]--;
 		m->totals.jobs[JOB_DELAYED]--;
 		q->jobs[JOB_READY]++;
@@ -146,7 +149,8 @@ static int advance_leases(struct pass *p)
 /* The jobs in ids[] were taken out of the wheel; they go back if the record is not carried out. */
 static int emit_remove(struct pass *p, uint8_t reason)
 {
-	struct job_record r = {.type = JOB_REMOVE, .reason = reason, .body = {p->ids, p->ids_count * 8}};
+	struct job_record r = {
+		.type = JOB_REMOVE, .reason = reason, .at_ns = p->now_ns, .body = {p->ids, p->ids_count * 8}};
 	int error;
 
 	if (p->ids_count == 0)
@@ -171,6 +175,23 @@ static int advance_retention(struct pass *p)
 			error = emit_remove(p, JOB_REMOVE_EXPIRED);
 	}
 	return error < 0 ? error : emit_remove(p, JOB_REMOVE_EXPIRED);
+}
+
+/* Jobs that await one which did not end well. Others may be doomed by the end of these, and follow. */
+static int advance_doomed(struct pass *p)
+{
+	uint32_t slot;
+	int error = 0;
+
+	while (error == 0 && p->budget > 0 && (slot = job_doomed(p->m)) != 0) {
+		struct job_record r;
+		char text[128];
+
+		p->budget--;
+		job_doomed_record(p->m, slot, p->now_ns, &r, text, sizeof(text));
+		error = p->emit(p->arg, &r);
+	}
+	return error;
 }
 
 static uint64_t finished(const struct job_machine *m)
@@ -251,17 +272,19 @@ int job_advance(struct job_machine *m, int64_t now_ns, uint32_t budget, job_emit
 	if (error == 0)
 		error = advance_retention(&p);
 	if (error == 0)
+		error = advance_doomed(&p);
+	if (error == 0)
 		error = evict(&p);
 	if (error == 0)
 		error = job_kept_evict(m, &p.budget, evict_one, evict_rest, &p);
-	return error < 0 ? error : p.budget == 0;
+	return error < 0 ? error : p.budget == 0 || job_doomed(m) != 0;
 }
 
 int64_t job_next_due(const struct job_machine *m)
 {
 	int64_t next = job_wheel_next(&m->delays), other = job_wheel_next(&m->leases);
 
-	if (finished(m) > m->limits.finished_max || m->over)
+	if (finished(m) > m->limits.finished_max || m->over || job_doomed(m) != 0)
 		return 0;
 	next = other < next ? other : next;
 	next = m->pauses_end_ms < next ? m->pauses_end_ms : next;

@@ -35,7 +35,7 @@ void job_set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 		q->jobs[state]++;
 		m->totals.jobs[state]++;
 	}
-	s->state = state & 0x7;
+	s->state = state & 0xf;
 	if (before == JOB_RUNNING && q->limited)
 		job_queue_wake(m, q);
 }
@@ -154,6 +154,12 @@ static void apply_submit(struct job_machine *m, const struct job_record *r, uint
 		job_policy_submit(m, slot, r);
 	q->submitted++;
 	m->totals.submitted++;
+	if (r->after_count > 0) {
+		if (flags & JOB_HIDDEN)
+			job_slot_flag(s, JOB_SLOT_UNREVEALED);
+		job_join_submit(m, slot, r);
+		return;
+	}
 	if (r->flags & JOB_SUBMIT_BURIED) {
 		job_set_aside(m, slot);
 		return;
@@ -175,6 +181,8 @@ static void apply_claim(struct job_machine *m, uint32_t slot, const struct job_r
 	struct job_ext *e = job_ext_need(m, s);
 
 	job_detach(m, slot);
+	if (e->policy != 0)
+		job_join_drop(m, job_policy(m, e->policy));
 	e->claim = r->claim;
 	e->epoch = r->epoch;
 	e->claimed_ms = (uint32_t)(r->at_ns / 1000000);
@@ -243,6 +251,19 @@ static void give_ext(struct job_machine *m, uint32_t slot)
 	job_ext_give(m, s);
 }
 
+/* What those that await the job are told. */
+static void tell_end(struct job_machine *m, const struct job_record *r, int why, bool for_good,
+                     uint64_t place, unsigned flags)
+{
+	if (m->awaited.used > 0)
+		job_awaited_end(m, &(struct job_end){.id = r->id,
+		                                     .why = why,
+		                                     .for_good = for_good,
+		                                     .at_ms = r->at_ns / 1000000,
+		                                     .place = place,
+		                                     .flags = flags});
+}
+
 /* Out of everything; the slot is free then. */
 static void forget(struct job_machine *m, uint32_t slot)
 {
@@ -259,7 +280,8 @@ static void forget(struct job_machine *m, uint32_t slot)
 	job_queue_free_if_gone(m, q);
 }
 
-static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place,
+                         unsigned flags)
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_queue *q = job_slot_queue(m, s);
@@ -280,12 +302,15 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 	if (r->state == JOB_DONE) {
 		q->completed++;
 		m->totals.completed++;
+		tell_end(m, r, JOB_AWAITED_DONE, true, place, flags);
 	} else if (r->state == JOB_FAILED) {
 		q->failed++;
 		m->totals.failed++;
+		tell_end(m, r, JOB_AWAITED_FAILED, r->when_ms == 0, place, flags);
 	} else {
 		q->cancelled++;
 		m->totals.cancelled++;
+		tell_end(m, r, JOB_AWAITED_CANCELLED, true, place, flags);
 	}
 	if (r->when_ms == 0) {
 		forget(m, slot);
@@ -298,7 +323,8 @@ static void apply_finish(struct job_machine *m, uint32_t slot, const struct job_
 }
 
 /* To another queue, ready there: a job with the same id, payload and errors, which has not been begun yet. */
-static void apply_dead(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
+static void apply_dead(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place,
+                       unsigned flags)
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_queue *from = job_slot_queue(m, s), *to = m->queues[r->queue];
@@ -321,6 +347,7 @@ static void apply_dead(struct job_machine *m, uint32_t slot, const struct job_re
 	job_policy_arrive(m, slot, group);
 	job_ext_trim(m, s);
 	job_wait_again(m, slot, 0);
+	tell_end(m, r, JOB_AWAITED_DEAD, false, place, flags);
 }
 
 static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place)
@@ -328,6 +355,8 @@ static void apply_bury(struct job_machine *m, uint32_t slot, const struct job_re
 	struct job_slot *s = job_slot(m, slot);
 
 	job_detach(m, slot);
+	if (job_slot_policy(m, s))
+		job_join_drop(m, job_slot_policy(m, s));
 	if (r->text.len > 0)
 		job_set_error(m, job_ext(m, s->ext), r, place);
 	job_ext(m, s->ext)->buries++;
@@ -364,19 +393,21 @@ static void apply_extend(struct job_machine *m, uint32_t slot, const struct job_
 	job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
 }
 
-static void apply_remove(struct job_machine *m, const struct job_record *r)
+static void apply_remove(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
 {
+	struct job_record of = {.at_ns = r->at_ns};
+
 	for (size_t i = 0; i < r->body.len / 8; i++) {
-		uint64_t id;
 		uint32_t slot;
 
-		memcpy(&id, (const uint8_t *)r->body.data + i * 8, 8);
-		slot = job_find(m, id);
+		memcpy(&of.id, (const uint8_t *)r->body.data + i * 8, 8);
+		slot = job_find(m, of.id);
 		if (slot == 0)
 			continue;
 		job_changes(m, slot);
 		if (r->reason != JOB_REMOVE_DELETED)
 			m->totals.expired++;
+		tell_end(m, &of, JOB_AWAITED_GONE, true, place, flags);
 		forget(m, slot);
 	}
 }
@@ -391,9 +422,11 @@ static void apply_whole(struct job_machine *m, uint32_t slot, const struct job_r
 	if (m->live)
 		job_live_tell(m, s, -1);
 	if (r->flags & JOB_WHOLE_PAYLOAD) {
+		/* its SUBMIT is flushed; what released it may not be */
+		if (job_hidden_place(m, s) == job_slot_place(s))
+			job_slot_unflag(s, JOB_SLOT_UNREVEALED);
 		job_slot_set_place(s, place);
 		job_slot_set_size(s, job_size_class(bytes));
-		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
 	}
 	if (r->flags & JOB_WHOLE_RESULT) {
 		s->ext = 0;
@@ -413,7 +446,19 @@ static void apply_whole(struct job_machine *m, uint32_t slot, const struct job_r
 		job_live_tell(m, s, 1);
 }
 
-static void apply_to_job(struct job_machine *m, const struct job_record *r, uint64_t place)
+static void apply_kick(struct job_machine *m, uint32_t slot)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	job_detach(m, slot);
+	if (job_slot_policy(m, s))
+		job_join_drop(m, job_slot_policy(m, s));
+	job_slot_unflag(s, JOB_SLOT_UNREVEALED);
+	job_ext_need(m, s)->kicks++;
+	job_wait_again(m, slot, 0);
+}
+
+static void apply_to_job(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
 {
 	uint32_t slot = job_find(m, r->id);
 	struct job_slot *s = job_slot(m, slot);
@@ -437,7 +482,7 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 		apply_retry(m, slot, r, place);
 		break;
 	case JOB_FINISH:
-		apply_finish(m, slot, r, place);
+		apply_finish(m, slot, r, place, flags);
 		break;
 	case JOB_CANCEL:
 		job_slot_flag(s, JOB_SLOT_CANCEL);
@@ -453,7 +498,7 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 		apply_bury(m, slot, r, place);
 		break;
 	case JOB_DEAD:
-		apply_dead(m, slot, r, place);
+		apply_dead(m, slot, r, place, flags);
 		break;
 	case JOB_EDIT:
 		job_apply_edit(m, slot, r);
@@ -462,10 +507,10 @@ static void apply_to_job(struct job_machine *m, const struct job_record *r, uint
 		job_apply_revive(m, slot, r, place);
 		break;
 	case JOB_KICK:
-		job_detach(m, slot);
-		job_slot_unflag(s, JOB_SLOT_UNREVEALED);
-		job_ext_need(m, s)->kicks++;
-		job_wait_again(m, slot, 0);
+		apply_kick(m, slot);
+		break;
+	case JOB_AFTER:
+		job_apply_after(m, slot, r, place, flags);
 		break;
 	}
 }
@@ -487,6 +532,8 @@ void job_lose_result(struct job_machine *m, uint64_t id)
 
 void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place, unsigned flags)
 {
+	while (m->released.first != 0) /* whoever wanted to know of those has asked */
+		(void)job_released(m);
 	switch (r->type) {
 	case JOB_IDS:
 		apply_ids(m, r);
@@ -501,7 +548,7 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 		apply_submit(m, r, place, flags);
 		break;
 	case JOB_REMOVE:
-		apply_remove(m, r);
+		apply_remove(m, r, place, flags);
 		break;
 	case JOB_RATE:
 		job_limit_apply(m, r);
@@ -512,7 +559,7 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 	case JOB_KEYS:
 		break; /* the store's */
 	default:
-		apply_to_job(m, r, place);
+		apply_to_job(m, r, place, flags);
 	}
 }
 
@@ -556,7 +603,11 @@ static bool fits(const struct job_machine *m, const struct job_slot *s, const st
 		return whole_fits(m, s, r);
 	case JOB_KICK:
 		/* a delayed job may have become ready by itself in the meantime */
-		return s->state == JOB_DELAYED || s->state == JOB_BURIED;
+		return s->state == JOB_DELAYED || s->state == JOB_BURIED || s->state == JOB_AWAITING;
+	case JOB_BURY:
+		return s->state == JOB_RUNNING || (s->state == JOB_AWAITING && s->ext != 0);
+	case JOB_AFTER:
+		return job_after_fits(m, s, r);
 	case JOB_DEAD:
 		return s->state == JOB_RUNNING && job_queue_at(m, r->queue) && !m->queues[r->queue]->gone &&
 		       r->queue != s->queue;
@@ -576,6 +627,8 @@ static int room_of_submit(struct job_machine *m, const struct job_record *r)
 
 	if (error == 0 && (r->unique.len > 0 || r->group.len > 0 || r->expires_ms != 0))
 		error = job_policy_room(m, 1);
+	if (error == 0 && r->after_count > 0)
+		error = job_after_room(m, 1, 0);
 	return error < 0 || r->unique.len == 0 ? error : job_unique_room(m, 1);
 }
 
@@ -625,6 +678,8 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 			error = job_ext_room(m, 1);
 		else if (r->type == JOB_DEAD)
 			error = job_policy_room(m, 1);
+		else if (r->type == JOB_AFTER)
+			error = job_after_room(m, 0, r->body.len / 8);
 		else if (r->type == JOB_EDIT || r->type == JOB_REVIVE)
 			error = job_edit_room(m, 1);
 	}

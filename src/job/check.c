@@ -44,7 +44,8 @@ int job_room(struct job_machine *m, uint64_t count)
 
 static uint64_t unfinished(const struct job_queue *q)
 {
-	return q->jobs[JOB_DELAYED] + q->jobs[JOB_READY] + q->jobs[JOB_RUNNING] + q->jobs[JOB_BURIED];
+	return q->jobs[JOB_DELAYED] + q->jobs[JOB_READY] + q->jobs[JOB_RUNNING] + q->jobs[JOB_BURIED] +
+	       q->jobs[JOB_AWAITING];
 }
 
 /* What few jobs have. */
@@ -81,6 +82,12 @@ int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t 
 	if ((r->attempts_max > JOB_ATTEMPTS_MAX && r->attempts_max != JOB_ATTEMPTS_UNLIMITED) ||
 	    r->time_to_run_ms < 0 || r->time_to_run_ms > JOB_TIME_TO_RUN_MAX_MS || r->when_ms < 0)
 		return -JOB_EVALUE;
+	if (r->after_count > JOB_AFTER_MAX)
+		return -JOB_ETOO_LARGE;
+	if (r->after_count > 0 && ((r->flags & JOB_SUBMIT_BURIED) || r->after_delay_ms < 0 ||
+	                           r->after_failure >= JOB_AFTER_FAILURES))
+		return -JOB_EVALUE;
+	r->after_delay_ms = job_clamp_ms(r->after_delay_ms);
 	r->type = JOB_SUBMIT;
 	r->id = m->ids_next + nth;
 	r->when_ms = job_clamp_ms(r->when_ms);
@@ -362,7 +369,7 @@ int job_check_kick(struct job_machine *m, uint64_t id, struct job_record *r)
 	if (slot == 0)
 		return job_missing(m, id);
 	s = job_slot(m, slot);
-	if (s->state != JOB_DELAYED && s->state != JOB_BURIED)
+	if (s->state != JOB_DELAYED && s->state != JOB_BURIED && s->state != JOB_AWAITING)
 		return -JOB_ESTATE;
 	if (job_ext_room(m, 1) < 0)
 		return -ENOMEM;
@@ -384,7 +391,8 @@ int job_check_delete(struct job_machine *m, uint64_t id, const struct job_lease 
 		if (error < 0 && error != -JOB_ECANCELLED)
 			return error;
 	}
-	*r = (struct job_record){.type = JOB_REMOVE, .reason = JOB_REMOVE_DELETED, .id = id};
+	*r = (struct job_record){
+		.type = JOB_REMOVE, .reason = JOB_REMOVE_DELETED, .id = id, .at_ns = now_ms * NS_PER_MS};
 	r->body = (struct job_slice){&r->id, sizeof(r->id)};
 	return 0;
 }
@@ -397,7 +405,7 @@ int job_touch(struct job_machine *m, uint64_t id)
 
 	if (slot == 0)
 		return 0;
-	if (job_slot(m, slot)->flags & JOB_SLOT_TOUCHED)
+	if (job_slot(m, slot)->flags & (JOB_SLOT_TOUCHED | JOB_SLOT_AWAITED))
 		return -JOB_ETWICE;
 	job_slot_flag(job_slot(m, slot), JOB_SLOT_TOUCHED);
 	return 0;
@@ -408,5 +416,5 @@ void job_untouch(struct job_machine *m, uint64_t id)
 	uint32_t slot = job_find(m, id);
 
 	if (slot != 0)
-		job_slot_unflag(job_slot(m, slot), JOB_SLOT_TOUCHED);
+		job_slot_unflag(job_slot(m, slot), JOB_SLOT_TOUCHED | JOB_SLOT_AWAITED);
 }

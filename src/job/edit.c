@@ -11,7 +11,7 @@
 
 static bool waits(const struct job_slot *s)
 {
-	return s->state == JOB_DELAYED || s->state == JOB_READY;
+	return s->state == JOB_DELAYED || s->state == JOB_READY || s->state == JOB_AWAITING;
 }
 
 int job_edit_room(struct job_machine *m, uint64_t count)
@@ -69,7 +69,8 @@ int job_check_move(struct job_machine *m, uint64_t id, uint32_t queue, bool anew
 	s = job_slot(m, slot);
 	if (job_state_finished(s->state))
 		return -JOB_EFINISHED;
-	if (s->state == JOB_RUNNING || (queue != 0 && queue == s->queue))
+	if (s->state == JOB_RUNNING || (queue != 0 && queue == s->queue) ||
+	    (anew && s->state == JOB_AWAITING))
 		return -JOB_ESTATE;
 	if (queue != 0 && !takes_jobs(m, queue))
 		return -JOB_EUNKNOWN_QUEUE;
@@ -94,7 +95,8 @@ int job_check_revive(struct job_machine *m, uint64_t id, uint32_t queue, struct 
 	r->type = JOB_REVIVE;
 	r->id = id;
 	r->queue = queue;
-	r->when_ms = r->expires_ms = 0;
+	r->when_ms = r->expires_ms = r->after_delay_ms = 0;
+	r->after_count = r->after_failure = 0;
 	if (!job_revive_fits(m, job_slot(m, slot), r))
 		return -JOB_ESTATE;
 	return job_edit_room(m, 1);
@@ -105,6 +107,8 @@ bool job_edit_fits(const struct job_machine *m, const struct job_slot *s, const 
 	if (job_state_finished(s->state))
 		return false;
 	if (s->state == JOB_RUNNING && (r->flags & (JOB_EDIT_RUN_AT | JOB_EDIT_QUEUE | JOB_EDIT_ANEW)))
+		return false;
+	if (s->state == JOB_AWAITING && (r->flags & JOB_EDIT_ANEW))
 		return false;
 	return !(r->flags & JOB_EDIT_QUEUE) || (takes_jobs(m, r->queue) && r->queue != s->queue);
 }
@@ -181,7 +185,22 @@ static void stand_again(struct job_machine *m, uint32_t slot, uint32_t state, in
 		job_wait_again(m, slot, when_ms);
 }
 
-void job_apply_edit(struct job_machine *m, uint32_t slot, const struct job_record *r)
+/* One that awaits others goes on awaiting them: the instant counts when they have ended. */
+static void edit_awaiting(struct job_machine *m, uint32_t slot, const struct job_record *r)
+{
+	struct job_slot *s = job_slot(m, slot);
+
+	if (r->flags & JOB_EDIT_PRIORITY)
+		s->priority = r->priority;
+	if (r->flags & JOB_EDIT_RUN_AT) {
+		job_slot_set_when(s, r->when_ms);
+		job_slot_join(m, s)->delay_ms = 0;
+	}
+	if (r->flags & JOB_EDIT_QUEUE)
+		change_queue(m, slot, r->queue);
+}
+
+static void edit_waiting(struct job_machine *m, uint32_t slot, const struct job_record *r)
 {
 	struct job_slot *s = job_slot(m, slot);
 	struct job_ext *e = job_ext_need(m, s);
@@ -195,9 +214,7 @@ void job_apply_edit(struct job_machine *m, uint32_t slot, const struct job_recor
 
 	if (s->where == JOB_AT_HIDDEN && !hidden) /* its time must not reveal it either */
 		job_slot_flag(s, JOB_SLOT_UNREVEALED);
-	e->flags += JOB_EXT_EDIT;
 	e->kicks += instant && s->state == JOB_BURIED;
-	edit_own(e, r);
 	if (again || in_line)
 		job_detach(m, slot);
 	if (r->flags & JOB_EDIT_PRIORITY)
@@ -213,6 +230,19 @@ void job_apply_edit(struct job_machine *m, uint32_t slot, const struct job_recor
 	else if (
 		in_line) /* no change of its state: when read back it may be a delayed one whose time has come */
 		job_ready_stand(m, job_slot_queue(m, s), slot);
+}
+
+void job_apply_edit(struct job_machine *m, uint32_t slot, const struct job_record *r)
+{
+	struct job_slot *s = job_slot(m, slot);
+	struct job_ext *e = job_ext_need(m, s);
+
+	e->flags += JOB_EXT_EDIT;
+	edit_own(e, r);
+	if (s->state == JOB_AWAITING)
+		edit_awaiting(m, slot, r);
+	else
+		edit_waiting(m, slot, r);
 	if ((r->flags & JOB_EDIT_EXPIRES) || job_slot_policy(m, s))
 		job_policy_expire(m, slot,
 		                  r->flags & JOB_EDIT_EXPIRES ? r->expires_ms

@@ -128,3 +128,34 @@ bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entr
 		{get64(from), get64(from + 8)}, get64(from + 16), get_i64(from + 24)};
 	return ret->id > 0 && ret->id <= JOB_ID_MAX && ret->until_ms > 0 && ret->until_ms < INT64_C(1) << 44;
 }
+
+void job_join_put(const struct job_join_entry *e, uint8_t to[JOB_JOIN_BYTES])
+{
+	put64(to, e->id);
+	put64(to + 8, e->other);
+	put_i64(to + 16, e->delay_ms);
+	put32(to + 24, e->count);
+	to[28] = e->kind;
+	to[29] = e->failure;
+	to[30] = e->why;
+	to[31] = 0;
+}
+
+bool job_join_get(const uint8_t from[JOB_JOIN_BYTES], struct job_join_entry *ret)
+{
+	*ret = (struct job_join_entry){.id = get64(from),
+	                               .other = get64(from + 8),
+	                               .delay_ms = get_i64(from + 16),
+	                               .count = get32(from + 24),
+	                               .kind = from[28],
+	                               .failure = from[29],
+	                               .why = from[30]};
+	if (ret->id == 0 || ret->id > JOB_ID_MAX || ret->other >= ret->id || from[31] != 0)
+		return false;
+	if (ret->kind == JOB_JOIN_EDGE)
+		return ret->other > 0 && ret->delay_ms == 0 && ret->count == 0 && ret->failure == 0 &&
+		       ret->why == 0;
+	return ret->kind == JOB_JOIN_JOB && ret->delay_ms >= 0 && ret->delay_ms < INT64_C(1) << 44 &&
+	       ret->count > 0 && ret->count <= JOB_AFTER_MAX && ret->failure < JOB_AFTER_FAILURES &&
+	       ret->why < JOB_AWAITED_ENDS && ret->why != JOB_AWAITED_DONE;
+}

@@ -32,13 +32,16 @@ static const char *const own[] = {
 	[JOB_EKEY - JOB_EUNKNOWN_JOB] = "the idempotency key was used for another request",
 	[JOB_EKEYS_FULL - JOB_EUNKNOWN_JOB] = "as many idempotency keys are kept as may be",
 	[JOB_EVERSION - JOB_EUNKNOWN_JOB] = "the job has changed since it was looked at",
+	[JOB_EAWAITED - JOB_EUNKNOWN_JOB] = "a job that it is to run after is unknown, or forgotten",
+	[JOB_EAWAITED_FULL - JOB_EUNKNOWN_JOB] =
+		"as many jobs as may be wait for one that it is to run after",
 };
 
 const char *job_strerror(int64_t error)
 {
 	int64_t code = error < 0 ? -error : error;
 
-	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EVERSION)
+	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EAWAITED_FULL)
 		return own[code - JOB_EUNKNOWN_JOB];
 	if (code > 0 && code < 4096) {
 		const char *text = strerrordesc_np((int)code);

@@ -86,9 +86,9 @@ void job_group_list(struct job_machine *m, struct job_policy *p)
 	p->next = p->prev ? policy_of(m, p->prev)->next : g->first;
 	*(p->prev ? &policy_of(m, p->prev)->next : &g->first) = p->slot;
 	*(p->next ? &policy_of(m, p->next)->prev : &g->last) = p->slot;
-	p->flags |= JOB_GROUP_LISTED;
+	job_policy_flag(p, JOB_GROUP_LISTED);
 	if (g->open_last != 0 && id < job_slot_id(job_slot(m, g->open_last))) {
-		p->flags |= JOB_GROUP_OPEN;
+		job_policy_flag(p, JOB_GROUP_OPEN);
 		g->open++;
 	}
 }
@@ -104,7 +104,7 @@ void job_group_unlist(struct job_machine *m, struct job_policy *p)
 	*(p->prev ? &policy_of(m, p->prev)->next : &g->first) = p->next;
 	*(p->next ? &policy_of(m, p->next)->prev : &g->last) = p->prev;
 	p->next = p->prev = 0;
-	p->flags &= ~(uint32_t)(JOB_GROUP_LISTED | JOB_GROUP_OPEN);
+	job_policy_unflag(p, JOB_GROUP_LISTED | JOB_GROUP_OPEN);
 }
 
 /* ---- who may go -------------------------------------------------------------------------- */
@@ -130,7 +130,7 @@ void job_group_settle(struct job_machine *m, uint32_t group)
 	uint32_t max = open_max(m, g), slot;
 
 	while (g->open < max && (slot = g->open_last ? policy_of(m, g->open_last)->next : g->first) != 0) {
-		policy_of(m, slot)->flags |= JOB_GROUP_OPEN;
+		job_policy_flag(policy_of(m, slot), JOB_GROUP_OPEN);
 		g->open_last = slot;
 		g->open++;
 		if (job_slot(m, slot)->where == JOB_AT_GROUP)
@@ -138,7 +138,7 @@ void job_group_settle(struct job_machine *m, uint32_t group)
 	}
 	while (g->open > max) {
 		slot = g->open_last;
-		policy_of(m, slot)->flags &= ~(uint32_t)JOB_GROUP_OPEN;
+		job_policy_unflag(policy_of(m, slot), JOB_GROUP_OPEN);
 		g->open_last = policy_of(m, slot)->prev;
 		g->open--;
 		if (job_slot(m, slot)->state == JOB_READY && job_slot(m, slot)->where != JOB_AT_HIDDEN &&

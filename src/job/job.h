@@ -77,7 +77,9 @@ struct job_machine *job_close(struct job_machine *machine); /* NULL; accepts NUL
 
 /* ---- apply ------------------------------------------------------------------------------- */
 
-enum { JOB_HIDDEN = 1 }; /* SUBMIT: not to be leased before job_reveal() passes its place */
+enum {
+	JOB_HIDDEN = 1
+}; /* a new job, or those that are released by this: not to be leased before job_reveal() passes the place */
 
 /* job_apply() - carry out a record that job_check_*() gave; place is where it stands in the log. */
 void job_apply(struct job_machine *machine, const struct job_record *record, uint64_t place, unsigned flags);
@@ -89,13 +91,22 @@ int job_replay(struct job_machine *machine, const struct job_record *record, uin
  * repair, whose checkpoint does. */
 void job_lose_result(struct job_machine *machine, uint64_t id);
 
-/* job_reveal() - everything submitted at a place below until may be leased. */
+/* job_released() - a job that awaited others and does not any more, by the record that was carried out last: ready now, or delayed. 0: there are no
+ * more. They can be asked for until the next record is carried out. */
+uint64_t job_released(struct job_machine *machine);
+
+/* job_lose_awaited() - jobs of whose AFTER nothing is known are ended as if one that they await were forgotten: for a repair. */
+void job_lose_awaited(struct job_machine *machine);
+
+/* job_reveal() - everything submitted, or released, at a place below until may be leased. */
 void job_reveal(struct job_machine *machine, uint64_t until);
 
-/* job_watch() - have the listener told when the job becomes ready by time alone. job_listen(): who that is. job_watch_all(): of every job,
+/* job_watch() - have the listener told when the job becomes ready by time alone; and when one that it awaits has ended, but not the last one (fewer,
+ * while a record is carried out). job_listen(): who that is. job_watch_all(): of every job,
  * from now on, or not. */
 typedef void job_ready_function(void *arg, uint64_t id);
-void job_listen(struct job_machine *machine, job_ready_function *ready, void *arg);
+void job_listen(struct job_machine *machine, job_ready_function *ready, job_ready_function *fewer_or_null,
+                void *arg);
 void job_watch(struct job_machine *machine, uint64_t id);
 void job_watch_all(struct job_machine *machine, bool on);
 
@@ -129,6 +140,12 @@ int job_room(struct job_machine *machine, uint64_t count);
  * been forgotten when its key holds for a time); nothing is to be carried out. */
 int job_check_submit(struct job_machine *machine, const struct job_queue *queue_or_null, uint64_t nth,
                      struct job_record *r);
+
+/* job_check_after() - may a new job be made to run after this one? 0, -JOB_EAWAITED: it is not there; -JOB_EAWAITED_FULL; -JOB_ETWICE: the transaction being
+ * checked names it. Marks it until job_untouch(). The SUBMIT, which has after_count, is followed by an AFTER at once, whose body is the ids.
+ * job_after_room(): memory for so many jobs, and for so many that they await, in one transaction. */
+int job_check_after(struct job_machine *machine, uint64_t id);
+int job_after_room(struct job_machine *machine, uint64_t jobs, uint64_t edges);
 
 /* job_check_claim() - -JOB_ESTATE: also what its queue's limits or its group keep back. -JOB_EBUSY: its time to be begun has passed, which
  * job_advance() has not seen yet. job_check_rate(), after the claim: what it takes of its queue's rate; r->type 0: it has
@@ -187,7 +204,7 @@ int job_check_move(struct job_machine *machine, uint64_t id, uint32_t queue, boo
 int job_check_revive(struct job_machine *machine, uint64_t id, uint32_t queue, struct job_record *r);
 int job_edit_room(struct job_machine *machine, uint64_t count);
 
-/* job_touch() - mark a job as named by the transaction being checked; -JOB_ETWICE: it is already. */
+/* job_touch() - mark a job as named by the transaction being checked; -JOB_ETWICE: it is already, or a submit of it is to run after it. */
 int job_touch(struct job_machine *machine, uint64_t id);
 void job_untouch(struct job_machine *machine, uint64_t id);
 
@@ -341,6 +358,17 @@ struct job_info {
 
 /* job_look() - 0, -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 int job_look(const struct job_machine *machine, uint64_t id, struct job_info *ret);
+
+/* job_awaits() - what an awaiting job waits for: up to max ids of jobs that have not ended. How many. ret.awaited_by is filled in for any job. */
+struct job_awaits {
+	uint32_t open, count; /* not ended yet; in all */
+	uint32_t awaited_by;  /* jobs that await it */
+	uint8_t failure;      /* enum job_after_failure */
+	int64_t delay_ms;     /* after the last one has ended */
+};
+uint32_t job_awaited_by(const struct job_machine *machine, uint64_t id); /* how many jobs await it */
+size_t job_awaits(const struct job_machine *machine, uint64_t id, uint64_t *ids, size_t max,
+                  struct job_awaits *ret);
 
 /* job_run_ms() - for how long the job has had its present lease; -1: it has none, or an earlier run gave it. Right for 49 days. */
 int64_t job_run_ms(const struct job_machine *machine, uint64_t id, int64_t now_ms);

@@ -22,6 +22,7 @@ struct job_load {
 	struct job_machine *m;
 	struct buried *buried;
 	size_t buried_count;
+	bool broken; /* a job awaits something that is not told, or nothing */
 };
 
 void job_load_done(struct job_machine *m)
@@ -134,6 +135,9 @@ static void stand(struct job_machine *m, uint32_t slot)
 	case JOB_RUNNING:
 		job_wheel_add(m, &m->leases, slot, JOB_AT_LEASES);
 		break;
+	case JOB_AWAITING:
+		job_slot(m, slot)->where = JOB_AT_JOIN;
+		break;
 	case JOB_DONE:
 	case JOB_FAILED:
 	case JOB_CANCELLED:
@@ -160,7 +164,9 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, int 
 	int error;
 
 	if (!q || job_find(m, entry->id) != 0 || entry->id >= m->ids_until ||
-	    (entry->state == JOB_RUNNING && !ext) || (q->gone && !job_state_finished(entry->state)))
+	    (entry->state == JOB_RUNNING && !ext) ||
+	    (entry->state == JOB_AWAITING && type != JOB_ENTRIES_POLICY) ||
+	    (q->gone && !job_state_finished(entry->state)))
 		return -EPROTO;
 	error = job_slots_room(m, 1);
 	if (error == 0 && ext)
@@ -181,7 +187,7 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, int 
 	s->changed = entry->changed;
 	s->priority = entry->priority;
 	s->queue = entry->queue & 0xffffff;
-	s->state = entry->state & 0x7u;
+	s->state = entry->state & 0xfu;
 	s->ext = entry->submit;
 	job_slot_set_place(s, entry->place);
 	job_slot_set_size(s, entry->size);
@@ -235,6 +241,19 @@ static int load_uniques(struct job_machine *m, const struct job_record *r)
 	return 0;
 }
 
+static int load_joins(struct job_machine *m, const struct job_record *r)
+{
+	const uint8_t *at = r->body.data;
+	int error = 0;
+
+	for (size_t i = 0; i < r->body.len / JOB_JOIN_BYTES && error == 0; i++, at += JOB_JOIN_BYTES) {
+		struct job_join_entry entry;
+
+		error = job_join_get(at, &entry) ? job_join_load(m, &entry) : -EPROTO;
+	}
+	return error;
+}
+
 int job_load(struct job_machine *m, const struct job_record *r)
 {
 	if (r->type == JOB_COUNTERS)
@@ -245,6 +264,8 @@ int job_load(struct job_machine *m, const struct job_record *r)
 		return load_queue(m, r);
 	if (r->type == JOB_UNIQUES)
 		return load_uniques(m, r);
+	if (r->type == JOB_JOINS)
+		return load_joins(m, r);
 	return job_record_checkpoint(r->type) ? load_entries(m, r) : -EPROTO;
 }
 
@@ -257,10 +278,12 @@ static void put_in_order(void *arg, uint32_t slot)
 	struct job_slot *s = job_slot(m, slot);
 	struct job_policy *p = job_slot_policy(m, s);
 
+	if (s->state == JOB_AWAITING && !job_join_sound(m, s))
+		load->broken = true;
 	if (p && p->group != 0) {
 		if (s->state == JOB_RUNNING)
 			job_group(m, p->group)->running++;
-		else if (s->state != JOB_BURIED)
+		else if (s->state != JOB_BURIED && s->state != JOB_AWAITING)
 			job_group_list(m, p);
 		job_group_settle(m, p->group);
 	}
@@ -300,6 +323,8 @@ int job_load_end(struct job_machine *m)
 	load->buried = malloc((m->totals.jobs[JOB_BURIED] + 1) * sizeof(load->buried[0]));
 	if (!load->buried || job_directory_each(&m->directory, m->ids_next, put_in_order, load) < 0)
 		return -ENOMEM;
+	if (load->broken)
+		return -EPROTO;
 	qsort(load->buried, load->buried_count, sizeof(load->buried[0]), by_burial);
 	for (size_t i = 0; i < load->buried_count; i++) {
 		uint32_t slot = load->buried[i].slot;

@@ -117,7 +117,10 @@ int job_look(const struct job_machine *m, uint64_t id, struct job_info *ret)
 	};
 	ret->version = (uint64_t)s->changed << 48 | (uint64_t)(s->attempts & 0x7ff) << 37 |
 	               (uint64_t)(s->state & 0xf) << 33 | (uint64_t)ret->cancel_requested << 32 |
-	               (e ? (e->flags / JOB_EXT_EDIT & 0xfff) << 20 | (e->changes & 0xfffff) : 0);
+	               (e ? (e->flags / JOB_EXT_EDIT & 0xfff) << 20 |
+	                                ((s->state == JOB_AWAITING ? job_slot_join(m, s)->open : e->changes) &
+	                                 0xfffff)
+	                  : 0);
 	return 0;
 }
 
@@ -163,6 +166,8 @@ static bool where_fits(const struct job_slot *s)
 		return s->where == JOB_AT_LEASES && s->ext != 0;
 	case JOB_BURIED:
 		return s->where == JOB_AT_BURIED;
+	case JOB_AWAITING:
+		return s->where == JOB_AT_JOIN;
 	default:
 		return s->where == JOB_AT_RETAIN;
 	}
@@ -230,7 +235,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		exts += job_slot_ext(m, s) != NULL;
 		policies += job_slot_policy(m, s) != NULL;
 		if (job_find(m, job_slot_id(s)) != slot || !where_fits(s) || !job_queue_at(m, s->queue) ||
-		    !job_policy_sound(m, s)) {
+		    !job_policy_sound(m, s) || !job_join_sound(m, s)) {
 			snprintf(what, cap, "job %llu, state %u, stands at %u",
 			         (unsigned long long)job_slot_id(s), s->state, s->where);
 			error = -EPROTO;
@@ -252,8 +257,9 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 			error = -EPROTO;
 		}
 	}
-	if (error == 0 && (policies != m->policies.used || !job_groups_sound(m) || !job_uniques_sound(m))) {
-		snprintf(what, cap, "groups or unique keys differ from the jobs");
+	if (error == 0 && (policies != m->policies.used || !job_groups_sound(m) || !job_uniques_sound(m) ||
+	                   !job_joins_sound(m))) {
+		snprintf(what, cap, "groups, unique keys or what is awaited differ from the jobs");
 		error = -EPROTO;
 	}
 	if (error == 0 && (used != m->slots_used || exts != m->ext_used ||
@@ -270,7 +276,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 static uint64_t job_fingerprint(const struct job_machine *m, const struct job_slot *s, int64_t now_ms)
 {
 	struct job_info info;
-	uint64_t words[18];
+	uint64_t words[19];
 
 	if (job_look(m, job_slot_id(s), &info) < 0)
 		return 1;
@@ -296,6 +302,7 @@ static uint64_t job_fingerprint(const struct job_machine *m, const struct job_sl
 	words[15] = (uint64_t)info.buries << 32 | info.kicks;
 	words[16] = (uint64_t)info.delay_s << 1 | info.bound;
 	words[17] = job_policy_fingerprint(m, job_slot_policy(m, s));
+	words[18] = job_join_fingerprint(m, s);
 	return XXH3_64bits(words, sizeof(words));
 }
 

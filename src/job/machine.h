@@ -32,13 +32,15 @@ enum job_where {
 	JOB_AT_RETAIN,
 	JOB_AT_BURIED, /* list of its queue */
 	JOB_AT_GROUP,  /* ready, but held back until those before it in its group are out of the way */
+	JOB_AT_JOIN,   /* in no list: the jobs that it awaits know it */
 };
 
 enum job_slot_flags {
 	JOB_SLOT_CANCEL = 1,
 	JOB_SLOT_TOUCHED = 2,
 	JOB_SLOT_UNREVEALED = 4,
-	JOB_SLOT_WATCHED = 8
+	JOB_SLOT_WATCHED = 8,
+	JOB_SLOT_AWAITED = 16, /* a submit of the transaction being checked is to run after it */
 };
 
 struct job_slot {
@@ -48,10 +50,10 @@ struct job_slot {
 	uint32_t id_low;
 	uint32_t id_high : 21, attempts : 11;
 	uint32_t when_low; /* of the instant; buried: which burial it was; in a heap: the first child */
-	uint32_t when_high : 12, state : 3, where : 4, bucket : 10, size_high : 3;
+	uint32_t when_high : 12, state : 4, where : 4, bucket : 10, size_high : 2;
 	uint32_t priority;
 	uint32_t next, prev;
-	uint32_t queue : 24, flags : 6, size_low : 2; /* size: class of the record at place */
+	uint32_t queue : 24, flags : 5, size_low : 3; /* size: class of the record at place */
 	uint32_t
 		ext; /* finished: where about its SUBMIT is, 27 bits, and its size; 0: it is in the record at place */
 };
@@ -99,14 +101,25 @@ struct job_policy {
 	};
 	uint32_t
 		expiry_at; /* where it stands in the heap of those that are to be begun in time; 0: not there */
-	int64_t expires_ms;  /* 0: never */
-	uint32_t unique;     /* its key, queued or active; 0: none */
-	uint32_t group;      /* 0: none */
-	uint32_t next, prev; /* slots: the waiting ones of the group */
-	uint32_t dead_from;  /* queue; 0: it is not dead */
-	uint32_t flags;      /* enum job_policy_flag */
+	int64_t expires_ms;                 /* 0: never */
+	uint32_t unique;                    /* its key, queued or active; 0: none */
+	uint32_t group;                     /* 0: none */
+	uint32_t next, prev;                /* slots: the waiting ones of the group */
+	uint32_t dead_from : 24, flags : 8; /* queue, 0: it is not dead; enum job_policy_flag */
+	uint32_t join;                      /* what it awaits; 0: nothing */
 };
+_Static_assert(sizeof(struct job_policy) == 40, "memory per job with a policy");
 enum job_policy_flag { JOB_GROUP_LISTED = 1, JOB_GROUP_OPEN = 2 };
+
+static inline void job_policy_flag(struct job_policy *p, unsigned flags)
+{
+	p->flags = (p->flags | flags) & 0xff;
+}
+
+static inline void job_policy_unflag(struct job_policy *p, unsigned flags)
+{
+	p->flags = (p->flags & ~flags) & 0xff;
+}
 
 /* Jobs of a queue that are to run in their order. Those that wait (delayed or ready, not buried) are listed, ids rising; the
  * first of them are open: as many as may run beside those that run. */
@@ -137,6 +150,57 @@ struct job_unique {
 	bool held;        /* keeps others out now */
 };
 
+/* A job that is to run after others. Its edges are a list, and each is in the list of the job that it leads to. */
+struct job_join {
+	union {
+		uint32_t slot;
+		uint32_t next_free;
+	};
+	uint32_t first, last; /* edges: jobs that have not ended yet */
+	uint32_t open;        /* how many these are */
+	uint32_t missing;     /* jobs that its AFTER, which is the next record, will tell */
+	uint32_t count;       /* it was to run after so many */
+	uint32_t next, prev;  /* joins in the machine's list of those that are doomed, or released */
+	int64_t delay_ms;     /* from the end of the last one on */
+	uint64_t by;          /* doomed: the job that did not end well */
+	uint64_t place;       /* released: of the record that did it */
+	uint8_t stage;        /* enum job_join_stage */
+	uint8_t failure;      /* enum job_after_failure */
+	uint8_t why;          /* doomed: enum job_awaited_end */
+};
+enum job_join_stage {
+	JOB_JOIN_WAITS,
+	JOB_JOIN_DOOMED,   /* one did not end well: job_advance() says so */
+	JOB_JOIN_RELEASED, /* not awaiting any more, which job_released() will tell */
+	JOB_JOIN_HIDDEN,   /* told, but not to be leased before job_reveal() passes .place */
+};
+_Static_assert(sizeof(struct job_join) == 64, "memory per job that awaits others");
+
+struct job_edge {
+	union {
+		uint32_t join;
+		uint32_t next_free;
+	};
+	uint32_t awaited;
+	uint32_t next, prev;           /* of the same join */
+	uint32_t next_same, prev_same; /* of the same job awaited */
+};
+
+/* A job that others await, by its id: what it is itself does not matter here. */
+struct job_awaited {
+	union {
+		uint32_t next; /* in its chain of the table */
+		uint32_t next_free;
+	};
+	uint32_t count;
+	uint64_t hash[2]; /* its id, twice */
+	uint32_t first, last;
+};
+
+struct job_join_list {
+	uint32_t first, last;
+};
+
 /* Things of one size, which have numbers from 1 on and never move. */
 struct job_pool {
 	uint8_t **pages;
@@ -152,7 +216,8 @@ struct job_keyed {
 	uint64_t hash[2];
 };
 _Static_assert(offsetof(struct job_group, hash) == offsetof(struct job_keyed, hash) &&
-                       offsetof(struct job_unique, hash) == offsetof(struct job_keyed, hash),
+                       offsetof(struct job_unique, hash) == offsetof(struct job_keyed, hash) &&
+                       offsetof(struct job_awaited, hash) == offsetof(struct job_keyed, hash),
                "what stands in a table");
 struct job_table {
 	uint32_t *chains;
@@ -227,11 +292,12 @@ struct job_machine {
 	struct job_queue *over; /* retain.c */
 	int64_t pauses_end_ms;  /* of the pauses for a time the first; INT64_MAX: none */
 	int64_t rates_end_ms; /* when a queue may give out a job again that it had to keep, the first; INT64_MAX */
-	struct job_pool policies, groups, uniques;
-	struct job_table group_table, unique_table;
+	struct job_pool policies, groups, uniques, joins, edges, awaited;
+	struct job_table group_table, unique_table, awaited_table;
+	struct job_join_list doomed, released;
 	struct job_heap expiries, untils;
 	uint64_t expiring; /* policies with an instant */
-	job_ready_function *ready;
+	job_ready_function *ready, *fewer;
 	void *ready_arg;
 	bool watches_all;
 	uint64_t ids_next, ids_until;
@@ -292,12 +358,12 @@ static inline void job_slot_set_when(struct job_slot *s, int64_t ms)
 
 static inline void job_slot_flag(struct job_slot *s, unsigned flags)
 {
-	s->flags = (s->flags | flags) & 0x3f;
+	s->flags = (s->flags | flags) & 0x1f;
 }
 
 static inline void job_slot_unflag(struct job_slot *s, unsigned flags)
 {
-	s->flags = (s->flags & ~flags) & 0x3f;
+	s->flags = (s->flags & ~flags) & 0x1f;
 }
 
 /* The extension, NULL when there is none. */
@@ -308,13 +374,13 @@ static inline struct job_ext *job_slot_ext(const struct job_machine *m, const st
 
 static inline uint32_t job_slot_size(const struct job_slot *s)
 {
-	return (uint32_t)s->size_high << 2 | s->size_low;
+	return (uint32_t)s->size_high << 3 | s->size_low;
 }
 
 static inline void job_slot_set_size(struct job_slot *s, uint32_t size)
 {
-	s->size_high = size >> 2 & 7;
-	s->size_low = size & 3;
+	s->size_high = size >> 3 & 3;
+	s->size_low = size & 7;
 }
 
 static inline struct job_queue *job_slot_queue(const struct job_machine *m, const struct job_slot *s)
@@ -366,6 +432,8 @@ static inline struct job_policy *job_slot_policy(const struct job_machine *m, co
 void job_policies_init(struct job_machine *m);
 void job_policies_done(struct job_machine *m);
 uint64_t job_policies_bytes(const struct job_machine *m);
+struct job_policy *job_policy_need(struct job_machine *m,
+                                   uint32_t slot); /* made if it has none; needs room */
 int job_policy_room(struct job_machine *m,
                     uint64_t count); /* of everything that a job may need, unique keys apart */
 int job_unique_room(struct job_machine *m, uint64_t count);
@@ -414,6 +482,50 @@ void job_group_settle(struct job_machine *m, uint32_t group);
 void job_groups_settle(struct job_machine *m, const struct job_queue *q);     /* all of a queue */
 bool job_group_allows(const struct job_machine *m, const struct job_slot *s); /* may it be leased? */
 bool job_groups_sound(const struct job_machine *m);
+
+/* join.c */
+static inline struct job_join *job_join(const struct job_machine *m, uint32_t join)
+{
+	return job_pool_at(&m->joins, join);
+}
+static inline struct job_join *job_slot_join(const struct job_machine *m, const struct job_slot *s)
+{
+	const struct job_policy *p = s->ext != 0 ? job_slot_policy(m, s) : NULL;
+
+	return p && p->join != 0 ? job_join(m, p->join) : NULL;
+}
+void job_joins_init(struct job_machine *m);
+void job_joins_done(struct job_machine *m);
+uint64_t job_joins_bytes(const struct job_machine *m);
+/* A new job awaits others, which its AFTER tells. */
+void job_join_submit(struct job_machine *m, uint32_t slot, const struct job_record *r);
+void job_apply_after(struct job_machine *m, uint32_t slot, const struct job_record *r, uint64_t place,
+                     unsigned flags);
+bool job_after_fits(const struct job_machine *m, const struct job_slot *s, const struct job_record *r);
+/* It awaits nothing any more, whatever it has awaited. */
+void job_join_drop(struct job_machine *m, struct job_policy *p);
+/* A job has ended, or has become dead: its end is told to those that await it. for_good: it cannot come back. */
+struct job_end {
+	uint64_t id;
+	int why; /* enum job_awaited_end */
+	bool for_good;
+	int64_t at_ms;
+	uint64_t place;
+	unsigned flags; /* of job_apply() */
+};
+void job_awaited_end(struct job_machine *m, const struct job_end *end);
+uint32_t job_doomed(const struct job_machine *m); /* slot of a job that one awaited did not end well for; 0 */
+void job_doomed_record(struct job_machine *m, uint32_t slot, int64_t now_ns, struct job_record *r, char *text,
+                       size_t cap);
+uint64_t job_hidden_place(const struct job_machine *m, const struct job_slot *s); /* see job_reveal() */
+void job_join_shown(struct job_machine *m, const struct job_slot *s);             /* it has been revealed */
+typedef void job_join_save_function(void *arg, const struct job_join_entry *entry);
+void job_join_save(const struct job_machine *m, const struct job_slot *s, job_join_save_function *save,
+                   void *arg);
+int job_join_load(struct job_machine *m, const struct job_join_entry *entry);
+bool job_join_sound(const struct job_machine *m, const struct job_slot *s);
+bool job_joins_sound(const struct job_machine *m);
+uint64_t job_join_fingerprint(const struct job_machine *m, const struct job_slot *s);
 
 /* heap.c */
 typedef int64_t job_heap_key(const struct job_machine *m, uint32_t number, uint32_t **ret_at);

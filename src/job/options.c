@@ -20,6 +20,9 @@ enum submit_option {
 	SUBMIT_UNIQUE_WHILE,
 	SUBMIT_EXPIRES,
 	SUBMIT_EVENT = 20,
+	SUBMIT_AFTER = 24,
+	SUBMIT_AFTER_FAILURE,
+	SUBMIT_AFTER_DELAY,
 };
 enum queue_option {
 	QUEUE_BACKOFF_LIST = 1,
@@ -95,6 +98,9 @@ static void put_submit(struct out *out, const struct job_record *r)
 	put_number(out, SUBMIT_UNIQUE_WHILE, r->unique_while_ms);
 	put_number(out, SUBMIT_EXPIRES, r->expires_ms);
 	put_event(out, r);
+	put_small(out, SUBMIT_AFTER, r->after_count);
+	put_small(out, SUBMIT_AFTER_FAILURE, r->after_failure);
+	put_number(out, SUBMIT_AFTER_DELAY, r->after_delay_ms);
 }
 
 static void put_queue(struct out *out, const struct job_queue_config *c)
@@ -187,6 +193,12 @@ static bool get_submit(int tag, const uint8_t *value, size_t len, struct job_rec
 		return get_number(value, len, &r->expires_ms);
 	case SUBMIT_EVENT:
 		return get_event(value, len, r);
+	case SUBMIT_AFTER:
+		return get_small(value, len, &r->after_count);
+	case SUBMIT_AFTER_FAILURE:
+		return get_small(value, len, &r->after_failure);
+	case SUBMIT_AFTER_DELAY:
+		return get_number(value, len, &r->after_delay_ms);
 	default:
 		return tag >= IGNORABLE;
 	}

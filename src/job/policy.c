@@ -18,6 +18,7 @@ void job_policies_init(struct job_machine *m)
 	m->policies.each = sizeof(struct job_policy);
 	m->groups.each = sizeof(struct job_group);
 	m->uniques.each = sizeof(struct job_unique);
+	job_joins_init(m);
 }
 
 void job_policies_done(struct job_machine *m)
@@ -25,6 +26,7 @@ void job_policies_done(struct job_machine *m)
 	job_pool_done(&m->policies);
 	job_pool_done(&m->groups);
 	job_pool_done(&m->uniques);
+	job_joins_done(m);
 	free(m->group_table.chains);
 	free(m->unique_table.chains);
 	free(m->expiries.all);
@@ -34,6 +36,7 @@ void job_policies_done(struct job_machine *m)
 uint64_t job_policies_bytes(const struct job_machine *m)
 {
 	return job_pool_bytes(&m->policies) + job_pool_bytes(&m->groups) + job_pool_bytes(&m->uniques) +
+	       job_joins_bytes(m) +
 	       4 * ((uint64_t)m->group_table.cap + m->unique_table.cap + m->expiries.cap + m->untils.cap);
 }
 
@@ -44,7 +47,7 @@ int job_policy_room(struct job_machine *m, uint64_t count)
 	return job_group_room(m, count);
 }
 
-static struct job_policy *need(struct job_machine *m, uint32_t slot)
+struct job_policy *job_policy_need(struct job_machine *m, uint32_t slot)
 {
 	struct job_ext *e = job_ext_need(m, job_slot(m, slot));
 
@@ -66,8 +69,9 @@ static void set_expiry(struct job_machine *m, struct job_policy *p, int64_t expi
 static void watch_expiry(struct job_machine *m, struct job_policy *p, uint32_t state)
 {
 	const struct job_slot *s = job_slot(m, p->slot);
-	bool waits = p->expires_ms != 0 && s->attempts == 0 &&
-	             (state == JOB_READY || state == JOB_DELAYED || state == JOB_BURIED);
+	bool waits =
+		p->expires_ms != 0 && s->attempts == 0 &&
+		(state == JOB_READY || state == JOB_DELAYED || state == JOB_BURIED || state == JOB_AWAITING);
 
 	if (waits == (p->expiry_at != 0))
 		return;
@@ -85,11 +89,11 @@ void job_policy_submit(struct job_machine *m, uint32_t slot, const struct job_re
 	struct job_unique_entry key = {.id = r->id};
 
 	if (r->expires_ms != 0)
-		set_expiry(m, need(m, slot), job_clamp_ms(r->expires_ms));
+		set_expiry(m, job_policy_need(m, slot), job_clamp_ms(r->expires_ms));
 	if (r->group.len > 0) {
 		XXH128_hash_t hash = XXH3_128bits(r->group.data, r->group.len);
 
-		job_group_join(m, need(m, slot), (uint64_t[2]){hash.low64, hash.high64});
+		job_group_join(m, job_policy_need(m, slot), (uint64_t[2]){hash.low64, hash.high64});
 	}
 	if (r->unique.len == 0)
 		return;
@@ -103,7 +107,7 @@ void job_policy_submit(struct job_machine *m, uint32_t slot, const struct job_re
 		                                 r->type == JOB_SUBMIT);
 
 		job_unique_hold(m, number, true);
-		need(m, slot)->unique = number;
+		job_policy_need(m, slot)->unique = number;
 	}
 }
 
@@ -154,6 +158,7 @@ void job_policy_end(struct job_machine *m, uint32_t slot)
 
 	if (from && m->snapshot)
 		job_snapshot_keep_queue(m, from);
+	job_join_drop(m, p);
 	set_expiry(m, p, 0);
 	watch_expiry(m, p, JOB_NONE);
 	if (p->unique != 0)
@@ -169,7 +174,7 @@ void job_policy_end(struct job_machine *m, uint32_t slot)
 
 void job_policy_leave(struct job_machine *m, uint32_t slot, bool dead, uint64_t group[2])
 {
-	struct job_policy *p = need(m, slot);
+	struct job_policy *p = job_policy_need(m, slot);
 
 	group[0] = group[1] = 0;
 	if (dead)
@@ -181,14 +186,14 @@ void job_policy_leave(struct job_machine *m, uint32_t slot, bool dead, uint64_t 
 		memcpy(group, job_group(m, p->group)->hash, sizeof(job_group(m, p->group)->hash));
 	quit_group(m, p);
 	if (dead && p->dead_from == 0) { /* where it failed first */
-		p->dead_from = job_slot(m, slot)->queue;
+		p->dead_from = job_slot(m, slot)->queue & 0xffffff;
 		m->queues[p->dead_from]->dead_alive++;
 	}
 }
 
 void job_policy_arrive(struct job_machine *m, uint32_t slot, const uint64_t group[2])
 {
-	struct job_policy *p = need(m, slot);
+	struct job_policy *p = job_policy_need(m, slot);
 	struct job_queue *q = job_slot_queue(m, job_slot(m, slot));
 
 	if (group[0] != 0 || group[1] != 0)
@@ -205,7 +210,7 @@ void job_policy_expire(struct job_machine *m, uint32_t slot, int64_t expires_ms)
 
 	if (!p && expires_ms == 0)
 		return;
-	p = need(m, slot);
+	p = job_policy_need(m, slot);
 	if (p->expiry_at != 0)
 		job_heap_remove(m, &m->expiries, expiry_key, job_ext(m, job_slot(m, slot)->ext)->policy);
 	set_expiry(m, p, job_clamp_ms(expires_ms));
@@ -255,12 +260,12 @@ void job_policy_save(const struct job_machine *m, const struct job_policy *p, st
 
 void job_policy_load(struct job_machine *m, uint32_t slot, const struct job_entry *entry)
 {
-	struct job_policy *p = need(m, slot);
+	struct job_policy *p = job_policy_need(m, slot);
 	struct job_unique_entry key = {.hash = {entry->unique[0], entry->unique[1]}, .id = entry->id};
 
 	set_expiry(m, p, entry->expires_ms);
 	watch_expiry(m, p, entry->state);
-	p->dead_from = entry->dead_from;
+	p->dead_from = entry->dead_from & 0xffffff;
 	if (p->dead_from != 0)
 		m->queues[p->dead_from]->dead_alive++;
 	if (entry->policy_flags & JOB_POLICY_UNIQUE)

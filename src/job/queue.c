@@ -184,7 +184,8 @@ int job_check_queue_pause(struct job_machine *m, struct job_queue *q, bool pause
 
 static uint64_t unfinished(const struct job_queue *q)
 {
-	return q->jobs[JOB_DELAYED] + q->jobs[JOB_READY] + q->jobs[JOB_RUNNING] + q->jobs[JOB_BURIED];
+	return q->jobs[JOB_DELAYED] + q->jobs[JOB_READY] + q->jobs[JOB_RUNNING] + q->jobs[JOB_BURIED] +
+	       q->jobs[JOB_AWAITING];
 }
 
 static uint64_t finished(const struct job_queue *q)

@@ -22,6 +22,7 @@ enum {
 	RATE_BYTES = 16,
 	EDIT_BYTES = 56,
 	REVIVE_BYTES = 48,
+	AFTER_BYTES = 16,
 	REMOVE_BYTES = 8,
 	SETTING_BYTES = 8,
 	WHOLE_BYTES = 16,
@@ -63,7 +64,9 @@ static const struct {
 	[JOB_KEY] = {"key", JOB_KEY_BYTES},
 	[JOB_KEYS] = {"keys", KEYS_BYTES},
 	[JOB_EDIT] = {"edit", EDIT_BYTES},
+	[JOB_AFTER] = {"after", AFTER_BYTES},
 	[JOB_REVIVE] = {"revive", REVIVE_BYTES},
+	[JOB_JOINS] = {"joins", ENTRIES_BYTES},
 };
 
 const char *job_record_name(int type)
@@ -216,6 +219,8 @@ static size_t entry_bytes(int type)
 		return JOB_ENTRY_POLICY_BYTES;
 	case JOB_UNIQUES:
 		return JOB_UNIQUE_BYTES;
+	case JOB_JOINS:
+		return JOB_JOIN_BYTES;
 	default:
 		return 0;
 	}
@@ -271,8 +276,8 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put_bury(r, to);
 		break;
 	case JOB_REMOVE:
-		put32(to, r->reason);
-		put32(to + 4, 0);
+		put16(to, r->reason);
+		put48(to + 2, r->at_ns > 0 ? (uint64_t)r->at_ns / 1000000 : 0);
 		break;
 	case JOB_SETTING:
 		put16(to, r->text.len);
@@ -304,6 +309,10 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		break;
 	case JOB_REVIVE:
 		return put_revive(r, to);
+	case JOB_AFTER:
+		put64(to, r->id);
+		put_i64(to + 8, r->at_ns);
+		break;
 	case JOB_RATE:
 		put32(to, r->queue);
 		put32(to + 4, 0);
@@ -313,6 +322,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 	case JOB_ENTRIES_EXT:
 	case JOB_ENTRIES_POLICY:
 	case JOB_UNIQUES:
+	case JOB_JOINS:
 		put32(to, r->body.len / entry_bytes(r->type));
 		put32(to + 4, 0);
 		break;
@@ -406,6 +416,15 @@ static bool good_body(const struct job_record *r)
 	       (r->body.len == JOB_BLOB_BYTES && get64(r->body.data) != 0);
 }
 
+/* What it says of the jobs that it awaits. */
+static bool good_after(const struct job_record *r)
+{
+	return r->after_count == 0
+	               ? r->after_failure == 0 && r->after_delay_ms == 0
+	               : r->after_count <= JOB_AFTER_MAX && r->after_delay_ms >= 0 &&
+	                         r->after_failure < JOB_AFTER_FAILURES && !(r->flags & JOB_SUBMIT_BURIED);
+}
+
 /* Own values that a job may have. */
 static bool good_own(const struct job_record *r)
 {
@@ -425,6 +444,7 @@ static bool get_submit(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->body = take(rest, get32(b + 24));
 	return (r->flags & ~(JOB_BODY_IN_BLOB | JOB_SUBMIT_BURIED)) == 0 && good_body(r) &&
 	       zeros(b + 34, 6) && job_options_get(b + SUBMIT_BYTES, get16(b + 30), r) && good_own(r) &&
+	       good_after(r) &&
 	       (r->unique_while_ms == 0 || (r->unique.len > 0 && r->unique_while_ms >= JOB_UNIQUE_QUEUED));
 }
 
@@ -557,6 +577,7 @@ static bool get_revive(const uint8_t *b, struct rest *rest, struct job_record *r
 	r->text = take(rest, get16(b + 36));
 	return zeros(b + 45, 3) && job_options_get(b + REVIVE_BYTES, get16(b + 40), r) && good_own(r) &&
 	       r->when_ms == 0 && r->expires_ms == 0 && r->event_epoch == 0 && r->trace.len == 0 &&
+	       r->after_count == 0 &&
 	       (r->unique_while_ms == 0 || (r->unique.len > 0 && r->unique_while_ms == JOB_UNIQUE_QUEUED));
 }
 
@@ -625,8 +646,13 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_REMOVE:
 		r->id = 0;
 		r->reason = b[0];
+		r->at_ns = (int64_t)get48(b + 2) * 1000000;
 		r->body = take(rest, rest->len);
-		return r->body.len % 8 == 0 && zeros(b + 1, 7);
+		return r->body.len % 8 == 0 && b[1] == 0;
+	case JOB_AFTER:
+		r->at_ns = get_i64(b + 8);
+		r->body = take(rest, rest->len);
+		return r->body.len % 8 == 0 && r->body.len > 0 && r->body.len / 8 <= JOB_AFTER_MAX;
 	default:
 		return true;
 	}
@@ -675,6 +701,7 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_ENTRIES_EXT:
 	case JOB_ENTRIES_POLICY:
 	case JOB_UNIQUES:
+	case JOB_JOINS:
 		return get_array(b, rest, 0, entry_bytes(r->type), r);
 	case JOB_COUNTERS:
 		return get_array(b, rest, JOB_COUNTERS_END * sizeof(uint64_t), 16, r);

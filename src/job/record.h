@@ -41,7 +41,9 @@ enum job_record_type {
 	JOB_KEY,            /* a client's key, and what was answered: the last record of its commit */
 	JOB_KEYS,           /* checkpoint: keys */
 	JOB_EDIT = 44,      /* values of an unfinished job, its queue among them, are others now */
+	JOB_AFTER = 50,     /* which jobs a new one is to run after */
 	JOB_REVIVE = 51,    /* a job that has failed is ready again */
+	JOB_JOINS = 52,     /* checkpoint: jobs that wait for others, and for which */
 	JOB_RECORD_TYPES_END
 };
 
@@ -49,7 +51,7 @@ enum job_record_type {
 static inline bool job_record_checkpoint(int type)
 {
 	return (type >= JOB_ENTRIES && type <= JOB_QUEUE_STATE) || type == JOB_ENTRIES_POLICY ||
-	       type == JOB_UNIQUES;
+	       type == JOB_UNIQUES || type == JOB_JOINS;
 }
 
 /* on disk */
@@ -57,6 +59,7 @@ enum job_reason {
 	JOB_BY_WORKER = 1,  /* RETRY, FINISH: the worker said so */
 	JOB_BY_TIMEOUT = 2, /* its lease passed */
 	JOB_BY_EXPIRY = 3,  /* FINISH: it was not begun in time */
+	JOB_BY_AWAITED = 4, /* FINISH: a job that it was to run after did not end well */
 	JOB_REMOVE_EXPIRED = 1,
 	JOB_REMOVE_DELETED = 2,
 	JOB_REMOVE_EVICTED = 3,
@@ -98,7 +101,7 @@ struct job_record {
 	uint32_t priority;
 	uint32_t attempt; /* FINISH: attempts begun */
 	uint64_t id;      /* IDS: next */
-	int64_t at_ns;    /* SUBMIT, QUEUE: created; RATE: full again */
+	int64_t at_ns;    /* SUBMIT, QUEUE: created; RATE: full again; REMOVE, AFTER: now */
 	int64_t when_ms;  /* run_at, deadline or expires; 0: none */
 	/* SUBMIT options; 0: not given */
 	int64_t time_to_run_ms, retention_ms;
@@ -119,7 +122,10 @@ struct job_record {
 	struct job_slice text;                        /* an attempt's error; SETTING, KEY: key */
 	struct job_slice unique, group;               /* SUBMIT: keys */
 	struct job_slice trace;                       /* SUBMIT: trace context */
-	struct job_queue_config config;               /* QUEUE, QUEUE_STATE */
+	/* SUBMIT: it awaits so many jobs, which an AFTER tells; from their end on it is delayed for so long */
+	uint32_t after_count, after_failure; /* enum job_after_failure */
+	int64_t after_delay_ms;
+	struct job_queue_config config; /* QUEUE, QUEUE_STATE */
 };
 
 enum {
@@ -212,6 +218,27 @@ struct job_unique_entry {
 };
 enum { JOB_UNIQUE_BYTES = 32 };
 
+/* A job that waits for others, or one that it waits for, as a checkpoint tells them. */
+struct job_join_entry {
+	uint64_t id;
+	uint64_t other; /* the job that it awaits; else the one that did not end well, 0: none */
+	int64_t delay_ms;
+	uint32_t count;  /* how many it was to run after */
+	uint8_t kind;    /* enum job_join_kind */
+	uint8_t failure; /* enum job_after_failure */
+	uint8_t why;     /* enum job_awaited_end */
+};
+enum { JOB_JOIN_BYTES = 32 };
+enum job_join_kind { JOB_JOIN_JOB = 1, JOB_JOIN_EDGE = 2 }; /* on disk */
+enum job_awaited_end {                                      /* on disk */
+	               JOB_AWAITED_DONE = 1,
+	               JOB_AWAITED_FAILED = 2,
+	               JOB_AWAITED_CANCELLED = 3,
+	               JOB_AWAITED_DEAD = 4,
+	               JOB_AWAITED_GONE = 5,
+	               JOB_AWAITED_ENDS
+};
+
 void job_entry_put(const struct job_entry *entry, uint8_t to[JOB_ENTRY_BYTES]);
 void job_entry_put_ext(const struct job_entry *entry, uint8_t to[JOB_ENTRY_EXT_BYTES]);
 /* false: not an entry of this version. */
@@ -221,6 +248,8 @@ void job_entry_put_policy(const struct job_entry *entry, uint8_t to[JOB_ENTRY_PO
 bool job_entry_get_policy(const uint8_t from[JOB_ENTRY_POLICY_BYTES], struct job_entry *ret);
 void job_unique_put(const struct job_unique_entry *entry, uint8_t to[JOB_UNIQUE_BYTES]);
 bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entry *ret);
+void job_join_put(const struct job_join_entry *entry, uint8_t to[JOB_JOIN_BYTES]);
+bool job_join_get(const uint8_t from[JOB_JOIN_BYTES], struct job_join_entry *ret);
 
 /* COUNTERS: numbers of 8 bytes each, then a from and an until for each range of ids. */
 enum job_counter {

@@ -33,7 +33,7 @@ struct job_snapshot {
 	uint32_t slots_end, queues_end, uniques_end; /* what is beyond them began later */
 	uint32_t slot_at, queue_at, unique_at;       /* what is below them has been seen */
 	uint64_t *slots, *queues, *uniques;          /* bits: has been seen, or is of later */
-	struct pile queue_states, entries, entries_ext, entries_policy, unique_entries;
+	struct pile queue_states, entries, entries_ext, entries_policy, unique_entries, joins;
 	uint64_t bytes;
 	uint64_t counters[JOB_COUNTERS_END + 2 * JOB_RANGES_MAX];
 	size_t counters_count;
@@ -79,6 +79,15 @@ static void pile_drop(struct job_snapshot *snap, struct pile *pile)
 }
 
 /* ---- what is kept ------------------------------------------------------------------------ */
+
+static void save_join(void *arg, const struct job_join_entry *entry)
+{
+	struct job_snapshot *snap = arg;
+	uint8_t *to = pile_room(snap, &snap->joins, JOB_JOIN_BYTES);
+
+	if (to)
+		job_join_put(entry, to);
+}
 
 static void save_slot(struct job_machine *m, uint32_t slot)
 {
@@ -126,6 +135,8 @@ static void save_slot(struct job_machine *m, uint32_t slot)
 		to = pile_room(snap, &snap->entries_policy, JOB_ENTRY_POLICY_BYTES);
 		if (to)
 			job_entry_put_policy(&entry, to);
+		if (s->state == JOB_AWAITING) /* behind its entry, and goes out behind it */
+			job_join_save(m, s, save_join, snap);
 		return;
 	}
 	to = pile_room(snap, &snap->entries_ext, JOB_ENTRY_EXT_BYTES);
@@ -251,8 +262,8 @@ static void count(const struct job_machine *m, struct job_snapshot *snap)
 
 static void snapshot_free(struct job_snapshot *snap)
 {
-	struct pile *piles[] = {&snap->queue_states, &snap->entries, &snap->entries_ext,
-	                        &snap->entries_policy, &snap->unique_entries};
+	struct pile *piles[] = {&snap->queue_states,   &snap->entries,        &snap->entries_ext,
+	                        &snap->entries_policy, &snap->unique_entries, &snap->joins};
 
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		while (piles[i]->first)
@@ -400,6 +411,12 @@ static int entries_out(struct job_snapshot *snap, bool all, int64_t *budget, job
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && error == 0; i++)
 		error = pile_out(snap, kinds[i].pile, kinds[i].type, all, budget, emit, arg);
+	/* what is awaited comes after the jobs that await it, which are all out then */
+	if (error == 0 && snap->joins.first != (all ? NULL : snap->joins.last)) {
+		error = pile_out(snap, &snap->entries_policy, JOB_ENTRIES_POLICY, true, budget, emit, arg);
+		if (error == 0 && !snap->entries_policy.first)
+			error = pile_out(snap, &snap->joins, JOB_JOINS, all, budget, emit, arg);
+	}
 	return error;
 }
 
@@ -436,7 +453,8 @@ static int advance(struct job_machine *m, int64_t *budget, job_emit_function *em
 	default:
 		error = entries_out(snap, true, budget, emit, arg);
 		snap->stage += !snap->entries.first && !snap->entries_ext.first &&
-		               !snap->entries_policy.first && !snap->unique_entries.first;
+		               !snap->entries_policy.first && !snap->unique_entries.first &&
+		               !snap->joins.first;
 	}
 	return error < 0 ? error : snap->error;
 }

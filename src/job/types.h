@@ -25,7 +25,8 @@ enum job_state {
 	JOB_FAILED = 5,    /* finished: attempts exhausted, or failed for good */
 	JOB_CANCELLED = 6, /* finished */
 	JOB_BURIED = 7,    /* set aside on request, until kicked, deleted or cancelled */
-	JOB_STATES = 8
+	JOB_AWAITING = 8,  /* waits for other jobs to end */
+	JOB_STATES = 9
 };
 
 static inline bool job_state_finished(int state)
@@ -50,6 +51,9 @@ enum job_limit {
 	JOB_BACKOFFS_MAX = 16,        /* pauses in a queue's list of them */
 	JOB_KEY_MAX = 200,            /* bytes of a unique key, or of a group's */
 	JOB_RATE_MAX = 1000000,       /* jobs in a queue's rate, and of its burst */
+	JOB_AFTER_MAX = 10000,        /* jobs that one job awaits */
+	JOB_AFTER_ALL_MAX = 100000,   /* jobs that those of one transaction await, together */
+	JOB_AWAITED_MAX = 100000,     /* jobs that await the same one */
 };
 #define JOB_ID_MAX             ((UINT64_C(1) << 53) - 1)
 #define JOB_PRIORITY_DEFAULT   UINT32_C(1024)               /* smaller ones are urgent */
@@ -83,6 +87,8 @@ enum job_error {
 	JOB_EKEY,         /* the key was used for another request */
 	JOB_EKEYS_FULL,   /* as many keys are kept as may be */
 	JOB_EVERSION,     /* the job is not any more what it was when it was looked at */
+	JOB_EAWAITED,     /* a job that it is to run after was never there, or is forgotten */
+	JOB_EAWAITED_FULL, /* JOB_AWAITED_MAX await one that it is to run after */
 };
 
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */
@@ -119,6 +125,16 @@ struct job_queue_config {
 /* For how long a unique key keeps others out, when it is no length of time (which counts from the submit on). */
 #define JOB_UNIQUE_ACTIVE INT64_C(0)  /* until the job has finished, or is dead */
 #define JOB_UNIQUE_QUEUED INT64_C(-1) /* while the job waits: not while it runs */
+
+/* What becomes of a job when one that it is to run after does not end well: fails (its time to be begun passed, say), becomes dead, is cancelled
+ * or deleted. On disk. */
+enum job_after_failure {
+	JOB_AFTER_CANCEL = 0, /* it is cancelled */
+	JOB_AFTER_BURY = 1,   /* it is buried */
+	JOB_AFTER_RUN = 2,    /* it runs all the same, after all of them */
+	JOB_AFTER_WAIT = 3,   /* it waits on while the other one can still come back; else it is cancelled */
+	JOB_AFTER_FAILURES
+};
 
 /* A body in a file of its own. */
 struct job_blob {

@@ -228,8 +228,9 @@ static void count_run(struct store *store, uint64_t job)
 
 /* Carry out what was checked. */
 static void carry_out(struct store *store, const struct store_action *a, struct job_record *r, int *level,
-                      struct store_result *result)
+                      size_t index, struct store_commit *commit)
 {
+	struct store_result *result = &commit->results[index];
 	struct job_info info;
 
 	result->job = a->kind == STORE_SUBMIT ? r->id : a->job;
@@ -251,9 +252,11 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 	if (a->kind == STORE_COMPLETE || a->kind == STORE_FAIL)
 		count_run(store, a->job);
 	if (r->type != 0)
-		store_append(store, r, a->kind == STORE_SUBMIT && *level != STORE_ASYNC ? JOB_HIDDEN : 0);
+		store_append(store, r, *level != STORE_ASYNC ? JOB_HIDDEN : 0);
 	if (a->kind == STORE_SUBMIT && a->submit.done && r->type != 0)
 		store_kept_add(store, a->submit.queue, r);
+	if (r->type != 0 && store_after_count(a) > 0)
+		store_after_append(store, a, r, commit, *level != STORE_ASYNC ? JOB_HIDDEN : 0);
 	if (store_body_of(a) && !result->duplicate)
 		store_body_named(store_body_of(a));
 	if (a->kind == STORE_QUEUE_DELETE)
@@ -262,6 +265,8 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 		result->state = info.state;
 	else if (r->type == JOB_FINISH)
 		result->state = r->state;
+	if (store_after_count(a) > 0 && result->state == JOB_DELAYED)
+		result->at = info.when_ms * STORE_NS_PER_MS;
 	if (result->state == JOB_FAILED || result->state == JOB_DONE)
 		result->at = 0;
 }
@@ -307,6 +312,9 @@ static uint64_t bytes_of(const struct store_action *a)
 		r.body = of_body.body;
 	if (a->kind == STORE_SUBMIT && a->submit.done)
 		return store_record_bytes(&r) + store_record_bytes(&(struct job_record){0});
+	if (store_after_count(a) > 0)
+		return store_record_bytes(&r) + 32 +
+		       store_record_bytes(&(struct job_record){.body = a->submit.after});
 	return store_record_bytes(&r);
 }
 
@@ -343,11 +351,17 @@ static bool stands_alone(int kind)
 }
 
 /* Ends what a pass over the first count actions left behind. */
-static void untouch(struct store *store, const struct store_wish *wish, size_t count)
+static void untouch(struct store *store, const struct store_wish *wish, size_t count,
+                    const struct store_commit *commit)
 {
-	for (size_t i = 0; i < count && wish->count > 1; i++) {
+	for (size_t i = 0; i < count; i++) {
 		const struct store_action *a = &wish->actions[i];
 		struct job_queue *q;
+
+		if (store_after_count(a) > 0)
+			store_after_checked(store, wish, i, commit);
+		if (wish->count == 1)
+			break;
 
 		if (names_job(a->kind))
 			job_untouch(store->jobs, a->job);
@@ -380,11 +394,15 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 		if (error == 0 && wish->count > 1 && names_job(a->kind))
 			error = job_touch(store->jobs, a->job);
 		if (error == -JOB_ETWICE) {
-			untouch(store, wish, i);
+			untouch(store, wish, i, commit);
 			*ret_index = i;
 			return error;
 		}
 		error = check(store, a, submits, now_ns, text, &r);
+		if (error == 0 && a->kind == STORE_SUBMIT && r.type == 0)
+			commit->results[i].job = r.id; /* for those that are to run after it */
+		else if (error == 0 && store_after_count(a) > 0)
+			error = store_after_check(store, wish, i, commit);
 		if (error == 0) {
 			*ret_any = true;
 			if (a->kind == STORE_SUBMIT && r.type != 0) {
@@ -400,7 +418,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 			break;
 		}
 	}
-	untouch(store, wish, i < wish->count ? i + 1 : i);
+	untouch(store, wish, i < wish->count ? i + 1 : i, commit);
 	*ret_index = i;
 	return wish->flags & STORE_EACH ? 0 : error;
 }
@@ -412,7 +430,7 @@ static void acknowledge(struct store *store, uint64_t job, int64_t now_ns)
 
 	if (job_check_acknowledge(store->jobs, job, now_ns, &r) == 0 &&
 	    store_begin(store, store_record_bytes(&r), true) == 0) {
-		store_append(store, &r, 0);
+		store_append(store, &r, JOB_HIDDEN);
 		store_end(store, STORE_LOCAL);
 	}
 }
@@ -467,6 +485,14 @@ static int prepare_queue(struct store *store, const struct store_action *a, uint
 	return error;
 }
 
+static int submits_room(struct store *store, const struct store_wish *wish, uint64_t submits,
+                        size_t *ret_index)
+{
+	int error = store_after_room(store, wish, submits, ret_index);
+
+	return error < 0 ? error : job_room(store->jobs, submits);
+}
+
 /* Queues that are not there yet, and memory for new jobs. made: numbers of these queues, freed by the caller. */
 static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index,
                    uint32_t **made, size_t *made_count)
@@ -495,7 +521,7 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 		return -ENOMEM;
 	if (wish->count > 1 && job_edit_room(store->jobs, count_kind(wish, STORE_EDIT)) < 0)
 		return -ENOMEM;
-	return submits > 0 ? job_room(store->jobs, submits) : 0;
+	return submits > 0 ? submits_room(store, wish, submits, ret_index) : 0;
 }
 
 static int level_of(struct store_wish *wish)
@@ -551,7 +577,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 
 		if (commit->results[i].error == -JOB_ECANCELLED) {
 			if (job_check_acknowledge(store->jobs, a->job, now_ns, &r) == 0)
-				store_append(store, &r, 0);
+				store_append(store, &r, JOB_HIDDEN);
 			continue;
 		}
 		if (commit->results[i].error < 0)
@@ -564,7 +590,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 			r.event_epoch = log_epoch(store->log);
 			r.event_lsn = commit->events_from + a->submit.event;
 		}
-		carry_out(store, a, &r, &level, &commit->results[i]);
+		carry_out(store, a, &r, &level, i, commit);
 	}
 	if (error == 0 && wish->key.name.len > 0) {
 		struct job_record r;

@@ -11,7 +11,7 @@
 
 enum { STEP_SLOTS = 16384, LIST_MAX = 1000 };
 
-#define WAITING    (1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED)
+#define WAITING    (1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED | 1u << JOB_AWAITING)
 #define REPLAYABLE (WAITING | 1u << JOB_FAILED)
 
 static void step(struct store_bulk *bulk);
@@ -229,7 +229,7 @@ static int change_some(struct store_bulk *bulk)
 		bulk->ids_at++;
 		if (error < 0 || r.type == 0)
 			continue;
-		store_append(store, &r, 0);
+		store_append(store, &r, JOB_HIDDEN);
 		bulk->done++;
 		bulk->left--;
 	}

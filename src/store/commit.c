@@ -22,8 +22,8 @@ int store_level(int asked, int otherwise, int *ret)
 uint64_t store_record_bytes(const struct job_record *r)
 {
 	return LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX + 8 + r->content_type.len + r->headers.len +
-	       r->body.len + r->text.len + r->unique.len + r->group.len + r->trace.len + 16 +
-	       (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
+	       (r->after_count > 0 ? 32 : 0) + r->body.len + r->text.len + r->unique.len + r->group.len +
+	       r->trace.len + 16 + (r->type == JOB_QUEUE ? job_options_bytes(r) : 0);
 }
 
 int store_begin(struct store *store, uint64_t bytes_max, bool essential)
@@ -77,6 +77,19 @@ static uint64_t append_one(struct store *store, const struct job_record *r)
 	return place;
 }
 
+/* Jobs that awaited this one, and none any more. */
+static void tell_released(struct store *store, uint64_t place, unsigned flags)
+{
+	uint64_t job;
+
+	while ((job = job_released(store->jobs)) != 0) {
+		store->hides = store->hides || (flags & JOB_HIDDEN);
+		if (store->events)
+			store_events_released(store, job, place);
+		store_notice_awaiting(store, job);
+	}
+}
+
 void store_append(struct store *store, struct job_record *r, unsigned flags)
 {
 	uint64_t place;
@@ -95,6 +108,7 @@ void store_append(struct store *store, struct job_record *r, unsigned flags)
 	store_blobs_apply(store, r, place);
 	if (store->waits_count > 0)
 		store_notice(store, r);
+	tell_released(store, place, flags);
 	store_later(store);
 }
 
@@ -124,6 +138,10 @@ struct store_position store_end(struct store *store, int level)
 		                                   .n = (int64_t)store->ids_told,
 		                                   .kind = STORE_ANSWER_IDS});
 	store->ids_told = 0;
+	if (store->hides)
+		store_answer(store, STORE_LOCAL,
+		             (struct store_answer){.lsn = commit.lsn, .kind = STORE_ANSWER_REVEAL});
+	store->hides = false;
 	store_wakes_commit(store, commit.lsn);
 	if (store->events)
 		store_events_end(store, commit.lsn);
@@ -282,6 +300,8 @@ static void deliver(struct store *store, struct store_answer *a, int level, int6
 			store->ids_safe = (uint64_t)a->n;
 		return;
 	}
+	if (a->kind == STORE_ANSWER_REVEAL)
+		return;
 	if (a->kind == STORE_ANSWER_WAKES) {
 		store_wakes_deliver(store, a->object, error);
 		return;

@@ -229,6 +229,7 @@ void store_events_after(struct store *store, const struct job_record *r, uint64_
 	case JOB_KEY:
 	case JOB_WHOLE:
 	case JOB_EXTEND:
+	case JOB_AFTER: /* its SUBMIT is told */
 		return;
 	case JOB_QUEUE:
 		q = job_queue_at(store->jobs, r->queue);
@@ -255,6 +256,13 @@ void store_events_due(struct store *store, uint64_t job)
 
 	record_job(store, job, 0, appended - 1);
 	store_events_end(store, appended);
+}
+
+/* The jobs that it was to run after have ended, the last one by the record at place: told behind that, and as often as whoever follows goes on
+ * from there. */
+void store_events_released(struct store *store, uint64_t job, uint64_t place)
+{
+	record_job(store, job, 0, place + 1);
 }
 
 static void wake_all(struct store *store, struct store_follow *follow, uint64_t lsn)

@@ -37,6 +37,7 @@ enum store_answer_kind {
 	STORE_ANSWER_PLAIN,  /* none */
 	STORE_ANSWER_IDS,    /* none; n: ids below are safe to be told */
 	STORE_ANSWER_WAKES,  /* struct store_wait_entry, a list of them; no future */
+	STORE_ANSWER_REVEAL, /* none: jobs may be leased then; no future */
 };
 
 struct store_answer {
@@ -260,8 +261,11 @@ struct store {
 	uint64_t span_bytes;  /* commits larger than this may take several groups */
 	uint64_t commit_from; /* place of the first record of the commit being made; 0: none yet */
 	/* ids */
-	uint64_t ids_safe; /* below: their range is flushed */
-	uint64_t ids_told; /* the commit being made reserves up to this; 0: nothing */
+	uint64_t ids_safe;   /* below: their range is flushed */
+	uint64_t ids_told;   /* the commit being made reserves up to this; 0: nothing */
+	uint64_t *after_ids; /* after.c: of the job being submitted */
+	size_t after_cap;
+	bool hides; /* it has released jobs that are not to be leased before it is flushed */
 	/* time */
 	int64_t wall_offset, wall_read_at;
 	wh_future timer,
@@ -397,6 +401,17 @@ int store_move(struct store *store, const struct job_places *places, struct job_
  * began before its last record was moved. */
 void store_look_end(struct store *store, unsigned phase);
 
+struct store_wish;
+/* after.c: check: of an action whose SUBMIT may be, before those behind it are; checked: the marks that this made go. room: for all of the wish. */
+size_t store_after_count(const struct store_action *action);
+int store_after_check(struct store *store, const struct store_wish *wish, size_t index,
+                      struct store_commit *commit);
+void store_after_checked(struct store *store, const struct store_wish *wish, size_t index,
+                         const struct store_commit *commit);
+int store_after_room(struct store *store, const struct store_wish *wish, uint64_t submits, size_t *ret_index);
+void store_after_append(struct store *store, const struct store_action *action,
+                        const struct job_record *submit, const struct store_commit *commit, unsigned flags);
+
 /* kept.c: open: after the replay. room: before a commit. add: a job whose SUBMIT has been appended is done at once. */
 struct store_wish;
 int store_kept_open(struct store *store);
@@ -412,11 +427,13 @@ void store_lot_finish(struct store_lot_making *making);
 
 /* wait.c */
 void store_notice(struct store *store, const struct job_record *record);
-void store_notice_ready(void *arg, uint64_t job); /* arg: the store */
+void store_notice_awaiting(void *arg, uint64_t job); /* arg: the store. One that it awaited has ended */
+void store_notice_ready(void *arg, uint64_t job);    /* arg: the store */
 void store_waits_fail(struct store *store, int64_t error);
 
 /* follow.c: what is told to followers of a record, before and after it is carried out; of a job that became ready by time; and, with the
  * commit, when. */
+void store_events_released(struct store *store, uint64_t job, uint64_t place);
 void store_events_before(struct store *store, const struct job_record *record, uint64_t place);
 void store_events_after(struct store *store, const struct job_record *record, uint64_t place);
 void store_events_due(struct store *store, uint64_t job);

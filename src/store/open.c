@@ -40,6 +40,7 @@ static void store_free(struct store *store)
 	store_recent_done(&store->recent);
 	free(store->directory);
 	free(store->waits);
+	free(store->after_ids);
 	free(store->spans);
 	free(store->written.ring);
 	free(store->flushed.ring);
@@ -175,7 +176,7 @@ static int on_due(void *arg, const struct job_record *due)
 
 	if (error < 0)
 		return error;
-	store_append(store, &r, 0);
+	store_append(store, &r, JOB_HIDDEN);
 	store_end(store, STORE_ASYNC);
 	return 0;
 }
@@ -344,8 +345,13 @@ static int on_replay(void *arg, const struct log_record *record)
 	}
 	if (error == 0)
 		error = job_replay(store->jobs, &r, record->location);
-	if (error == 0 && store->events)
+	if (error == 0 && store->events) {
+		uint64_t job;
+
 		store_events_after(store, &r, record->location);
+		while ((job = job_released(store->jobs)) != 0)
+			store_events_released(store, job, record->location);
+	}
 	if (error == 0 && store->repair)
 		store_repair_fits(store->repair, &r, record);
 	if (error == -EPROTO && store->repair)
@@ -504,7 +510,7 @@ static int start(struct store *store, const char *directory, struct store_proble
 	store_fifo_init(store, &store->flushed, log_flushed(store->log), STORE_LOCAL);
 	store->span_bytes = log_record_max(store->log) / 2;
 	job_totals(store->jobs, &store->at_open);
-	job_listen(store->jobs, store_notice_ready, store);
+	job_listen(store->jobs, store_notice_ready, store_notice_awaiting, store);
 	error = store->repair ? store_repair_ids(store->repair) : return_bound(store);
 	return error < 0 ? error : reserve_ids(store);
 }

@@ -37,6 +37,7 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_M
 		ret[n++] = &a->submit.unique;
 		ret[n++] = &a->submit.group;
 		ret[n++] = &a->submit.trace;
+		ret[n++] = &a->submit.after;
 		break;
 	case STORE_COMPLETE:
 		ret[n++] = &a->complete.bytes;

@@ -251,6 +251,8 @@ static int put_in_order(struct store_repair *repair, char **blobs)
 	if (error == 0 && repair->options->how == STORE_REPAIR_CUT && log->lost_from != UINT64_MAX)
 		store_repair_unfinished(repair);
 	if (error == 0)
+		job_lose_awaited(store->jobs);
+	if (error == 0)
 		error = job_places_each(store->jobs, look_at_places, repair);
 	if (error == 0)
 		error = log_repair_records(repair->log, look_at_record, repair);

@@ -10,7 +10,8 @@
 
 enum { GAPS_LOOKED_AT_MAX = 64, CAP_MIN = 1024, SUBMIT_BYTES_MIN = 56, IDS_AHEAD = 65536 };
 
-static const unsigned unfinished = 1u << JOB_DELAYED | 1u << JOB_READY | 1u << JOB_RUNNING | 1u << JOB_BURIED;
+static const unsigned unfinished =
+	1u << JOB_DELAYED | 1u << JOB_READY | 1u << JOB_RUNNING | 1u << JOB_BURIED | 1u << JOB_AWAITING;
 
 /* ---- jobs that are named ----------------------------------------------------------------- */
 
@@ -219,6 +220,14 @@ static int run_again(struct store_repair *repair, const struct job_record *r, ui
 
 	if (job_look(repair->store->jobs, r->id, &info) < 0 || job_state_finished(info.state))
 		return -EPROTO;
+	if (info.state == JOB_AWAITING) { /* what released it is lost */
+		made.type = JOB_KICK;
+		if (r->type == JOB_CLAIM)
+			return again(repair, &made, r, place);
+		if (job_replay(repair->store->jobs, &made, place) < 0)
+			return -EPROTO;
+		made.type = JOB_CLAIM;
+	}
 	if (r->type == JOB_CLAIM)
 		made.type = JOB_RETURN;
 	else if (r->type == JOB_REVIVE ||

@@ -159,7 +159,13 @@ struct store_submit {
 	uint32_t
 		event; /* not 0: it is about the event of that number, from 1, of this commit, which so has a position */
 	struct store_position about; /* epoch not 0: it is about an earlier event, which has this position */
+	/* It awaits these jobs, and delay_ns counts from the end of the last one. 8 bytes each, in any order, twice the same is once, at most JOB_AFTER_MAX:
+	 * an id, or STORE_AFTER_ACTION and the index of an earlier submit of the same transaction. Not with buried, done. Refused with JOB_EAWAITED,
+	 * JOB_EAWAITED_FULL: result.job is that one; JOB_ETWICE: another action names it; JOB_ETOO_LARGE: all of the transaction more than JOB_AFTER_ALL_MAX */
+	struct store_slice after;
+	uint8_t after_failure; /* enum job_after_failure */
 };
+#define STORE_AFTER_ACTION (UINT64_C(1) << 63)
 
 /* What is edited of a job: what it says, and nothing else. */
 enum store_edit_fields {
@@ -401,6 +407,7 @@ struct store_error {
 };
 
 /* A job as it was at one moment, freed by store_view_free(). */
+enum { STORE_AWAITS_MAX = 100 };
 struct store_view {
 	uint64_t job;
 	uint64_t version; /* differs whenever anything shown here differs: for ETag and store_wait() */
@@ -411,11 +418,11 @@ struct store_view {
 	uint32_t attempts_max;
 	uint32_t timeouts;                          /* leases that passed */
 	uint32_t reserves, releases, buries, kicks; /* unfinished: how often */
-	int64_t delay_ns;       /* unfinished: asked for at its last release, or else when it was submitted */
+	int64_t delay_ns; /* unfinished: asked for at its last release, or else when it was submitted. Awaiting: from when it does not any more */
 	int64_t time_to_run_ns; /* the queue's or its own */
 	int64_t retention_ns;
 	int64_t created_at;  /* wall clock, ns; so are all that follow; 0: not so */
-	int64_t run_at;      /* delayed */
+	int64_t run_at;      /* delayed; awaiting: not before this either */
 	int64_t deadline;    /* running */
 	int64_t finished_at; /* finished */
 	int64_t expires_at;  /* finished: end of its retention */
@@ -423,6 +430,11 @@ struct store_view {
 	struct store_slice
 		dead_from; /* unfinished: the queue in which its attempts were exhausted first; empty: it is not dead */
 	struct store_slice unique, group;
+	/* awaiting: how many of how many jobs have not ended yet, the first STORE_AWAITS_MAX of them (ids, 8 bytes each), and what if one
+	 * does not end well */
+	uint32_t awaits_open, awaits_count;
+	struct store_slice awaits;
+	uint8_t after_failure;  /* enum job_after_failure */
 	struct job_lease lease; /* running */
 	struct store_slice queue;
 	struct store_slice content_type; /* of the payload */
@@ -603,7 +615,7 @@ wh_future store_settings(struct store *store, struct store_slice prefix);
 enum store_change {
 	STORE_CHANGE_OTHER,
 	STORE_CHANGE_SUBMIT,
-	STORE_CHANGE_DUE, /* a delayed job's time has come */
+	STORE_CHANGE_DUE, /* a delayed job's time has come, or an awaiting one's: the jobs that it was to run after have ended */
 	STORE_CHANGE_RESERVE,
 	STORE_CHANGE_PROGRESS,
 	STORE_CHANGE_RETRY, /* an attempt failed, or its lease passed, and there will be another one */

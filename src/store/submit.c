@@ -17,6 +17,19 @@ static void submit_policy(const struct store_submit *s, int64_t now_ns, struct j
 	r->group = s->group;
 }
 
+/* A delay counts when those that it awaits have ended. */
+static int submit_after(const struct store_submit *s, struct job_record *r)
+{
+	if (s->after.len % sizeof(uint64_t) != 0 || s->done)
+		return -JOB_EVALUE;
+	if (s->after.len / sizeof(uint64_t) > JOB_AFTER_MAX)
+		return -JOB_ETOO_LARGE;
+	r->after_count = (uint32_t)(s->after.len / sizeof(uint64_t));
+	r->after_failure = s->after_failure;
+	r->after_delay_ms = store_to_ms(s->delay_ns);
+	return 0;
+}
+
 int store_submit_record(struct store *store, const struct store_submit *s, int64_t now_ns,
                         struct job_queue **ret_queue, struct job_record *r)
 {
@@ -47,7 +60,9 @@ int store_submit_record(struct store *store, const struct store_submit *s, int64
 	r->event_lsn = s->about.lsn;
 	if (s->body && (error = store_body_use(s->body, r)) < 0)
 		return error;
-	if (s->delay_ns > 0)
+	if (s->after.len > 0 && (error = submit_after(s, r)) < 0)
+		return error;
+	if (s->delay_ns > 0 && s->after.len == 0)
 		r->when_ms = store_to_ms(s->delay_ns < INT64_MAX - now_ns ? now_ns + s->delay_ns : INT64_MAX);
 	if (s->run_at > now_ns && store_to_ms(s->run_at) > r->when_ms)
 		r->when_ms = store_to_ms(s->run_at);
@@ -144,7 +159,7 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	if (wh_done(wish.future))
 		return wish.future;
 	if (store->failed || store->parked_first || count == 0 || count > JOB_ACTIONS_MAX ||
-	    options->unique.len > 0 || options->done || options->event != 0 ||
+	    options->unique.len > 0 || options->after.len > 0 || options->done || options->event != 0 ||
 	    store_level(level, STORE_LOCAL, &wish.level) < 0 ||
 	    store_submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
 	    job_room(store->jobs, count) < 0 ||

@@ -26,7 +26,7 @@ struct look {
 	} errors[JOB_ERRORS_KEPT];
 	struct {
 		size_t from, len;
-	} queue, content_type, result_content_type, progress, dead_from, unique, group, trace;
+	} queue, content_type, result_content_type, progress, dead_from, unique, group, trace, awaits;
 };
 
 enum { STAGE_FIRST, STAGE_SUBMIT, STAGE_PROGRESS, STAGE_ERRORS, STAGE_END };
@@ -108,6 +108,7 @@ static void end(struct look *look)
 	v->dead_from = slice(texts, look->dead_from.from, look->dead_from.len);
 	v->unique = slice(texts, look->unique.from, look->unique.len);
 	v->group = slice(texts, look->group.from, look->group.len);
+	v->awaits = slice(texts, look->awaits.from, look->awaits.len);
 	for (uint32_t i = 0; i < v->errors_count; i++) {
 		uint32_t newest_first = v->errors_count - 1 - i;
 
@@ -162,7 +163,7 @@ static bool take_finish(struct look *look, const struct job_record *r)
 		take_own(v, r);
 	look->submit_place = r->submit_place;
 	look->error_place = r->error_place;
-	if (r->state == JOB_FAILED && !take_error(look, r))
+	if ((r->state == JOB_FAILED || r->text.len > 0) && !take_error(look, r))
 		return false;
 	if (r->state != JOB_DONE)
 		return true;
@@ -179,6 +180,8 @@ static bool take_submit(struct look *look, const struct job_record *r)
 	v->payload_bytes = job_body_bytes(r);
 	if (v->releases > 0)
 		v->delay_ns = look->info.delay_s * (1000 * STORE_NS_PER_MS);
+	else if (r->after_delay_ms > 0)
+		v->delay_ns = r->after_delay_ms * STORE_NS_PER_MS;
 	else if (r->when_ms > 0)
 		v->delay_ns = (r->when_ms - r->at_ns / STORE_NS_PER_MS) * STORE_NS_PER_MS;
 	if (job_state_finished(v->state) && !look->edited)
@@ -287,12 +290,27 @@ static struct store_view *view_of(const struct job_info *info)
 	                         .kicks = info->kicks,
 	                         .time_to_run_ns = info->time_to_run_ms * STORE_NS_PER_MS,
 	                         .retention_ns = info->retention_ms * STORE_NS_PER_MS,
-	                         .run_at = info->state == JOB_DELAYED ? when : 0,
+	                         .run_at =
+	                                 info->state == JOB_DELAYED || info->state == JOB_AWAITING ? when : 0,
 	                         .deadline = info->state == JOB_RUNNING ? when : 0,
 	                         .expires_at = job_state_finished(info->state) ? when : 0,
 	                         .begin_by = info->attempts == 0 ? info->expires_ms * STORE_NS_PER_MS : 0,
 	                         .lease = info->lease};
 	return v;
+}
+
+/* What it waits for. */
+static bool take_awaits(struct look *look)
+{
+	uint64_t ids[STORE_AWAITS_MAX];
+	struct job_awaits awaits;
+	size_t count = job_awaits(look->store->jobs, look->info.id, ids, STORE_AWAITS_MAX, &awaits);
+
+	look->view->awaits_open = awaits.open;
+	look->view->awaits_count = awaits.count;
+	look->view->after_failure = awaits.failure;
+	return keep(look, (struct job_slice){ids, count * sizeof(ids[0])}, &look->awaits.from,
+	            &look->awaits.len);
 }
 
 /* What every call here begins with. */
@@ -328,7 +346,7 @@ wh_future store_get(struct store *store, uint64_t job, int level)
 	look->submit_place = info.place;
 	look->error_place = info.error_place;
 	look->view = view_of(&info);
-	if (!look->view ||
+	if (!look->view || !take_awaits(look) ||
 	    !keep(look, (struct job_slice){info.queue->name, info.queue->name_len}, &look->queue.from,
 	          &look->queue.len) ||
 	    (info.dead_from && !keep(look, (struct job_slice){info.dead_from->name, info.dead_from->name_len},

@@ -156,6 +156,14 @@ static void notice_job(struct store *store, uint64_t job, int state_if_gone)
 	}
 }
 
+void store_notice_awaiting(void *arg, uint64_t job)
+{
+	struct store *store = arg;
+
+	if (store->waits_count > 0)
+		notice_job(store, job, JOB_NONE);
+}
+
 void store_notice(struct store *store, const struct job_record *r)
 {
 	switch (r->type) {
@@ -168,6 +176,7 @@ void store_notice(struct store *store, const struct job_record *r)
 	case JOB_KEY:
 	case JOB_KEYS:
 	case JOB_SUBMIT:
+	case JOB_AFTER:
 	case JOB_WHOLE: /* changes nothing that is seen */
 		return;
 	case JOB_REMOVE:

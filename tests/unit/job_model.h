@@ -29,6 +29,7 @@ enum {
 	KEYS = 5,
 	PASSING = 2,
 	MODEL_JOBS = 6000,
+	AFTER = 4,
 	PLACE_STEP = 4096,
 	LIVE_CELLS = 4096
 };
@@ -51,6 +52,11 @@ struct model_job {
 	int64_t key_while;
 	int64_t key_until; /* of keys that hold for a time */
 	bool key_held;     /* of others */
+	/* awaiting: jobs that have not ended, how many there were; what if one does not end well, and that it did not */
+	uint64_t after[AFTER];
+	uint32_t after_open, after_count, after_failure;
+	int64_t after_delay_ms;
+	bool doomed, submit_hidden;
 };
 
 struct stored {
@@ -89,6 +95,8 @@ struct world {
 	uint64_t duplicates, dead, expired, held_back, edited, revived;
 	int64_t level_ns, level_at_ms; /* of the bucket of c: how much time may be taken */
 	struct job_limits limits;
+	bool hides; /* what the newest record released is not to be leased yet */
+	uint64_t released, doomed, waited_on;
 };
 
 static uint64_t random_next(struct world *w)
@@ -153,6 +161,9 @@ static void carry_out(struct world *w, const struct job_record *r, unsigned flag
 {
 	w->place += PLACE_STEP;
 	store_record(w, r);
+	if (r->type == JOB_FINISH || r->type == JOB_DEAD || r->type == JOB_REMOVE)
+		flags = below(w, 2) ? JOB_HIDDEN : 0;
+	w->hides = flags & JOB_HIDDEN;
 	job_apply(w->m, r, w->place, flags);
 	w->done++;
 }
@@ -220,6 +231,45 @@ static void model_key(struct world *w, struct model_job *j, bool waits)
 	j->key_held = waits && (j->key_held || !holder(w, j->key_queue, j->key, 0, true));
 }
 
+static void model_release(struct world *w, struct model_job *j)
+{
+	int64_t until_ms = j->after_delay_ms > 0 ? w->now_ms + j->after_delay_ms : 0;
+
+	j->when_ms = until_ms > j->when_ms ? until_ms : j->when_ms;
+	j->state = j->when_ms > w->now_ms ? JOB_DELAYED : JOB_READY;
+	j->hidden = j->state == JOB_READY && (w->hides || (j->submit_hidden && j->place >= w->revealed));
+	model_key(w, j, true);
+	w->released++;
+}
+
+/* A job that others await has ended, or has become dead. */
+static void model_end(struct world *w, uint64_t id, int why, bool for_good)
+{
+	for (size_t i = 0; i < w->count; i++) {
+		struct model_job *j = &w->jobs[i];
+		uint32_t at = 0;
+
+		if (j->state != JOB_AWAITING || j->doomed)
+			continue;
+		while (at < j->after_open && j->after[at] != id)
+			at++;
+		if (at == j->after_open)
+			continue;
+		if (why != JOB_AWAITED_DONE && j->after_failure == JOB_AFTER_WAIT && !for_good) {
+			w->waited_on++;
+			continue;
+		}
+		if (why != JOB_AWAITED_DONE && j->after_failure != JOB_AFTER_RUN) {
+			j->doomed = true;
+			j->after_open = 0;
+			continue;
+		}
+		memmove(&j->after[at], &j->after[at + 1], (--j->after_open - at) * sizeof(j->after[0]));
+		if (j->after_open == 0)
+			model_release(w, j);
+	}
+}
+
 static void model_dead(struct world *w, struct model_job *j)
 {
 	j->dead_from = j->dead_from ? j->dead_from : j->queue;
@@ -233,6 +283,7 @@ static void model_dead(struct world *w, struct model_job *j)
 	j->when_ms = 0;
 	j->error_place = w->place;
 	w->dead++;
+	model_end(w, j->id, JOB_AWAITED_DEAD, false);
 }
 
 static void model_finish(struct world *w, struct model_job *j, int state, int64_t now_ms)
@@ -245,8 +296,14 @@ static void model_finish(struct world *w, struct model_job *j, int state, int64_
 		0; /* what is finished does not tell */
 	j->when_ms = now_ms + j->retention_ms;
 	j->place = w->place;
+	j->doomed = false;
 	if (j->retention_ms <= 0)
 		j->state = JOB_NONE;
+	model_end(w, j->id,
+	          state == JOB_DONE     ? JOB_AWAITED_DONE
+	          : state == JOB_FAILED ? JOB_AWAITED_FAILED
+	                                : JOB_AWAITED_CANCELLED,
+	          state != JOB_FAILED || j->state == JOB_NONE);
 }
 
 /* Where a queue keeps only so many, those closest to their end go. */
@@ -287,6 +344,7 @@ static int on_emit(void *arg, const struct job_record *r)
 			assert_true(job_state_finished(j->state));
 			assert_true(r->reason == JOB_REMOVE_EVICTED || j->when_ms <= w->now_ms);
 			j->state = JOB_NONE;
+			model_end(w, id, JOB_AWAITED_GONE, true);
 			w->evicted += r->reason == JOB_REMOVE_EVICTED;
 		}
 		check_evicted(w, r);
@@ -296,11 +354,28 @@ static int on_emit(void *arg, const struct job_record *r)
 		assert_non_null(j);
 		if (r->type == JOB_FINISH && r->reason == JOB_BY_EXPIRY) {
 			assert_true(j->state == JOB_READY || j->state == JOB_DELAYED ||
-			            j->state == JOB_BURIED);
+			            j->state == JOB_BURIED || j->state == JOB_AWAITING);
 			assert_true(j->attempts == 0 && j->expires_ms > 0 && j->expires_ms <= w->now_ms);
 			assert_memory_equal(r->text.data, "expired", 7);
 			model_finish(w, j, JOB_FAILED, w->now_ms);
 			w->expired++;
+			return 0;
+		}
+		if (j->state == JOB_AWAITING) {
+			assert_true(j->doomed);
+			assert_true(r->text.len > 20 && memcmp(r->text.data, "job ", 4) == 0);
+			w->doomed++;
+			if (j->after_failure != JOB_AFTER_BURY) {
+				assert_true(r->type == JOB_FINISH && r->state == JOB_CANCELLED &&
+				            r->reason == JOB_BY_AWAITED);
+				model_finish(w, j, JOB_CANCELLED, w->now_ms);
+				return 0;
+			}
+			assert_int_equal(r->type, JOB_BURY);
+			j->state = JOB_BURIED;
+			j->doomed = false;
+			j->buries++;
+			j->error_place = w->place;
 			return 0;
 		}
 		assert_int_equal(j->state, JOB_RUNNING);
@@ -348,7 +423,9 @@ static void pass_time(struct world *w)
 			j->state = JOB_READY;
 		assert_false(j->state == JOB_RUNNING && j->when_ms <= w->now_ms);
 		assert_false(job_state_finished(j->state) && j->when_ms <= w->now_ms);
-		assert_false((j->state == JOB_READY || j->state == JOB_DELAYED || j->state == JOB_BURIED) &&
+		assert_false(j->state == JOB_AWAITING && j->doomed);
+		assert_false((j->state == JOB_READY || j->state == JOB_DELAYED || j->state == JOB_BURIED ||
+		              j->state == JOB_AWAITING) &&
 		             j->attempts == 0 && j->expires_ms > 0 && j->expires_ms <= w->now_ms);
 	}
 	assert_true(job_next_due(w->m) > w->now_ms);

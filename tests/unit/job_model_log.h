@@ -95,6 +95,8 @@ static void move(struct world *w)
 		assert_int_equal(job_check_whole(w->m, &places, &whole), -EAGAIN);
 	carry_out(w, &whole, 0);
 	j->place = whole.flags & JOB_WHOLE_PAYLOAD ? w->place : j->place;
+	if (whole.flags & JOB_WHOLE_PAYLOAD) /* which only what is flushed is */
+		j->submit_hidden = false;
 	j->error_place = whole.flags & JOB_WHOLE_ERRORS ? w->place : j->error_place;
 	j->progress_place = whole.flags & JOB_WHOLE_PROGRESS ? w->place : j->progress_place;
 	w->moved++;
@@ -188,7 +190,7 @@ static void snapshot(struct world *w)
 			return;
 		forget_snapshot(w);
 		/* what is hidden is not shown by a load: only what is durable is loaded */
-		job_reveal(w->m, w->place + 1);
+		job_reveal(w->m, w->revealed = w->place + 1);
 		for (size_t i = 0; i < w->count; i++)
 			w->jobs[i].hidden = false;
 		*s = (struct snapshot){.under_way = true,
@@ -250,7 +252,18 @@ static void compare(struct world *w)
 			assert_int_equal(info.dead_from ? info.dead_from->number : 0, j->dead_from);
 			assert_int_equal(info.queue->number, j->queue);
 		}
-		if (j->state == JOB_RUNNING || j->state == JOB_DELAYED || job_state_finished(j->state))
+		if (j->state == JOB_AWAITING) {
+			struct job_awaits awaits;
+			uint64_t ids[AFTER];
+
+			assert_int_equal(job_awaits(w->m, j->id, ids, AFTER, &awaits), j->after_open);
+			assert_memory_equal(ids, j->after, j->after_open * sizeof(ids[0]));
+			assert_int_equal(awaits.open, j->after_open);
+			assert_int_equal(awaits.count, j->after_count);
+			assert_int_equal(awaits.failure, j->after_failure);
+		}
+		if (j->state == JOB_RUNNING || j->state == JOB_DELAYED || j->state == JOB_AWAITING ||
+		    job_state_finished(j->state))
 			assert_int_equal(info.when_ms, j->when_ms);
 		alive++;
 		states[j->state]++;

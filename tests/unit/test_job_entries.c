@@ -196,6 +196,55 @@ static void test_uniques(void **state)
 	assert_int_equal(get(JOB_UNIQUES, &back_record), -EPROTO);
 }
 
+static void test_joins(void **state)
+{
+	struct job_join_entry job = {.id = 0x99,
+	                             .other = 3,
+	                             .delay_ms = 5,
+	                             .count = 7,
+	                             .kind = JOB_JOIN_JOB,
+	                             .failure = JOB_AFTER_BURY,
+	                             .why = JOB_AWAITED_DEAD},
+			      edge = {.id = 0x99, .other = 4, .kind = JOB_JOIN_EDGE}, back;
+	uint8_t b[2 * JOB_JOIN_BYTES];
+	struct job_record r = {.type = JOB_JOINS, .body = {b, sizeof(b)}}, back_record;
+
+	(void)state;
+	job_join_put(&job, b);
+	job_join_put(&edge, b + JOB_JOIN_BYTES);
+	put(&r);
+	assert_int_equal(r.type, 52);
+	assert_int_equal(fixed_bytes, 8);
+	assert_int_equal(number(0, 8), 2);
+	assert_int_equal(number(8, 8), 0x99);
+	assert_int_equal(number(16, 8), 3);
+	assert_int_equal(number(24, 8), 5);
+	assert_int_equal(number(32, 4), 7);
+	assert_int_equal(number(36, 4), 0x040101);
+	assert_int_equal(number(40, 8), 0x99);
+	assert_int_equal(number(48, 8), 4);
+	assert_int_equal(number(56, 8), 0);
+	assert_int_equal(number(64, 8), UINT64_C(2) << 32);
+	assert_int_equal(get(JOB_JOINS, &back_record), 0);
+	assert_true(job_join_get(b, &back) && back.id == job.id && back.other == job.other &&
+	            back.delay_ms == job.delay_ms && back.count == job.count && back.failure == job.failure &&
+	            back.why == job.why && back.kind == job.kind);
+	assert_true(job_join_get(b + JOB_JOIN_BYTES, &back) && back.other == 4 && back.kind == JOB_JOIN_EDGE);
+	for (size_t i = 28; i < 32; i++) { /* a kind, a policy, an end that are not known; not zero */
+		uint8_t was = b[i];
+
+		b[i] = 77;
+		assert_false(job_join_get(b, &back));
+		b[i] = was;
+	}
+	b[8] = 0x99; /* itself, or a younger one */
+	assert_false(job_join_get(b, &back));
+	b[JOB_JOIN_BYTES + 8] = 0; /* no job */
+	assert_false(job_join_get(b + JOB_JOIN_BYTES, &back));
+	all_bytes--;
+	assert_int_equal(get(JOB_JOINS, &back_record), -EPROTO);
+}
+
 static void test_checkpoint(void **state)
 {
 	uint64_t counters[JOB_COUNTERS_END + 2] = {1}, of_queue[JOB_QUEUE_COUNTERS_END] = {3};
@@ -207,7 +256,7 @@ static void test_checkpoint(void **state)
 	assert_int_equal(r.type, 36);
 	assert_int_equal(fixed_bytes, 8);
 	assert_int_equal(number(0, 8), 1); /* ranges */
-	assert_int_equal(all_bytes, 8 + 21 * 8 + 16);
+	assert_int_equal(all_bytes, 8 + 22 * 8 + 16);
 	assert_int_equal(get(JOB_COUNTERS, &back), 0);
 	all_bytes -= 8;
 	assert_int_equal(get(JOB_COUNTERS, &back), -EPROTO);
@@ -235,8 +284,8 @@ static void test_checkpoint(void **state)
 	assert_int_equal(fixed_bytes, 72);
 	assert_int_equal(number(4, 4), 4);
 	assert_int_equal(number(72, 8), 3);
-	assert_int_equal(all_bytes, 72 + 16 * 8 + 4);
-	assert_memory_equal(bytes + 72 + 16 * 8, "name", 4);
+	assert_int_equal(all_bytes, 72 + 17 * 8 + 4);
+	assert_memory_equal(bytes + 72 + 17 * 8, "name", 4);
 	assert_int_equal(get(JOB_QUEUE_STATE, &back), 0);
 	assert_int_equal(back.config.finished_max, 9);
 	r.type = JOB_QUEUE; /* is not written for what is gone */
@@ -250,7 +299,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_whole),          cmocka_unit_test(test_entries),
 		cmocka_unit_test(test_entries_policy), cmocka_unit_test(test_uniques),
-		cmocka_unit_test(test_checkpoint),
+		cmocka_unit_test(test_joins),          cmocka_unit_test(test_checkpoint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,9 +5,88 @@
  * snapshot is begun, and goes on in steps of any size between the wishes: a machine that loads it must be in the
  * state of the moment at which it began, and, with the records since, in that of the one that lived on. Jobs are written again elsewhere;
  * what of the log is needed, told bit by bit, must be what a pass over all jobs says. Queue a sends its dead jobs to d, of b so many run
- * at once, of c so many are begun in a time, of d two of each group run at once.
+ * at once, of c so many are begun in a time, of d two of each group run at once. A third of all jobs is to run after some others.
  */
 #include "job_model_log.h"
+
+/* How the job has ended as far as it has; 0: it has not. */
+static int ended(const struct model_job *j, bool *ret_for_good)
+{
+	*ret_for_good = j->state == JOB_DONE || j->state == JOB_CANCELLED;
+	return j->state == JOB_DONE        ? JOB_AWAITED_DONE
+	       : j->state == JOB_CANCELLED ? JOB_AWAITED_CANCELLED
+	       : j->state == JOB_FAILED    ? JOB_AWAITED_FAILED
+	       : j->dead_from != 0         ? JOB_AWAITED_DEAD
+	                                   : 0;
+}
+
+/* Jobs to run after: *ids, for r. false: one of them is not there. */
+static bool choose_after(struct world *w, struct job_record *r, uint64_t ids[AFTER])
+{
+	uint32_t count = below(w, 3) ? 1 : 1 + below(w, AFTER);
+	int refused = 0, error;
+
+	for (uint32_t i = 0; i < count; i++) {
+		/* mostly the newest ones, so that chains and fans come about */
+		const struct model_job *j =
+			below(w, 4)
+				? &w->jobs[w->count - 1 - below(w, w->count < 12 ? (uint32_t)w->count : 12)]
+				: &w->jobs[below(w, (uint32_t)w->count)];
+
+		for (int tries = 0; tries < 20 && j->state == JOB_NONE && below(w, 50); tries++)
+			j = &w->jobs[below(w, (uint32_t)w->count)];
+		ids[i] = j->id;
+		error = job_check_after(w->m, j->id);
+		assert_int_equal(error, j->state == JOB_NONE ? -JOB_EAWAITED : 0);
+		refused += error < 0;
+		if (error == 0)
+			assert_int_equal(job_touch(w->m, j->id), -JOB_ETWICE);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		job_untouch(w->m, ids[i]);
+	if (refused > 0)
+		return false;
+	r->after_count = count;
+	r->after_failure = below(w, JOB_AFTER_FAILURES);
+	r->after_delay_ms = below(w, 3) == 0 ? below(w, 3000) : 0;
+	assert_int_equal(job_after_room(w->m, 1, count), 0);
+	return true;
+}
+
+/* The record that follows, and what it makes of the model's job. */
+static void await(struct world *w, struct model_job *j, const struct job_record *submit, uint64_t *ids,
+                  unsigned flags)
+{
+	struct job_record r = {.type = JOB_AFTER,
+	                       .id = submit->id,
+	                       .at_ns = submit->at_ns,
+	                       .body = {ids, submit->after_count * sizeof(ids[0])}};
+
+	carry_out(w, &r, flags);
+	j->state = JOB_AWAITING;
+	j->hidden = false;
+	j->submit_hidden = flags != 0;
+	j->after_count = submit->after_count;
+	j->after_failure = submit->after_failure;
+	j->after_delay_ms = submit->after_delay_ms;
+	for (uint32_t i = 0; i < submit->after_count && !j->doomed; i++) {
+		bool for_good, again = false;
+		int why = ended(find(w, ids[i]), &for_good);
+
+		for (uint32_t k = 0; k < j->after_open; k++)
+			again |= j->after[k] == ids[i];
+		if (again)
+			continue;
+		if (why == 0 || (why != JOB_AWAITED_DONE && j->after_failure == JOB_AFTER_WAIT && !for_good))
+			j->after[j->after_open++] = ids[i];
+		else if (why != JOB_AWAITED_DONE && j->after_failure != JOB_AFTER_RUN)
+			j->doomed = true;
+	}
+	if (j->doomed)
+		j->after_open = 0;
+	else if (j->after_open == 0)
+		model_release(w, j);
+}
 
 static void submit(struct world *w)
 {
@@ -20,6 +99,7 @@ static void submit(struct world *w)
 	int64_t delay = below(w, 3) == 0 ? below(w, 5000) : 0;
 	bool hidden = below(w, 2), buried = below(w, 12) == 0;
 	uint32_t group = 0, key = 0;
+	uint64_t after[AFTER];
 	int error;
 
 	if (w->count == MODEL_JOBS)
@@ -51,6 +131,10 @@ static void submit(struct world *w)
 		key = 1 + below(w, KEYS);
 		r.unique = (struct job_slice){&"vwxyz"[key - 1], 1};
 		r.unique_while_ms = below(w, 2) ? -(int64_t)below(w, 2) : 1 + (int64_t)below(w, 20000);
+	}
+	if (!buried && w->count > 0 && below(w, 3) == 0 && !choose_after(w, &r, after)) {
+		w->refused++;
+		return;
 	}
 	assert_int_equal(job_room(w->m, 1), 0);
 	error = job_check_submit(w->m, w->queues[queue], 0, &r);
@@ -85,6 +169,8 @@ static void submit(struct world *w)
 	                        .key_held = key && r.unique_while_ms <= 0};
 	if (w->count > 1)
 		assert_true(j->id > j[-1].id);
+	if (r.after_count > 0)
+		await(w, j, &r, after, hidden ? JOB_HIDDEN : 0);
 }
 
 static void reserve(struct world *w)
@@ -273,9 +359,10 @@ static void without_lease(struct world *w)
 		                                          : 0;
 		got = job_check_cancel(w->m, j->id, w->now_ms * NS_PER_MS, &r);
 	} else if (kind == 1) {
-		expected = j->state == JOB_NONE                                ? missing(j)
-		           : j->state == JOB_DELAYED || j->state == JOB_BURIED ? 0
-		                                                               : -JOB_ESTATE;
+		expected = j->state == JOB_NONE ? missing(j)
+		           : j->state == JOB_DELAYED || j->state == JOB_BURIED || j->state == JOB_AWAITING
+		                   ? 0
+		                   : -JOB_ESTATE;
 		got = job_check_kick(w->m, j->id, &r);
 	} else {
 		if (below(w, 4))
@@ -296,9 +383,9 @@ static void without_lease(struct world *w)
 	else if (kind == 0)
 		model_finish(w, j, JOB_CANCELLED, w->now_ms);
 	else if (kind == 1)
-		j->state = JOB_READY, j->kicks++, model_key(w, j, true);
+		j->state = JOB_READY, j->kicks++, j->doomed = false, model_key(w, j, true);
 	else
-		j->state = JOB_NONE, j->key_held = false;
+		j->state = JOB_NONE, j->key_held = false, model_end(w, j->id, JOB_AWAITED_GONE, true);
 }
 
 /* Other values for a job that is not finished. */
@@ -306,7 +393,7 @@ static void edit(struct world *w)
 {
 	struct model_job *j = any_job(w);
 	struct job_record r = {.flags = (uint8_t)below(w, 64)};
-	bool waits = j->state == JOB_DELAYED || j->state == JOB_READY;
+	bool waits = j->state == JOB_DELAYED || j->state == JOB_READY || j->state == JOB_AWAITING;
 	int expected = 0, got;
 
 	r.flags &= (uint8_t)below(w, 64) | (below(w, 4) ? 0 : JOB_EDIT_RUN_AT);
@@ -352,6 +439,11 @@ static void edit(struct world *w)
 		j->expires_ms = r.expires_ms;
 	if (!(r.flags & JOB_EDIT_RUN_AT))
 		return;
+	if (j->state == JOB_AWAITING) {
+		j->when_ms = r.when_ms;
+		j->after_delay_ms = 0;
+		return;
+	}
 	j->hidden = j->hidden && r.when_ms == 0;
 	j->state = r.when_ms ? JOB_DELAYED : JOB_READY;
 	j->when_ms = r.when_ms;
@@ -371,7 +463,7 @@ static void change_queue(struct world *w)
 		expected = missing(j);
 	else if (job_state_finished(j->state))
 		expected = -JOB_EFINISHED;
-	else if (j->state == JOB_RUNNING || queue == j->queue)
+	else if (j->state == JOB_RUNNING || queue == j->queue || (anew && j->state == JOB_AWAITING))
 		expected = -JOB_ESTATE;
 	got = job_check_move(w->m, j->id, queue, anew, &r);
 	assert_int_equal(got, expected);
@@ -577,7 +669,7 @@ static void send_dead(struct world *w)
 	assert_int_equal(job_check_queue_gone(w->m, w->queues[DEAD_TO], &r), -JOB_EIN_USE);
 }
 
-static uint64_t evicted, duplicates, dead, expired, held_back, edited, revived;
+static uint64_t evicted, duplicates, dead, expired, held_back, edited, revived, released, doomed, waited_on;
 
 static void live_through(uint64_t seed, int steps)
 {
@@ -680,6 +772,9 @@ static void live_through(uint64_t seed, int steps)
 	held_back += w.held_back;
 	edited += w.edited;
 	revived += w.revived;
+	released += w.released;
+	doomed += w.doomed;
+	waited_on += w.waited_on;
 	evicted += w.limits.finished_max > 0 ? 0 : w.evicted;
 	forget_snapshot(&w);
 	for (size_t i = 0; i < w.log_count; i++)
@@ -698,6 +793,7 @@ static void test_against_model(void **state)
 		live_through(seed, 3000);
 	assert_true(evicted > seeds);
 	assert_true(edited > 8 * seeds && revived > seeds);
+	assert_true(released > 10 * seeds && doomed > 20 * seeds && waited_on > seeds);
 	assert_true(duplicates > seeds && dead > seeds && expired > seeds && held_back > seeds);
 }
 

@@ -58,6 +58,63 @@ static void test_submit(void **state)
 	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
 }
 
+/* A job that is to run after others, and which. */
+static void test_after(void **state)
+{
+	uint64_t ids[] = {3, 5};
+	struct job_record r = {.type = JOB_SUBMIT,
+	                       .id = 9,
+	                       .queue = 7,
+	                       .after_count = 2,
+	                       .after_failure = JOB_AFTER_WAIT,
+	                       .after_delay_ms = 4},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(number(30, 2), 7 + 7 + 11);
+	assert_memory_equal(bytes + 40, "\30\4\0\2\0\0\0\31\4\0\3\0\0\0\32\10\0\4\0\0\0\0\0\0\0", 25);
+	assert_int_equal(get(JOB_SUBMIT, &back), 0);
+	assert_true(back.after_count == 2 && back.after_failure == JOB_AFTER_WAIT &&
+	            back.after_delay_ms == 4);
+	bytes[50] = JOB_AFTER_FAILURES; /* what is not known */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[50] = 1;
+	bytes[45] = 1; /* too many */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[45] = bytes[43] = 0; /* none, but what if one of them fails */
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	bytes[43] = 2;
+	bytes[33] = JOB_SUBMIT_BURIED;
+	assert_int_equal(get(JOB_SUBMIT, &back), -EPROTO);
+	r = (struct job_record){.type = JOB_AFTER, .id = 9, .at_ns = 6, .body = {ids, sizeof(ids)}};
+	put(&r);
+	assert_int_equal(r.type, 50);
+	assert_int_equal(fixed_bytes, 16);
+	assert_int_equal(number(0, 8), 9);
+	assert_int_equal(number(8, 8), 6);
+	assert_int_equal(number(16, 8), 3);
+	assert_int_equal(number(24, 8), 5);
+	assert_int_equal(get(JOB_AFTER, &back), 0);
+	assert_true(back.id == 9 && back.at_ns == 6 && back.body.len == 16);
+	all_bytes--;
+	assert_int_equal(get(JOB_AFTER, &back), -EPROTO);
+	all_bytes = 16; /* none */
+	assert_int_equal(get(JOB_AFTER, &back), -EPROTO);
+	/* the instant at which jobs are forgotten counts for those that await them */
+	r = (struct job_record){.type = JOB_REMOVE,
+	                        .reason = JOB_REMOVE_DELETED,
+	                        .at_ns = INT64_C(1700000000123999999),
+	                        .body = {ids, sizeof(ids)}};
+	put(&r);
+	assert_int_equal(number(0, 2), 2);
+	assert_int_equal(number(2, 6), INT64_C(1700000000123));
+	assert_int_equal(get(JOB_REMOVE, &back), 0);
+	assert_true(back.at_ns == INT64_C(1700000000123000000) && back.reason == JOB_REMOVE_DELETED);
+	bytes[1] = 1;
+	assert_int_equal(get(JOB_REMOVE, &back), -EPROTO);
+}
+
 static void test_submit_policy(void **state)
 {
 	struct job_record r = {.type = JOB_SUBMIT,
@@ -575,11 +632,11 @@ int main(void)
 		cmocka_unit_test(test_submit),        cmocka_unit_test(test_event),
 		cmocka_unit_test(test_finish),        cmocka_unit_test(test_blob),
 		cmocka_unit_test(test_queue),         cmocka_unit_test(test_queue_options),
-		cmocka_unit_test(test_submit_policy), cmocka_unit_test(test_edit),
-		cmocka_unit_test(test_revive),        cmocka_unit_test(test_finish_edited),
-		cmocka_unit_test(test_rate),          cmocka_unit_test(test_dead),
-		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
-		cmocka_unit_test(test_key),
+		cmocka_unit_test(test_after),         cmocka_unit_test(test_submit_policy),
+		cmocka_unit_test(test_edit),          cmocka_unit_test(test_revive),
+		cmocka_unit_test(test_finish_edited), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_dead),          cmocka_unit_test(test_small_ones),
+		cmocka_unit_test(test_noise),         cmocka_unit_test(test_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
