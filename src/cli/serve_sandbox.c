@@ -224,6 +224,7 @@ static void describe(const struct sandbox_state *state, struct serve_sandbox_sta
 	if (explain(state, why) != 0) /* no quotes are in it */
 		snprintf(to->members + n, sizeof(to->members) - (size_t)n, " msg=\"%s\"", why);
 	to->entered = state->files > 0;
+	to->calls_restricted = state->calls > 0;
 }
 
 /* ---- all of it --------------------------------------------------------------------------- */

@@ -10,7 +10,8 @@ enum serve_sandbox { SERVE_SANDBOX_AUTO, SERVE_SANDBOX_YES, SERVE_SANDBOX_NO };
 enum { SERVE_SANDBOX_TEXT_BYTES = 400 };
 
 struct serve_sandbox_state {
-	bool entered;
+	bool entered; /* files are restricted */
+	bool calls_restricted;
 	char members[SERVE_SANDBOX_TEXT_BYTES]; /* of the event that tells of it */
 };
 

@@ -18,6 +18,7 @@ static const char *const engine_words[] = {"auto", "sync", "threads", "epoll", "
 static const char *const queues_words[] = {"open", "declared", NULL};
 static const char *const commit_words[] = {"local", "async", NULL};
 static const char *const sandbox_words[] = {"auto", "yes", "no", NULL};
+static const char *const switch_words[] = {"on", "off", NULL};
 static const char *const log_words[] = {"debug", "info", "warn", "error", NULL};
 
 #define AT(field) offsetof(struct serve_settings, field)
@@ -91,6 +92,8 @@ static const struct setting {
          DURATION, AT(stream_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
 	{"drain-timeout", "DURATION", "calls under way may take this long when stopping (default 10s)",
          DURATION, AT(drain_timeout_ns), 0, INT64_C(86400000000000), NULL},
+	{"dashboard", "on|off", "do browsers get a page at / to watch and steer with? (default on)", WORD,
+         AT(dashboard_off), 0, 0, switch_words},
 	{"engine", "NAME", "auto, uring, epoll, threads or sync (default auto)", WORD, AT(engine), 0, 0,
          engine_words},
 	{"sandbox", "auto|yes|no",

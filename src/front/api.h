@@ -132,6 +132,10 @@ const struct route *route_find(const struct target *target, enum wh_http_method 
 
 enum call_kind { CALL_POLL, CALL_RESULT, CALL_SUBMIT, CALL_RECORDED, CALL_OTHER };
 
+/* dashboard_route() (dashboard.c) - what a request for / is answered by: NULL, by the list of what there is; or the page, which says nothing of
+ * this server and which therefore nobody needs a token for. */
+const struct route *dashboard_route(const struct api *api, const wh_http_exchange *x);
+
 /* What is left of a request while the store works on it. */
 struct call {
 	struct call *next, *previous; /* parked */
@@ -147,6 +151,7 @@ struct call {
 	uint32_t action_at; /* of a transaction that was refused: where */
 	bool duplicate;     /* of a submit: another job has its unique key */
 	bool is_parked, gone, read_async, retained;
+	bool is_page;       /* answer_is_page(), of a request for a body */
 	bool cancel_at_end; /* of a wait in vain: the job is cancelled */
 	int64_t until;      /* wh_now() */
 	int64_t error;      /* why it was refused, while the rest of the answer is looked up */
@@ -187,6 +192,8 @@ bool request_lease(struct request *request, struct job_lease *ret);
 /* request_content_type() - of the body, octets unless it says; false: refused and answered. */
 bool request_content_type(struct request *request, struct store_slice *ret);
 bool request_is_type(struct wh_slice content_type, const char *type); /* parameters do not matter */
+/* request_names_tag() - is this entity tag, quotes included, among those of If-None-Match? */
+bool request_names_tag(struct wh_slice list, const char *tag, size_t len);
 bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
 struct wh_slice request_body(const struct request *request);
 
@@ -220,6 +227,10 @@ void answer_view(struct wh__text *text, const struct store_view *view); /* a job
 /* answer_kept() - header fields that were kept with a body, lines "Name: value\r\n" that the server wrote itself. */
 void answer_kept(wh_http_exchange *x, struct store_slice headers);
 /* answer_event() - Whilst-Event: the position of the event that a payload is about, if it is about one. */
+/* answer_foreign() (dashboard.c) - a body of this type that a worker or a client chose: a browser that shows it runs nothing of it, and takes it for no
+ * page of this origin. */
+void answer_foreign(struct call *call, struct store_slice content_type);
+bool answer_is_page(struct wh_slice accept); /* does a browser want to show it? It accepts HTML by name */
 void answer_event(wh_http_exchange *x, const struct store_bytes *payload);
 const char *answer_state(int state);
 const char *answer_level(int level);

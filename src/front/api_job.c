@@ -20,6 +20,7 @@ static void look(struct request *request, enum call_kind kind)
 		api_job_stream(call, request->last_event_id);
 		return;
 	}
+	call->is_page = kind == CALL_RESULT && answer_is_page(request->accept);
 	call_set_wait(call, request);
 	if (request->if_none_match.data && kind == CALL_POLL)
 		call->retained = wh_http_retain(request->x) == 0;
@@ -56,6 +57,7 @@ static void got_payload(wh_loop *loop, wh_res res, void *arg)
 	if (bytes->content_type.len > 0)
 		wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12},
 		                  answer_slice(bytes->content_type));
+	answer_foreign(call, bytes->content_type);
 	answer_kept(call->x, bytes->headers);
 	answer_event(call->x, bytes);
 	if (download_bytes(call, 200, bytes))
@@ -73,9 +75,11 @@ void api_job_payload(struct request *request)
 	if (!request_options(request, NULL, 0) || !request_level(request, false, &level))
 		return;
 	call = call_new(request, CALL_OTHER);
-	if (call)
-		call_then(call, store_payload(request->api->store, request->job, request_read_level(request)),
-		          got_payload);
+	if (!call)
+		return;
+	call->is_page = answer_is_page(request->accept);
+	call_then(call, store_payload(request->api->store, request->job, request_read_level(request)),
+	          got_payload);
 }
 
 /* Cancel and kick: one action, then how the job is now. */

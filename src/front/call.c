@@ -147,16 +147,6 @@ void call_refuse(struct call *call, int64_t code, const char *reason)
 	}
 }
 
-static bool tag_matches(struct wh_slice list, const char *tag, size_t tag_len)
-{
-	const char *at = list.data, *end = list.data + list.len;
-
-	if (list.len == 1 && *at == '*')
-		return true;
-	/* weak comparison: what stands before the quotes does not matter */
-	return memmem(at, (size_t)(end - at), tag, tag_len) != NULL;
-}
-
 static void answer_poll(struct call *call, const struct store_view *view)
 {
 	char given[1024], tag[40];
@@ -166,7 +156,7 @@ static void answer_poll(struct call *call, const struct store_view *view)
 
 	wh_http_set(call->x, "ETag", tag);
 	answer_preference(call->x, &call->prefer, true);
-	if (call->retained && match.data && tag_matches(match, tag, (size_t)n)) {
+	if (call->retained && match.data && request_names_tag(match, tag, (size_t)n)) {
 		answer_bytes(call->api, call->x, 304, NULL, "", 0);
 		return;
 	}
@@ -297,6 +287,7 @@ static void got_result(wh_loop *loop, wh_res res, void *arg)
 	if (bytes->content_type.len > 0)
 		wh_http_set_slice(call->x, (struct wh_slice){"Content-Type", 12},
 		                  answer_slice(bytes->content_type));
+	answer_foreign(call, bytes->content_type);
 	job[wh__put_u64(job, call->job)] = 0;
 	wh_http_set(call->x, "Whilst-Job", job);
 	answer_preference(call->x, &call->prefer, call->kind == CALL_RESULT);

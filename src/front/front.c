@@ -101,6 +101,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 		no_route(api, x, methods);
 		return;
 	}
+	if (route->handler == api_index && dashboard_route(api, x))
+		route = dashboard_route(api, x);
 	if (!authorize(api, x, &target, route))
 		return;
 	wh_http_set_arg(x, (void *)(uintptr_t)route);

@@ -24,7 +24,9 @@ struct front_options {
 	int64_t wait_ns_max;
 	int64_t request_timeout_ns, idle_timeout_ns;
 	uint32_t connections_max;
-	uint32_t stream_bytes_max; /* of an event stream, unsent */
+	uint32_t stream_bytes_max;               /* of an event stream, unsent */
+	bool dashboard;                          /* browsers get a page at / */
+	bool files_restricted, calls_restricted; /* by a sandbox, for figures */
 	int64_t stream_timeout_ns; /* in which its reader takes enough of them for more to be told */
 	const struct ranges
 		*ranges; /* where pushes may lead that is not for everybody; NULL: nowhere; copied */
@@ -42,7 +44,7 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
  * what the flag cannot say. Synchronous. 0, or -errno with a sentence in detail. */
 int front_service(struct api *api, const char *name, const char *url, char *detail, size_t detail_len);
 
-/* front_use_tokens() - from now on whoever asks for anything but /livez and /readyz must show one of these, and may do what it is
+/* front_use_tokens() - from now on whoever asks for anything but /livez, /readyz and the page at / must show one of these, and may do what it is
  * good for. Takes tokens; NULL: nobody is asked. */
 void front_use_tokens(struct api *api, struct token_table *tokens);
 

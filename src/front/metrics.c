@@ -408,42 +408,58 @@ static void put_services(struct wh__text *text, const struct api *api)
 	}
 }
 
-static void got_queues(wh_loop *loop, wh_res res, void *arg)
+/* queues NULL: there is none, or nobody asked for them; taken. */
+static void answer_metrics(struct api *api, wh_http_exchange *x, struct store_queues *queues)
 {
-	struct call *call = arg;
-	struct store_queues *queues = res.ptr;
 	struct store_stats stats;
 	struct wh__text text;
 
-	if (res.n < 0) {
-		answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "metrics");
-		call_end(call);
-		return;
-	}
-	store_stats(call->api->store, &stats);
+	store_stats(api->store, &stats);
 	wh__text_init(&text, NULL, 0);
 	family(&text, "whilst_build_info", "gauge", "What this is.");
 	wh__text_format(&text, "whilst_build_info{version=\"" WH_VERSION "\",engine=\"%s\"} 1\n",
-	                wh_engine_name(loop));
+	                wh_engine_name(api->loop));
+	family(&text, "whilst_sandbox", "gauge", "1: the server is restricted in this part by the kernel.");
+	wh__text_format(&text, "whilst_sandbox{part=\"files\"} %d\nwhilst_sandbox{part=\"calls\"} %d\n",
+	                api->options.files_restricted, api->options.calls_restricted);
 	if (queues)
 		put_queues(&text, queues);
 	put_store(&text, &stats);
 	put_log(&text, &stats);
 	put_upkeep(&text, &stats);
-	put_http(&text, call->api);
-	put_services(&text, call->api);
-	put_topics(&text, call->api);
-	put_schedules(&text, call->api);
-	put_loop(&text, loop);
-	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
+	put_http(&text, api);
+	put_services(&text, api);
+	put_topics(&text, api);
+	put_schedules(&text, api);
+	put_loop(&text, api->loop);
+	answer_text(api, x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(queues);
+}
+
+static void got_queues(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+
+	(void)loop;
+	if (res.n < 0)
+		answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "metrics");
+	else
+		answer_metrics(call->api, call->x, res.ptr);
 	call_end(call);
 }
 
 void api_metrics(struct request *request)
 {
-	struct call *call = call_new(request, CALL_OTHER);
+	struct option options[] = {{.name = "queues", .kind = OPTION_FLAG, .value = 1}};
+	struct call *call;
 
+	if (!request_options(request, options, 1))
+		return;
+	if (!options[0].value) {
+		answer_metrics(request->api, request->x, NULL);
+		return;
+	}
+	call = call_new(request, CALL_OTHER);
 	if (call)
 		call_then(call, store_queues(request->api->store), got_queues);
 }

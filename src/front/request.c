@@ -333,6 +333,16 @@ bool request_is_type(struct wh_slice content_type, const char *type)
 	       (content_type.len == len || strchr("; \t,", content_type.data[len]));
 }
 
+bool request_names_tag(struct wh_slice list, const char *tag, size_t len)
+{
+	const char *at = list.data, *end = list.data + list.len;
+
+	if (list.len == 1 && *at == '*')
+		return true;
+	/* weak comparison: what stands before the quotes does not matter */
+	return memmem(at, (size_t)(end - at), tag, len) != NULL;
+}
+
 bool request_json(struct request *request)
 {
 	struct wh_slice type = request->content_type;

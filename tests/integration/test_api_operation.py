@@ -1,5 +1,8 @@
 """tests/integration/test_api_operation.py -- what operators use: health, metrics, flags, signals, exit statuses."""
+import base64
+import hashlib
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -27,8 +30,53 @@ class Health(harness.Case):
             self.assertEqual((answer.status, answer.body, answer["Content-Type"]), (200, b"ok\n", "text/plain; charset=utf-8"))
         answer = self.client.get("/")
         self.assertEqual(answer.status, 200)
-        for word in (b"whilst", b"/v1/queues", b"/metrics"):
+        for word in (b"whilst", b"/v1/queues", b"/metrics", b"text/html"):
             self.assertIn(word, answer.body)
+
+
+class Index(harness.Case):
+    """What / answers to whom; the page itself: test_dashboard.py."""
+    PAGE = ("text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json, TEXT/HTML", "*/*,text/html;q=0.1",
+            "text/html ; level=1;q=0.001")
+    LIST = (None, "*/*", "", "text/plain", "application/json", "text/*", "text/htmlx", "application/json;x=text/html", "text/html;q=0", "text/html; q=0.000", "text/html;q=0;x=y")
+
+    def test_by_accept(self):
+        for accept in self.PAGE + self.LIST:
+            answer = self.client.get("/", **({} if accept is None else {"Accept": accept}))
+            wanted = "text/html; charset=utf-8" if accept in self.PAGE else "text/plain; charset=utf-8"
+            self.assertEqual((answer.status, answer["Content-Type"], answer["Vary"]), (200, wanted, "Accept"), accept)
+            self.assertEqual(answer["Link"], None if accept in self.PAGE else '</openapi.json>; rel="service-desc"')
+
+    def test_the_page(self):
+        answer = self.client.get("/", Accept="text/html")
+        self.assertLess(len(answer.body), 60 << 10)
+        self.assertEqual((answer["X-Content-Type-Options"], answer["X-Frame-Options"], answer["Referrer-Policy"], answer["Cache-Control"], answer["Cross-Origin-Opener-Policy"]),
+                         ("nosniff", "DENY", "no-referrer", "no-cache", "same-origin"))
+        policy = dict(part.strip().split(" ", 1) for part in answer["Content-Security-Policy"].split(";"))
+        self.assertEqual((policy["default-src"], policy["frame-ancestors"], policy["base-uri"], policy["form-action"]), ("'none'",) * 4)
+        self.assertEqual(policy["connect-src"], "'self'")
+        for kind, tag in (("script-src", b"script"), ("style-src", b"style")):
+            text = re.search(b"<%s>(.*?)</%s>" % (tag, tag), answer.body, re.DOTALL).group(1)
+            digest = base64.b64encode(hashlib.sha256(text).digest()).decode()
+            self.assertEqual(policy[kind], f"'sha256-{digest}'")
+            self.assertEqual(answer.body.count(b"<" + tag), 1)
+        self.assertEqual(re.findall(rb"\bon[a-z]+=|javascript:|(?:src|href)=.?(?:https?:|//)", answer.body), [])
+        for tag in (answer["ETag"], "*", '"x", W/' + answer["ETag"]):
+            again = self.client.get("/", Accept="text/html", If_None_Match=tag)
+            self.assertEqual((again.status, again.body, again["ETag"]), (304, b"", answer["ETag"]))
+            self.assertTrue(again["Content-Security-Policy"])
+        self.assertEqual(self.client.get("/", Accept="text/html", If_None_Match='"x"').status, 200)
+        head = self.client.request("HEAD", "/", Accept="text/html")
+        self.assertEqual((head.status, head.body, head["Content-Length"]), (200, b"", str(len(answer.body))))
+
+    def test_without_it(self):
+        with harness.Server("--dashboard", "off") as server:
+            client = server.client()
+            answer = client.get("/", Accept="text/html")
+            self.assertEqual((answer.status, answer["Content-Type"]), (200, "text/plain; charset=utf-8"))
+            self.assertNotIn(b"text/html", answer.body)
+            self.assertTrue(answer.body.endswith(b"for programs\n"))
+            client.close()
 
 
 class Metrics(harness.Case):
@@ -83,6 +131,40 @@ class Metrics(harness.Case):
         self.assertGreater(after['whilst_operations_in_flight{class="socket"}'], 0)  # it listens
         self.assertEqual(after['whilst_worker_queued{class="work"}'], 0)
         self.assertTrue(any(key.startswith("whilst_build_info{") for key in after))
+
+    def test_without_queues(self):
+        self.client.submit(self.queue)
+        every = {line for line in self.client.get("/metrics?queues=true").body.decode().splitlines() if not line.startswith("#")}
+        few = self.client.get("/metrics?queues=false").body.decode()
+        self.assertTrue(any(line.startswith("whilst_jobs{") for line in every))
+        self.assertNotIn("whilst_jobs{", few)
+        self.assertNotIn("whilst_jobs_submitted_total", few)
+        self.assertIn("whilst_commits_total{", few)
+        self.assertProblem(self.client.get("/metrics?queues=some"), 400, "bad-request")
+        self.assertProblem(self.client.get("/metrics?nonsense=1"), 400, "bad-request")
+
+    def test_each_is_documented(self):
+        """The table of docs/operations.md names what there is, with its type and labels, and nothing else."""
+        text = (pathlib.Path(__file__).resolve().parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+        documented = {}
+        for names, kind in re.findall(r"^\| (`whilst_[^|]*`) \| (gauge|counter|histogram) \|", text, re.MULTILINE):
+            for name, labels in re.findall(r"`(\w+)(?:\{([^}]*)\})?`", names):
+                self.assertNotIn(name, documented)
+                documented[name] = kind, frozenset(filter(None, labels.split(",")))
+        with harness.Server("--allow-private-targets", "all") as server:
+            client = server.client()
+            client.put("/v1/services/s", {"url": "http://127.0.0.1:1/"})
+            client.put("/v1/queues/q/target", {"url": "http://127.0.0.1:1/"})
+            client.submit("q")
+            answer = client.get("/metrics").body.decode()
+            client.close()
+        there, labels = dict(re.findall(r"^# TYPE (\w+) (\w+)$", answer, re.MULTILINE)), {}
+        for name, shown in re.findall(r"^(\w+)(\{.*\})? \S+$", answer, re.MULTILINE):
+            family = name if name in there else re.sub(r"_(bucket|sum|count)$", "", name)
+            labels.setdefault(family, set()).add(frozenset(re.findall(r'(\w+)="', shown)) - {"le"})
+        self.assertEqual({name: kind for name, (kind, _) in documented.items()}, there)
+        for name, shown in labels.items():
+            self.assertIn(documented[name][1], shown, name)
 
     def test_buckets_rise(self):
         self.client.submit(self.queue)

@@ -198,6 +198,14 @@ class Restricted(unittest.TestCase):
                 self.assertEqual(has["NoNewPrivs"], "1" if FIT else ours["NoNewPrivs"], path)
                 self.assertEqual(has["Seccomp"], "2" if CALLS else ours["Seccomp"], path)
 
+    def test_figures_say_so(self):
+        wanted = {f'whilst_sandbox{{part="{part}"}} {int(holds)}' for part, holds in (("files", FILES), ("calls", CALLS))}
+        for args, lines in (((), wanted), (("--sandbox", "no"), {'whilst_sandbox{part="files"} 0', 'whilst_sandbox{part="calls"} 0'})):
+            with harness.Server(*args) as server:
+                client = server.client()
+                self.assertEqual({line for line in client.get("/metrics").body.decode().splitlines() if line.startswith("whilst_sandbox{")}, lines)
+                client.close()
+
     def test_not_wanted(self):
         if not FIT:
             return

@@ -76,6 +76,12 @@ class Tokens(unittest.TestCase):
                 self.refused(client.get(path, Authorization="Basic eDp5"), 401, "no-token")
             for path in ("/livez", "/readyz"):
                 self.assertEqual(client.get(path).status, 200)
+            # the page asks for a token itself, and is the same for everybody: it says nothing of this server
+            page = client.get("/", Accept="text/html")
+            with harness.Server() as open_to_all:
+                other = open_to_all.client()
+                self.assertEqual((page.status, page.body), (200, other.get("/", Accept="text/html").body))
+                other.close()
             job = client.submit("mail-out", b"hello", **self.bearer("shop"))
             self.refused(client.post("/v1/queues/other/jobs", b"x", **self.bearer("shop")), 403, "not-allowed")
             self.refused(client.post("/v1/queues/mail-out/jobs", b"x", **self.bearer("mailer")), 403, "not-allowed")
