@@ -23,7 +23,7 @@
 #include "deliver/sign.h"
 #include "front/beanstalk.h"
 #include "front/front.h"
-#include "front/target.h"
+#include "front/namespace.h"
 #include "front/token.h"
 #include "store/store.h"
 #include "whilst/task.h"
@@ -127,7 +127,7 @@ static int check_services(struct server *server, const struct serve_settings *se
 		struct service_refusal refusal;
 		struct service *service;
 
-		if (!equals || !target_name_valid(text, (size_t)(equals - text)))
+		if (!equals || !namespace_full_valid(text, (size_t)(equals - text)))
 			return fail(server, SERVE_USAGE, "usage", "--service %s: wanted is NAME=URL", text);
 		service = service_from_url(text, (size_t)(equals - text), equals + 1, &refusal);
 		if (!service)

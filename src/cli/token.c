@@ -6,8 +6,21 @@
 #include "cli/cli.h"
 #include "front/token.h"
 
+/* A token of a namespace that may see /metrics is one that the server would not take. */
+static const char *wrong_together(int argc, char **argv)
+{
+	bool prefix = false, metrics = false;
+
+	for (int i = 2; i < argc; i++) {
+		prefix = prefix || token_prefix_valid(argv[i]);
+		metrics = metrics || strcmp(argv[i], "metrics") == 0 || strncmp(argv[i], "metrics:", 8) == 0;
+	}
+	return prefix && metrics ? "/metrics tells of everybody: a token with a prefix has no scope metrics"
+	                         : NULL;
+}
+
 static const char help[] =
-	"usage: whilst token NAME SCOPE... [LIMIT...]\n\n"
+	"usage: whilst token NAME SCOPE... [LIMIT...] [prefix=NAMESPACE]\n\n"
 	"Makes a bearer token. It is shown once, on standard output; on standard error the line that\n"
 	"goes into the file that the server's setting `tokens` names, which holds a digest only:\n\n"
 	"  whilst token shop 'submit:mail-*' 'read:mail-*' 2>> tokens > shop.token\n\n"
@@ -18,7 +31,9 @@ static const char help[] =
 	"  publish  publish events to topics           metrics  /metrics\n"
 	"  admin    configure, and all the others\n\n"
 	"Limits may follow, each once: rate=N, requests a second; bytes=N[KiB|MiB|GiB], bytes of bodies a\n"
-	"second; connections=N, requests under way at once, those that wait and streams among them.\n";
+	"second; connections=N, requests under way at once, those that wait and streams among them.\n\n"
+	"With prefix=NAMESPACE the token knows nothing but what is in that namespace, and names it\n"
+	"without: its mail is NAMESPACE:mail to those that have no prefix, and to nobody elsewhere.\n";
 
 int cli_token(int argc, char **argv)
 {
@@ -38,11 +53,14 @@ int cli_token(int argc, char **argv)
 	if (!token_name_valid(argv[1]))
 		return cli_error(CLI_USAGE, "a name has 1 to 100 of A-Z a-z 0-9 . _ - @, not '%s'", argv[1]);
 	for (int i = 2; i < argc; i++)
-		if (!token_scope_valid(argv[i]) && !token_limit_valid(argv[i]))
+		if (!token_scope_valid(argv[i]) && !token_limit_valid(argv[i]) &&
+		    !token_prefix_valid(argv[i]))
 			return cli_error(
 				CLI_USAGE,
-				"'%s' is neither a scope nor a limit; `whilst token --help` lists them",
+				"'%s' is no scope, no limit and no prefix; `whilst token --help` lists them",
 				argv[i]);
+	if (wrong_together(argc, argv))
+		return cli_error(CLI_USAGE, "%s", wrong_together(argc, argv));
 	error = wh_loop_open(&loop, &options);
 	if (error != 0)
 		return cli_error(CLI_FAILED, "%s", wh_strerror(error));

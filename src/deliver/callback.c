@@ -51,8 +51,10 @@ static const char *state_name(int state)
 
 static void put_view(struct wh__text *text, const struct store_view *view)
 {
-	wh__text_str(text, ",\"queue\":");
-	wh__text_json(text, view->queue.data, view->queue.len);
+	size_t skip = job_name_skip(view->queue.data, view->queue.len);
+
+	wh__text_str(text, ",\"queue\":"); /* as its namespace calls it */
+	wh__text_json(text, (const char *)view->queue.data + skip, view->queue.len - skip);
 	wh__text_format(text, ",\"attempts\":%u,\"finished_at\":", view->attempts);
 	put_instant(text, view->finished_at);
 	if (view->state == JOB_DONE) {

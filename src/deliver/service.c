@@ -41,11 +41,12 @@ struct service *service_unref(struct service *service)
 
 static char *queue_of(const char *name, bool target)
 {
-	size_t len = strlen(name) + sizeof(SERVICE_QUEUE_PREFIX);
+	size_t len = strlen(name) + sizeof(SERVICE_QUEUE_PREFIX), skip = job_name_skip(name, strlen(name));
 	char *queue = malloc(len);
 
 	if (queue)
-		snprintf(queue, len, "%s%s", target ? "" : SERVICE_QUEUE_PREFIX, name);
+		snprintf(queue, len, "%.*s%s%s", (int)skip, name, target ? "" : SERVICE_QUEUE_PREFIX,
+		         name + skip);
 	return queue;
 }
 
@@ -126,8 +127,10 @@ bool service_retries(const struct service *service, int status)
 bool service_owns_queue(const char *name, size_t len)
 {
 	const size_t prefix = sizeof(SERVICE_QUEUE_PREFIX) - 1, callbacks = sizeof(CALLBACKS) - 1,
-		     events = sizeof(STORE_EVENTS_PREFIX) - 1;
+		     events = sizeof(STORE_EVENTS_PREFIX) - 1, skip = job_name_skip(name, len);
 
+	name += skip; /* in each namespace the same */
+	len -= skip;
 	if ((len >= prefix && memcmp(name, SERVICE_QUEUE_PREFIX, prefix) == 0) ||
 	    (len >= events && memcmp(name, STORE_EVENTS_PREFIX, events) == 0))
 		return true;

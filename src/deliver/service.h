@@ -22,7 +22,7 @@
 #define CALLBACKS              "callbacks"
 #define CALLBACKS_PENDING      "callbacks/pending"
 
-/* A queue is named after its service with "call/" before it, and JOB_NAME_MAX is 200. */
+/* A queue is named after its service with "call/" before it, behind its namespace if it has one, and JOB_NAME_MAX is 200. */
 enum {
 	SERVICE_NAME_BYTES_MAX = 195,
 	SERVICE_CONCURRENCY_MAX = 10000,
@@ -90,9 +90,10 @@ struct service *service_from_url(const char *name, size_t name_len, const char *
 struct service *service_ref(struct service *service);
 struct service *service_unref(struct service *service); /* NULL; accepts NULL */
 
-/* service_write() - its JSON, name included. service_write_state() - the same with how its backends do at the instant now. */
-void service_write(struct wh__text *text, const struct service *service);
-void service_write_state(struct wh__text *text, const struct service *service, int64_t now);
+/* service_write() - its JSON, name included but for so many bytes of its beginning. service_write_state() - the same with how its backends do at
+ * the instant now. */
+void service_write(struct wh__text *text, const struct service *service, size_t hidden);
+void service_write_state(struct wh__text *text, const struct service *service, size_t hidden, int64_t now);
 
 bool service_retries(const struct service *service, int status); /* is this answer a failed attempt? */
 /* service_counts_against() - does this answer count against the backend that gave it? */

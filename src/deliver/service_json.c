@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "deliver/service.h"
+#include "job/types.h"
 #include "whilst/whilst.h"
 
 #define MS_NS  (WH_NS_PER_S / 1000)
@@ -188,7 +189,11 @@ static bool set_shown(const struct service *service, const char *key, const json
 			               "backends, if there are any, are an array, which says nothing");
 		return json_is_array(value);
 	}
-	if (json_is_string(value) && strcmp(json_string_value(value), service->name) == 0)
+	/* in full, or as it is said within its namespace */
+	if (json_is_string(value) &&
+	    (strcmp(json_string_value(value), service->name) == 0 ||
+	     strcmp(json_string_value(value),
+	            service->name + job_name_skip(service->name, strlen(service->name))) == 0))
 		return true;
 	service_refuse(refusal, true, "%s, if there is one, must be that of the path", key);
 	return false;
@@ -368,10 +373,10 @@ static void put_health(struct wh__text *text, const struct service_health *healt
 	wh__text_format(text, ",\"healthy\":%u,\"unhealthy\":%u}", health->healthy, health->unhealthy);
 }
 
-static void put_members(struct wh__text *text, const struct service *service)
+static void put_members(struct wh__text *text, const struct service *service, size_t hidden)
 {
 	wh__text_str(text, service->target ? "{\"queue\":" : "{\"name\":");
-	wh__text_json(text, service->name, strlen(service->name));
+	wh__text_json(text, service->name + hidden, strlen(service->name) - hidden);
 	put_urls(text, service);
 	wh__text_format(text, ",\"concurrency\":%u,", service->concurrency);
 	put_duration(text, "timeout", service->timeout_ns);
@@ -392,9 +397,9 @@ static void put_members(struct wh__text *text, const struct service *service)
 	put_health(text, &service->health);
 }
 
-void service_write(struct wh__text *text, const struct service *service)
+void service_write(struct wh__text *text, const struct service *service, size_t hidden)
 {
-	put_members(text, service);
+	put_members(text, service, hidden);
 	wh__text_put(text, "}", 1);
 }
 
@@ -422,9 +427,9 @@ static void put_backend(struct wh__text *text, const struct backend *backend, in
 	wh__text_put(text, "}", 1);
 }
 
-void service_write_state(struct wh__text *text, const struct service *service, int64_t now)
+void service_write_state(struct wh__text *text, const struct service *service, size_t hidden, int64_t now)
 {
-	put_members(text, service);
+	put_members(text, service, hidden);
 	for (size_t i = 0; i < service->backends_count; i++) {
 		wh__text_str(text, i == 0 ? ",\"backends\":[" : ",");
 		put_backend(text, service->backends[i], now);

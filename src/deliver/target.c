@@ -46,7 +46,7 @@ bool target_message(struct delivery *delivery)
 	struct message *message = &delivery->message;
 	const char *base = delivery->service->backends[0]->base;
 	struct wh__text *made = &delivery->made;
-	size_t job_len;
+	size_t job_len, skip = job_name_skip(delivery->pusher->queue, delivery->pusher->queue_len);
 
 	*message = (struct message){.method = {"POST", 4},
 	                            .target = {base[0] ? base : "/", base[0] ? strlen(base) : 1},
@@ -63,7 +63,9 @@ bool target_message(struct delivery *delivery)
 		add(message, "Content-Type",
 		    (struct wh_slice){payload->content_type.data, payload->content_type.len});
 	add_kept(message, payload->headers);
-	add(message, "Whilst-Queue", (struct wh_slice){delivery->pusher->queue, delivery->pusher->queue_len});
+	/* as its namespace calls it */
+	add(message, "Whilst-Queue",
+	    (struct wh_slice){delivery->pusher->queue + skip, delivery->pusher->queue_len - skip});
 	add(message, "Whilst-Job", (struct wh_slice){made->data, job_len});
 	add(message, "Whilst-Attempt", (struct wh_slice){made->data + job_len + 1, made->len - job_len - 1});
 	delivery_trace(delivery);

@@ -228,6 +228,17 @@ static void put_instant(struct wh__text *text, const char *name, int64_t at)
 		wh__text_format(text, ",\"%s\":\"%.*s\"", name, (int)wh__put_instant(instant, at), instant);
 }
 
+/* A name as a client of this namespace is told it. What is of another one, because an administrator has moved the job, it is not told. */
+static void put_name(struct wh__text *text, struct wh_slice namespace, struct store_slice name)
+{
+	struct wh_slice shown = namespace_show(namespace, answer_slice(name));
+
+	if (shown.len > 0)
+		wh__text_json(text, shown.data, shown.len);
+	else
+		wh__text_str(text, "null");
+}
+
 static void put_text(struct wh__text *text, const char *name, struct store_slice value)
 {
 	wh__text_format(text, ",\"%s\":", name);
@@ -252,13 +263,13 @@ static void put_errors(struct wh__text *text, const struct store_view *view)
 	wh__text_put(text, "]", 1);
 }
 
-void answer_view(struct wh__text *text, const struct store_view *view)
+void answer_view(struct wh__text *text, const struct store_view *view, struct wh_slice namespace)
 {
 	char duration[WH__DURATION_TEXT_BYTES];
 	struct wh_slice trace, state;
 
 	wh__text_format(text, "{\"id\":%llu,\"queue\":", (unsigned long long)view->job);
-	wh__text_json(text, view->queue.data, view->queue.len);
+	put_name(text, namespace, view->queue);
 	wh__text_format(text, ",\"state\":\"%s\",\"priority\":%u,\"attempts\":%u,\"attempts_max\":",
 	                answer_state(view->state), view->priority, view->attempts);
 	if (view->attempts_max == JOB_ATTEMPTS_UNLIMITED)
@@ -272,7 +283,8 @@ void answer_view(struct wh__text *text, const struct store_view *view)
 	put_instant(text, "expires_at", view->begin_by);
 	put_text(text, "unique", view->unique);
 	put_text(text, "group", view->group);
-	put_text(text, "dead_from", view->dead_from);
+	wh__text_str(text, ",\"dead_from\":");
+	put_name(text, namespace, view->dead_from);
 	wh__text_format(text, ",\"time_to_run\":\"%.*s\"",
 	                (int)wh__put_duration(duration, view->time_to_run_ns), duration);
 	wh__text_format(text, ",\"retention\":\"%.*s\"", (int)wh__put_duration(duration, view->retention_ns),

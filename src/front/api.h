@@ -13,6 +13,7 @@
 #include "deliver/ranges.h"
 #include "deliver/service.h"
 #include "front/front.h"
+#include "front/namespace.h"
 #include "front/prefer.h"
 #include "front/problem.h"
 #include "front/scheduler.h"
@@ -64,6 +65,7 @@ struct api {
 	uint64_t events_published, events_replayed;
 	struct front_options options;
 	struct token_table *tokens; /* NULL: nobody is asked for one */
+	int64_t tokens_since;       /* wh_now() when they were read */
 	int64_t refusal_told_at;    /* of a token; wh_now() */
 	uint64_t refusals_untold;
 	uint32_t wait_s_max;
@@ -95,15 +97,27 @@ struct request {
 	int level;         /* enum store_level; STORE_DEFAULT: not said */
 	const char *wrong; /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
-	char name[TARGET_NAME_BYTES_MAX]; /* the queue, service, topic or schedule of the path, decoded */
-	size_t name_len;
-	uint64_t job; /* of the path */
+	struct wh_slice namespace; /* of the client's token, borrowed from the table; empty: it has none */
+	char name
+		[TARGET_NAME_BYTES_MAX]; /* the queue, service, topic or schedule of the path, decoded, in full */
+	size_t name_len, hidden;         /* hidden: how many bytes of it the client is not told */
+	uint64_t job;                    /* of the path */
 };
+
+/* A request's or call's name as its client says it: two arguments for %.*s. */
+#define SHOWN(r) (int)((r)->name_len - (r)->hidden), (r)->name + (r)->hidden
 
 typedef void request_handler(struct request *request);
 
 /* What a path's variable part is. */
 enum route_variable { ROUTE_NONE, ROUTE_QUEUE, ROUTE_JOB, ROUTE_SERVICE, ROUTE_TOPIC, ROUTE_SCHEDULE };
+
+/* Whom a route is for. Not for tokens with a namespace, unless somebody has shown that it keeps within one. */
+enum route_reach {
+	REACH_ALL = 0, /* it tells of all of the server, or changes it */
+	REACH_WITHIN,  /* what it takes, does and tells is of the client's namespace */
+	REACH_NOTHING, /* it names nothing of anybody */
+};
 
 struct route {
 	enum wh_http_method method;
@@ -112,12 +126,17 @@ struct route {
 	request_handler *handler;
 	uint64_t body_max; /* 0: the largest payload */
 	enum token_action action;
+	enum route_reach reach;
 };
 
 /* authorize() (authorize.c) - may whoever sends this do it? false: refused and answered. path is of the request. */
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route);
+/* authorize_namespace() - that of whoever sends this, once it is here whole; empty: it has none. false: refused and answered, since its token has
+ * been taken away meanwhile. */
+bool authorize_namespace(struct api *api, wh_http_exchange *x, const struct route *route,
+                         struct wh_slice *ret);
 /* For who judges several queues at once: authorize_who() - whose token this is; there are tokens, and on_head has let it pass.
- * authorize_allows() - is it good for that queue? name empty: for any. authorize_refuse() - answer that it is not; members as of
+ * authorize_allows() - is it good for that queue (its full name)? name empty: for any. authorize_refuse() - answer that it is not; members as of
  * answer_problem(). */
 const struct token *authorize_who(struct api *api, wh_http_exchange *x);
 bool authorize_allows(const struct token *token, enum token_action action, struct wh_slice name);
@@ -156,10 +175,16 @@ struct call {
 	int64_t until;      /* wh_now() */
 	int64_t error;      /* why it was refused, while the rest of the answer is looked up */
 	const char *reason;
-	void *arg; /* the handler's own, freed with the call by free() */
+	void *arg;                     /* the handler's own, freed with the call by free() */
+	uint8_t hidden, namespace_len; /* as of the request; the namespace stands behind the name */
 	size_t name_len;
-	char name[]; /* the queue's */
+	char name[]; /* the queue's, in full */
 };
+
+static inline struct wh_slice call_namespace(const struct call *call)
+{
+	return (struct wh_slice){call->name + call->name_len, call->namespace_len};
+}
 
 /* ---- requests (request.c) ---------------------------------------------------------------- */
 
@@ -197,6 +222,12 @@ bool request_names_tag(struct wh_slice list, const char *tag, size_t len);
 bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
 struct wh_slice request_body(const struct request *request);
 
+/* request_knows_job() - is it there, and of the client's namespace? Without one: there is no need to know. */
+bool request_knows_job(const struct request *request, uint64_t job);
+
+/* request_within() - may a client of a namespace say this option or member? false: refused and answered. */
+bool request_within(struct request *request, const char *kind, struct wh_slice name);
+
 static inline struct store_slice request_queue(const struct request *request)
 {
 	return (struct store_slice){request->name, request->name_len};
@@ -223,7 +254,8 @@ enum problem answer_problem_of(int64_t error); /* that tells of an error of the 
 void answer_action(struct wh__text *text, int kind, uint64_t job, const struct store_result *result);
 void answer_committed(wh_http_exchange *x, int level, struct store_position position); /* its header fields */
 void answer_preference(wh_http_exchange *x, const struct prefer *prefer, bool vary);
-void answer_view(struct wh__text *text, const struct store_view *view); /* a job as JSON */
+void answer_view(struct wh__text *text, const struct store_view *view,
+                 struct wh_slice namespace); /* a job as JSON, as a client of this namespace is told it */
 /* answer_kept() - header fields that were kept with a body, lines "Name: value\r\n" that the server wrote itself. */
 void answer_kept(wh_http_exchange *x, struct store_slice headers);
 /* answer_event() - Whilst-Event: the position of the event that a payload is about, if it is about one. */

@@ -18,6 +18,8 @@ struct job_stream {
 	uint64_t version;  /* of the newest event */
 	uint64_t progress; /* a hash of it */
 	uint8_t state;
+	uint8_t namespace_len;
+	char namespace[]; /* of the client */
 };
 
 static const char ended[] = " end";
@@ -72,7 +74,7 @@ static void send_view(struct job_stream *s, const struct store_view *view)
 	const char *event = end ? "end" : moved || progress == s->progress ? "state" : "progress";
 
 	wh__text_init(&json, given, sizeof(given));
-	answer_view(&json, view);
+	answer_view(&json, view, (struct wh_slice){s->namespace, s->namespace_len});
 	wh__text_init(&text, room, sizeof(room));
 	wh__text_format(&text, "event: %s\n", event);
 	event_stream_data(&text, json.failed ? "" : json.data, json.failed ? 0 : json.len);
@@ -148,13 +150,15 @@ void api_job_stream(struct call *call, struct wh_slice last)
 		call_end(call);
 		return;
 	}
-	s = calloc(1, sizeof(*s));
+	s = calloc(1, sizeof(*s) + call->namespace_len);
 	if (!s) {
 		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 		call_end(call);
 		return;
 	}
 	s->job = call->job;
+	s->namespace_len = call->namespace_len;
+	memcpy(s->namespace, call_namespace(call).data, call->namespace_len);
 	s->level = call->read_async ? STORE_ASYNC : STORE_LOCAL;
 	if (last.len > 0 && last.len < sizeof(tag)) {
 		char *rest;

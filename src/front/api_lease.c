@@ -270,6 +270,35 @@ static bool read_item(struct store_slice item, struct store_slice content_type, 
 	return true;
 }
 
+/* The path's queue is what the token was judged by, and what stands in a batch may be anywhere. A job of a queue that it is not good for is to it
+ * one that is not there; likewise in a namespace one that is really not there. */
+static bool may_complete(const struct request *request, const struct token *token, uint64_t job)
+{
+	struct store_slice queue;
+
+	if (store_queue_of(request->api->store, job, &queue) != 0)
+		return request->namespace.len == 0;
+	return (queue.len == request->name_len && memcmp(queue.data, request->name, queue.len) == 0) ||
+	       authorize_allows(token, TOKEN_WORK, answer_slice(queue));
+}
+
+/* false: the token was taken away while the body came; answered. */
+static bool judge_items(struct request *request, struct store_action *actions, size_t count)
+{
+	const struct token *token = request->api->tokens ? authorize_who(request->api, request->x) : NULL;
+
+	if (request->api->tokens && !token) {
+		answer_problem(request->api, request->x, PROBLEM_NO_TOKEN, NULL,
+		               "the token that was shown is not known here");
+		return false;
+	}
+	for (size_t i = 0; token && i < count; i++) {
+		if (!may_complete(request, token, actions[i].job))
+			actions[i].job = JOB_ID_MAX - i; /* never given: each of them another one */
+	}
+	return true;
+}
+
 static void complete_batch(struct request *request, const struct batch *batch,
                            struct store_slice content_type, int level)
 {
@@ -286,7 +315,7 @@ static void complete_batch(struct request *request, const struct batch *batch,
 	if (i < batch->count)
 		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
 		               "item %zu is not id(8) claim(8) epoch(4) zero(4) result", i);
-	else
+	else if (judge_items(request, actions, i))
 		call = call_new(request, CALL_OTHER);
 	if (call)
 		call_then(call, store_apply(request->api->store, actions, batch->count, STORE_EACH, level),

@@ -61,19 +61,11 @@ static bool read_states(struct request *request, const struct option *option, un
 	return true;
 }
 
-static bool is_server_queue(const char *name, size_t len)
-{
-	size_t prefix = sizeof(TOPIC_QUEUE_PREFIX) - 1;
-
-	return service_owns_queue(name, len) ||
-	       (len >= prefix && memcmp(name, TOPIC_QUEUE_PREFIX, prefix) == 0);
-}
-
 static void refused(struct call *call, int64_t error, const char *reason)
 {
 	char subject[TARGET_NAME_BYTES_MAX + 20];
 
-	snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+	snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
 	call_end(call);
 }
@@ -193,9 +185,10 @@ static bool may_send(struct request *request, struct wh_slice queue)
 }
 
 /* Where they go; only jobs of people go to queues of people. */
-static bool read_target(struct request *request, const struct option *to, struct store_many *many)
+static bool read_target(struct request *request, const struct option *to, char name[TARGET_NAME_BYTES_MAX],
+                        struct store_many *many)
 {
-	size_t len = (size_t)to->value;
+	size_t len;
 
 	if (!to->given && many->kind == STORE_MOVE) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
@@ -204,25 +197,25 @@ static bool read_target(struct request *request, const struct option *to, struct
 	}
 	if (!to->given)
 		return true;
-	many->to = (struct store_slice){to->text, len};
 	if (!is_text(request, to))
 		return false;
-	if (!target_name_valid(to->text, len)) {
+	if (namespace_name(request->namespace, (struct wh_slice){to->text, (size_t)to->value}, name, &len)) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 		               "query: to must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first "
 		               "not '-'");
 		return false;
 	}
-	if (is_server_queue(to->text, len) || is_server_queue(request->name, request->name_len)) {
+	many->to = (struct store_slice){name, len};
+	if (service_owns_queue(name, len) || service_owns_queue(request->name, request->name_len)) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 		               "query: to: jobs of the server's own queues, callbacks and those that begin "
 		               "with call/, "
 		               "topic/ or callbacks/, stay there, and no others come to them");
 		return false;
 	}
-	if (!may_send(request, (struct wh_slice){to->text, len}))
+	if (!may_send(request, (struct wh_slice){name, len}))
 		return false;
-	if (len == request->name_len && memcmp(to->text, request->name, len) == 0) {
+	if (len == request->name_len && memcmp(name, request->name, len) == 0) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 		               "query: to is the queue that they are in");
 		return false;
@@ -234,6 +227,7 @@ static void do_many(struct request *request, struct store_many *many, unsigned a
 {
 	bool moves = many->kind == STORE_MOVE || many->kind == STORE_REPLAY;
 	struct option options[OPTIONS];
+	char to[TARGET_NAME_BYTES_MAX];
 	uint64_t *ids = NULL;
 	struct call *call;
 	int level;
@@ -241,7 +235,7 @@ static void do_many(struct request *request, struct store_many *many, unsigned a
 	memcpy(options, known, sizeof(known));
 	if (!request_level(request, true, &level) ||
 	    !request_options(request, options, moves ? OPTIONS : TO) ||
-	    !read_choice(request, options, allowed, many) || !read_target(request, &options[TO], many) ||
+	    !read_choice(request, options, allowed, many) || !read_target(request, &options[TO], to, many) ||
 	    !read_ids(request, many, &ids))
 		return;
 	many->count_max = (uint64_t)options[COUNT].value;

@@ -240,6 +240,7 @@ static enum event_wrong make_event(struct publication *p, struct event *event,
 {
 	wh_loop *loop = p->request->api->loop;
 	unsigned char random[ID_BYTES];
+	struct wh_slice topic = namespace_plain((struct wh_slice){p->topic->name, p->topic->name_len});
 	size_t len = sizeof("/v1/topics/") - 1;
 	struct wh_http_field fields[7] = {{{"ce-specversion", 14}, {"1.0", 3}}};
 	size_t count = 1;
@@ -248,7 +249,7 @@ static enum event_wrong make_event(struct publication *p, struct event *event,
 	for (size_t i = 0; i < ID_BYTES; i++)
 		snprintf(made->id + 2 * i, 3, "%02x", random[i]);
 	memcpy(made->source, "/v1/topics/", len);
-	len += target_encode(p->topic->name, p->topic->name_len, made->source + len);
+	len += target_encode(topic.data, topic.len, made->source + len); /* as who is subscribed calls it */
 	fields[count++] = (struct wh_http_field){{"ce-id", 5}, {made->id, 2 * (size_t)ID_BYTES}};
 	fields[count++] = (struct wh_http_field){
 		{"ce-source", 9},
@@ -346,7 +347,7 @@ static void answer(struct call *call, int level, struct store_position position,
 
 	wh__text_init(&text, given, sizeof(given));
 	wh__text_str(&text, "{\"topic\":");
-	wh__text_json(&text, call->name, call->name_len);
+	wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 	wh__text_put(&text, ",", 1);
 	if (r->batch)
 		wh__text_str(&text, "\"events\":[");
@@ -392,10 +393,10 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	if (res.n >= 0 && commit->failed < r->actions)
-		snprintf(subject, sizeof(subject), "topic '%.*s', queue '%s' of a subscription",
-		         (int)call->name_len, call->name, queue_name(r, commit->failed));
+		snprintf(subject, sizeof(subject), "topic '%.*s', queue '%s' of a subscription", SHOWN(call),
+		         queue_name(r, commit->failed) + call->hidden);
 	else
-		snprintf(subject, sizeof(subject), "topic '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
 	if (res.n >= 0)
 		store_commit_free(commit);

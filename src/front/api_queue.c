@@ -10,25 +10,26 @@ static void refused(struct call *call, int64_t error, const char *reason)
 {
 	char subject[TARGET_NAME_BYTES_MAX + 20];
 
-	snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+	snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
 	call_end(call);
 }
 
-static void put_queue(struct wh__text *text, const struct store_queue_view *queue)
+static void put_queue(struct wh__text *text, const struct store_queue_view *queue, struct wh_slice namespace,
+                      struct wh_slice name)
 {
 	static const int order[] = {JOB_DELAYED, JOB_READY,     JOB_RUNNING, JOB_DONE,
 	                            JOB_FAILED,  JOB_CANCELLED, JOB_BURIED};
 
 	wh__text_str(text, "{\"name\":");
-	wh__text_json(text, queue->name.data, queue->name.len);
+	wh__text_json(text, name.data, name.len);
 	wh__text_format(text, ",\"paused\":%s,\"jobs\":{", queue->paused ? "true" : "false");
 	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
 		wh__text_format(text, "%s\"%s\":%llu", i ? "," : "", answer_state(order[i]),
 		                (unsigned long long)queue->jobs[order[i]]);
 	wh__text_format(text, "},\"submitted\":%llu,\"dead\":%llu", (unsigned long long)queue->submitted,
 	                (unsigned long long)queue->dead);
-	queue_config_put(text, queue);
+	queue_config_put(text, queue, namespace);
 	wh__text_put(text, "}", 1);
 }
 
@@ -38,6 +39,7 @@ static void listed(wh_loop *loop, wh_res res, void *arg)
 	struct store_queues *queues = res.ptr;
 	char given[2048];
 	struct wh__text text;
+	bool any = false;
 
 	if (res.n < 0) {
 		refused(call, res.n, NULL);
@@ -47,9 +49,15 @@ static void listed(wh_loop *loop, wh_res res, void *arg)
 	if (call->action)
 		wh__text_str(&text, "{\"queues\":[");
 	for (size_t i = 0; queues && i < queues->count; i++) {
-		if (i > 0)
+		struct wh_slice name =
+			namespace_show(call_namespace(call), answer_slice(queues->queues[i].name));
+
+		if (!name.data)
+			continue;
+		if (any)
 			wh__text_put(&text, ",", 1);
-		put_queue(&text, &queues->queues[i]);
+		any = true;
+		put_queue(&text, &queues->queues[i], call_namespace(call), name);
 	}
 	wh__text_str(&text, call->action ? "]}\n" : "\n");
 	answer_text(call->api, call->x, 200, "application/json", &text);
@@ -125,14 +133,15 @@ static void changed(wh_loop *loop, wh_res res, void *arg)
 	if (call->action == STORE_QUEUE_PUT && commit->results[0].created) {
 		size_t len = 11;
 		memcpy(location, "/v1/queues/", len);
-		len += target_encode(call->name, call->name_len, location + len);
+		len += target_encode(call->name + call->hidden, call->name_len - call->hidden,
+		                     location + len);
 		wh_http_set_slice(call->x, (struct wh_slice){"Location", 8},
 		                  (struct wh_slice){location, len});
 		status = 201;
 	}
 	wh__text_init(&text, body, sizeof(body));
 	wh__text_str(&text, "{\"name\":");
-	wh__text_json(&text, call->name, call->name_len);
+	wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 	wh__text_str(&text, "}\n");
 	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, status, "application/json", &text);
@@ -165,7 +174,7 @@ void api_queue_delete(struct request *request)
 		answer_problem(request->api, request->x, PROBLEM_HAS_TARGET, NULL,
 		               "queue '%.*s' is pushed to a target, which would make it anew; DELETE "
 		               "/v1/queues/{queue}/target first",
-		               (int)request->name_len, request->name);
+		               SHOWN(request));
 		return;
 	}
 	change(request, STORE_QUEUE_DELETE, NULL);

@@ -17,6 +17,8 @@ struct queue_stream {
 	struct event_stream base; /* first */
 	struct store_follow *follow;
 	bool one; /* queue, whose removal is the end */
+	uint8_t namespace_len;
+	char namespace[]; /* of the client, who is told of nothing else */
 };
 
 static const char *const changes[] = {
@@ -54,7 +56,7 @@ static void put_instant(struct wh__text *text, const char *name, int64_t at)
 	wh__text_format(text, ",\"%s\":\"%.*s\"", name, (int)wh__put_instant(instant, at), instant);
 }
 
-static void put_event(struct wh__text *text, const struct store_event *e)
+static void put_event(struct wh__text *text, const struct store_event *e, struct wh_slice queue)
 {
 	bool progress = e->change == STORE_CHANGE_PROGRESS;
 
@@ -62,7 +64,7 @@ static void put_event(struct wh__text *text, const struct store_event *e)
 	if (e->job != 0)
 		wh__text_format(text, "\"id\":%llu,", (unsigned long long)e->job);
 	wh__text_str(text, "\"queue\":");
-	wh__text_json(text, e->queue.data, e->queue.len);
+	wh__text_json(text, queue.data, queue.len);
 	if (e->job == 0) {
 		wh__text_format(text, ",\"removed\":%s,\"paused\":%s",
 		                e->change == STORE_CHANGE_QUEUE_GONE ? "true" : "false",
@@ -112,10 +114,15 @@ static void go_on(struct event_stream *base)
 	wh__text_init(&text, given, sizeof(given));
 	while (text.len + EVENT_BYTES_MAX <= PIECE_BYTES && !base->over &&
 	       (got = store_follow_next(s->follow, &e)) != 0) {
+		struct wh_slice queue =
+			got < 0 ? (struct wh_slice){NULL, 0}
+				: namespace_show((struct wh_slice){s->namespace, s->namespace_len},
+		                                 answer_slice(e.queue));
+
 		if (got < 0) {
 			put_reset(&text, s->follow);
-		} else {
-			put_event(&text, &e);
+		} else if (queue.data) {
+			put_event(&text, &e, queue);
 			base->over = s->one && e.change == STORE_CHANGE_QUEUE_GONE;
 		}
 	}
@@ -128,7 +135,7 @@ static void go_on(struct event_stream *base)
 
 void api_queue_stream(struct call *call, struct wh_slice last)
 {
-	struct queue_stream *s = calloc(1, sizeof(*s));
+	struct queue_stream *s = calloc(1, sizeof(*s) + call->namespace_len);
 	char given[256], subject[TARGET_NAME_BYTES_MAX + 20];
 	struct store_position position;
 	struct wh__text text;
@@ -142,12 +149,14 @@ void api_queue_stream(struct call *call, struct wh_slice last)
 
 	if (error < 0) {
 		free(s);
-		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		answer_error(call->api, call->x, error, NULL, JOB_NONE, subject);
 		call_end(call);
 		return;
 	}
 	s->one = call->name_len > 0;
+	s->namespace_len = call->namespace_len;
+	memcpy(s->namespace, call_namespace(call).data, call->namespace_len);
 	s->base.silence = silence;
 	wh__text_init(&text, given, sizeof(given));
 	wh__text_str(&text, "retry: 1000\n");

@@ -183,7 +183,7 @@ static bool answer_json(struct call *call, const struct store_lot *lot)
 }
 
 /* A job as an event in JSON, and its lease as attributes of it. What is no event is told as one. */
-static void put_event_job(struct wh__text *text, const struct store_leased *leased)
+static void put_event_job(struct wh__text *text, const struct call *call, const struct store_leased *leased)
 {
 	const struct store_bytes *payload = leased->payload;
 	char lease[48], duration[WH__DURATION_TEXT_BYTES], id[24];
@@ -206,7 +206,7 @@ static void put_event_job(struct wh__text *text, const struct store_leased *leas
 		size_t len = sizeof("/v1/queues/") - 1;
 
 		event.count = 0;
-		len += target_encode(leased->queue.data, leased->queue.len, source + len);
+		len += target_encode(call->name + call->hidden, call->name_len - call->hidden, source + len);
 		event_set(&event, "id", (struct wh_slice){id, wh__put_u64(id, leased->job)});
 		event_set(&event, "source", (struct wh_slice){source, len});
 		event_set(&event, "type", (struct wh_slice){"whilst.job", 10});
@@ -228,7 +228,7 @@ static bool answer_events(struct call *call, const struct store_lot *lot)
 	for (size_t i = 0; i < lot->count; i++) {
 		if (many)
 			wh__text_str(&text, i > 0 ? "," : "[");
-		put_event_job(&text, &lot->jobs[i]);
+		put_event_job(&text, call, &lot->jobs[i]);
 	}
 	wh__text_str(&text, many ? "]\n" : "\n");
 	if (!many)
@@ -315,7 +315,7 @@ static void no_job(struct call *call, int64_t error)
 	} else if (error == 0 || error == -ETIMEDOUT || error == -ECANCELED) {
 		answer_bytes(call->api, call->x, 204, NULL, NULL, 0);
 	} else {
-		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		answer_error(call->api, call->x, error, NULL, JOB_NONE, subject);
 	}
 	call_end(call);
@@ -416,20 +416,22 @@ static bool is_own_queue(struct request *request)
 		{TOPIC_QUEUE_PREFIX, "what topics keep is in queues that begin with topic/; a subscription "
 	                             "has a queue to take jobs from"}};
 
+	const size_t skip = job_name_skip(request->name, request->name_len);
+
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		size_t len = strlen(own[i].prefix);
 
-		if (request->name_len < len || memcmp(request->name, own[i].prefix, len) != 0)
+		if (request->name_len < skip + len || memcmp(request->name + skip, own[i].prefix, len) != 0)
 			continue;
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "queue '%.*s': %s",
-		               (int)request->name_len, request->name, own[i].why);
+		               SHOWN(request), own[i].why);
 		return true;
 	}
 	if (!service_owns_queue(request->name, request->name_len))
 		return false;
 	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 	               "queue '%.*s': the server itself sends what is in the queues of callbacks",
-	               (int)request->name_len, request->name);
+	               SHOWN(request));
 	return true;
 }
 

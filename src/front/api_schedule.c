@@ -25,26 +25,34 @@ void api_schedule_list(struct request *request)
 	const struct schedule_table *table = &api->scheduler.table;
 	int64_t now = wh_wall_now(api->loop);
 	struct wh__text text;
+	bool any = false;
 
 	if (!request_options(request, NULL, 0))
 		return;
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"schedules\":[");
 	for (size_t i = 0; i < table->count; i++) {
-		if (i > 0)
+		const struct schedule *s = table->all[i];
+		struct wh_slice name = {s->name, s->name_len},
+				shown = namespace_show(request->namespace, name);
+
+		if (!shown.data)
+			continue;
+		if (any)
 			wh__text_put(&text, ",", 1);
-		schedule_write(&text, table->all[i], now, error_of(table->all[i]));
+		any = true;
+		schedule_write(&text, s, name.len - shown.len, now, error_of(s));
 	}
 	wh__text_str(&text, "]}\n");
 	answer_text(api, request->x, 200, "application/json", &text);
 }
 
-static void unknown(struct api *api, wh_http_exchange *x, const char *name, size_t len)
+static void unknown(struct api *api, wh_http_exchange *x, int len, const char *name)
 {
 	answer_problem(api, x, PROBLEM_UNKNOWN_SCHEDULE, NULL,
 	               "there is no schedule '%.*s'; PUT /v1/schedules/{name} makes one, GET /v1/schedules "
 	               "lists them",
-	               (int)len, name);
+	               len, name);
 }
 
 void api_schedule_get(struct request *request)
@@ -56,11 +64,11 @@ void api_schedule_get(struct request *request)
 	if (!request_options(request, NULL, 0))
 		return;
 	if (!s) {
-		unknown(api, request->x, request->name, request->name_len);
+		unknown(api, request->x, SHOWN(request));
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
-	schedule_write(&text, s, wh_wall_now(api->loop), error_of(s));
+	schedule_write(&text, s, request->hidden, wh_wall_now(api->loop), error_of(s));
 	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
 }
@@ -87,7 +95,7 @@ static void refuse(struct call *call, int64_t error, const char *reason)
 {
 	char subject[SCHEDULE_NAME_BYTES_MAX + 30];
 
-	snprintf(subject, sizeof(subject), "schedule '%.*s'", (int)call->name_len, call->name);
+	snprintf(subject, sizeof(subject), "schedule '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
 }
 
@@ -111,7 +119,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 	} else {
 		call->arg = NULL;
 		wh__text_init(&text, NULL, 0);
-		schedule_write(&text, s, wh_wall_now(loop), error_of(s));
+		schedule_write(&text, s, call->hidden, wh_wall_now(loop), error_of(s));
 		wh__text_put(&text, "\n", 1);
 		answer_committed(call->x, commit->level, commit->position);
 		answer_done(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
@@ -183,8 +191,9 @@ static bool queue_is_good(struct request *request, struct store_slice queue)
 	if (store_makes_queues(api->store) || store_queue_now(api->store, queue, &view) == 0)
 		return true;
 	answer_problem(api, request->x, PROBLEM_UNKNOWN_QUEUE, NULL,
-	               "job: there is no queue '%.*s', and the server makes none by itself", (int)queue.len,
-	               (const char *)queue.data);
+	               "job: there is no queue '%.*s', and the server makes none by itself",
+	               (int)namespace_plain(answer_slice(queue)).len,
+	               namespace_plain(answer_slice(queue)).data);
 	return false;
 }
 
@@ -193,7 +202,7 @@ static bool job_is_good(struct request *request, const struct schedule *s)
 	struct transaction_refusal refusal;
 	struct transaction transaction;
 	char members[64] = "";
-	bool good = schedule_action(&transaction, s->job, request->api->options.payload_bytes_max, &refusal);
+	bool good = schedule_action(&transaction, s, request->api->options.payload_bytes_max, &refusal);
 
 	if (!good) {
 		if (refusal.limit > 0)
@@ -272,7 +281,7 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	if (error < 0) {
-		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
 		if (res.n >= 0)
 			store_commit_free(commit);
@@ -302,24 +311,26 @@ void api_schedule_run(struct request *request)
 	struct transaction transaction;
 	struct store_submit *submit;
 	struct wh__text fields;
+	struct wh_slice name;
 	struct call *call;
 	int level;
 
 	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
 		return;
 	if (!s) {
-		unknown(request->api, request->x, request->name, request->name_len);
+		unknown(request->api, request->x, SHOWN(request));
 		return;
 	}
-	if (!schedule_action(&transaction, s->job, request->api->options.payload_bytes_max, &refusal)) {
+	if (!schedule_action(&transaction, s, request->api->options.payload_bytes_max, &refusal)) {
 		answer_problem(request->api, request->x, refusal.problem, NULL, "%s", refusal.detail);
 		transaction_done(&transaction);
 		return;
 	}
 	submit = &transaction.actions[0].submit;
 	wh__text_init(&fields, NULL, 0);
+	name = namespace_plain((struct wh_slice){s->name, s->name_len});
 	wh__text_str(&fields, "Whilst-Schedule: ");
-	wh__text_put(&fields, s->name, s->name_len);
+	wh__text_put(&fields, name.data, name.len);
 	wh__text_put(&fields, "\r\n", 2);
 	submit->headers = (struct store_slice){fields.data, fields.len};
 	/* the answer is that of a submit to its queue */
@@ -348,14 +359,14 @@ static void delete_done(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	if (error == -JOB_EUNKNOWN_SETTING) {
-		unknown(call->api, call->x, call->name, call->name_len);
+		unknown(call->api, call->x, SHOWN(call));
 	} else if (error < 0) {
 		refuse(call, error, res.n < 0 ? NULL : commit->reason);
 	} else {
 		schedule_remove(&call->api->scheduler.table, call->name, call->name_len);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"name\":");
-		wh__text_json(&text, call->name, call->name_len);
+		wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 		wh__text_str(&text, "}\n");
 		answer_committed(call->x, commit->level, commit->position);
 		answer_done(call->api, call->x, 200, "application/json", &text);
@@ -376,7 +387,7 @@ void api_schedule_delete(struct request *request)
 	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
 		return;
 	if (!schedule_find(&request->api->scheduler.table, request->name, request->name_len)) {
-		unknown(request->api, request->x, request->name, request->name_len);
+		unknown(request->api, request->x, SHOWN(request));
 		return;
 	}
 	call = call_new(request, CALL_OTHER);

@@ -28,32 +28,39 @@ void api_service_list(struct request *request)
 {
 	struct api *api = request->api;
 	struct wh__text text;
+	bool any = false;
 
 	if (!request_options(request, NULL, 0))
 		return;
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"services\":[");
 	for (const struct service *service = api->services.first; service; service = service->next) {
-		if (service != api->services.first)
+		struct wh_slice name = {service->name, strlen(service->name)},
+				shown = namespace_show(request->namespace, name);
+
+		if (!shown.data)
+			continue;
+		if (any)
 			wh__text_put(&text, ",", 1);
-		service_write(&text, service);
+		any = true;
+		service_write(&text, service, name.len - shown.len);
 	}
 	wh__text_str(&text, "]}\n");
 	answer_text(api, request->x, 200, "application/json", &text);
 }
 
-static void unknown(struct api *api, wh_http_exchange *x, bool target, const char *name, size_t len)
+static void unknown(struct request *request, bool target)
 {
 	if (target) {
-		answer_problem(api, x, PROBLEM_UNKNOWN_TARGET, NULL,
+		answer_problem(request->api, request->x, PROBLEM_UNKNOWN_TARGET, NULL,
 		               "queue '%.*s' has no target; PUT /v1/queues/{queue}/target gives it one",
-		               (int)len, name);
+		               SHOWN(request));
 		return;
 	}
 	answer_problem(
-		api, x, PROBLEM_UNKNOWN_SERVICE, NULL,
+		request->api, request->x, PROBLEM_UNKNOWN_SERVICE, NULL,
 		"there is no service '%.*s'; PUT /v1/services/{name} makes one, GET /v1/services lists them",
-		(int)len, name);
+		SHOWN(request));
 }
 
 static void get(struct request *request, bool target)
@@ -65,11 +72,11 @@ static void get(struct request *request, bool target)
 	if (!request_options(request, NULL, 0))
 		return;
 	if (!service) {
-		unknown(api, request->x, target, request->name, request->name_len);
+		unknown(request, target);
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
-	service_write_state(&text, service, wh_now(api->loop));
+	service_write_state(&text, service, request->hidden, wh_now(api->loop));
 	if (target && !text.failed) {
 		text.len--;
 		wh__text_format(&text, ",\"concurrency_now\":%u}", push_limit(api->push, service));
@@ -96,7 +103,7 @@ static bool failed(struct call *call, wh_res res)
 	if (res.n >= 0 && commit->error == 0)
 		return false;
 	snprintf(subject, sizeof(subject), "%s '%.*s'", call->action ? "target of queue" : "service",
-	         (int)call->name_len, call->name);
+	         SHOWN(call));
 	answer_error(call->api, call->x, res.n < 0 ? res.n : commit->error, res.n < 0 ? NULL : commit->reason,
 	             JOB_NONE, subject);
 	if (res.n >= 0)
@@ -120,7 +127,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write(&text, service, call->hidden);
 	wh__text_put(&text, "\n", 1);
 	service_put(table_of(api, service->target), service);
 	push_service(api->push, service);
@@ -212,7 +219,7 @@ static void put(struct request *request, bool target)
 	call->arg = service;
 	call->action = target;
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write(&text, service, 0);
 	action.setting.key = key_of(target, request->name, request->name_len, key);
 	action.setting.value = (struct store_slice){text.data, text.len};
 	call_then(call,
@@ -231,7 +238,7 @@ void api_target_put(struct request *request)
 {
 	if (service_owns_queue(request->name, request->name_len))
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "queue '%.*s' is the server's own", (int)request->name_len, request->name);
+		               "queue '%.*s' is the server's own", SHOWN(request));
 	else
 		put(request, true);
 }
@@ -251,7 +258,7 @@ static void delete_done(wh_loop *loop, wh_res res, void *arg)
 		service_remove(table, call->name, call->name_len);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"name\":");
-		wh__text_json(&text, call->name, call->name_len);
+		wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 		wh__text_str(&text, "}\n");
 		answer_committed(call->x, commit->level, commit->position);
 		answer_done(call->api, call->x, 200, "application/json", &text);
@@ -270,7 +277,7 @@ static void delete (struct request *request, bool target)
 	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
 		return;
 	if (!service_find(table_of(request->api, target), request->name, request->name_len)) {
-		unknown(request->api, request->x, target, request->name, request->name_len);
+		unknown(request, target);
 		return;
 	}
 	call = call_new(request, CALL_OTHER);

@@ -19,7 +19,7 @@ enum { ANSWER_LINES, ANSWER_BATCH };
 
 static void subject(const struct call *call, char *to, size_t len)
 {
-	snprintf(to, len, "queue '%.*s'", (int)call->name_len, call->name);
+	snprintf(to, len, "queue '%.*s'", SHOWN(call));
 }
 
 static void refused(struct call *call, int64_t error, const char *reason)
@@ -355,13 +355,15 @@ static bool is_own_queue(struct request *request)
 	           {TOPIC_QUEUE_PREFIX,
 	            "names that begin with topic/ belong to topics; use /v1/topics/{topic}/events"}};
 
+	const size_t skip = job_name_skip(request->name, request->name_len);
+
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		size_t len = strlen(own[i].prefix);
 
-		if (request->name_len < len || memcmp(request->name, own[i].prefix, len) != 0)
+		if (request->name_len < skip + len || memcmp(request->name + skip, own[i].prefix, len) != 0)
 			continue;
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL, "queue '%.*s': %s",
-		               (int)request->name_len, request->name, own[i].why);
+		               SHOWN(request), own[i].why);
 		return true;
 	}
 	if (!service_owns_queue(request->name, request->name_len))
@@ -369,7 +371,7 @@ static bool is_own_queue(struct request *request)
 	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
 	               "queue '%.*s': callbacks, and what begins with callbacks/, are the server's own; use "
 	               "Whilst-Callback",
-	               (int)request->name_len, request->name);
+	               SHOWN(request));
 	return true;
 }
 

@@ -34,7 +34,7 @@ static void unknown_topic(struct request *request)
 	answer_problem(
 		request->api, request->x, PROBLEM_UNKNOWN_TOPIC, NULL,
 		"there is no topic '%.*s'; PUT /v1/topics/{topic} makes one, and so does a subscription",
-		(int)request->name_len, request->name);
+		SHOWN(request));
 }
 
 struct topic *request_topic(struct request *request)
@@ -53,7 +53,8 @@ static bool check_topic_name(struct request *request)
 	if (request->name_len <= TOPIC_NAME_BYTES_MAX)
 		return true;
 	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-	               "the name of a topic has at most %d bytes", TOPIC_NAME_BYTES_MAX);
+	               "the name of a topic has at most %d bytes",
+	               TOPIC_NAME_BYTES_MAX - (int)request->hidden);
 	return false;
 }
 
@@ -141,12 +142,16 @@ void api_topic_list(struct request *request)
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"topics\":[");
 	for (size_t i = 0; i < api->topics.count; i++) {
-		if (!topic_is_there(api->topics.topics[i]))
+		const struct topic *topic = api->topics.topics[i];
+		struct wh_slice name = {topic->name, topic->name_len},
+				shown = namespace_show(request->namespace, name);
+
+		if (!topic_is_there(topic) || !shown.data)
 			continue;
 		if (any)
 			wh__text_put(&text, ",", 1);
 		any = true;
-		topic_write(&text, api->topics.topics[i], events_of(api, api->topics.topics[i]));
+		topic_write(&text, topic, name.len - shown.len, events_of(api, topic));
 	}
 	wh__text_str(&text, "]}");
 	show(request, &text);
@@ -162,7 +167,7 @@ void api_topic_get(struct request *request)
 	    !(topic = request_topic(request)))
 		return;
 	wh__text_init(&text, NULL, 0);
-	topic_write(&text, topic, events_of(request->api, topic));
+	topic_write(&text, topic, request->hidden, events_of(request->api, topic));
 	show(request, &text);
 }
 
@@ -178,8 +183,7 @@ static struct subscription *request_subscription(struct request *request, struct
 	s = subscription_find(topic, name, len);
 	if (!s)
 		answer_problem(request->api, request->x, PROBLEM_UNKNOWN_SUBSCRIPTION, NULL,
-		               "topic '%.*s' has no subscription '%.*s'", (int)topic->name_len, topic->name,
-		               (int)len, name);
+		               "topic '%.*s' has no subscription '%.*s'", SHOWN(request), (int)len, name);
 	*ret_topic = topic;
 	return s;
 }
@@ -195,7 +199,7 @@ void api_subscription_get(struct request *request)
 	    !(s = request_subscription(request, &topic)))
 		return;
 	wh__text_init(&text, NULL, 0);
-	subscription_write(&text, topic, s, replay_left(request->api, topic, s));
+	subscription_write(&text, topic, s, request->hidden, replay_left(request->api, topic, s));
 	show(request, &text);
 }
 
@@ -226,9 +230,9 @@ static void refuse(struct change *change, int64_t error, const char *reason)
 
 	if (change->name_len > 0)
 		snprintf(subject, sizeof(subject), "subscription '%.*s' of topic '%.*s'",
-		         (int)change->name_len, change->name, (int)call->name_len, call->name);
+		         (int)change->name_len, change->name, SHOWN(call));
 	else
-		snprintf(subject, sizeof(subject), "topic '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
 	subscription_free(change->old);
 	call_end(call);
@@ -303,7 +307,8 @@ static void topic_put_done(wh_loop *loop, wh_res res, void *arg)
 			memcpy(as_put.name, call->name, call->name_len);
 			as_put.name_len = call->name_len;
 		}
-		topic_write(&text, topic ? topic : &as_put, topic ? events_of(call->api, topic) : 0);
+		topic_write(&text, topic ? topic : &as_put, call->hidden,
+		            topic ? events_of(call->api, topic) : 0);
 		answer_changed(call, commit, commit->results[0].created ? 201 : 200, &text);
 	}
 	if (res.n >= 0)
@@ -353,7 +358,7 @@ void api_topic_put(struct request *request)
 	uint64_t events_max = 0;
 	enum topic_wrong wrong = TOPIC_GOOD;
 	struct change *change;
-	int level, n;
+	int level;
 
 	if (!request_json(request) || !request_options(request, NULL, 0) ||
 	    !request_level(request, true, &level) || !check_topic_name(request))
@@ -381,8 +386,7 @@ void api_topic_put(struct request *request)
 		topic_put_setting(change);
 		return;
 	}
-	n = snprintf(name, sizeof(name), TOPIC_QUEUE_PREFIX "%.*s", (int)request->name_len, request->name);
-	queue.queue.name = (struct store_slice){name, (size_t)n};
+	queue.queue.name = topic_queue_name(name, request->name, request->name_len);
 	queue.queue.config.retention_ns = retention_ns;
 	queue.queue.config.finished_max = events_max;
 	call_then(change->call, store_apply(request->api->store, &queue, 1, 0, level), topic_queue_done);
@@ -407,7 +411,7 @@ static void topic_delete_done(wh_loop *loop, wh_res res, void *arg)
 			topic_drop(&call->api->topics, topic);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"name\":");
-		wh__text_json(&text, call->name, call->name_len);
+		wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 		wh__text_put(&text, "}", 1);
 		answer_changed(call, res.ptr, 200, &text);
 	}
@@ -428,8 +432,7 @@ void api_topic_delete(struct request *request)
 	if (topic->count > 0) {
 		snprintf(members, sizeof(members), ",\"subscriptions\":%zu", topic->count);
 		answer_problem(request->api, request->x, PROBLEM_TOPIC_NOT_EMPTY, members,
-		               "topic '%.*s' has subscriptions: remove these first", (int)topic->name_len,
-		               topic->name);
+		               "topic '%.*s' has subscriptions: remove these first", SHOWN(request));
 		return;
 	}
 	change = change_new(request);
@@ -472,7 +475,7 @@ static void subscription_put_done(wh_loop *loop, wh_res res, void *arg)
 		refuse(change, error, reason);
 	} else if (s) {
 		wh__text_init(&text, NULL, 0);
-		subscription_write(&text, topic, s, replay_left(call->api, topic, s));
+		subscription_write(&text, topic, s, call->hidden, replay_left(call->api, topic, s));
 		subscription_free(change->old);
 		change->old = NULL;
 		publish_replay(call->api);
@@ -546,11 +549,11 @@ static void position_judged(wh_loop *loop, wh_res res, void *arg)
 	struct call *call = arg;
 	struct change *change = call->arg;
 	char queue[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_NAME_BYTES_MAX];
-	int n = snprintf(queue, sizeof(queue), TOPIC_QUEUE_PREFIX "%.*s", (int)call->name_len, call->name);
 
 	if (res.n >= 0) {
 		call_then(call,
-		          store_kept_find(call->api->store, (struct store_slice){queue, (size_t)n},
+		          store_kept_find(call->api->store,
+		                          topic_queue_name(queue, call->name, call->name_len),
 		                          change->position),
 		          found_position);
 		return;
@@ -599,8 +602,8 @@ static bool check_limits(struct request *request, const char *name, size_t name_
 	}
 	if (topic && topic->count >= TOPIC_SUBSCRIPTIONS_MAX && !subscription_find(topic, name, name_len)) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "topic '%.*s' has %d subscriptions, which is the most", (int)topic->name_len,
-		               topic->name, TOPIC_SUBSCRIPTIONS_MAX);
+		               "topic '%.*s' has %d subscriptions, which is the most", SHOWN(request),
+		               TOPIC_SUBSCRIPTIONS_MAX);
 		return false;
 	}
 	return true;
@@ -639,7 +642,8 @@ void api_subscription_put(struct request *request)
 	    !request_level(request, true, &level) || !check_topic_name(request) ||
 	    !read_subscription_name(request, room, &name.len) || !check_limits(request, room, name.len))
 		return;
-	wrong = subscription_read(request_body(request), &topic, &name, false, &s, &from, &position, detail);
+	wrong = subscription_read(request_body(request), request->namespace, &topic, &name, false, &s, &from,
+	                          &position, detail);
 	if (wrong != TOPIC_GOOD) {
 		refuse_json(request, wrong, detail);
 		return;
@@ -677,7 +681,7 @@ static void subscription_delete_done(wh_loop *loop, wh_res res, void *arg)
 			topic_drop(table, topic);
 		wh__text_init(&text, NULL, 0);
 		wh__text_str(&text, "{\"topic\":");
-		wh__text_json(&text, call->name, call->name_len);
+		wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 		wh__text_str(&text, ",\"name\":");
 		wh__text_json(&text, change->name, change->name_len);
 		wh__text_put(&text, "}", 1);
@@ -748,8 +752,9 @@ void api_subscription_replay(struct request *request)
 	topic_name = (struct wh_slice){topic->name, topic->name_len};
 	name = (struct wh_slice){s->name, s->name_len};
 	wrong = text.failed ? TOPIC_NO_MEMORY
-	                    : subscription_read((struct wh_slice){text.data, text.len}, &topic_name, &name,
-	                                        true, &copy, NULL, NULL, detail);
+	                    : subscription_read((struct wh_slice){text.data, text.len},
+	                                        (struct wh_slice){NULL, 0}, &topic_name, &name, true, &copy,
+	                                        NULL, NULL, detail);
 	wh__text_done(&text);
 	if (wrong != TOPIC_GOOD) {
 		refuse_json(request, wrong, detail);

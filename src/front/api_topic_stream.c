@@ -235,8 +235,7 @@ static void begin(struct call *call, uint64_t after, bool gap)
 	                           .position = call->position,
 	                           .level = call->read_async ? STORE_ASYNC : STORE_LOCAL,
 	                           .told_at = INT64_MIN / 2};
-	s->queue_len = (size_t)snprintf(s->queue, sizeof(s->queue), TOPIC_QUEUE_PREFIX "%.*s",
-	                                (int)call->name_len, call->name);
+	s->queue_len = topic_queue_name(s->queue, call->name, call->name_len).len;
 	wh_http_set(x, "Content-Type", "text/event-stream");
 	wh_http_set(x, "Cache-Control", "no-store");
 	wh_http_set(x, "X-Accel-Buffering", "no");
@@ -256,7 +255,7 @@ static void error(struct call *call, int64_t code)
 {
 	char subject[TARGET_NAME_BYTES_MAX + 20];
 
-	snprintf(subject, sizeof(subject), "topic '%.*s'", (int)call->name_len, call->name);
+	snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, code, NULL, JOB_NONE, subject);
 	call_end(call);
 }
@@ -274,13 +273,13 @@ static void judged(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	char queue[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_NAME_BYTES_MAX];
-	int n = snprintf(queue, sizeof(queue), TOPIC_QUEUE_PREFIX "%.*s", (int)call->name_len, call->name);
 
 	if (res.n < 0)
 		error(call, res.n);
 	else
 		call_then(call,
-		          store_kept_find(call->api->store, (struct store_slice){queue, (size_t)n},
+		          store_kept_find(call->api->store,
+		                          topic_queue_name(queue, call->name, call->name_len),
 		                          call->position),
 		          found);
 }
@@ -327,7 +326,7 @@ void api_topic_stream(struct request *request)
 		answer_problem(request->api, request->x, PROBLEM_KEEPS_NO_EVENTS, NULL,
 		               "topic '%.*s' keeps no events: give it a retention, PUT /v1/topics/{topic} "
 		               "{\"retention\":\"1h\"}",
-		               (int)topic->name_len, topic->name);
+		               SHOWN(request));
 		return;
 	}
 	call = call_new(request, CALL_OTHER);

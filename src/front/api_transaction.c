@@ -144,10 +144,12 @@ static bool may(struct request *request, const struct token *token, const struct
 	struct store_slice queue = action->submit.queue;
 	char members[80];
 
-	if (action->kind != STORE_SUBMIT && store_queue_of(request->api->store, action->job, &queue) != 0)
+	if (action->kind != STORE_SUBMIT && (store_queue_of(request->api->store, action->job, &queue) != 0 ||
+	                                     !namespace_show(request->namespace, answer_slice(queue)).data))
 		queue = (struct store_slice){
-			0}; /* only who may do this to any job learns that it is not there */
-	if (authorize_allows(token, scope, answer_slice(queue)))
+			0}; /* only who may do this to any job learns that it is not there, and nobody in a namespace */
+	if ((queue.len > 0 || request->namespace.len == 0) &&
+	    authorize_allows(token, scope, answer_slice(queue)))
 		return true;
 	if (queue.len == 0) {
 		snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-job\"", index);
@@ -228,8 +230,8 @@ void api_transaction(struct request *request)
 	    !request_options(request, NULL, 0) || !once_read(request, 't', (struct wh_slice){"", 0}, &once))
 		return;
 	once_mix(&once, body);
-	if (!transaction_read(&transaction, body.data, body.len, request->api->options.payload_bytes_max,
-	                      &refusal))
+	if (!transaction_read(&transaction, request->namespace, body.data, body.len,
+	                      request->api->options.payload_bytes_max, &refusal))
 		malformed(request, &refusal);
 	else if (may_all(request, &transaction)) {
 		if (request->traced)

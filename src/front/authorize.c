@@ -14,6 +14,7 @@ enum {
 	TOKEN_TEXT_MAX = 512,
 	PREFIX_BYTES = sizeof(TOPIC_QUEUE_PREFIX) - 1,
 	SUBJECT_BYTES = PREFIX_BYTES + TARGET_NAME_BYTES_MAX,
+	CALL_BYTES = sizeof(SERVICE_QUEUE_PREFIX) - 1,
 };
 
 /* "Bearer TOKEN" */
@@ -99,6 +100,8 @@ static void refuse_unknown(struct api *api, wh_http_exchange *x, bool shown, enu
 void authorize_refuse(struct api *api, wh_http_exchange *x, const struct token *token,
                       enum token_action action, struct wh_slice name, const char *members)
 {
+	if (name.len > 0)
+		name = namespace_show(token_namespace(token), name);
 	tell_refusal(api, x, token, action);
 	wh_http_set(x, "WWW-Authenticate", "Bearer realm=\"whilst\", error=\"insufficient_scope\"");
 	answer_problem(api, x, PROBLEM_NOT_ALLOWED, members, "the token of %s has no scope %s%s%.*s",
@@ -106,12 +109,38 @@ void authorize_refuse(struct api *api, wh_http_exchange *x, const struct token *
 	               name.data ? name.data : "");
 }
 
+/* Routes that nobody has shown to keep within a namespace are not for one. */
+static bool reaches(struct api *api, wh_http_exchange *x, const struct token *token,
+                    const struct route *route)
+{
+	if (token_namespace(token).len == 0 || route->reach != REACH_ALL)
+		return true;
+	tell_refusal(api, x, token, route->action);
+	answer_problem(
+		api, x, PROBLEM_NOT_WITHIN, NULL,
+		"the token of %s has a prefix: it knows what is in its namespace, and this is about all "
+		"of the server",
+		token_name(token));
+	return false;
+}
+
 enum subject { SUBJECT_READ, SUBJECT_UNKNOWN_JOB, SUBJECT_UNREADABLE };
 
-/* What the request is about: a queue or service. */
-static enum subject read_subject(struct api *api, const struct target *target, const struct route *route,
-                                 char room[SUBJECT_BYTES], struct wh_slice *ret)
+/* "NAMESPACE:NAME" with before in front of NAME. */
+static size_t put_before(char *name, size_t len, const char *before, size_t before_len)
 {
+	size_t skip = job_name_skip(name, len);
+
+	memmove(name + skip + before_len, name + skip, len - skip);
+	memcpy(name + skip, before, before_len);
+	return len + before_len;
+}
+
+/* What the request is about: the full name of a queue or service. */
+static enum subject read_subject(struct api *api, const struct token *token, const struct target *target,
+                                 const struct route *route, char room[SUBJECT_BYTES], struct wh_slice *ret)
+{
+	struct wh_slice namespace = token_namespace(token);
 	struct store_slice queue;
 	size_t len = 0;
 	uint64_t job;
@@ -123,21 +152,17 @@ static enum subject read_subject(struct api *api, const struct target *target, c
 		struct wh_slice text = target->segments[2];
 		if (!wh__parse_u64(text.data, text.len, UINT64_MAX, &job))
 			return SUBJECT_UNREADABLE;
-		if (store_queue_of(api->store, job, &queue) != 0)
+		if (store_queue_of(api->store, job, &queue) != 0 ||
+		    !namespace_show(namespace, answer_slice(queue)).data)
 			return SUBJECT_UNKNOWN_JOB;
 		*ret = answer_slice(queue);
 		return SUBJECT_READ;
 	}
-	if (route->variable == ROUTE_TOPIC && route->action == TOKEN_READ) {
-		/* who may look at the queue of its events may look at the topic */
-		if (target_name(target->segments[2], room + PREFIX_BYTES, &len))
-			return SUBJECT_UNREADABLE;
-		memcpy(room, TOPIC_QUEUE_PREFIX, PREFIX_BYTES);
-		*ret = (struct wh_slice){room, PREFIX_BYTES + len};
-		return SUBJECT_READ;
-	}
-	if (target_name(target->segments[route->action == TOKEN_CALL ? 1 : 2], room, &len))
+	if (namespace_target(namespace, target->segments[route->action == TOKEN_CALL ? 1 : 2], room, &len))
 		return SUBJECT_UNREADABLE;
+	/* who may look at the queue of its events may look at the topic */
+	if (route->variable == ROUTE_TOPIC && route->action == TOKEN_READ)
+		len = put_before(room, len, TOPIC_QUEUE_PREFIX, PREFIX_BYTES);
 	*ret = (struct wh_slice){room, len};
 	return SUBJECT_READ;
 }
@@ -145,14 +170,21 @@ static enum subject read_subject(struct api *api, const struct target *target, c
 /* Jobs of the gateway stand in queues named after their services: who may call may look at them, and cancel them. */
 bool authorize_allows(const struct token *token, enum token_action action, struct wh_slice name)
 {
-	static const char prefix[] = "call/";
-	size_t len = sizeof(prefix) - 1;
+	struct wh_slice said = namespace_show(token_namespace(token), name);
+	char service[SUBJECT_BYTES];
+	size_t skip;
 
-	if (token_allows(token, action, name))
+	if (name.len > 0 && !said.data)
+		return false;
+	if (token_allows(token, action, said))
 		return true;
-	return (action == TOKEN_READ || action == TOKEN_SUBMIT) && name.len > len &&
-	       memcmp(name.data, prefix, len) == 0 &&
-	       token_allows(token, TOKEN_CALL, (struct wh_slice){name.data + len, name.len - len});
+	skip = job_name_skip(said.data, said.len);
+	if ((action != TOKEN_READ && action != TOKEN_SUBMIT) || said.len <= skip + CALL_BYTES ||
+	    said.len > sizeof(service) || memcmp(said.data + skip, SERVICE_QUEUE_PREFIX, CALL_BYTES) != 0)
+		return false;
+	memcpy(service, said.data, skip);
+	memcpy(service + skip, said.data + skip + CALL_BYTES, said.len - skip - CALL_BYTES);
+	return token_allows(token, TOKEN_CALL, (struct wh_slice){service, said.len - CALL_BYTES});
 }
 
 const struct token *authorize_who(struct api *api, wh_http_exchange *x)
@@ -216,6 +248,26 @@ static bool within_limits(struct api *api, wh_http_exchange *x, const struct tok
 	return false;
 }
 
+bool authorize_namespace(struct api *api, wh_http_exchange *x, const struct route *route,
+                         struct wh_slice *ret)
+{
+	const struct token *token;
+
+	*ret = (struct wh_slice){NULL, 0};
+	if (!api->tokens || route->action == TOKEN_OPEN)
+		return true;
+	/* what was judged by tokens of before is judged anew */
+	if (!token_table_namespaced(api->tokens) && wh_http_received_at(x) > api->tokens_since)
+		return true;
+	token = authorize_who(api, x);
+	if (!token) {
+		refuse_unknown(api, x, true, route->action);
+		return false;
+	}
+	*ret = token_namespace(token);
+	return reaches(api, x, token, route);
+}
+
 bool authorize(struct api *api, wh_http_exchange *x, const struct target *target, const struct route *route)
 {
 	char room[SUBJECT_BYTES];
@@ -229,12 +281,14 @@ bool authorize(struct api *api, wh_http_exchange *x, const struct target *target
 		refuse_unknown(api, x, presented(x).len > 0, route->action);
 		return false;
 	}
-	switch (read_subject(api, target, route, room, &name)) {
+	if (!reaches(api, x, token, route))
+		return false;
+	switch (read_subject(api, token, target, route, room, &name)) {
 	case SUBJECT_UNREADABLE: /* its handler says what is wrong with it, whatever happens meanwhile */
 		break;
 	case SUBJECT_UNKNOWN_JOB:
-		/* It may be there once the body is: so only who may do this to any job goes on. */
-		if (!authorize_allows(token, route->action, name)) {
+		/* It may be there once the body is: so only who may do this to any job goes on. In a namespace nobody may do that. */
+		if (token_namespace(token).len > 0 || !authorize_allows(token, route->action, name)) {
 			answer_problem(api, x, PROBLEM_UNKNOWN_JOB, NULL,
 			               "there is no such job, or its retention has passed");
 			return false;

@@ -18,12 +18,13 @@
 
 enum { JOBS_AT_ONCE = 64 };
 
-/* Jobs of the server's own queues are nobody's here. */
+/* Jobs of the server's own queues are nobody's here, and neither are those of a namespace: no tube can be called so, and nobody shows a token. */
 static bool is_servers(const struct beanstalk *front, uint64_t job)
 {
 	struct store_slice queue;
 
-	return store_queue_of(front->store, job, &queue) == 0 && service_owns_queue(queue.data, queue.len);
+	return store_queue_of(front->store, job, &queue) == 0 &&
+	       (service_owns_queue(queue.data, queue.len) || job_name_skip(queue.data, queue.len) > 0);
 }
 
 static struct store_slice tube_name(const struct beanstalk_tube *tube)

@@ -39,7 +39,8 @@ static uint64_t unfinished(const struct store_queue_view *view)
 bool beanstalk_queue_shown(const struct store_queue_view *view)
 {
 	return (unfinished(view) > 0 || !view->implicit) &&
-	       !service_owns_queue(view->name.data, view->name.len);
+	       !service_owns_queue(view->name.data, view->name.len) &&
+	       job_name_skip(view->name.data, view->name.len) == 0; /* of a namespace: see is_servers() */
 }
 
 /* ---- stats -------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@
 
 struct call *call_new(struct request *request, enum call_kind kind)
 {
-	struct call *call = malloc(sizeof(*call) + request->name_len);
+	struct call *call = malloc(sizeof(*call) + request->name_len + request->namespace.len);
 
 	if (!call) {
 		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
@@ -27,6 +27,10 @@ struct call *call_new(struct request *request, enum call_kind kind)
 	call->read_async = request->level == STORE_ASYNC;
 	call->name_len = request->name_len;
 	memcpy(call->name, request->name, request->name_len);
+	call->hidden = (uint8_t)request->hidden;
+	call->namespace_len = (uint8_t)request->namespace.len;
+	if (request->namespace.len > 0)
+		memcpy(call->name + call->name_len, request->namespace.data, request->namespace.len);
 	call->api->calls_count++;
 	return call;
 }
@@ -161,7 +165,7 @@ static void answer_poll(struct call *call, const struct store_view *view)
 		return;
 	}
 	wh__text_init(&text, given, sizeof(given));
-	answer_view(&text, view);
+	answer_view(&text, view, call_namespace(call));
 	wh__text_put(&text, "\n", 1);
 	answer_text(call->api, call->x, 200, "application/json", &text);
 }
@@ -175,7 +179,7 @@ void call_accepted(struct call *call, int state)
 	wh__text_put(&text, "{\"id\":", 6);
 	wh__text_u64(&text, call->job);
 	wh__text_put(&text, ",\"queue\":", 9);
-	wh__text_json(&text, call->name, call->name_len);
+	wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 	wh__text_format(&text, state == JOB_NONE ? ",\"state\":null" : ",\"state\":\"%s\"",
 	                answer_state(state));
 	wh__text_str(&text, call->duplicate ? ",\"duplicate\":true,\"level\":\"" : ",\"level\":\"");
@@ -217,7 +221,7 @@ static void answer_failed(struct call *call, const struct store_view *view)
 		last = view->errors[view->errors_count - 1].text;
 	wh__text_init(&members, NULL, 0);
 	wh__text_str(&members, ",\"job\":");
-	answer_view(&members, view);
+	answer_view(&members, view, call_namespace(call));
 	wh__text_put(&members, "", 1);
 	answer_preference(call->x, &call->prefer, true);
 	answer_problem(call->api, call->x, late ? PROBLEM_JOB_TIMED_OUT : PROBLEM_JOB_FAILED,

@@ -12,7 +12,8 @@
 #include "front/publish.h"
 
 /* Requests of the gateway carry this instead of a route of the table. */
-static const struct route gateway_route = {.path = "call", .variable = ROUTE_SERVICE, .action = TOKEN_CALL};
+static const struct route gateway_route = {
+	.path = "call", .variable = ROUTE_SERVICE, .action = TOKEN_CALL, .reach = REACH_WITHIN};
 
 static void put_methods(wh_http_exchange *x, unsigned methods)
 {
@@ -316,7 +317,7 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 		return refusal.detail[0] ? -EINVAL : -ENOMEM;
 	}
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write(&text, service, 0);
 	wh__text_init(&key, NULL, 0);
 	wh__text_format(&key, SERVICE_SETTING_PREFIX "%s", name);
 	action.setting.key = (struct store_slice){key.data, key.len};
@@ -344,6 +345,7 @@ void front_use_tokens(struct api *api, struct token_table *tokens)
 		token_table_follow(tokens, api->tokens);
 	token_table_free(api->tokens);
 	api->tokens = tokens;
+	api->tokens_since = wh_now(api->loop);
 }
 
 int front_use_secrets(struct api *api, const struct secrets *secrets)

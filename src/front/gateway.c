@@ -157,14 +157,14 @@ void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct ser
 	}
 }
 
-struct service *gateway_service(struct api *api, wh_http_exchange *x)
+struct service *gateway_service(struct api *api, wh_http_exchange *x, struct wh_slice namespace)
 {
 	struct target target;
 	char name[TARGET_NAME_BYTES_MAX];
 	size_t len;
 
 	if (!target_split(&target, wh_http_path(x), (struct wh_slice){NULL, 0}) ||
-	    target_name(target.segments[1], name, &len) != NULL)
+	    namespace_target(namespace, target.segments[1], name, &len) != NULL)
 		return NULL;
 	return service_find(&api->services, name, len);
 }
@@ -244,9 +244,13 @@ static bool ends_here(struct api *api, wh_http_exchange *x)
 void gateway_head(wh_http_exchange *x, void *arg)
 {
 	struct api *api = arg;
-	struct service *service = gateway_service(api, x);
 	struct prefer prefer = read_prefer(api, x);
+	struct wh_slice namespace;
+	struct service *service;
 
+	if (!authorize_namespace(api, x, wh_http_arg(x), &namespace))
+		return;
+	service = gateway_service(api, x, namespace);
 	if (!service)
 		no_service(api, x);
 	else if (ends_here(api, x))
@@ -289,7 +293,7 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 	int state;
 
 	if (error != 0) {
-		snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
 		if (res.n >= 0)
 			store_commit_free(commit);
@@ -348,9 +352,9 @@ static void record(struct request *request, const struct service *service, struc
 		put_message(&message, request->x, service, &fields);
 	else
 		message.failed = true;
-	request->name_len = sizeof(SERVICE_QUEUE_PREFIX) - 1 + strlen(service->name);
-	memcpy(request->name, SERVICE_QUEUE_PREFIX, sizeof(SERVICE_QUEUE_PREFIX) - 1);
-	memcpy(request->name + sizeof(SERVICE_QUEUE_PREFIX) - 1, service->name, strlen(service->name));
+	request->name_len = strlen(service->queue);
+	memcpy(request->name, service->queue, request->name_len);
+	request->hidden = request->namespace.len > 0 ? request->namespace.len + 1 : 0;
 	submit.queue = request_queue(request);
 	submit.payload = (struct store_slice){message.data, message.len};
 	if (!message.failed)
@@ -384,25 +388,28 @@ static void record(struct request *request, const struct service *service, struc
 	gateway_fields_done(&fields);
 }
 
-static const struct route recorded_route = {.path = "call", .action = TOKEN_CALL};
+static const struct route recorded_route = {.path = "call", .action = TOKEN_CALL, .reach = REACH_WITHIN};
 
 void gateway_request(wh_http_exchange *x, void *arg)
 {
 	struct api *api = arg;
-	struct service *service = gateway_service(api, x);
 	struct prefer prefer = read_prefer(api, x);
+	struct wh_slice url, namespace;
+	struct service *service;
 	struct request request;
 	struct once once;
-	struct wh_slice url;
 	int level;
 
+	if (!authorize_namespace(api, x, wh_http_arg(x), &namespace))
+		return;
+	service = gateway_service(api, x, namespace);
 	/* the service may have gone while the body came */
 	if (!service) {
 		no_service(api, x);
 		return;
 	}
 	if (!is_recorded(x, service, &prefer)) {
-		relay_start(api, x, service);
+		relay_start(api, x, service, namespace.len > 0 ? namespace.len + 1 : 0);
 		return;
 	}
 	wh_http_set_arg(x, (void *)(uintptr_t)&recorded_route);

@@ -24,10 +24,11 @@ void gateway_fields_done(struct gateway_fields *fields);
 /* gateway_target() - what the backend is asked for: the base of its URL, the path below the service, the query. */
 void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct service *service);
 
-/* gateway_service() - whom the call is for; NULL: nobody. */
-struct service *gateway_service(struct api *api, wh_http_exchange *x);
+/* gateway_service() - whom the call of a client of this namespace is for; NULL: nobody. */
+struct service *gateway_service(struct api *api, wh_http_exchange *x, struct wh_slice namespace);
 
-/* relay_start() - pass the call through (relay.c). In on_request() of a streamed exchange. */
-void relay_start(struct api *api, wh_http_exchange *x, struct service *service);
+/* relay_start() - pass the call through (relay.c). In on_request() of a streamed exchange. hidden: as many bytes of the service's name the client
+ * is not told. */
+void relay_start(struct api *api, wh_http_exchange *x, struct service *service, size_t hidden);
 
 #endif

@@ -76,10 +76,14 @@ bool once_read(struct request *request, char kind, struct wh_slice subject, stru
 	if (request->api->tokens)
 		token = authorize_who(request->api, request->x);
 	ret->len = 0;
+	if (request->namespace.len > 0) {
+		put(ret, request->namespace.data, request->namespace.len);
+		put(ret, ":", 1); /* not in the name of a token */
+	}
 	memset(ret->key.fingerprint, 0, sizeof(ret->key.fingerprint));
 	if (token)
 		put(ret, token_name(token), strlen(token_name(token)));
-	put(ret, "/", 1); /* not in the name of a token */
+	put(ret, "/", 1); /* nor that */
 	put(ret, &kind, 1);
 	put(ret, subject.data, subject.len);
 	put(ret, " ", 1); /* not in that of a queue */

@@ -1,6 +1,6 @@
 /* src/front/once.h -- Idempotency-Key: what is asked for under a key is done once (draft-ietf-httpapi-idempotency-key-header).
  *
- * A key is known by who shows it (the token's name), by what it is for (a queue, transactions, a service) and by itself. The fingerprint is of
+ * A key is known by who shows it (the token's namespace and name), by what it is for (a queue, transactions, a service) and by itself. The fingerprint is of
  * the parts that a handler mixes in: query, type, body.
  */
 #ifndef WH_FRONT_ONCE_H
@@ -14,7 +14,8 @@ struct once {
 	bool given;
 	struct store_key key; /* .name is set by once_key(): text may have moved with the struct */
 	size_t len;
-	char text[TOKEN_NAME_MAX + 1 + 1 + TARGET_NAME_BYTES_MAX + 1 + ONCE_KEY_MAX];
+	char text[NAMESPACE_BYTES_MAX + 1 + TOKEN_NAME_MAX + 1 + 1 + TARGET_NAME_BYTES_MAX + 1 +
+	          ONCE_KEY_MAX];
 };
 
 /* once_read() - the request's key, if it has one, for a kind of things and one of them (a queue's name, say). false: refused and

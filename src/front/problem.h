@@ -16,6 +16,7 @@
 	X(BAD_JSON, "bad-json", 400, "The body is not the JSON that is wanted")                           \
 	X(NO_TOKEN, "no-token", 401, "A token is wanted")                                                 \
 	X(NOT_ALLOWED, "not-allowed", 403, "The token is not good for this")                              \
+	X(NOT_WITHIN, "not-within", 403, "A token with a prefix may not do this")                         \
 	X(UNKNOWN_PATH, "unknown-path", 404, "There is nothing at this path")                             \
 	X(UNKNOWN_QUEUE, "unknown-queue", 404, "There is no such queue")                                  \
 	X(UNKNOWN_JOB, "unknown-job", 404, "There is no such job")                                        \

@@ -8,7 +8,7 @@
 
 #include "base/units.h"
 #include "deliver/service.h"
-#include "front/target.h"
+#include "front/namespace.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
@@ -119,18 +119,22 @@ static bool set_jitter(struct request *request, const char *key, const json_t *v
 static bool set_dead_letter(struct request *request, const char *key, const json_t *value,
                             struct queue_config *ret)
 {
-	const char *name = json_string_value(value);
-	size_t len = json_string_length(value);
+	struct wh_slice said = {json_string_value(value), json_string_length(value)},
+			queue = {request->name, request->name_len};
+	char name[TARGET_NAME_BYTES_MAX];
+	size_t len = 0;
 
 	if (json_is_null(value))
 		return true;
 	if (!json_is_string(value))
 		return bad_json(request, key, "the name of a queue, or null for none");
-	if (!target_name_valid(name, len) || service_owns_queue(name, len))
+	if (namespace_name(request->namespace, said, name, &len) || service_owns_queue(name, len))
 		return bad_value(
 			request, key,
 			"a name of 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-', "
 			"which is not callbacks and does not begin with call/, topic/ or callbacks/");
+	if (!namespace_same((struct wh_slice){name, len}, queue))
+		return bad_value(request, key, "a queue of the same namespace");
 	if (len == request->name_len && memcmp(name, request->name, len) == 0)
 		return bad_value(request, key, "another queue than the one that it is of");
 	memcpy(ret->dead_letter, name, len);
@@ -320,9 +324,10 @@ static void put_rate(struct wh__text *text, const struct job_queue_config *c)
 	wh__text_format(text, "\",\"rate_burst\":%u", c->rate_burst ? c->rate_burst : c->rate_count);
 }
 
-void queue_config_put(struct wh__text *text, const struct store_queue_view *queue)
+void queue_config_put(struct wh__text *text, const struct store_queue_view *queue, struct wh_slice namespace)
 {
 	const struct job_queue_config *c = &queue->config;
+	struct wh_slice dead_letter = namespace_show(namespace, answer_slice(queue->dead_letter));
 
 	put_duration(text, ",\"time_to_run\":", c->time_to_run_ns);
 	wh__text_format(text, ",\"attempts\":%u", c->attempts_max);
@@ -331,8 +336,8 @@ void queue_config_put(struct wh__text *text, const struct store_queue_view *queu
 	put_count(text, "finished_max", c->finished_max);
 	put_backoff(text, c);
 	wh__text_str(text, ",\"dead_letter\":");
-	if (queue->dead_letter.len > 0)
-		wh__text_json(text, queue->dead_letter.data, queue->dead_letter.len);
+	if (dead_letter.len > 0)
+		wh__text_json(text, dead_letter.data, dead_letter.len);
 	else
 		wh__text_str(text, "null");
 	put_count(text, "concurrency", c->concurrency);

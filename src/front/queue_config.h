@@ -13,7 +13,7 @@ struct queue_config {
 /* queue_config_read() - from the body of a request; false: refused and answered. */
 bool queue_config_read(struct request *request, struct queue_config *ret);
 
-/* queue_config_put() - the members of a queue that it is configured by, a comma before each. */
-void queue_config_put(struct wh__text *text, const struct store_queue_view *queue);
+/* queue_config_put() - the members of a queue that it is configured by, a comma before each, as a client of this namespace is told them. */
+void queue_config_put(struct wh__text *text, const struct store_queue_view *queue, struct wh_slice namespace);
 
 #endif

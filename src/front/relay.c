@@ -26,6 +26,7 @@ struct relay {
 	wh_http_exchange *x; /* NULL: answered */
 	wh_http_call *call;
 	struct service *service;
+	size_t hidden; /* bytes of its name */
 	struct backend_call at;
 	uint64_t tried; /* of backend_choose() */
 	unsigned tried_count;
@@ -99,7 +100,7 @@ static void refuse_upload(struct relay *relay)
 
 static void refuse(struct relay *relay, int64_t error, const struct wh_http_failure *failure)
 {
-	const char *name = relay->service->name, *origin = relay->at.backend->origin;
+	const char *name = relay->service->name + relay->hidden, *origin = relay->at.backend->origin;
 	const char *stage = wh_http_stage_name(failure->stage);
 	enum problem problem = PROBLEM_BACKEND_ERROR;
 	char members[100];
@@ -141,7 +142,7 @@ static void refuse_unavailable(struct relay *relay)
 		relay->api, relay->x, PROBLEM_BACKEND_UNAVAILABLE, members,
 		"service '%s': none of its %zu backends takes calls: %zu down by health check, %zu with an "
 		"open circuit",
-		service->name, service->backends_count, down, service->backends_count - down);
+		service->name + relay->hidden, service->backends_count, down, service->backends_count - down);
 	end(relay);
 }
 
@@ -426,7 +427,7 @@ static int open_call(struct relay *relay)
 	return error;
 }
 
-void relay_start(struct api *api, wh_http_exchange *x, struct service *service)
+void relay_start(struct api *api, wh_http_exchange *x, struct service *service, size_t hidden)
 {
 	struct relay *relay = calloc(1, sizeof(*relay));
 	int error;
@@ -438,6 +439,7 @@ void relay_start(struct api *api, wh_http_exchange *x, struct service *service)
 	relay->api = api;
 	relay->x = x;
 	relay->service = service_ref(service);
+	relay->hidden = hidden;
 	relay->head = wh_http_method(x) == WH_HTTP_HEAD;
 	relay->body_length = wh_http_body_length(x);
 	/* what was said in the head is needed once more for another backend */

@@ -96,12 +96,42 @@ static void read_field(struct request *request, struct wh_http_field field)
 
 static bool read_name(struct request *request, const char *what)
 {
-	const char *wrong = target_name(request->target.segments[2], request->name, &request->name_len);
+	const char *wrong = namespace_target(request->namespace, request->target.segments[2], request->name,
+	                                     &request->name_len);
 
+	request->hidden = request->namespace.len > 0 ? request->namespace.len + 1 : 0;
 	if (wrong)
 		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
 		               "path: the name of the %s %s", what, wrong);
 	return !wrong;
+}
+
+bool request_knows_job(const struct request *request, uint64_t job)
+{
+	struct store_slice queue;
+
+	return request->namespace.len == 0 || (store_queue_of(request->api->store, job, &queue) == 0 &&
+	                                       namespace_show(request->namespace, answer_slice(queue)).data);
+}
+
+/* To a client of a namespace a job of elsewhere, or one whose retention has passed, is none. */
+static bool knows_job(struct request *request)
+{
+	if (request_knows_job(request, request->job))
+		return true;
+	answer_problem(request->api, request->x, PROBLEM_UNKNOWN_JOB, NULL,
+	               "there is no such job, or its retention has passed");
+	return false;
+}
+
+bool request_within(struct request *request, const char *kind, struct wh_slice name)
+{
+	if (request->namespace.len == 0 || namespace_knows_option(name))
+		return true;
+	answer_problem(request->api, request->x, PROBLEM_NOT_WITHIN, NULL,
+	               "%s: '%.*s' is not for a token with a prefix", kind,
+	               (int)(name.len < 100 ? name.len : 100), name.data);
+	return false;
 }
 
 static bool read_variable(struct request *request)
@@ -122,7 +152,7 @@ static bool read_variable(struct request *request)
 	case ROUTE_JOB:
 		id = request->target.segments[2];
 		if (wh__parse_u64(id.data, id.len, JOB_ID_MAX, &request->job) && request->job > 0)
-			return true;
+			return knows_job(request);
 		answer_problem(
 			request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
 			"path: '%.*s' is not the id of a job, which is a decimal number from 1 to 2^53 - 1",
@@ -137,7 +167,7 @@ bool request_read(struct request *request, struct api *api, wh_http_exchange *x)
 	size_t count = wh_http_field_count(x);
 
 	memset(request, 0, offsetof(struct request, name));
-	request->name_len = 0;
+	request->name_len = request->hidden = 0;
 	request->job = 0;
 	request->api = api;
 	request->x = x;
@@ -145,7 +175,8 @@ bool request_read(struct request *request, struct api *api, wh_http_exchange *x)
 	for (size_t i = 0; i < count; i++)
 		read_field(request, wh_http_field(x, i));
 	prefer_clamp(&request->prefer, api->wait_s_max);
-	return target_split(&request->target, wh_http_path(x), wh_http_query(x)) && read_variable(request);
+	return authorize_namespace(api, x, request->route, &request->namespace) &&
+	       target_split(&request->target, wh_http_path(x), wh_http_query(x)) && read_variable(request);
 }
 
 static bool not_wrong(struct request *request)
@@ -256,6 +287,7 @@ bool request_options(struct request *request, struct option *options, size_t cou
 {
 	struct wh_slice name, value;
 	size_t at = 0;
+	bool cursor;
 
 	while (target_query_next(&request->target, &at, &name, &value)) {
 		size_t i = 0;
@@ -267,7 +299,10 @@ bool request_options(struct request *request, struct option *options, size_t cou
 			               (int)(name.len < 100 ? name.len : 100), name.data);
 			return false;
 		}
-		if (!read_option(request, &options[i], value))
+		/* where a list goes on; of a change it would be something else */
+		cursor = request->route->method == WH_HTTP_GET && wh_slice_equal(name, "after");
+		if ((!cursor && !request_within(request, "query", name)) ||
+		    !read_option(request, &options[i], value))
 			return false;
 	}
 	return true;

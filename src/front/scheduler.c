@@ -52,10 +52,10 @@ static void tell(struct api *api, const struct schedule *s, const char *event, c
 
 /* ---- what a run does --------------------------------------------------------------------- */
 
-bool schedule_action(struct transaction *t, struct wh_slice job, uint64_t item_bytes_max,
+bool schedule_action(struct transaction *t, const struct schedule *schedule, uint64_t item_bytes_max,
                      struct transaction_refusal *refusal)
 {
-	struct wh_slice at = {NULL, 0}, name;
+	struct wh_slice at = {NULL, 0}, name, job = schedule->job;
 	struct wh__text text;
 	bool good, empty = !wh__json_each(job, &at, &name);
 
@@ -80,17 +80,19 @@ bool schedule_action(struct transaction *t, struct wh_slice job, uint64_t item_b
 		refusal->problem = PROBLEM_TOO_BUSY;
 		snprintf(refusal->detail, sizeof(refusal->detail), "out of memory");
 	}
-	good = !text.failed && transaction_read(t, text.data, text.len, item_bytes_max, refusal);
+	good = !text.failed && transaction_read(t, namespace_of(schedule->name, schedule->name_len),
+	                                        text.data, text.len, item_bytes_max, refusal);
 	wh__text_done(&text);
 	return good;
 }
 
 static void put_fields(struct wh__text *text, const struct schedule *s, int64_t due)
 {
+	struct wh_slice name = namespace_plain((struct wh_slice){s->name, s->name_len});
 	char instant[WH__INSTANT_TEXT_BYTES];
 
 	wh__text_str(text, "Whilst-Schedule: ");
-	wh__text_put(text, s->name, s->name_len);
+	wh__text_put(text, name.data, name.len);
 	wh__text_format(text, "\r\nWhilst-Due: %.*s\r\n", (int)wh__put_instant(instant, due), instant);
 }
 
@@ -156,7 +158,7 @@ static wh_future commit(struct api *api, const struct schedule *s, const int64_t
 	char key[SCHEDULE_KEY_BYTES];
 	size_t at[COMMIT_JOBS + 1];
 	wh_future future;
-	bool good = schedule_action(&t, s->job, api->options.payload_bytes_max, &refusal) && actions;
+	bool good = schedule_action(&t, s, api->options.payload_bytes_max, &refusal) && actions;
 
 	wh__text_init(&fields, NULL, 0);
 	wh__text_init(&state, NULL, 0);

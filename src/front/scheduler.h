@@ -29,10 +29,10 @@ void scheduler_reload(struct api *api);
 /* scheduler_late() - how many have been due for more than a minute. */
 uint64_t scheduler_late(const struct api *api);
 
-/* schedule_action() - the job of a schedule, which is in JSON the submit of a transaction without its verb, as an action of the store. false:
- * *refusal says why; transaction_done() in any case. */
-bool schedule_action(struct transaction *transaction, struct wh_slice job, uint64_t item_bytes_max,
-                     struct transaction_refusal *refusal);
+/* schedule_action() - the job of a schedule, which is in JSON the submit of a transaction without its verb, as an action of the store. Names in it
+ * are those of the schedule's namespace, whoever has put it. false: *refusal says why; transaction_done() in any case. */
+bool schedule_action(struct transaction *transaction, const struct schedule *schedule,
+                     uint64_t item_bytes_max, struct transaction_refusal *refusal);
 
 /* zone_load() - (zone_file.c) n = 0, ptr = struct zone *. -ENOENT and the like, -EINVAL, -ENOTSUP: as zone_read(). directory NULL: where Linux
  * distributions keep the database. */

@@ -2,6 +2,7 @@
 #include "front/token.h"
 
 #include "base/units.h"
+#include "front/namespace.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -29,6 +30,8 @@ struct token {
 	struct scope *scopes;
 	struct token_limit *limits; /* LIMITS; NULL: none. Of its own, since it changes with use */
 	struct token_use *use;
+	size_t namespace_len; /* 0: none */
+	char namespace[NAMESPACE_BYTES_MAX];
 };
 enum limit { LIMIT_RATE, LIMIT_BYTES, LIMIT_CONNECTIONS, LIMITS };
 #define LIMIT_MAX (UINT64_C(1) << 50)
@@ -43,6 +46,7 @@ struct token_use {
 struct token_table { /* sorted by digest */
 	size_t count, cap;
 	struct token *tokens;
+	bool namespaced; /* one of them has a namespace */
 };
 
 /* ---- digests ----------------------------------------------------------------------------- */
@@ -217,6 +221,31 @@ static int add_limit(struct token *token, const char *text, size_t len)
 	return 1;
 }
 
+static const char prefix_word[] = "prefix=";
+
+/* 1: a namespace; 0: another word; -EINVAL: none that is one; -EEXIST: it is given twice. */
+static int add_prefix(struct token *token, const char *text, size_t len)
+{
+	size_t word = sizeof(prefix_word) - 1;
+
+	if (len < word || memcmp(text, prefix_word, word) != 0)
+		return 0;
+	if (!namespace_valid(text + word, len - word))
+		return -EINVAL;
+	if (token->namespace_len > 0)
+		return -EEXIST;
+	memcpy(token->namespace, text + word, len - word);
+	token->namespace_len = len - word;
+	return 1;
+}
+
+bool token_prefix_valid(const char *text)
+{
+	struct token token = {0};
+
+	return add_prefix(&token, text, strlen(text)) == 1;
+}
+
 static void unref_use(struct token_use *use)
 {
 	if (use && --use->references == 0)
@@ -251,10 +280,39 @@ static bool next_word(const char **at, const char *end, const char **ret, size_t
 	return *ret_len > 0;
 }
 
+/* A limit, the prefix or a scope. */
+static int read_word(struct token *token, const char *word, size_t len, struct token_refusal *refusal)
+{
+	int error = add_prefix(token, word, len);
+
+	if (error == -EINVAL || error == -EEXIST)
+		return refuse(refusal,
+		              "wanted is prefix= and a namespace, 1 to 40 of A-Z a-z 0-9 . _ -, the first "
+		              "not '-', once",
+		              word, len);
+	if (error == 0)
+		error = add_limit(token, word, len);
+	if (error == -EINVAL || error == -EEXIST)
+		return refuse(refusal,
+		              "wanted is a limit: rate=N requests a second, bytes=N (KiB, MiB, GiB) "
+		              "a second, or connections=N at once, each once",
+		              word, len);
+	if (error != 0)
+		return error < 0 ? error : 0;
+	error = token->scopes_count < TOKEN_SCOPES_MAX ? add_scope(token, word, len) : -EINVAL;
+	if (error == -EINVAL)
+		return refuse(refusal,
+		              "wanted is a scope: submit, work, read, call, publish, metrics or admin, "
+		              "alone or with :NAME or :BEGINNING*",
+		              word, len);
+	return error;
+}
+
 static int read_line(struct token *token, const char *at, const char *end, struct token_refusal *refusal)
 {
 	const char *word;
 	size_t len;
+	int error;
 
 	next_word(&at, end, &word, &len);
 	if (!name_valid(word, len))
@@ -265,29 +323,20 @@ static int read_line(struct token *token, const char *at, const char *end, struc
 		              "wanted is sha256: and 64 hexadecimal digits, as `whilst token` prints them",
 		              word, len);
 	while (next_word(&at, end, &word, &len)) {
-		int error = add_limit(token, word, len);
-		if (error == -EINVAL || error == -EEXIST)
-			return refuse(refusal,
-			              "wanted is a limit: rate=N requests a second, bytes=N (KiB, MiB, GiB) "
-			              "a second, or connections=N at once, each once",
-			              word, len);
-		if (error < 0)
-			return error;
-		if (error == 1)
-			continue;
-		error = token->scopes_count < TOKEN_SCOPES_MAX ? add_scope(token, word, len) : -EINVAL;
-		if (error == -EINVAL)
-			return refuse(
-				refusal,
-				"wanted is a scope: submit, work, read, call, publish, metrics or admin, "
-				"alone or with :NAME or :BEGINNING*",
-				word, len);
+		error = read_word(token, word, len, refusal);
 		if (error < 0)
 			return error;
 	}
 	if (token->scopes_count == 0)
 		return refuse(refusal, "a token without a scope may do nothing", token->name,
 		              strlen(token->name));
+	for (size_t i = 0; token->namespace_len > 0 && i < token->scopes_count; i++) {
+		if (token->scopes[i].action == TOKEN_METRICS)
+			return refuse(refusal,
+			              "/metrics tells of everybody, so a token with a prefix has no scope "
+			              "metrics",
+			              token->name, strlen(token->name));
+	}
 	return 0;
 }
 
@@ -322,6 +371,7 @@ static int add_line(struct token_table *table, const char *line, const char *end
 	}
 	token.use->references = 1;
 	table->tokens[table->count++] = token;
+	table->namespaced = table->namespaced || token.namespace_len > 0;
 	return 0;
 }
 
@@ -379,6 +429,16 @@ const struct token *token_find(const struct token_table *table, struct wh_slice 
 const char *token_name(const struct token *token)
 {
 	return token->name;
+}
+
+struct wh_slice token_namespace(const struct token *token)
+{
+	return (struct wh_slice){token->namespace, token->namespace_len};
+}
+
+bool token_table_namespaced(const struct token_table *table)
+{
+	return table->namespaced;
 }
 
 /* A limit gives a second's worth at once and earns as much in a second. 0, or how long until cost can be paid. */

@@ -2,11 +2,12 @@
  *
  * The file holds no token, but the SHA-256 of each: a token has 256 random bits, so that no slower hash is needed. One line:
  *
- *     NAME sha256:HEX SCOPE... [LIMIT...]
+ *     NAME sha256:HEX SCOPE... [LIMIT...] [prefix=NAMESPACE]
  *
  * A limit is rate=N, requests a second, bytes=N (or KiB, MiB, GiB), bytes of bodies a second, or connections=N, requests under way at once. What is not used in one second may be used in
  * the next, no more: a request that comes too early is told when to come again. One body may be larger than that, and is paid for afterwards.
- * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all.
+ * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all. With a prefix all of
+ * that is within the namespace, and the names are as they are said there (namespace.h).
  * Blank lines and those that begin with # are ignored. Pure, but for the digest; any thread.
  */
 #ifndef WH_FRONT_TOKEN_H
@@ -60,6 +61,9 @@ struct token_table *token_table_free(struct token_table *table); /* NULL; accept
 /* token_find() - whose this is; NULL: nobody's. Cost: one SHA-256, and a search. */
 const struct token *token_find(const struct token_table *table, struct wh_slice presented);
 const char *token_name(const struct token *token);
+/* token_namespace() - empty: it has none. token_table_namespaced() - has any token one? */
+struct wh_slice token_namespace(const struct token *token);
+bool token_table_namespaced(const struct token_table *table);
 
 /* token_spend() - a request with a body of so many bytes (negative: it does not say), now. 0: go on. Positive: it is beyond a limit, "rate" or
  * "bytes" in *ret_limit, and may come again after so many ns; nothing is spent. -EMSGSIZE: bytes are limited, so it has to say. The
@@ -77,7 +81,10 @@ void token_table_follow(struct token_table *table, const struct token_table *bef
 /* token_limit_valid() - is text a limit as in the file? */
 bool token_limit_valid(const char *text);
 
-/* token_allows() - name: of the queue or service; empty for what is about none, which only a scope for all allows. */
+/* token_prefix_valid() - is text "prefix=" and a namespace? */
+bool token_prefix_valid(const char *text);
+
+/* token_allows() - name: of the queue or service, as the token's holder says it; empty for what is about none, which only a scope for all allows. */
 bool token_allows(const struct token *token, enum token_action action, struct wh_slice name);
 const char *token_action_name(enum token_action action);
 

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "deliver/service.h"
-#include "front/target.h"
+#include "front/namespace.h"
 
 static enum topic_wrong refuse(char *detail, enum topic_wrong wrong, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -39,6 +39,12 @@ static struct wh_slice short_string(struct wh_slice value, char room[TARGET_NAME
 static bool same(struct wh_slice a, struct wh_slice b)
 {
 	return a.data && a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+/* The name of the path, in full or as it is said within its namespace. */
+static bool is_name(struct wh_slice said, struct wh_slice name)
+{
+	return same(said, name) || same(said, namespace_plain(name));
 }
 
 static bool is_object(struct wh_slice *json)
@@ -85,7 +91,7 @@ enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_
 				wrong = refuse(detail, TOPIC_BAD_VALUE,
 				               "events_max must be from 1 to 4294967295, or null");
 		} else if (wh_slice_equal(member, "\"name\"")) {
-			if (!same(short_string(at, room), (struct wh_slice){name, name_len}))
+			if (!is_name(short_string(at, room), (struct wh_slice){name, name_len}))
 				wrong = refuse(detail, TOPIC_BAD_JSON,
 				               "name, if there is one, must be that of the path");
 		} else {
@@ -97,19 +103,34 @@ enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_
 	return wrong;
 }
 
-static enum topic_wrong read_queue(struct subscription *s, struct wh_slice text, char *detail)
+/* text: its full name */
+static enum topic_wrong set_queue(struct subscription *s, struct wh_slice text, struct wh_slice topic,
+                                  char *detail)
 {
-	if (!text.data || !target_name_valid(text.data, text.len))
+	if (!namespace_full_valid(text.data, text.len))
 		return refuse(detail, TOPIC_BAD_VALUE, "queue is not the name of one");
+	if (!namespace_same(text, topic))
+		return refuse(detail, TOPIC_BAD_VALUE, "queue is not of the topic's namespace");
 	if (service_owns_queue(text.data, text.len))
 		return refuse(
 			detail, TOPIC_BAD_VALUE,
 			"queue '%.*s': callbacks, and names that begin with topic/, call/ or callbacks/, are "
 			"the server's own; name another \"queue\"",
-			(int)text.len, text.data);
+			(int)namespace_plain(text).len, namespace_plain(text).data);
 	free(s->queue);
 	s->queue = strndup(text.data, text.len);
 	return s->queue ? TOPIC_GOOD : TOPIC_NO_MEMORY;
+}
+
+static enum topic_wrong read_queue(struct subscription *s, struct wh_slice said, struct wh_slice namespace,
+                                   struct wh_slice topic, char *detail)
+{
+	char name[TARGET_NAME_BYTES_MAX];
+	size_t len;
+
+	if (!said.data || namespace_name(namespace, said, name, &len))
+		return refuse(detail, TOPIC_BAD_VALUE, "queue is not the name of one");
+	return set_queue(s, (struct wh_slice){name, len}, topic, detail);
 }
 
 static enum topic_wrong read_filters(struct subscription *s, struct wh_slice value, char *detail)
@@ -151,6 +172,7 @@ static enum topic_wrong read_from(struct wh_slice value, enum topic_from *ret_fr
 
 struct reading {
 	struct subscription *s;
+	struct wh_slice namespace;
 	const struct wh_slice *topic, *name;
 	bool stored;
 	enum topic_from *from;
@@ -164,11 +186,11 @@ static enum topic_wrong read_member(struct reading *r, struct wh_slice member, s
 	bool topic = wh_slice_equal(member, "\"topic\"");
 
 	if (wh_slice_equal(member, "\"queue\""))
-		return read_queue(r->s, short_string(value, room), r->detail);
+		return read_queue(r->s, short_string(value, room), r->namespace, *r->topic, r->detail);
 	if (wh_slice_equal(member, "\"filters\""))
 		return read_filters(r->s, value, r->detail);
 	if (topic || wh_slice_equal(member, "\"name\""))
-		return same(short_string(value, room), topic ? *r->topic : *r->name)
+		return is_name(short_string(value, room), topic ? *r->topic : *r->name)
 		               ? TOPIC_GOOD
 		               : refuse(r->detail, TOPIC_BAD_JSON,
 		                        "topic and name, if they are there, must be those of the path");
@@ -184,13 +206,13 @@ static enum topic_wrong read_member(struct reading *r, struct wh_slice member, s
 	              (int)(member.len < 100 ? member.len : 100), member.data);
 }
 
-enum topic_wrong subscription_read(struct wh_slice json, const struct wh_slice *topic,
-                                   const struct wh_slice *name, bool stored, struct subscription **ret,
-                                   enum topic_from *ret_from, struct store_position *ret_position,
-                                   char *detail)
+enum topic_wrong subscription_read(struct wh_slice json, struct wh_slice namespace,
+                                   const struct wh_slice *topic, const struct wh_slice *name, bool stored,
+                                   struct subscription **ret, enum topic_from *ret_from,
+                                   struct store_position *ret_position, char *detail)
 {
 	struct subscription *s = calloc(1, sizeof(*s));
-	struct reading r = {s, topic, name, stored, ret_from, ret_position, detail};
+	struct reading r = {s, namespace, topic, name, stored, ret_from, ret_position, detail};
 	struct wh_slice at = {NULL, 0}, member;
 	enum topic_wrong wrong = TOPIC_GOOD;
 
@@ -208,7 +230,7 @@ enum topic_wrong subscription_read(struct wh_slice json, const struct wh_slice *
 		int n = snprintf(queue, sizeof(queue), "%.*s/%.*s", (int)topic->len, topic->data,
 		                 (int)name->len, name->data);
 
-		wrong = read_queue(s, (struct wh_slice){queue, (size_t)n}, detail);
+		wrong = set_queue(s, (struct wh_slice){queue, (size_t)n}, *topic, detail);
 	}
 	if (wrong == TOPIC_GOOD)
 		*ret = s;
@@ -254,10 +276,10 @@ static void write_limits(struct wh__text *text, int64_t retention_ns, uint64_t e
 		wh__text_str(text, "null");
 }
 
-void topic_write(struct wh__text *text, const struct topic *topic, uint64_t events)
+void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden, uint64_t events)
 {
 	wh__text_str(text, "{\"name\":");
-	wh__text_json(text, topic->name, topic->name_len);
+	wh__text_json(text, topic->name + hidden, topic->name_len - hidden);
 	wh__text_put(text, ",", 1);
 	write_limits(text, topic->retention_ns, topic->events_max);
 	wh__text_str(text, ",\"events\":");
@@ -278,10 +300,10 @@ void topic_write_setting(struct wh__text *text, int64_t retention_ns, uint64_t e
 	wh__text_put(text, "}", 1);
 }
 
-static void write_what(struct wh__text *text, const struct subscription *s)
+static void write_what(struct wh__text *text, const struct subscription *s, size_t hidden)
 {
 	wh__text_str(text, "\"queue\":");
-	wh__text_json(text, s->queue, strlen(s->queue));
+	wh__text_json(text, s->queue + hidden, strlen(s->queue) - hidden); /* of the topic's namespace */
 	wh__text_str(text, ",\"filters\":");
 	if (s->filters.data)
 		wh__text_put(text, s->filters.data, s->filters.len);
@@ -290,14 +312,14 @@ static void write_what(struct wh__text *text, const struct subscription *s)
 }
 
 void subscription_write(struct wh__text *text, const struct topic *topic, const struct subscription *s,
-                        uint64_t left)
+                        size_t hidden, uint64_t left)
 {
 	wh__text_str(text, "{\"topic\":");
-	wh__text_json(text, topic->name, topic->name_len);
+	wh__text_json(text, topic->name + hidden, topic->name_len - hidden);
 	wh__text_str(text, ",\"name\":");
 	wh__text_json(text, s->name, s->name_len);
 	wh__text_put(text, ",", 1);
-	write_what(text, s);
+	write_what(text, s, hidden);
 	if (s->replay_until > 0)
 		wh__text_format(text, ",\"replay\":{\"left\":%llu}}", (unsigned long long)left);
 	else
@@ -307,7 +329,7 @@ void subscription_write(struct wh__text *text, const struct topic *topic, const 
 void subscription_write_setting(struct wh__text *text, const struct subscription *s)
 {
 	wh__text_put(text, "{", 1);
-	write_what(text, s);
+	write_what(text, s, 0);
 	if (s->replay_until > 0)
 		wh__text_format(text, ",\"replay_after\":%llu,\"replay_until\":%llu",
 		                (unsigned long long)s->replay_after, (unsigned long long)s->replay_until);
@@ -323,7 +345,7 @@ struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_
 	return (struct store_slice){key, prefix + len};
 }
 
-/* No name has a colon. */
+/* The last colon is ours: the name of a subscription has none, that of a topic one at most. */
 struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
                                     const char *name, size_t name_len)
 {
@@ -335,6 +357,18 @@ struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic
 	key[len++] = ':';
 	memcpy(key + len, name, name_len);
 	return (struct store_slice){key, len + name_len};
+}
+
+struct store_slice topic_queue_name(char to[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_NAME_BYTES_MAX],
+                                    const char *name, size_t len)
+{
+	size_t prefix = sizeof(TOPIC_QUEUE_PREFIX) - 1, skip = job_name_skip(name, len);
+
+	memcpy(to, name, skip);
+	memcpy(to + skip, TOPIC_QUEUE_PREFIX, prefix);
+	memcpy(to + skip + prefix, name + skip, len - skip);
+	to[len + prefix] = 0;
+	return (struct store_slice){to, len + prefix};
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
@@ -406,8 +440,7 @@ struct topic *topic_make(struct topic_table *table, const char *name, size_t len
 		return NULL;
 	memcpy(topic->name, name, len);
 	topic->name_len = len;
-	topic->queue_len =
-		(size_t)snprintf(topic->queue, sizeof(topic->queue), TOPIC_QUEUE_PREFIX "%s", topic->name);
+	topic->queue_len = topic_queue_name(topic->queue, name, len).len;
 	memmove(&table->topics[at + 1], &table->topics[at], (table->count - at) * sizeof(table->topics[0]));
 	table->topics[at] = topic;
 	table->count++;
@@ -518,7 +551,7 @@ void topic_clear(struct topic_table *table)
 
 static int load_subscription(struct topic_table *table, struct wh_slice key, struct wh_slice value)
 {
-	const char *colon = memchr(key.data, ':', key.len);
+	const char *colon = memrchr(key.data, ':', key.len);
 	struct wh_slice topic_name, name;
 	char detail[TOPIC_DETAIL_BYTES];
 	struct subscription *s, *old;
@@ -531,7 +564,8 @@ static int load_subscription(struct topic_table *table, struct wh_slice key, str
 	name = (struct wh_slice){colon + 1, key.len - topic_name.len - 1};
 	if (topic_name.len > TOPIC_NAME_BYTES_MAX || name.len > SUBSCRIPTION_NAME_BYTES_MAX)
 		return -EINVAL;
-	wrong = subscription_read(value, &topic_name, &name, true, &s, NULL, NULL, detail);
+	wrong = subscription_read(value, (struct wh_slice){NULL, 0}, &topic_name, &name, true, &s, NULL, NULL,
+	                          detail);
 	if (wrong != TOPIC_GOOD)
 		return wrong == TOPIC_NO_MEMORY ? -ENOMEM : -EINVAL;
 	topic = topic_make(table, topic_name.data, topic_name.len);

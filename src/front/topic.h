@@ -1,6 +1,6 @@
 /* src/front/topic.h -- topics and their subscriptions: settings of the store, and a table in memory that publishing reads.
  *
- * A topic is a setting "topic/NAME", a subscription one "subscription/TOPIC:NAME"; their values are the JSON of docs/reference/http.md, a
+ * A topic is a setting "topic/NAME", a subscription one "subscription/TOPIC:NAME", where TOPIC may have a namespace and so a colon of its own; their values are the JSON of docs/reference/http.md, a
  * subscription's with how far its replay has come. A topic is there when it has a setting of its own or a subscription. The table knows
  * filters in the form in which they are asked, so that publishing reads no JSON. Pure but for memory; thread: loop.
  */
@@ -63,18 +63,20 @@ enum topic_from { TOPIC_FROM_NOW, TOPIC_FROM_BEGINNING, TOPIC_FROM_POSITION };
 enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len,
                             int64_t *ret_retention_ns, uint64_t *ret_events_max, char *detail);
 
-/* subscription_read() - from a PUT or, with stored, from a setting. ret_from and ret_position of a PUT. */
-enum topic_wrong subscription_read(struct wh_slice json, const struct wh_slice *topic,
-                                   const struct wh_slice *name, bool stored, struct subscription **ret,
-                                   enum topic_from *ret_from, struct store_position *ret_position,
-                                   char *detail);
+/* subscription_read() - from a PUT by a client of this namespace (empty: of none) or, with stored, from a setting. ret_from and ret_position of
+ * a PUT. */
+enum topic_wrong subscription_read(struct wh_slice json, struct wh_slice namespace,
+                                   const struct wh_slice *topic, const struct wh_slice *name, bool stored,
+                                   struct subscription **ret, enum topic_from *ret_from,
+                                   struct store_position *ret_position, char *detail);
 struct subscription *subscription_free(struct subscription *subscription); /* NULL; accepts NULL */
 
-/* topic_write(), subscription_write() - the JSON, name included. subscription_write_setting(): as it is stored. */
-void topic_write(struct wh__text *text, const struct topic *topic, uint64_t events);
+/* topic_write(), subscription_write() - the JSON, names included but for so many bytes of their beginning. subscription_write_setting(): as it
+ * is stored. */
+void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden, uint64_t events);
 void topic_write_setting(struct wh__text *text, int64_t retention_ns, uint64_t events_max);
 void subscription_write(struct wh__text *text, const struct topic *topic,
-                        const struct subscription *subscription, uint64_t left);
+                        const struct subscription *subscription, size_t hidden, uint64_t left);
 void subscription_write_setting(struct wh__text *text, const struct subscription *subscription);
 
 struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t len);
@@ -83,6 +85,10 @@ struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic
 
 /* topic_position() - "3/90112". */
 bool topic_position(const char *text, size_t len, struct store_position *ret);
+
+/* topic_queue_name() - "NAMESPACE:topic/NAME" of a topic's full name. */
+struct store_slice topic_queue_name(char to[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_NAME_BYTES_MAX],
+                                    const char *name, size_t len);
 
 struct topic *topic_find(const struct topic_table *table, const char *name, size_t len);
 /* topic_make() - the topic of that name, made if it is not there; NULL: no memory. */

@@ -13,7 +13,7 @@
 #include "base/units.h"
 #include "deliver/service.h"
 #include "front/api.h"
-#include "front/target.h"
+#include "front/namespace.h"
 
 #define DAY_NS    (INT64_C(86400) * WH_NS_PER_S)
 #define BIT(kind) (1u << (kind))
@@ -28,12 +28,13 @@ static const struct verb {
 	const char *name;
 	int kind;
 	enum token_action scope;
+	bool within; /* it names nothing outside a client's namespace */
 } verbs[] = {
-	{"submit", STORE_SUBMIT, TOKEN_SUBMIT}, {"complete", STORE_COMPLETE, TOKEN_WORK},
-	{"fail", STORE_FAIL, TOKEN_WORK},       {"release", STORE_RELEASE, TOKEN_WORK},
-	{"extend", STORE_EXTEND, TOKEN_WORK},   {"progress", STORE_PROGRESS, TOKEN_WORK},
-	{"bury", STORE_BURY, TOKEN_WORK},       {"cancel", STORE_CANCEL, TOKEN_SUBMIT},
-	{"kick", STORE_KICK, TOKEN_ADMIN},
+	{"submit", STORE_SUBMIT, TOKEN_SUBMIT, true}, {"complete", STORE_COMPLETE, TOKEN_WORK, true},
+	{"fail", STORE_FAIL, TOKEN_WORK, true},       {"release", STORE_RELEASE, TOKEN_WORK, true},
+	{"extend", STORE_EXTEND, TOKEN_WORK, true},   {"progress", STORE_PROGRESS, TOKEN_WORK, true},
+	{"bury", STORE_BURY, TOKEN_WORK, true},       {"cancel", STORE_CANCEL, TOKEN_SUBMIT, true},
+	{"kick", STORE_KICK, TOKEN_ADMIN, true},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -121,6 +122,7 @@ struct value {
 struct reading {
 	struct transaction *transaction;
 	struct transaction_refusal *refusal;
+	struct wh_slice namespace;
 	size_t index;
 	uint64_t item_bytes_max;
 	const struct verb *verb;
@@ -370,22 +372,42 @@ static bool take_policy(struct reading *reading, struct store_submit *submit)
 	return take_key(reading, UNIQUE, &submit->unique) && take_key(reading, GROUP, &submit->group);
 }
 
+/* The full name of what is named. */
+static bool take_name(struct reading *reading, enum member member, struct store_slice *ret)
+{
+	const struct value *value = &reading->values[member];
+	struct wh_slice said = {value->text.data, value->text.len};
+	char name[TARGET_NAME_BYTES_MAX], *copy;
+	size_t len;
+
+	if (namespace_name(reading->namespace, said, name, &len))
+		return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
+	*ret = value->text;
+	if (len == said.len)
+		return true;
+	copy = malloc(len);
+	if (copy)
+		memcpy(copy, name, len);
+	if (!own(reading, copy))
+		return false;
+	*ret = (struct store_slice){copy, len};
+	return true;
+}
+
 static bool take_submit(struct reading *reading, struct store_submit *submit)
 {
 	const struct value *v = reading->values;
-	const char *name = v[QUEUE].text.data;
 
-	if (!target_name_valid(name, v[QUEUE].text.len))
-		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
-		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
-	if (service_owns_queue(name, v[QUEUE].text.len))
+	if (!take_name(reading, QUEUE, &submit->queue))
+		return false;
+	if (service_owns_queue(submit->queue.data, submit->queue.len))
 		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
 		             "must not be callbacks or begin with call/, topic/ or callbacks/: such names "
 		             "are the server's");
 	if (v[DELAY].given && v[RUN_AT].given)
 		return wrong(reading, PROBLEM_BAD_JSON, "run_at",
 		             "and delay are two ways to say the same: give one of them");
-	submit->queue = v[QUEUE].text;
 	submit->priority = v[PRIORITY].given ? (uint32_t)v[PRIORITY].number : JOB_PRIORITY_DEFAULT;
 	submit->delay_ns = v[DELAY].number;
 	submit->run_at = v[RUN_AT].given ? (v[RUN_AT].number > 0 ? v[RUN_AT].number : 1) : 0;
@@ -462,6 +484,8 @@ static bool read_action(struct reading *reading, json_t *json, struct store_acti
 		return wrong(
 			reading, PROBLEM_BAD_JSON, "action",
 			"must be submit, complete, fail, release, extend, progress, bury, cancel or kick");
+	if (reading->namespace.len > 0 && !reading->verb->within)
+		return wrong(reading, PROBLEM_NOT_WITHIN, "action", "is not for a token with a prefix");
 	bit = BIT(reading->verb->kind);
 	json_object_foreach(json, key, value)
 	{
@@ -469,6 +493,9 @@ static bool read_action(struct reading *reading, json_t *json, struct store_acti
 
 		if (strcmp(key, "action") == 0)
 			continue;
+		if (reading->namespace.len > 0 &&
+		    !namespace_knows_option((struct wh_slice){key, strlen(key)}))
+			return wrong(reading, PROBLEM_NOT_WITHIN, key, "is not for a token with a prefix");
 		while (member < MEMBERS &&
 		       (!(members[member].kinds & bit) || strcmp(key, members[member].name) != 0))
 			member++;
@@ -531,10 +558,13 @@ static json_t *read_list(const char *text, size_t len, struct transaction *t,
 	return list;
 }
 
-bool transaction_read(struct transaction *t, const char *text, size_t len, uint64_t item_bytes_max,
-                      struct transaction_refusal *refusal)
+bool transaction_read(struct transaction *t, struct wh_slice namespace, const char *text, size_t len,
+                      uint64_t item_bytes_max, struct transaction_refusal *refusal)
 {
-	struct reading reading = {.transaction = t, .refusal = refusal, .item_bytes_max = item_bytes_max};
+	struct reading reading = {.transaction = t,
+	                          .refusal = refusal,
+	                          .namespace = namespace,
+	                          .item_bytes_max = item_bytes_max};
 	json_t *list;
 	size_t count;
 

@@ -29,9 +29,9 @@ struct transaction_refusal {
 	char detail[300];
 };
 
-/* transaction_read() - text is borrowed for the call. false: *refusal says why. transaction_done() in any case. */
-bool transaction_read(struct transaction *transaction, const char *text, size_t len, uint64_t item_bytes_max,
-                      struct transaction_refusal *refusal);
+/* transaction_read() - by a client of this namespace (empty: of none), in whose words it names queues. text is borrowed for the call. false: *refusal says why. transaction_done() in any case. */
+bool transaction_read(struct transaction *transaction, struct wh_slice namespace, const char *text,
+                      size_t len, uint64_t item_bytes_max, struct transaction_refusal *refusal);
 void transaction_done(struct transaction *transaction);
 
 /* transaction_verb() - "complete", of an action's kind. transaction_scope() - what a token must be good for at its queue. */

@@ -66,7 +66,7 @@ static void refuse(struct upload *upload, int64_t error)
 		if (call->job)
 			snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);
 		else
-			snprintf(subject, sizeof(subject), "queue '%.*s'", (int)call->name_len, call->name);
+			snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		answer_error(api, call->x, error, NULL, JOB_NONE, subject);
 	}
 	call_end(call);

@@ -11,13 +11,16 @@ enum { QUEUE_NUMBER_MAX = (1 << 24) - 1 };
 bool job_name_valid(struct job_slice name)
 {
 	const unsigned char *s = name.data;
+	size_t skip = job_name_skip(name.data, name.len);
 
-	if (name.len == 0 || name.len > JOB_NAME_MAX || s[0] == '-')
+	/* its namespace, if it has one, is not empty, and neither is what follows */
+	if (name.len == 0 || name.len > JOB_NAME_MAX || s[0] == '-' || skip == 1 || skip == name.len ||
+	    s[skip] == '-')
 		return false;
 	for (size_t i = 0; i < name.len; i++) {
 		bool letter = (s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') ||
 		              (s[i] >= '0' && s[i] <= '9');
-		if (!letter && (s[i] == 0 || !strchr("-+/;.$_()", s[i])))
+		if (!letter && i + 1 != skip && (s[i] == 0 || !strchr("-+/;.$_()", s[i])))
 			return false;
 	}
 	return true;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Bytes that belong to somebody else. */
 struct job_slice {
@@ -59,6 +60,14 @@ enum job_limit {
 #define JOB_PRIORITY_DEFAULT   UINT32_C(1024)               /* smaller ones are urgent */
 #define JOB_ATTEMPTS_UNLIMITED UINT32_MAX                   /* for a job's attempts_max */
 #define JOB_TIME_TO_RUN_MAX_MS (INT64_C(4294967295) * 1000) /* of a job; of a queue 30 days */
+
+/* job_name_skip() - a name is NAME, or NAMESPACE:NAME, and has no other colon: how many bytes stand before NAME. */
+static inline size_t job_name_skip(const char *name, size_t len)
+{
+	const char *colon = len > 0 ? memchr(name, ':', len) : NULL;
+
+	return colon ? (size_t)(colon - name) + 1 : 0;
+}
 
 /* Refusals: negative errno where the field has one, these codes where not. Text: job_strerror(). */
 enum job_error {

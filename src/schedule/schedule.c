@@ -154,8 +154,13 @@ static enum schedule_wrong read_name(struct reading *r, struct wh_slice value)
 	char text[SCHEDULE_NAME_BYTES_MAX + 1];
 	size_t len;
 
-	if (read_text(value, text, SCHEDULE_NAME_BYTES_MAX, &len) && len == r->s->name_len &&
-	    memcmp(text, r->s->name, len) == 0)
+	const char *colon = memchr(r->s->name, ':', r->s->name_len);
+	size_t skip = colon ? (size_t)(colon + 1 - r->s->name) : 0;
+
+	/* in full, or as it is said within its namespace */
+	if (read_text(value, text, SCHEDULE_NAME_BYTES_MAX, &len) &&
+	    ((len == r->s->name_len && memcmp(text, r->s->name, len) == 0) ||
+	     (len + skip == r->s->name_len && memcmp(text, r->s->name + skip, len) == 0)))
 		return SCHEDULE_GOOD;
 	return refuse(r->detail, SCHEDULE_BAD_JSON, "name, if there is one, must be that of the path");
 }
@@ -435,12 +440,13 @@ static void put_what(struct wh__text *text, const struct schedule *s)
 	wh__text_put(text, s->job.data, s->job.len);
 }
 
-void schedule_write(struct wh__text *text, const struct schedule *s, int64_t now_ns, const char *error)
+void schedule_write(struct wh__text *text, const struct schedule *s, size_t hidden, int64_t now_ns,
+                    const char *error)
 {
 	int64_t at = s->through_ns > now_ns ? s->through_ns : now_ns;
 
 	wh__text_str(text, "{\"name\":");
-	wh__text_json(text, s->name, s->name_len);
+	wh__text_json(text, s->name + hidden, s->name_len - hidden);
 	wh__text_put(text, ",", 1);
 	put_what(text, s);
 	wh__text_str(text, ",\"next\":[");

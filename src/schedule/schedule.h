@@ -86,9 +86,9 @@ void schedule_take_over(struct schedule *schedule, const struct schedule *old);
  * nothing stands still until a time comes again that was wrong. After less, nothing runs until that time has come. Was it? */
 bool schedule_set_back(struct schedule *schedule, int64_t now_ns);
 
-/* schedule_write() - as it is shown: with what was due last and is next after now. schedule_write_setting(), schedule_write_state(): as they
+/* schedule_write() - as it is shown, its name without so many bytes of its beginning: with what was due last and is next after now. schedule_write_setting(), schedule_write_state(): as they
  * are stored. */
-void schedule_write(struct wh__text *text, const struct schedule *schedule, int64_t now_ns,
+void schedule_write(struct wh__text *text, const struct schedule *schedule, size_t hidden, int64_t now_ns,
                     const char *error);
 void schedule_write_setting(struct wh__text *text, const struct schedule *schedule);
 void schedule_write_state(struct wh__text *text, int64_t through_ns, int64_t at_ns, uint64_t runs);

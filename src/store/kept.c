@@ -198,9 +198,9 @@ void store_kept_add(struct store *store, struct store_slice queue, const struct 
 
 static bool is_topic(const struct job_queue *q)
 {
-	size_t prefix = sizeof(STORE_EVENTS_PREFIX) - 1;
+	size_t prefix = sizeof(STORE_EVENTS_PREFIX) - 1, skip = job_name_skip(q->name, q->name_len);
 
-	return q->name_len > prefix && memcmp(q->name, STORE_EVENTS_PREFIX, prefix) == 0;
+	return q->name_len > skip + prefix && memcmp(q->name + skip, STORE_EVENTS_PREFIX, prefix) == 0;
 }
 
 static int find_again(void *arg, uint64_t id, const struct job_queue *q, const struct job_places *places)

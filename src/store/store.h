@@ -670,7 +670,7 @@ struct store_follow *store_follow_free(struct store_follow *follow);
 /* ---- events that are kept --------------------------------------------------------------------
  *
  * Jobs that were done from the start (store_submit.done), in the order of their commits, which is that of their ids and of their
- * positions. Of a queue whose name begins with STORE_EVENTS_PREFIX they are found again after a start. They go as finished jobs
+ * positions. Of a queue whose name, behind its namespace, begins with STORE_EVENTS_PREFIX they are found again after a start. They go as finished jobs
  * do: by their retention, by finished_max of their queue, by that of the store. */
 
 #define STORE_EVENTS_PREFIX "topic/"

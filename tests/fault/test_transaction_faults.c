@@ -73,7 +73,8 @@ static void each_allocation(void **state)
 		long before = live;
 
 		calls = 0;
-		good = transaction_read(&transaction, text, sizeof(text) - 1, 1000, &refusal);
+		good = transaction_read(&transaction, (struct wh_slice){NULL, 0}, text, sizeof(text) - 1,
+		                        1000, &refusal);
 		if (good) {
 			assert_true(calls < fail_at); /* nothing was left to fail */
 			assert_int_equal(transaction.count, 4);

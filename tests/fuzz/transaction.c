@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "front/namespace.h"
 #include "front/transaction.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -43,27 +44,42 @@ static void check(const struct store_action *a)
 	(void)sum;
 }
 
+/* As a client of this namespace sends it: what it names is in there. */
+static void read_as(struct wh_slice namespace, const char *text, size_t len)
+{
+	struct transaction_refusal refusal;
+	struct transaction transaction;
+
+	if (transaction_read(&transaction, namespace, text, len, ITEM_MAX, &refusal)) {
+		REQUIRE(transaction.count > 0 && transaction.count <= JOB_ACTIONS_MAX);
+		for (size_t i = 0; i < transaction.count; i++) {
+			const struct store_slice *queue = &transaction.actions[i].submit.queue;
+
+			check(&transaction.actions[i]);
+			if (transaction.actions[i].kind == STORE_SUBMIT && namespace.len > 0)
+				REQUIRE(namespace_show(namespace, (struct wh_slice){queue->data, queue->len})
+				                .len > 0);
+		}
+	} else {
+		int status = problem_status(refusal.problem);
+
+		REQUIRE(status == 400 || status == 413 || status == 422 || status == 503 ||
+		        (status == 403 && namespace.len > 0));
+		REQUIRE(refusal.detail[0] != 0 && refusal.action >= -1);
+	}
+	transaction_done(&transaction);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	/* of its own, so that a byte read beyond is seen */
 	char *copy = malloc(len + (len == 0));
-	struct transaction_refusal refusal;
-	struct transaction transaction;
 
 	REQUIRE(copy);
 	if (len > 0)
 		memcpy(copy, data, len);
-	if (transaction_read(&transaction, copy, len, ITEM_MAX, &refusal)) {
-		REQUIRE(transaction.count > 0 && transaction.count <= JOB_ACTIONS_MAX);
-		for (size_t i = 0; i < transaction.count; i++)
-			check(&transaction.actions[i]);
-	} else {
-		int status = problem_status(refusal.problem);
-
-		REQUIRE(status == 400 || status == 413 || status == 422 || status == 503);
-		REQUIRE(refusal.detail[0] != 0 && refusal.action >= -1);
-	}
-	transaction_done(&transaction);
+	read_as((struct wh_slice){NULL, 0}, copy, len);
+	read_as((struct wh_slice){"acme", 4}, copy, len);
 	free(copy);
 	return 0;
 }

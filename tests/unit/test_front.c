@@ -9,9 +9,11 @@
 
 #include <cmocka.h>
 
+#include "front/namespace.h"
 #include "front/prefer.h"
 #include "front/problem.h"
 #include "front/target.h"
+#include "job/job.h"
 
 static void preferences(void **state)
 {
@@ -127,6 +129,83 @@ static void names(void **state)
 	assert_non_null(target_name((struct wh_slice){longest, sizeof(longest)}, name, &len));
 }
 
+/* Names as a client of a namespace says them, and in full. */
+static void namespaces(void **state)
+{
+	static const struct {
+		const char *namespace, *text, *name;
+	} cases[] = {
+		{"", "mail", "mail"},
+		{"", "acme:mail", "acme:mail"},
+		{"", "acme%3Amail", "acme:mail"},
+		{"", "acme:call%2Fshop", "acme:call/shop"},
+		{"", "a:b:c", NULL},
+		{"", ":mail", NULL},
+		{"", "acme:", NULL},
+		{"", "-acme:mail", NULL},
+		{"", "acme:-mail", NULL},
+		{"", "a+b:mail", NULL},
+		{"", "0123456789012345678901234567890123456789:q",
+	         "0123456789012345678901234567890123456789:q"},
+		{"", "01234567890123456789012345678901234567890:q", NULL},
+		{"acme", "mail", "acme:mail"},
+		{"acme", "call%2Fshop", "acme:call/shop"},
+		{"acme", "acme:mail", NULL},
+		{"acme", "bolt%3Amail", NULL},
+		{"acme", ":mail", NULL},
+		{"acme", "-mail", NULL},
+		{"acme", "", NULL},
+	};
+	char name[TARGET_NAME_BYTES_MAX], longest[TARGET_NAME_BYTES_MAX];
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct wh_slice namespace = {cases[i].namespace, strlen(cases[i].namespace)},
+				segment = {cases[i].text, strlen(cases[i].text)};
+		const char *wrong = namespace_target(namespace, segment, name, &len);
+
+		if ((wrong == NULL) != (cases[i].name != NULL))
+			fail_msg("%s in '%s'", cases[i].text, cases[i].namespace);
+		if (wrong)
+			continue;
+		assert_int_equal(len, strlen(cases[i].name));
+		assert_memory_equal(name, cases[i].name, len);
+		assert_true(namespace_full_valid(name, len));
+		assert_true(job_name_valid((struct job_slice){name, len}));
+	}
+	memset(longest, 'q', sizeof(longest));
+	assert_null(
+		namespace_target((struct wh_slice){"acme", 4}, (struct wh_slice){longest, 195}, name, &len));
+	assert_int_equal(len, 200);
+	assert_non_null(
+		namespace_target((struct wh_slice){"acme", 4}, (struct wh_slice){longest, 196}, name, &len));
+}
+
+static void namespaces_shown(void **state)
+{
+	const struct wh_slice acme = {"acme", 4}, full = {"acme:mail", 9}, plain = {"mail", 4},
+			      longer = {"acmes:mail", 10};
+	struct wh_slice shown = namespace_show(acme, full);
+
+	(void)state;
+	assert_int_equal(shown.len, 4);
+	assert_memory_equal(shown.data, "mail", 4);
+	assert_null(namespace_show(acme, plain).data);
+	assert_null(namespace_show(acme, longer).data);
+	assert_null(namespace_show((struct wh_slice){"acm", 3}, full).data);
+	assert_int_equal(namespace_show((struct wh_slice){NULL, 0}, full).len, 9);
+	assert_true(namespace_same(full, (struct wh_slice){"acme:x", 6}));
+	assert_false(namespace_same(full, longer));
+	assert_false(namespace_same(full, plain));
+	assert_true(namespace_same(plain, (struct wh_slice){"x", 1}));
+	assert_int_equal(namespace_plain(full).len, 4);
+	assert_false(namespace_valid("", 0));
+	assert_false(namespace_valid("a:b", 3));
+	assert_false(namespace_valid("a/b", 3));
+	assert_true(namespace_valid("a.b_c-D9", 8));
+}
+
 static void queries(void **state)
 {
 	static const char *const expected[][2] = {{"a", "1"}, {"b", ""}, {"c", "=%20"}, {"", "x"}};
@@ -177,8 +256,9 @@ static void problems(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(preferences), cmocka_unit_test(segments), cmocka_unit_test(names),
-		cmocka_unit_test(queries),     cmocka_unit_test(problems),
+		cmocka_unit_test(preferences), cmocka_unit_test(segments),         cmocka_unit_test(names),
+		cmocka_unit_test(namespaces),  cmocka_unit_test(namespaces_shown), cmocka_unit_test(queries),
+		cmocka_unit_test(problems),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

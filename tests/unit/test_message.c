@@ -187,7 +187,7 @@ static void service_json(void **state)
 	assert_int_equal(service->concurrency, 16);
 	assert_true(service->timeout_ns == 1500000000 && service->record);
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write(&text, service, 0);
 	wh__text_put(&text, "", 1);
 	assert_string_equal(
 		text.data,
@@ -204,14 +204,14 @@ static void service_json(void **state)
 	service = parse(whole, &refusal);
 	assert_non_null(service);
 	wh__text_init(&text, NULL, 0);
-	service_write(&text, service);
+	service_write(&text, service, 0);
 	wh__text_put(&text, "", 1);
 	assert_string_equal(text.data, whole);
 	assert_true(service_retries(service, 429) && !service_retries(service, 500));
 	assert_true(service_counts_against(service, 502) && !service_counts_against(service, 429));
 	wh__text_done(&text);
 	wh__text_init(&text, NULL, 0);
-	service_write_state(&text, service, 0);
+	service_write_state(&text, service, 0, 0);
 	wh__text_put(&text, "", 1);
 	again = parse(text.data, &refusal); /* what GET shows may be sent back */
 	assert_non_null(again);

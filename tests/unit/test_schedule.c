@@ -528,8 +528,8 @@ static void stored_and_loaded(void **state)
 	assert_non_null(found);
 	wh__text_init(&shown, NULL, 0);
 	wh__text_init(&again, NULL, 0);
-	schedule_write(&shown, s, 6 * S, NULL);
-	schedule_write(&again, found, 6 * S, NULL);
+	schedule_write(&shown, s, 0, 6 * S, NULL);
+	schedule_write(&again, found, 0, 6 * S, NULL);
 	assert_int_equal(shown.len, again.len);
 	assert_memory_equal(shown.data, again.data, shown.len);
 	assert_int_equal(found->anchor_ns, 5 * S);

@@ -224,6 +224,44 @@ static void limits_that_are_none_are_refused(void **state)
 	                 -EINVAL);
 }
 
+static void prefixes(void **state)
+{
+	static const char *const wrong[] = {"prefix=",
+	                                    "prefix=-a",
+	                                    "prefix=a:b",
+	                                    "prefix=a/b",
+	                                    "prefix=a*",
+	                                    "prefix=01234567890123456789012345678901234567890",
+	                                    "prefix=a prefix=a",
+	                                    "prefix=a prefix=b",
+	                                    "metrics prefix=a",
+	                                    "prefix=a metrics:*",
+	                                    "prefix"};
+	struct token_table *table = table_of("a " DIGEST " prefix=acme read:mail* rate=5\n");
+	const struct token *token = token_find(table, slice("whilst"));
+	struct token_refusal refusal;
+	char line[200];
+
+	(void)state;
+	assert_true(token_table_namespaced(table));
+	assert_int_equal(token_namespace(token).len, 4);
+	assert_memory_equal(token_namespace(token).data, "acme", 4);
+	assert_true(token_allows(token, TOKEN_READ, slice("mail-1")));
+	token_table_free(table);
+	table = table_of("a " DIGEST " read\n");
+	assert_false(token_table_namespaced(table));
+	assert_int_equal(token_namespace(token_find(table, slice("whilst"))).len, 0);
+	token_table_free(table);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(line, sizeof(line), "a " DIGEST " read %s\n", wrong[i]);
+		assert_int_equal(token_table_read(line, strlen(line), &table, &refusal), -EINVAL);
+		assert_int_equal(refusal.line, 1);
+	}
+	assert_true(token_prefix_valid("prefix=a.b_c-1"));
+	assert_false(token_prefix_valid("prefix=") || token_prefix_valid("read") ||
+	             token_prefix_valid("rate=1"));
+}
+
 /* Requests under way are counted over tables, and may end when theirs is gone. */
 static void at_once(void **state)
 {
@@ -280,6 +318,7 @@ int main(void)
 		cmocka_unit_test(what_is_wrong_is_named_with_its_line),
 		cmocka_unit_test(limits_give_a_seconds_worth),
 		cmocka_unit_test(limits_that_are_none_are_refused),
+		cmocka_unit_test(prefixes),
 		cmocka_unit_test(at_once),
 	};
 
