@@ -160,7 +160,7 @@ struct wh_from {
 /* borrows buf and *ret_from; n = bytes */
 WH_API wh_future wh_recv_from(wh_loop *loop, int fd, void *buf, size_t len, struct wh_from *ret_from);
 /* borrows buf; address NULL: the peer that the socket is connected to. n = bytes, all of them for datagrams. -EISCONN: it has
- * one, and takes no other address */
+ * one, and takes no other address; -EADDRNOTAVAIL: it is not bound, and no port is left */
 WH_API wh_future wh_send_to(wh_loop *loop, int fd, const void *buf, size_t len,
                             const struct sockaddr *address, socklen_t address_len);
 
@@ -177,8 +177,8 @@ struct wh_message {
  * those without room are closed. Of a stream, too: n = bytes. -EINVAL. unix(7) */
 WH_API wh_future wh_recv_message(wh_loop *loop, int fd, struct wh_message *message);
 /* wh_send_message() - *message is copied; descriptors are passed as duplicates, and may be closed once it has completed. Of a
- * stream, too: n = bytes, may be short. -EISCONN: as of wh_send_to(); -EBADF: a descriptor; -ETOOMANYREFS: too many of this user's
- * are on their way; -EINVAL. unix(7) */
+ * stream, too: n = bytes, may be short. -EISCONN, -EADDRNOTAVAIL: as of wh_send_to(); -EBADF: a descriptor; -ETOOMANYREFS: too
+ * many of this user's are on their way; -EINVAL. unix(7) */
 WH_API wh_future wh_send_message(wh_loop *loop, int fd, const struct wh_message *message);
 
 /* ---- readiness ---------------------------------------------------------------------------------- */

@@ -7,14 +7,42 @@
 #include "engine/message.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
 
+/* An internet socket that is to send gets a port first. */
+static bool has_no_port(int fd)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_storage room;
+	} own;
+	socklen_t len = sizeof own;
+	if (getsockname(fd, &own.any, &len) != 0)
+		return false;
+	switch (own.any.sa_family) {
+	case AF_INET:
+		return own.in.sin_port == 0;
+	case AF_INET6:
+		return own.in6.sin6_port == 0;
+	default:
+		return false;
+	}
+}
+
+/* EAGAIN has two meanings: the socket is full, and will say when it is not; or no port is left for it, and it says that it
+ * can be written to all the time. */
 int64_t wh__message_send(struct wh__op *op)
 {
 	const struct wh__arguments *arguments = op->buf;
 	ssize_t n = sendmsg(op->fd, &arguments->message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return n < 0 ? -errno : n;
+	if (n >= 0)
+		return n;
+	int64_t error = -errno;
+	return error == -EAGAIN && has_no_port(op->fd) ? -EADDRNOTAVAIL : error;
 }
 
 /* Descriptors that there is no room for are closed: nobody would know of them. */

@@ -482,6 +482,17 @@ static void unreachable(const char *what, int64_t error)
 	close_fd(datagram);
 }
 
+/* It would be told that it may write, and told again when it tries. */
+static void sends_without_port(const struct sockaddr_in *to)
+{
+	struct wh_message addressed = {.iov = &vector, .iov_count = 1, .address_len = sizeof *to};
+	int fd = a_socket(AF_INET, SOCK_DGRAM);
+	memcpy(&addressed.address, to, sizeof *to);
+	is(wh_send_to(loop, fd, "x", 1, (const struct sockaddr *)to, sizeof *to), -EADDRNOTAVAIL);
+	is(wh_send_message(loop, fd, &addressed), -EADDRNOTAVAIL);
+	close_fd(fd);
+}
+
 static void in_a_network_without_ways(void)
 {
 	static const struct {
@@ -534,6 +545,7 @@ static void in_a_network_without_ways(void)
 		            .n;
 	}
 	judge("connect_on", "no port is left for datagrams", n, -EADDRNOTAVAIL);
+	sends_without_port(&listening);
 	while (count > 0)
 		close_fd(clients[--count]);
 	close_fd(deaf);
