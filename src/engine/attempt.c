@@ -213,6 +213,12 @@ static int64_t accept_one(struct wh__op *op)
 	return wh__op_accepted(fd < 0 ? -errno : fd);
 }
 
+int64_t wh__op_accept_last(struct wh__op *op)
+{
+	int64_t n = accept_one(op);
+	return n >= 0 ? n : -ECANCELED;
+}
+
 /* The second call, when the first has been answered, tells how it went, and makes the socket a connected one in the eyes of
  * later calls, too. */
 static int64_t connect_now(struct wh__op *op)

@@ -19,6 +19,7 @@ struct wh__descriptor {
 	bool known_socket;        /* what is no socket might never get ready, nor say why */
 	bool known_listener;      /* an accept on it has succeeded */
 	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
+	uint8_t accept_count;     /* of epoll.c: connections that were taken, by which turns are counted */
 	int twin; /* of terminal.c: the same terminal, non-blocking; 0: not looked for; -1: there is none */
 	uint32_t registration; /* of epoll.c: rises when the descriptor is closed, tells late events */
 };

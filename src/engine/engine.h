@@ -127,6 +127,9 @@ void wh__descriptor_given(wh_loop *loop, int fd);
 int64_t wh__op_attempt(struct wh__op *op, void **ret_ptr);
 /* What accept(2) gave, made ready for use. -EINTR: once more; the error was of the connection, and there may be another. */
 int64_t wh__op_accepted(int64_t n);
+/* Of an accept that ends without a connection: one may have woken it, and nobody else of all that wait. So it looks once more: a
+ * descriptor, or -ECANCELED. */
+int64_t wh__op_accept_last(struct wh__op *op);
 int wh__op_events(const struct wh__op *op); /* POLLIN or POLLOUT, or what WH__OP_READY asks */
 
 #endif

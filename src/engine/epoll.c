@@ -5,6 +5,11 @@
  * the edge without a try; so a steady echo costs one receive, one send and a share of epoll_wait for each message.
  * File and work operations go to workers (offload.c).
  *
+ * A listener that others may wait for as well, loops or processes, is registered so that a connection wakes one of them
+ * (EPOLLEXCLUSIVE). Nobody else hears of that connection, so who sleeps must want it: a listener stays registered over a wait
+ * only while an accept waits for it. Who is awake need not: the kernel passes on to one that sleeps, and what it says to a
+ * sleeper is done before anything else happens there. It asks who was registered first: so the registration is renewed now and then.
+ *
  * Thread: loop, but for wake().
  */
 #include "engine/descriptor.h"
@@ -26,14 +31,22 @@ enum flags {
 	STREAM = 1 << 1,   /* a short transfer means empty or full */
 	READABLE = 1 << 2, /* an edge came and nothing showed since that it is used up */
 	WRITABLE = 1 << 3,
-	ENDED = 1 << 4,  /* hung up: no further edge, a receive never waits */
-	ALWAYS = 1 << 5, /* epoll refuses it (a regular file): workers do it */
+	ENDED = 1 << 4,     /* hung up: no further edge, a receive never waits */
+	ALWAYS = 1 << 5,    /* epoll refuses it (a regular file): workers do it */
+	EXCLUSIVE = 1 << 6, /* a listener, registered for accepts alone */
+};
+
+enum {
+	UNSETTLED_MAX = 8, /* listeners that are looked at before the next wait */
+	TURN_ACCEPTS = 16  /* connections until another loop is asked first */
 };
 
 struct epoll_state {
 	int epoll_fd, wake_fd;
 	uint64_t event_count;
-	bool no_pwait2; /* the kernel is older than 5.11 */
+	bool no_pwait2;               /* the kernel is older than 5.11 */
+	int unsettled[UNSETTLED_MAX]; /* listeners of which an accept has ended since the last wait */
+	uint32_t unsettled_count;
 	struct epoll_event events[EVENTS_MAX];
 };
 
@@ -77,10 +90,21 @@ static void wake(wh_loop *loop)
 	assert(n == sizeof one); /* the count would be full after 2^64 - 1 */
 }
 
-static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
+/* Registered: for a look, see watch_again(), or the number was closed behind our back while a duplicate keeps the file
+ * open. Changing it reports what is ready now; an exclusive one cannot be changed. */
+static int register_again(const struct epoll_state *state, int fd, struct epoll_event *event)
+{
+	if (!(event->events & EPOLLEXCLUSIVE) && epoll_ctl(state->epoll_fd, EPOLL_CTL_MOD, fd, event) == 0)
+		return 0;
+	(void)epoll_ctl(state->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	return epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, fd, event) == 0 ? 0 : -errno;
+}
+
+static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor, bool is_listener)
 {
 	struct epoll_state *state = loop->engine_state;
-	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+	struct epoll_event event = {.events = is_listener ? EPOLLIN | EPOLLEXCLUSIVE | EPOLLET
+	                                                  : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
 	                            .data.u64 = (uint64_t)descriptor->registration << 32 | (uint32_t)fd};
 	int type = 0;
 	socklen_t len = sizeof type;
@@ -89,15 +113,12 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 			descriptor->epoll_flags = REGISTERED | ALWAYS;
 			return 0;
 		}
-		/* Registered: for a look, see watch_again(), or the number was closed behind our back while a
-		 * duplicate keeps the file open. Changing it reports what is ready now. */
-		if (errno != EEXIST)
-			return -errno;
-		if (epoll_ctl(state->epoll_fd, EPOLL_CTL_MOD, fd, &event) < 0)
-			return -errno;
+		int error = errno == EEXIST ? register_again(state, fd, &event) : -errno;
+		if (error != 0)
+			return error;
 	}
-	descriptor->epoll_flags = REGISTERED;
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0) {
+	descriptor->epoll_flags = REGISTERED | (is_listener ? EXCLUSIVE : 0);
+	if (!is_listener && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0) {
 		if (type == SOCK_STREAM)
 			descriptor->epoll_flags |= STREAM;
 	}
@@ -109,7 +130,76 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 static int watch_again(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 {
 	descriptor->epoll_flags = 0;
-	return register_fd(loop, fd, descriptor);
+	return register_fd(loop, fd, descriptor, false);
+}
+
+/* ---- listeners ---- */
+
+/* An accept that waits for fd; NULL: none does. */
+static struct wh__op *accept_on(const struct wh__descriptor *descriptor)
+{
+	struct wh__op *op = descriptor->first;
+	while (op && op->opcode != WH__OP_ACCEPT)
+		op = op->next;
+	return op;
+}
+
+/* No connection wakes this loop any more. */
+static void let_go(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
+{
+	const struct epoll_state *state = loop->engine_state;
+	(void)epoll_ctl(state->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	descriptor->epoll_flags = 0;
+}
+
+/* What waits for fd has nothing that would wake it. */
+static void fail_accepts(wh_loop *loop, int fd, int error)
+{
+	struct wh__descriptor *descriptor;
+	struct wh__op *op;
+	while ((op = accept_on(descriptor = wh__descriptor_look(loop, fd)))) {
+		wh__descriptor_unlink(descriptor, op);
+		wh__descriptor_leave(descriptor, op);
+		wh__op_complete(op, error, NULL);
+	}
+}
+
+/* The loop may wait now: a listener is registered if and only if an accept waits for it. false: an accept has ended. */
+static bool settle(wh_loop *loop, int fd)
+{
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	if (!accept_on(descriptor)) {
+		if (descriptor->epoll_flags & EXCLUSIVE)
+			let_go(loop, fd, descriptor);
+	} else if (!(descriptor->epoll_flags & REGISTERED)) {
+		int error = register_fd(loop, fd, descriptor, true);
+		if (error != 0)
+			fail_accepts(loop, fd, error);
+		return error == 0;
+	}
+	return true;
+}
+
+/* An accept has ended; usually the next one comes before the loop waits. */
+static void unsettle(wh_loop *loop, int fd)
+{
+	struct epoll_state *state = loop->engine_state;
+	for (uint32_t i = 0; i < state->unsettled_count; i++) {
+		if (state->unsettled[i] == fd)
+			return;
+	}
+	if (state->unsettled_count == UNSETTLED_MAX)
+		(void)settle(loop, state->unsettled[--state->unsettled_count]);
+	state->unsettled[state->unsettled_count++] = fd;
+}
+
+static void accepted(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
+{
+	if (++descriptor->accept_count % TURN_ACCEPTS == 0) {
+		let_go(loop, fd, descriptor);
+		(void)register_fd(loop, fd, descriptor, true); /* else settle() tries again */
+	}
+	unsettle(loop, fd);
 }
 
 static uint8_t direction(const struct wh__op *op)
@@ -146,6 +236,8 @@ static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool li
 	if (linked)
 		wh__descriptor_unlink(descriptor, op);
 	wh__descriptor_leave(descriptor, op);
+	if (descriptor->epoll_flags & EXCLUSIVE && op->opcode == WH__OP_ACCEPT)
+		accepted(op->loop, op->fd, descriptor);
 	wh__op_complete(op, n, ptr);
 	return true;
 }
@@ -169,6 +261,8 @@ static bool may_succeed_now(const struct wh__op *op, const struct wh__descriptor
 {
 	if (op->opcode == WH__OP_READY || op->opcode == WH__OP_CONNECT || descriptor->epoll_flags & ENDED)
 		return true;
+	if (descriptor->epoll_flags & EXCLUSIVE && op->opcode != WH__OP_ACCEPT)
+		return true; /* of what listens nothing else would tell that it cannot be done */
 	if (descriptor->epoll_flags & REGISTERED)
 		return descriptor->epoll_flags & direction(op);
 	return direction(op) == WRITABLE ||
@@ -196,7 +290,7 @@ static void submit_waiting(struct wh__op *op)
 	if (op->opcode == WH__OP_READY)
 		error = watch_again(op->loop, op->fd, descriptor);
 	else if (!(descriptor->epoll_flags & REGISTERED))
-		error = register_fd(op->loop, op->fd, descriptor);
+		error = register_fd(op->loop, op->fd, descriptor, op->opcode == WH__OP_ACCEPT);
 	if (error != 0) {
 		wh__descriptor_leave(descriptor, op);
 		wh__op_complete(op, error, NULL);
@@ -226,6 +320,8 @@ static void cancel(struct wh__op *op)
 	struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
 	wh__descriptor_unlink(descriptor, op);
 	wh__descriptor_leave(descriptor, op);
+	if (descriptor->epoll_flags & EXCLUSIVE && op->opcode == WH__OP_ACCEPT)
+		unsettle(op->loop, op->fd);
 	wh__op_complete(op, -ECANCELED, NULL);
 }
 
@@ -306,6 +402,10 @@ static int wait_for_events(struct epoll_state *state, int64_t timeout_ns)
 static int wait(wh_loop *loop, int64_t timeout_ns)
 {
 	struct epoll_state *state = loop->engine_state;
+	while (timeout_ns != 0 && state->unsettled_count > 0) {
+		if (!settle(loop, state->unsettled[--state->unsettled_count]))
+			timeout_ns = 0;
+	}
 	int n = wait_for_events(state, timeout_ns);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;

@@ -469,6 +469,8 @@ static void completed(struct wh__uring *u, struct wh__op *op, int n, uint32_t cq
 		wh__descriptor_look(u->loop, op->fd)->known_empty =
 			n >= 0 && !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY);
 		n = (int)wh__op_accepted(n);
+		if ((n == -ECANCELED || n == -EINTR) && op->engine_state & WH__URING_CANCELLED)
+			n = (int)wh__op_accept_last(op);
 	}
 	if (op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF) {
 		received(u, op, n, cqe_flags);

@@ -179,12 +179,162 @@ static void loops_share_a_listener(void **state)
 	close_fd(listener);
 }
 
+/* ---- how many are woken ---- */
+
+enum { SLEEPERS = 12, ARRIVALS = 240, ROUNDS = 5 };
+
+/* A loop that sleeps until somebody connects. */
+struct sleeper {
+	wh_loop *loop;
+	int listener;
+	wh_future f;
+	int taken_count;
+};
+
+static struct sleeper sleepers[SLEEPERS];
+static _Atomic uint64_t next_taken; /* the promise that is resolved when a connection has been taken */
+
+static void accept_again(struct sleeper *sleeper);
+
+static void on_arrival(wh_loop *l, wh_res res, void *arg)
+{
+	struct sleeper *sleeper = arg;
+	if (res.n == -ECANCELED)
+		return;
+	if (res.n < 0 || wh_close_now(l, (int)res.n) != 0)
+		abort();
+	sleeper->taken_count++;
+	accept_again(sleeper);
+	(void)wh_resolve((wh_future){atomic_load(&next_taken)}, 0, NULL);
+}
+
+static void accept_again(struct sleeper *sleeper)
+{
+	sleeper->f = wh_accept(sleeper->loop, sleeper->listener);
+	if (wh_then(sleeper->f, on_arrival, sleeper) != 0)
+		abort();
+}
+
+static int64_t begin_to_sleep(void *arg)
+{
+	accept_again(arg);
+	return 0;
+}
+
+/* A connection a time, each when the one before has been taken. */
+static void connect_one_by_one(const struct sockaddr_in *address)
+{
+	for (int i = 0; i < ARRIVALS; i++) {
+		wh_future taken = wh_promise(loop, NULL, NULL);
+		atomic_store(&next_taken, taken.id);
+		int fd = connect_to(address);
+		assert_int_equal(wh_await(taken).n, 0);
+		close_fd(fd);
+	}
+}
+
+/* Of the loops that sleep on one listener a connection wakes one, and not always the same. Whoever is woken in vain goes back to sleep within
+ * the kernel, so sleeps are counted: each connection would be one for each loop. */
+static void a_connection_wakes_one_loop(void **state)
+{
+	struct sockaddr_in address;
+	int listener = listen_tcp(&address), rounds = 0;
+	long slept, few = (long)ARRIVALS * SLEEPERS * 3 / 4;
+	if (strcmp(wh_engine_name(loop), "sync") == 0 || is_old_ring()) {
+		close_fd(listener);
+		skip(); /* ppoll(2), and the polls of old rings, know of no turns */
+	}
+	for (int i = 0; i < SLEEPERS; i++) {
+		sleepers[i] = (struct sleeper){.listener = listener};
+		assert_int_equal(wh_loop_start(&sleepers[i].loop, NULL), 0);
+		assert_int_equal(wh_await(wh_ask(loop, sleepers[i].loop, begin_to_sleep, &sleepers[i])).n, 0);
+	}
+	do {
+		slept = times_slept();
+		connect_one_by_one(&address);
+		slept = times_slept() - slept;
+	} while (slept >= few && ++rounds < ROUNDS); /* a busy machine makes threads sleep that would not */
+	assert_true(slept < few);
+	for (int i = 0; i < SLEEPERS; i++)
+		wh_loop_close(sleepers[i].loop);
+	for (int i = 0; i < SLEEPERS; i++)
+		assert_true(sleepers[i].taken_count > 0 || strcmp(wh_engine_name(loop), "epoll") != 0);
+	close_fd(listener);
+}
+
+/* ---- one that is woken, and cancelled ---- */
+
+enum { RACES = 300 };
+
+static void on_one_arrival(wh_loop *l, wh_res res, void *arg)
+{
+	struct sleeper *sleeper = arg;
+	sleeper->f = (wh_future){0};
+	if (res.n == -ECANCELED)
+		return;
+	if (res.n < 0 || wh_close_now(l, (int)res.n) != 0)
+		abort();
+	(void)wh_resolve((wh_future){atomic_load(&next_taken)}, 0, NULL);
+}
+
+static int64_t accept_once(void *arg)
+{
+	struct sleeper *sleeper = arg;
+	sleeper->f = wh_accept(sleeper->loop, sleeper->listener);
+	return wh_then(sleeper->f, on_one_arrival, sleeper);
+}
+
+static void give_up(void *arg)
+{
+	struct sleeper *sleeper = arg;
+	wh_cancel(sleeper->f);
+}
+
+static int64_t give_up_now(void *arg)
+{
+	give_up(arg);
+	return 0;
+}
+
+/* Two loops wait, and the one that is woken first is told at that moment not to: it takes the connection, or the other one does. */
+static void a_cancelled_accept_keeps_nobody_waiting(void **state)
+{
+	struct sockaddr_in address;
+	int listener = listen_tcp(&address);
+	for (int i = 0; i < 2; i++) {
+		sleepers[i] = (struct sleeper){.listener = listener};
+		assert_int_equal(wh_loop_start(&sleepers[i].loop, NULL), 0);
+	}
+	for (int i = 0; i < RACES; i++) {
+		wh_future taken = wh_promise(loop, NULL, NULL);
+		atomic_store(&next_taken, taken.id);
+		for (int j = 0; j < 2; j++)
+			assert_int_equal(
+				wh_await(wh_ask(loop, sleepers[j].loop, accept_once, &sleepers[j])).n, 0);
+		if (i % 2)
+			assert_int_equal(wh_post(sleepers[0].loop, give_up, &sleepers[0]), 0);
+		int fd = connect_to(&address);
+		if (i % 2 == 0)
+			assert_int_equal(wh_post(sleepers[0].loop, give_up, &sleepers[0]), 0);
+		assert_int_equal(wh_await(wh_deadline(taken, wh_now(loop) + 30 * WH_NS_PER_S)).n, 0);
+		close_fd(fd);
+		for (int j = 0; j < 2; j++)
+			assert_int_equal(
+				wh_await(wh_ask(loop, sleepers[j].loop, give_up_now, &sleepers[j])).n, 0);
+	}
+	for (int i = 0; i < 2; i++)
+		wh_loop_close(sleepers[i].loop);
+	close_fd(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_LOOP(a_connection_wakes_one),
 		ON_LOOP(no_connection_is_left),
 		ON_LOOP(loops_share_a_listener),
+		ON_LOOP(a_connection_wakes_one_loop),
+		ON_LOOP(a_cancelled_accept_keeps_nobody_waiting),
 	};
 	need_engine();
 	return cmocka_run_group_tests(tests, NULL, NULL);
