@@ -170,20 +170,14 @@ static inline void make_peace(void)
 
 /* Runs by seeds, with trouble, the first one twice; and runs without it, but for a power cut at each stride-th disk call of
  * their first life, until that has ended before it comes to so many. */
-static inline void try_all(const char *name, uint64_t (*run_once)(void), uint64_t seeds_otherwise,
-                           uint64_t stride)
+static inline void try_all(const char *name, plan_run *run_once, uint64_t seeds_otherwise, uint64_t stride)
 {
 	uint64_t first = env_number("WHILST_SIM_FIRST", 1);
 	uint64_t seeds = env_number("WHILST_SIM_SEEDS", seeds_otherwise);
 	uint64_t begin_at = first % stride + 1, cuts = 0;
 	double from = seconds();
 
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_each_seed(run_once, first, seeds);
 	if (seeds > seeds_otherwise)
 		begin_at = stride = 1;
 	for (uint64_t at = begin_at; cuts == 0 || has_been_cut; at += stride, cuts++) {

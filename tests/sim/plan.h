@@ -152,8 +152,39 @@ static inline void tally_print(const char *name, uint64_t first, uint64_t seeds,
 	fflush(stdout);
 }
 
-/* run() follows a plan and returns the disk calls of its first life. */
+/* run() follows a plan. What it returns is that of a test: the disk calls of its first life, or a trace. */
 typedef uint64_t plan_run(void);
+
+/* WHILST_SIM_PLAN is run alone; false: there is none. */
+static inline bool plan_alone(plan_run *run)
+{
+	if (!plan_from_environment())
+		return false;
+	printf("ended: %016" PRIx64 "\n", run());
+	return true;
+}
+
+/* Every seed once, and the first one twice: run() returns a trace, which is the same. */
+static inline void plan_each_seed(plan_run *run, uint64_t first, uint64_t seeds)
+{
+	for (uint64_t seed = first; seed < first + seeds; seed++) {
+		plan = (struct plan){.seed = seed};
+		uint64_t trace = run();
+		must(seed != first || run() == trace, "the same seed gave another run");
+	}
+}
+
+/* As many as the environment says. */
+static inline void plan_seeds(const char *name, plan_run *run, uint64_t seeds)
+{
+	uint64_t first = env_number("WHILST_SIM_FIRST", 1);
+	double from = seconds();
+	seeds = env_number("WHILST_SIM_SEEDS", seeds);
+	plan_each_seed(run, first, seeds);
+	tally_print(name, first, seeds, from);
+}
+
+/* ---- power and faults at every disk call: run() returns how many there are in the first life ---- */
 
 /* Power is cut at every disk call of each seed's life, with each damage. */
 static inline void plan_cut_everywhere(plan_run *run, uint64_t seeds)

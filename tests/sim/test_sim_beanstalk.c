@@ -729,23 +729,13 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
-	double from = seconds();
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_seeds("beanstalk", run_once, 4);
 	printf("%" PRIu64 " puts answered, %" PRIu64 " jobs given out, %" PRIu64 " deleted, %" PRIu64
 	       " changes refused, %" PRIu64 " commands lost\n",
 	       put_count, given_count, deleted_count, refused_count, lost_count);
 	must(put_count > 0 && given_count > 0 && deleted_count > 0 && refused_count > 0 && lost_count > 0,
 	     "nothing was tried");
-	tally_print("beanstalk", first, seeds, from);
 	return 0;
 }

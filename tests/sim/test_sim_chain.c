@@ -299,22 +299,12 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 30);
-	double from = seconds();
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_seeds("chain", run_once, 30);
 	printf("%" PRIu64 " links done, %" PRIu64 " transactions sent, %" PRIu64 " refused, %" PRIu64
 	       " of unknown outcome\n",
 	       links_done, repeated, refused, unknown);
 	must(links_done > 0 && refused > 0 && unknown > 0, "nothing was tried");
-	tally_print("chain", first, seeds, from);
 	return 0;
 }

@@ -456,10 +456,8 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
 	try_all("events", run_once, 6, 7);
 	printf("%" PRIu64 " events published, %" PRIu64 " requests of unknown outcome, %" PRIu64
 	       " times handed over again\n",

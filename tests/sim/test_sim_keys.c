@@ -225,10 +225,8 @@ int main(void)
 		 cuts = 0;
 	double from = seconds();
 
-	if (plan_from_environment()) {
-		(void)run();
+	if (plan_alone(run))
 		return 0;
-	}
 	for (uint64_t seed = first; seed < first + seeds; seed++) {
 		plan = (struct plan){.seed = seed};
 		uint64_t calls = run();

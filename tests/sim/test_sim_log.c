@@ -509,9 +509,7 @@ int main(void)
 		cmocka_unit_test(test_power_is_cut_at_every_disk_call),
 		cmocka_unit_test(test_every_disk_call_fails),
 	};
-	if (plan_from_environment()) {
-		(void)run();
+	if (plan_alone(run))
 		return 0;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -360,9 +360,7 @@ static void test_power_is_cut_at_every_disk_call(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_power_is_cut_at_every_disk_call)};
-	if (plan_from_environment()) {
-		(void)run();
+	if (plan_alone(run))
 		return 0;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

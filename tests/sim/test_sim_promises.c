@@ -485,10 +485,8 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
 	try_all("promises", run_once, 6, 7);
 	printf("%" PRIu64 " messages and %" PRIu64 " pushes received, %" PRIu64 " keys used again, %" PRIu64
 	       " ends answered, %" PRIu64 " expired, %" PRIu64 " dead\n",

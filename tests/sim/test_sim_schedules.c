@@ -225,23 +225,10 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 8);
-	double from = seconds();
-
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		uint64_t trace;
-
-		plan = (struct plan){.seed = seed};
-		trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_seeds("schedules", run_once, 8);
 	printf("%" PRIu64 " jobs taken, %" PRIu64 " puts asked again\n", jobs_taken, puts_unanswered);
 	must(tally.crashes > 0, "nothing was tried");
-	tally_print("schedules", first, seeds, from);
 	return 0;
 }

@@ -325,22 +325,12 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 4);
-	double from = seconds();
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_seeds("server", run_once, 4);
 	printf("%" PRIu64 " submissions answered, %" PRIu64 " not; %" PRIu64 " jobs given out, %" PRIu64
 	       " leases lost\n",
 	       answered_count, unknown_count, given_count, lost_leases);
 	must(answered_count > 0 && given_count > 0 && lost_leases > 0, "nothing was tried");
-	tally_print("server", first, seeds, from);
 	return 0;
 }

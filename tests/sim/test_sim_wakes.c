@@ -389,21 +389,10 @@ static uint64_t run_once(void)
 
 int main(void)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 8);
-	double from = seconds();
-
-	if (plan_from_environment()) {
-		printf("trace %016" PRIx64 "\n", run_once());
+	if (plan_alone(run_once))
 		return 0;
-	}
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t trace = run_once();
-		if (seed == first)
-			must(run_once() == trace, "the same seed gave another run");
-	}
+	plan_seeds("wakes", run_once, 8);
 	for (int i = 0; i < WATCHERS; i++)
 		printf("%s was told %" PRIu64 " times\n", names[i], told[i]);
-	tally_print("wakes", first, seeds, from);
 	return 0;
 }
