@@ -91,7 +91,11 @@ class Promises:
         of_peers = set(self.promised["wh_recv"]) | set(self.promised["wh_send"])
         for name in ("wh_tls_accept", "wh_tls_recv"):
             of_peers |= set(self.promised[name])
-        of_peer = {function.name for function in self.functions if function.header in ("tls.h", "http.h")}
+        of_peer = {function.name for function in self.functions if function.header in ("tls.h", "http.h", "client.h")}
+        # "a request may fail as one of http.h does, too. What the server refuses is a code WH_ECALL_..."
+        of_server = set(re.findall(r"\bWH_ECALL_[A-Z_]+", (folder / "whilst.h").read_text()))
+        of_server |= {code for function in self.functions if function.header == "http.h" for code in self.promised[function.name]}
+        of_server |= set(self.promised["wh_dial"]) | set(self.promised["wh_connect"])
         for name in self.promised:
             self.may[name], ahead, known = set(COMMON), [name], set()
             while ahead:
@@ -102,6 +106,8 @@ class Promises:
                     ahead += references.get(other, ())
             if name in of_peer:
                 self.may[name] |= of_peers
+            if name.startswith(("wh_client_", "wh_worker_")):
+                self.may[name] |= of_server
 
     @staticmethod
     def classes_of(header):

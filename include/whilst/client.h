@@ -178,7 +178,9 @@ enum {
 	WH_UNIQUE_QUEUED = -1, /* while it waits */
 };
 
-/* wh_client_submit() - hand over a job: n = its id, once it is committed; of a duplicate, that of the job that has the key. options and how may be NULL, here and below. */
+/* wh_client_submit() - hand over a job: n = its id, once it is committed; of a duplicate, that of the job that has the key. options and how may be
+ * NULL, here and below. Errors -WH_ECALL_BAD_VALUE, -WH_ECALL_QUEUE_FULL, -WH_ECALL_TOO_LARGE, -WH_ECALL_LEVEL_UNAVAILABLE, -WH_ECALL_KEY_REUSED,
+ * -WH_ECALL_UNKNOWN. */
 WH_API wh_future wh_client_submit(wh_client *client, const char *queue, const struct wh_payload *payload,
                                   const struct wh_submit_options *options, const struct wh_how *how);
 
@@ -190,7 +192,7 @@ struct wh_ids {
 WH_API struct wh_ids *wh_ids_free(struct wh_ids *ids);
 
 /* wh_client_submit_many() - hand over at most 10,000 payloads, all or none, as one commit: n = how many, ptr = struct wh_ids *,
- * given. Payloads are copied; type and options hold for all. */
+ * given. Payloads are copied; type and options hold for all. Errors as of wh_client_submit(). */
 WH_API wh_future wh_client_submit_many(wh_client *client, const char *queue, const struct iovec *payloads,
                                        size_t count, const char *type,
                                        const struct wh_submit_options *options, const struct wh_how *how);
@@ -228,7 +230,7 @@ WH_API struct wh_job *wh_job_free(struct wh_job *job);
 /* wh_client_look() - how a job stands now: n = its state, ptr = struct wh_job *, given. Errors -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
 WH_API wh_future wh_client_look(wh_client *client, uint64_t job, const struct wh_how *how);
 /* wh_client_wait() - the same once it is finished, or, not finished, when wait_ns are over. A restart of the server is sat out (retry_ns,
- * from the last answer on). It cannot miss the end: it reads the state first. */
+ * from the last answer on). It cannot miss the end: it reads the state first. Errors -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
 WH_API wh_future wh_client_wait(wh_client *client, uint64_t job, int64_t wait_ns, const struct wh_how *how);
 
 /* The result of a job, the answer of a service, or a payload. */
@@ -247,17 +249,18 @@ WH_API struct wh_result *wh_result_free(struct wh_result *result);
  * -WH_ECALL_NOT_READY, -WH_ECALL_JOB_FAILED, -WH_ECALL_JOB_CANCELLED, -WH_ECALL_EXPIRED, -WH_ECALL_UNKNOWN_JOB. */
 WH_API wh_future wh_client_result(wh_client *client, uint64_t job, int64_t wait_ns, const struct wh_how *how);
 /* wh_client_run() - submit, and wait for the result: n = the job's id, ptr = struct wh_result *, given; NULL: it is not finished after
- * wait_ns. Errors as of both; once the receipt names the job, it has been committed. */
+ * wait_ns. Errors -WH_ECALL_JOB_FAILED, and those of wh_client_submit() and wh_client_result(); once the receipt names the job, it has been
+ * committed. */
 WH_API wh_future wh_client_run(wh_client *client, const char *queue, const struct wh_payload *payload,
                                const struct wh_submit_options *options, int64_t wait_ns,
                                const struct wh_how *how);
-/* wh_client_payload() - what was submitted: n = its bytes, ptr = struct wh_result *, given. */
+/* wh_client_payload() - what was submitted: n = its bytes, ptr = struct wh_result *, given. Errors -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
 WH_API wh_future wh_client_payload(wh_client *client, uint64_t job, const struct wh_how *how);
 
 /* wh_client_cancel() - n = the state: WH_JOB_CANCELLED, or WH_JOB_RUNNING: its worker will be told. Errors -WH_ECALL_JOB_FINISHED,
  * -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. (wh_cancel() of a future of this file gives up asking, not the job.) */
 WH_API wh_future wh_client_cancel(wh_client *client, uint64_t job, const struct wh_how *how);
-/* wh_client_kick() - a buried or delayed job becomes ready: n = its state. Errors also -WH_ECALL_WRONG_STATE. */
+/* wh_client_kick() - a buried or delayed job becomes ready: n = its state. Errors -WH_ECALL_WRONG_STATE, -WH_ECALL_UNKNOWN_JOB, -WH_ECALL_EXPIRED. */
 WH_API wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh_how *how);
 
 enum wh_edit_fields {
@@ -313,9 +316,10 @@ struct wh_service_settings {
 	int64_t timeout_ns;
 	bool record;
 };
-/* wh_client_service_put() - create (n = 1) or replace (n = 0). wh_client_service_delete(): n = 0. */
+/* wh_client_service_put() - create (n = 1) or replace (n = 0). Errors -WH_ECALL_BAD_VALUE. */
 WH_API wh_future wh_client_service_put(wh_client *client, const char *name,
                                        const struct wh_service_settings *settings, const struct wh_how *how);
+/* n = 0. Errors -WH_ECALL_UNKNOWN_SERVICE. */
 WH_API wh_future wh_client_service_delete(wh_client *client, const char *name, const struct wh_how *how);
 
 /* ---- topics ------------------------------------------------------------------------------ */
@@ -353,13 +357,15 @@ struct wh_subscription {
 	const char *
 		from; /* "beginning" or a position, "3/90112": hand over what the topic has kept; NULL: what comes from now on */
 };
-/* wh_client_subscribe() - create (n = 1) or replace (n = 0) a subscription; jobs of its queue are the events. wh_client_unsubscribe(): n = 0.
- * wh_client_topic_put() - make (n = 1) or configure (n = 0) a topic: it keeps its events for retention_ns (0: not at all), at most
- * events_max (0: no limit of its own) of them. Errors also -WH_ECALL_UNKNOWN_TOPIC, -WH_ECALL_BAD_VALUE. */
+/* wh_client_subscribe() - create (n = 1) or replace (n = 0) a subscription; jobs of its queue are the events. The topic is made if need be.
+ * Errors -WH_ECALL_BAD_VALUE. */
 WH_API wh_future wh_client_subscribe(wh_client *client, const char *topic, const char *name,
                                      const struct wh_subscription *subscription, const struct wh_how *how);
+/* n = 0. Errors -WH_ECALL_UNKNOWN_TOPIC (or there is no such subscription). */
 WH_API wh_future wh_client_unsubscribe(wh_client *client, const char *topic, const char *name,
                                        const struct wh_how *how);
+/* wh_client_topic_put() - make (n = 1) or configure (n = 0) a topic: it keeps its events for retention_ns (0: not at all), at most
+ * events_max (0: no limit of its own) of them. Errors -WH_ECALL_BAD_VALUE. */
 WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic, int64_t retention_ns,
                                      uint64_t events_max, const struct wh_how *how);
 
@@ -393,7 +399,7 @@ WH_API struct wh_leases *wh_leases_free(struct wh_leases *leases);
 /* wh_client_reserve() - lease up to jobs_max jobs (1 to 1,000), waiting at most wait_ns for the first: n = how many, ptr = struct wh_leases
  * *, given; none in time: n = 0, ptr = NULL. What was leased by a request whose answer is lost (-WH_ECALL_UNKNOWN), that
  * was cancelled, or whose result is dropped comes back when its time to run is over. wh_client_reserve_bare(): in the binary
- * form, without types and times to run: a third less to send. */
+ * form, without types and times to run: a third less to send. Errors -WH_ECALL_BAD_VALUE (the queue's name). */
 WH_API wh_future wh_client_reserve(wh_client *client, const char *queue, uint32_t jobs_max, int64_t wait_ns,
                                    const struct wh_how *how);
 WH_API wh_future wh_client_reserve_bare(wh_client *client, const char *queue, uint32_t jobs_max,
@@ -404,23 +410,27 @@ enum {
 	WH_RETRY_NEVER = -2,   /* the job has failed for good */
 };
 
-/* wh_client_complete() - n = 0: the job is done, with this result; status 200 to 599, 0: 200; result NULL: empty. Errors here and below:
- * -WH_ECALL_LEASE_LOST, -WH_ECALL_JOB_CANCELLED, -WH_ECALL_TOO_LARGE ... */
+/* wh_client_complete() - n = 0: the job is done, with this result; status 200 to 599, 0: 200; result NULL: empty. Errors
+ * -WH_ECALL_LEASE_LOST, -WH_ECALL_JOB_CANCELLED, -WH_ECALL_TOO_LARGE, -WH_ECALL_BAD_VALUE. */
 WH_API wh_future wh_client_complete(wh_client *client, struct wh_lease lease, int status,
                                     const struct wh_payload *result, const struct wh_how *how);
-/* wh_client_fail() - the attempt has failed: n = the job's state. delay_ns: of the next one, or WH_RETRY_... */
+/* wh_client_fail() - the attempt has failed: n = the job's state. delay_ns: of the next one, or WH_RETRY_... Errors -WH_ECALL_LEASE_LOST,
+ * -WH_ECALL_JOB_CANCELLED. */
 WH_API wh_future wh_client_fail(wh_client *client, struct wh_lease lease, const char *text, int64_t delay_ns,
                                 const struct wh_how *how);
-/* wh_client_release() - give it back, which does not count as an attempt: n = its state. priority NULL: as it was. */
+/* wh_client_release() - give it back, which does not count as an attempt: n = its state. priority NULL: as it was. Errors -WH_ECALL_LEASE_LOST,
+ * -WH_ECALL_JOB_CANCELLED. */
 WH_API wh_future wh_client_release(wh_client *client, struct wh_lease lease, int64_t delay_ns,
                                    const uint32_t *priority, const struct wh_how *how);
-/* wh_client_extend() - the lease lasts by_ns from now (0: its time to run): n = the instant when it ends. */
+/* wh_client_extend() - the lease lasts by_ns from now (0: its time to run): n = the instant when it ends. Errors -WH_ECALL_LEASE_LOST,
+ * -WH_ECALL_JOB_CANCELLED. */
 WH_API wh_future wh_client_extend(wh_client *client, struct wh_lease lease, int64_t by_ns,
                                   const struct wh_how *how);
-/* wh_client_progress() - JSON, at most 4 KiB, for those who look: n = 0. */
+/* wh_client_progress() - JSON, at most 4 KiB, for those who look: n = 0. Errors -WH_ECALL_REFUSED (no JSON), -WH_ECALL_TOO_LARGE,
+ * -WH_ECALL_LEASE_LOST, -WH_ECALL_JOB_CANCELLED. */
 WH_API wh_future wh_client_progress(wh_client *client, struct wh_lease lease, const char *json,
                                     const struct wh_how *how);
-/* wh_client_bury() - put aside until it is kicked: n = its state. */
+/* wh_client_bury() - put aside until it is kicked: n = its state. Errors -WH_ECALL_LEASE_LOST, -WH_ECALL_JOB_CANCELLED. */
 WH_API wh_future wh_client_bury(wh_client *client, struct wh_lease lease, const char *text,
                                 const uint32_t *priority, const struct wh_how *how);
 
@@ -484,7 +494,8 @@ struct wh_transaction {
 WH_API struct wh_transaction *wh_transaction_free(struct wh_transaction *transaction);
 
 /* wh_client_transact() - do 1 to 10,000 actions, all or none, as one commit: n = count, ptr = struct wh_transaction *, given. At most 16 MiB as JSON, in
- * which payloads take a third more. Errors those of the single calls, with the action in the problem; -EINVAL: an action that is none. */
+ * which payloads take a third more. Errors those of the single calls, with the action in the problem: -WH_ECALL_LEASE_LOST, -WH_ECALL_REFUSED ...;
+ * -EINVAL: an action that is none. */
 WH_API wh_future wh_client_transact(wh_client *client, const struct wh_action *actions, size_t count,
                                     const struct wh_how *how);
 
@@ -567,11 +578,12 @@ struct wh_queues {
 /* Returns NULL, accepts NULL. */
 WH_API struct wh_queues *wh_queues_free(struct wh_queues *queues);
 
-/* wh_client_queue_put() - create (n = 1) or replace the settings (n = 0); settings may be NULL. */
+/* wh_client_queue_put() - create (n = 1) or replace the settings (n = 0); settings may be NULL. Errors -WH_ECALL_BAD_VALUE. */
 WH_API wh_future wh_client_queue_put(wh_client *client, const char *queue,
                                      const struct wh_queue_settings *settings, const struct wh_how *how);
 /* n = 0. Errors -WH_ECALL_UNKNOWN_QUEUE, -WH_ECALL_QUEUE_NOT_EMPTY */
 WH_API wh_future wh_client_queue_delete(wh_client *client, const char *queue, const struct wh_how *how);
+/* n = 0. Errors -WH_ECALL_UNKNOWN_QUEUE */
 WH_API wh_future wh_client_queue_pause(wh_client *client, const char *queue, const struct wh_how *how);
 WH_API wh_future wh_client_queue_resume(wh_client *client, const char *queue, const struct wh_how *how);
 /* What is done to many jobs of a queue. */
@@ -599,7 +611,7 @@ struct wh_many {
 WH_API wh_future wh_client_many(wh_client *client, const char *queue, int verb, const struct wh_many *many,
                                 const struct wh_how *how);
 
-/* n = how many, ptr = struct wh_queues *, given. queue NULL: all */
+/* n = how many, ptr = struct wh_queues *, given. queue NULL: all. Errors -WH_ECALL_UNKNOWN_QUEUE */
 WH_API wh_future wh_client_queues(wh_client *client, const char *queue, const struct wh_how *how);
 
 /* ---- the log ----------------------------------------------------------------------------- */
@@ -620,7 +632,8 @@ WH_API struct wh_log_state *wh_log_state_free(struct wh_log_state *log);
 /* wh_client_log() - how far the log has come: n = epoch, ptr = struct wh_log_state *, given. */
 WH_API wh_future wh_client_log(wh_client *client, const struct wh_how *how);
 /* wh_client_reached() - n = 1 once position is committed at a level, n = 0 if it is not when wait_ns are over. -WH_ECALL_LOST: the server
- * has ended before that, and what was committed there is gone. For what was submitted WH_LEVEL_ASYNC. */
+ * has ended before that, and what was committed there is gone. For what was submitted WH_LEVEL_ASYNC. Errors -WH_ECALL_BAD_VALUE (a position
+ * that was never given). */
 WH_API wh_future wh_client_reached(wh_client *client, struct wh_position position, int level, int64_t wait_ns,
                                    const struct wh_how *how);
 

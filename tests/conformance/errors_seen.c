@@ -1,9 +1,10 @@
 /* tests/conformance/errors_seen.c -- which errors each public function has given, for errors_seen.py to compare with what its
  * header promises.
  *
- * With WHILST_ERRORS_SEEN=FILE every error is marked in that file, a table of bytes: a row for each function, a column for
- * each error code. It is mapped and shared, so that forked children, other users and processes that end by _exit(2) mark as
- * well. Without it the wrappers only pass on.
+ * With WHILST_ERRORS_SEEN=FILE every error is marked in a table of bytes: a row for each function, a column for each error
+ * code. It is mapped and shared, so that forked children, other users, processes that end by _exit(2) and the program run by
+ * itself mark as well (WHILST_ERRORS_PART tells those of the table under way). When the program ends well the table gets the name
+ * FILE: so a file is what one whole run has given. Without it the wrappers only pass on.
  *
  * A future is remembered by its number from where it is started to where it is consumed. What combinators and groups consume
  * is not followed, but for wh_deadline().
@@ -30,15 +31,39 @@ struct origin {
 };
 
 static uint8_t *marks; /* NULL: nobody wants to know */
+static char part_path[4096];
+static pid_t first;
 static struct origin *origins;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void name_table(int status, void *arg)
+{
+	if (getpid() == first && (status != 0 || rename(part_path, arg) != 0))
+		(void)unlink(part_path);
+}
+
+/* The table of whoever has started this program, or a new one. */
+static int open_part(const char *path)
+{
+	const char *part = getenv("WHILST_ERRORS_PART");
+	if (part)
+		return open(part, O_RDWR | O_CLOEXEC);
+	snprintf(part_path, sizeof part_path, "%s.%d", path, (int)getpid());
+	int fd = open(part_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)FUNCTIONS_MAX * CODES) != 0 ||
+	    setenv("WHILST_ERRORS_PART", part_path, 1) != 0)
+		return -1;
+	first = getpid();
+	on_exit(name_table, (void *)(uintptr_t)path);
+	return fd;
+}
 
 __attribute__((constructor)) static void begin(void)
 {
 	const char *path = getenv("WHILST_ERRORS_SEEN");
-	if (!path)
+	if (!path || !*path)
 		return;
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	int fd = open_part(path);
 	if (fd >= 0) {
 		void *mapped =
 			mmap(NULL, (size_t)FUNCTIONS_MAX * CODES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -214,23 +214,41 @@ static void leases_last(void **state)
 	assert_int_equal(lost_count, 0);
 }
 
+static wh_future finish_by(int verb)
+{
+	switch (verb) {
+	case 0:
+		return wh_worker_complete(held, 0, NULL);
+	case 1:
+		return wh_worker_fail(held, "too late", WH_RETRY_NEVER);
+	case 2:
+		return wh_worker_release(held, 0);
+	default:
+		return wh_worker_bury(held, "too late");
+	}
+}
+
 static void a_job_is_cancelled(void **state)
 {
 	struct wh_submit_options brief = {.time_to_run_ns = 150 * MS};
-	uint64_t job = submit("x", &brief);
 
 	(void)state;
-	held = NULL;
-	lost_count = 0;
 	work_with((struct wh_worker_options){.on_job = hold, .on_lost = lost});
-	while (!held)
-		assert_int_equal(wh_loop_turn(loop, -1), 0);
-	assert_int_equal(wh_await(wh_client_cancel(client, job, NULL)).n, WH_JOB_RUNNING);
-	while (lost_count == 0)
-		assert_int_equal(wh_loop_turn(loop, -1), 0);
-	finished(job, WH_JOB_CANCELLED);
-	assert_int_equal(wh_await(wh_worker_complete(held, 0, NULL)).n, -WH_ECALL_LEASE_LOST);
-	assert_int_equal(wh_worker_in_flight(worker), 0);
+	for (int verb = 0; verb < 4; verb++) {
+		uint64_t job;
+
+		held = NULL;
+		lost_count = 0;
+		job = submit("x", &brief);
+		while (!held)
+			assert_int_equal(wh_loop_turn(loop, -1), 0);
+		assert_int_equal(wh_await(wh_client_cancel(client, job, NULL)).n, WH_JOB_RUNNING);
+		while (lost_count == 0)
+			assert_int_equal(wh_loop_turn(loop, -1), 0);
+		finished(job, WH_JOB_CANCELLED);
+		assert_int_equal(wh_await(finish_by(verb)).n, -WH_ECALL_LEASE_LOST);
+		assert_int_equal(wh_worker_in_flight(worker), 0);
+	}
 }
 
 static bool task_was_cancelled;

@@ -407,6 +407,21 @@ static void test_the_call_asked_for_fails(void **state)
 	}
 }
 
+static int ran;
+
+static void run_the_world(wh_loop *l, wh_res res, void *arg)
+{
+	ran = wh_sim_world_run(wh_sim_world_of(sim), WH_NS_PER_MS);
+}
+
+static void test_callbacks_do_not_run_the_world(void **state)
+{
+	start(NULL);
+	assert_int_equal(wh_then(wh_sleep(loop, WH_NS_PER_MS), run_the_world, NULL), 0);
+	assert_int_equal(wh_loop_run(loop), 0);
+	assert_int_equal(ran, -EDEADLK);
+}
+
 static void test_options_are_checked(void **state)
 {
 	assert_int_equal(wh_sim_open(&sim, &(struct wh_sim_options){.fail_at_io = 1}), -EINVAL);
@@ -437,6 +452,7 @@ int main(void)
 		TEST(test_nothing_is_called_back_after_the_cut),
 		TEST(test_clocks_after_a_restart),
 		TEST(test_the_call_asked_for_fails),
+		TEST(test_callbacks_do_not_run_the_world),
 		TEST(test_options_are_checked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
