@@ -398,6 +398,36 @@ static void converse(int a, int b)
 	(void)wh_await(end);
 }
 
+/* So many connections that a loop gives up its place among those who share the listener, while an accept waits. */
+static void use_turns(int listening, const struct sockaddr *at, socklen_t len)
+{
+	wh_future waiting[2] = {wh_accept(loop, listening), wh_accept(loop, listening)};
+	int under_test = atomic_exchange(&chosen, FAULT_NONE); /* not the same sixteen times */
+	for (int i = 0; i < 17; i++) {
+		if (i == 14)
+			atomic_store(&chosen, under_test);
+		int64_t a = wh_await(wh_connect(loop, at, len)).n;
+		if (!expect_at_least("connect", a, 0))
+			continue;
+		while (!wh_done(waiting[0]) && !wh_done(waiting[1]))
+			expect_at_least("turn", wh_loop_turn(loop, -1), 0);
+		int done = wh_done(waiting[0]) ? 0 : 1;
+		int64_t b = wh_await(waiting[done]).n;
+		if (expect_at_least("accept", b, 0))
+			must_give(wh_close(loop, (int)b), 0);
+		must_give(wh_close(loop, (int)a), 0);
+		waiting[done] = wh_accept(loop, listening);
+	}
+	for (int i = 0; i < 2; i++) {
+		wh_cancel(waiting[i]);
+		int64_t n = wh_await(waiting[i]).n;
+		if (n >= 0)
+			must_give(wh_close(loop, (int)n), 0);
+		else if (n != -ECANCELED)
+			expect_at_least("cancelled accept", n, 0);
+	}
+}
+
 static void use_sockets(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -420,6 +450,7 @@ static void use_sockets(void)
 			must_give(wh_close(loop, (int)a), 0);
 		if (b >= 0)
 			must_give(wh_close(loop, (int)b), 0);
+		use_turns(listening, (struct sockaddr *)&at, len);
 		/* one that nobody comes to */
 		accepting = wh_accept(loop, listening);
 		must_give(wh_close(loop, listening), 0);
