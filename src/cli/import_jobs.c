@@ -53,7 +53,9 @@ struct jobs_import {
 	struct lines lines;
 	char key[64];
 	uint64_t all, done; /* lines */
+	uint64_t found;     /* those that are jobs */
 	uint64_t jobs, expired, before;
+	uint64_t others, left; /* queues and settings that came along; and those, and keys, that did not */
 	struct store *store;
 	struct line_job batch[AT_ONCE];
 	size_t count, bytes;
@@ -187,6 +189,30 @@ static const char *read_result(struct line_job *job)
 	               : "a result that is not base64";
 }
 
+/* A queue, a setting or a key. */
+static bool is_other(const json_t *o)
+{
+	return json_object_get(o, "queue_config") || json_object_get(o, "setting") ||
+	       json_object_get(o, "key");
+}
+
+static const char *read_other(const json_t *o)
+{
+	struct store_slice name = text_of(o, json_object_get(o, "setting") ? "setting" : "queue_config");
+	struct store_slice value;
+	char *bytes = NULL;
+	bool good;
+
+	if (json_object_get(o, "key"))
+		return NULL;
+	if (name.len == 0)
+		return "a name that is not a text";
+	good = !json_object_get(o, "setting") ||
+	       (json_is_string(json_object_get(o, "value")) && bytes_of(o, "value", &bytes, &value));
+	free(bytes);
+	return good ? NULL : "a value that is not base64";
+}
+
 static const char *read_job(char *line, size_t len, struct line_job *job)
 {
 	struct store_submit *s = &job->submit;
@@ -197,6 +223,8 @@ static const char *read_job(char *line, size_t len, struct line_job *job)
 	o = job->json;
 	if (!json_is_object(o))
 		return "not an object of JSON";
+	if (is_other(o))
+		return read_other(o);
 	job->state = state_of(json_string_value(json_object_get(o, "state")));
 	if (job->state == JOB_NONE)
 		return "no state, or none that is known";
@@ -208,6 +236,7 @@ static const char *read_job(char *line, size_t len, struct line_job *job)
 	    !bytes_of(o, "headers", &job->bytes[1], &s->headers))
 		return "a payload that is not base64";
 	s->content_type = text_of(o, "content_type");
+	s->trace = text_of(o, "trace");
 	s->priority = (uint32_t)number(o, "priority");
 	s->attempts_max = json_object_get(o, "attempts_max") ? (uint32_t)number(o, "attempts_max")
 	                                                     : JOB_ATTEMPTS_UNLIMITED;
@@ -215,8 +244,21 @@ static const char *read_job(char *line, size_t len, struct line_job *job)
 	retention = number(o, "retention_ms");
 	s->retention_ns = retention ? retention * WH_NS_PER_MS : -1;
 	s->run_at = job->state == JOB_DELAYED ? number(o, "run_at_ms") * WH_NS_PER_MS : 0;
+	if (!job_state_finished(job->state)) {
+		s->group = text_of(o, "group");
+		s->unique = text_of(o, "unique");
+		s->unique_while_ns =
+			json_object_get(o, "unique_while") ? JOB_UNIQUE_QUEUED : JOB_UNIQUE_ACTIVE;
+		s->expires_at = number(o, "begin_by_ms") * WH_NS_PER_MS;
+	}
+	/* an event that a topic keeps has a position in the log that it comes to */
+	s->done = job->state == JOB_DONE && json_object_get(o, "event") &&
+	          s->queue.len > strlen(STORE_EVENTS_PREFIX) &&
+	          memcmp(s->queue.data, STORE_EVENTS_PREFIX, strlen(STORE_EVENTS_PREFIX)) == 0;
+	s->event = s->done;
 	/* what it awaited has another id here: whether it may run is for people to say */
-	s->buried = job->state == JOB_BURIED || job->state == JOB_AWAITING || job_state_finished(job->state);
+	s->buried = job->state == JOB_BURIED || job->state == JOB_AWAITING ||
+	            (job_state_finished(job->state) && !s->done);
 	return read_result(job);
 }
 
@@ -236,6 +278,7 @@ static int judge(struct jobs_import *im)
 	while (status >= 0 && (status = next_line(im, &line, &len)) > 0) {
 		struct line_job job;
 		const char *wrong = read_job(line, len, &job);
+		bool other = !wrong && is_other(job.json);
 
 		job_done(&job);
 		if (wrong)
@@ -243,6 +286,7 @@ static int judge(struct jobs_import *im)
 			                    (unsigned long long)im->lines.number, wrong);
 		XXH3_128bits_update(hash, line, len);
 		im->all++;
+		im->found += !other;
 	}
 	if (status == 0) {
 		sum = XXH3_128bits_digest(hash);
@@ -402,7 +446,113 @@ static int import_alone(struct jobs_import *im, struct line_job *job)
 		im->done++;
 		im->jobs++;
 	}
-	return status == 0 && job_state_finished(job->state) ? finish(im, job, id) : status;
+	return status == 0 && job_state_finished(job->state) && !job->submit.done ? finish(im, job, id)
+	                                                                          : status;
+}
+
+/* ---- what is no job ---------------------------------------------------------------------- */
+
+static struct job_queue_config config_of(const json_t *o)
+{
+	const json_t *list = json_object_get(o, "backoffs_ms"),
+		     *jitter = json_object_get(o, "backoff_jitter");
+	int64_t attempts = number(o, "attempts_max"), retention = number(o, "retention_ms");
+	struct job_queue_config c = {
+		.time_to_run_ns = number(o, "time_to_run_ms") * WH_NS_PER_MS,
+		.retention_ns = retention < 0 ? -1 : retention * WH_NS_PER_MS,
+		.backoff_ns = number(o, "backoff_ms") * WH_NS_PER_MS,
+		.backoff_max_ns = number(o, "backoff_max_ms") * WH_NS_PER_MS,
+		.attempts_max = attempts < 0 ? JOB_ATTEMPTS_UNLIMITED : (uint32_t)attempts,
+		.jobs_max = (uint64_t)number(o, "jobs_max"),
+		.finished_max = (uint64_t)number(o, "finished_max"),
+		.concurrency = (uint32_t)number(o, "concurrency"),
+		.rate_count = (uint32_t)number(o, "rate_count"),
+		.rate_period_ms = (uint32_t)number(o, "rate_period_ms"),
+		.rate_burst = (uint32_t)number(o, "rate_burst"),
+		.group_concurrency = (uint32_t)number(o, "group_concurrency"),
+	};
+
+	if (jitter)
+		c.backoff_jitter =
+			json_integer_value(jitter) ? (uint32_t)json_integer_value(jitter) : JOB_NO_JITTER;
+	for (size_t i = 0; i < json_array_size(list) && i < JOB_BACKOFFS_MAX; i++)
+		c.backoff_list_ms[c.backoffs++] = (uint32_t)json_integer_value(json_array_get(list, i));
+	return c;
+}
+
+/* As it was configured there, unless it is configured here. Each is a commit of its own, and may be done again. */
+static int64_t import_queue(struct jobs_import *im, const json_t *o)
+{
+	struct store_action put = {.kind = STORE_QUEUE_PUT,
+	                           .queue = {.name = text_of(o, "queue_config"),
+	                                     .config = config_of(o),
+	                                     .dead_letter = text_of(o, "dead_letter")}};
+	struct store_action pause = {.kind = STORE_QUEUE_PAUSE, .queue = {.name = put.queue.name}};
+	struct store_queue_view view;
+	bool there = store_queue_now(im->store, put.queue.name, &view) == 0;
+	int64_t error = 0;
+
+	if (there && !view.implicit) {
+		im->left++;
+		return 0;
+	}
+	if (json_is_true(json_object_get(o, "implicit")) && !json_is_true(json_object_get(o, "paused")))
+		return 0; /* its jobs make it */
+	error = apply(im, &put, 1, NULL);
+	if (error == 0 && json_is_true(json_object_get(o, "paused")))
+		error = apply(im, &pause, 1, NULL);
+	im->others += error == 0;
+	return error;
+}
+
+static int64_t is_set(struct jobs_import *im, struct store_slice key, bool *ret)
+{
+	wh_res res = wh_await(store_settings(im->store, key));
+	struct store_settings *all = res.n >= 0 ? res.ptr : NULL;
+
+	*ret = all && all->count > 0 && all->settings[0].key.len == key.len;
+	store_settings_free(all);
+	return res.n < 0 ? res.n : 0;
+}
+
+/* Together with how far that is. */
+static int64_t import_setting(struct jobs_import *im, const json_t *o)
+{
+	struct store_action actions[2] = {
+		{.kind = STORE_SETTING_PUT, .setting = {.key = text_of(o, "setting")}}};
+	char *bytes = NULL, text[24];
+	bool there = false, good = bytes_of(o, "value", &bytes, &actions[0].setting.value);
+	int64_t error = good ? is_set(im, actions[0].setting.key, &there) : -ENOMEM;
+
+	actions[1] = progress_action(im, im->done + 1, text);
+	if (error == 0 && there)
+		im->left++;
+	else if (error == 0)
+		error = apply(im, actions, 2, NULL);
+	im->others += error == 0 && !there;
+	free(bytes);
+	return error;
+}
+
+static int import_other(struct jobs_import *im, const json_t *o)
+{
+	static const char notes[] = "import/"; /* of imports into that folder */
+	struct store_slice setting = text_of(o, "setting");
+	int status = flush_batch(im);
+	int64_t error = 0;
+
+	if (status != 0)
+		return status;
+	if (json_object_get(o, "queue_config"))
+		error = import_queue(im, o);
+	else if (json_object_get(o, "key"))
+		im->left++; /* what was answered under it names jobs by the ids that they had there */
+	else if (setting.len < strlen(notes) || memcmp(setting.data, notes, strlen(notes)) != 0)
+		error = import_setting(im, o);
+	if (error < 0)
+		return refused(im, error);
+	im->done++;
+	return 0;
 }
 
 static int import_line(struct jobs_import *im, char *line, size_t len)
@@ -415,6 +565,20 @@ static int import_line(struct jobs_import *im, char *line, size_t len)
 		job_done(&job);
 		return cli_error(CLI_FAILED, "%s: line %llu: %s", im->path,
 		                 (unsigned long long)im->lines.number, wrong);
+	}
+	if (is_other(job.json)) {
+		status = import_other(im, job.json);
+		job_done(&job);
+		return status;
+	}
+	if (json_object_get(job.json, "unique_while_ms")) {
+		int64_t until = number(job.json, "created_ms") + number(job.json, "unique_while_ms");
+		int64_t left = until - wh_wall_now(im->loop) / WH_NS_PER_MS;
+
+		if (left > 0)
+			job.submit.unique_while_ns = left * WH_NS_PER_MS;
+		else
+			job.submit.unique = (struct store_slice){0};
 	}
 	if (job_state_finished(job.state) || job.payload_file) {
 		status = import_alone(im, &job);
@@ -493,12 +657,15 @@ int cli_import_jobs(const char *path, const char *data, bool dry_run)
 		(void)wh_await(wh_close(im->loop, im->lines.fd)); /* it was only read */
 	}
 	if (status == 0 && dry_run)
-		printf("found %llu jobs\n", (unsigned long long)im->all);
+		printf("found %llu jobs\n", (unsigned long long)im->found);
 	else if (status == 0)
-		printf("imported %llu jobs; %llu had been imported before, %llu were not to be kept any "
-		       "longer\n",
-		       (unsigned long long)im->jobs, (unsigned long long)im->before,
-		       (unsigned long long)im->expired);
+		printf("imported %llu jobs, and %llu queues and settings; %llu lines had been imported "
+		       "before, "
+		       "%llu jobs were not to be kept any longer, %llu queues, settings and keys were left "
+		       "out\n",
+		       (unsigned long long)im->jobs, (unsigned long long)im->others,
+		       (unsigned long long)im->before, (unsigned long long)im->expired,
+		       (unsigned long long)im->left);
 	free(im->lines.bytes);
 	wh_loop_close(im->loop);
 	free(im);

@@ -1,4 +1,4 @@
-/* src/cli/log_export.c -- `whilst log export`: the jobs of a data folder, a line of JSON each.
+/* src/cli/log_export.c -- `whilst log export`: what is in a data folder, a line of JSON each: log_export_state.c, then the jobs.
  *
  * Reads as a start of the server would, but beside the folder's files, which stay as they are: see store/repair.h. One job is in memory at a
  * time; bodies in files are not read but named, or copied. Thread: main.
@@ -15,21 +15,28 @@
 
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/log_export_state.h"
 #include "store/blob.h"
 #include "store/repair.h"
 
 static const char usage_text[] =
-	"usage: whilst log export DIRECTORY [--queue NAME] [--state STATE] [--bodies FOLDER] [--salvage] "
-	"[--help]\n\n"
-	"Writes the jobs of a data folder, or of a backup, to standard output: a line of JSON each, in the "
-	"order of their ids. The\n"
-	"server must not be running. `whilst import jobs` puts them into another folder.\n\n"
-	"  --queue NAME     of this queue only\n"
-	"  --state STATE    in this state only: delayed, ready, running, done, failed, cancelled or buried; "
-	"repeatable\n"
+	"usage: whilst log export DIRECTORY [--jobs] [--queue NAME] [--state STATE] [--bodies FOLDER] "
+	"[--salvage] [--help]\n\n"
+	"Writes what is in a data folder, or in a backup, to standard output: a line of JSON for each queue, "
+	"setting (topics,\n"
+	"subscriptions, schedules and services are some), key and job, these in the order of their ids. The "
+	"server must not be\n"
+	"running. `whilst import jobs` puts it into another folder.\n\n"
+	"  --jobs           jobs only\n"
+	"  --queue NAME     jobs of this queue only\n"
+	"  --state STATE    jobs in this state only: delayed, ready, running, done, failed, cancelled or "
+	"buried; repeatable\n"
 	"  --bodies FOLDER  copy bodies over 1 MiB there, which must not be there yet; else lines name them "
 	"where they are\n"
 	"  --salvage        of a damaged folder what can be read; jobs that are not certain say so\n\n"
+	"The folder stays as it is. It is read with the help of another one, which is made in it and removed "
+	"again; if it cannot be\n"
+	"written, in $TMPDIR (default: /tmp).\n"
 	"Exit status: 0 done; 1 failed; 3 damaged, and nothing was written; 4 unreadable or in use.\n";
 
 enum { EXIT_DAMAGED = 3, EXIT_UNREADABLE = 4, TELL_NS = 100000000 };
@@ -38,7 +45,7 @@ struct export_command {
 	const char *directory, *bodies;
 	struct store_slice queue;
 	unsigned states; /* bits 1 << enum job_state; 0: all */
-	bool salvage, terminal;
+	bool jobs_only, salvage, terminal;
 	wh_loop *loop;
 	struct store *store;
 	struct wh__text line;
@@ -112,6 +119,9 @@ static int put_body(struct export_command *c, wh_future future, const char *name
 	if (res.n < 0)
 		return cli_error(CLI_FAILED, "cannot read a body: %s", job_strerror(res.n));
 	put_text(&c->line, "content_type", bytes->content_type);
+	if (bytes->event.epoch != 0)
+		wh__text_format(&c->line, ",\"event\":\"%" PRIu32 "/%" PRIu64 "\"", bytes->event.epoch,
+		                bytes->event.lsn);
 	if (bytes->headers.len > 0)
 		put_bytes(&c->line, "headers", bytes->headers);
 	put_number(&c->line, "bytes", (int64_t)bytes->bytes);
@@ -154,6 +164,15 @@ static void put_view(struct export_command *c, const struct store_view *v)
 		put_number(t, "attempts_max", v->attempts_max);
 	put_ms(t, "time_to_run_ms", v->time_to_run_ns);
 	put_ms(t, "retention_ms", v->retention_ns);
+	put_ms(t, "begin_by_ms", v->begin_by);
+	put_text(t, "group", v->group);
+	put_text(t, "unique", v->unique);
+	if (v->unique.len > 0 && v->unique_while_ns == JOB_UNIQUE_QUEUED)
+		put_text(t, "unique_while", STORE_SLICE("queued"));
+	else if (v->unique.len > 0)
+		put_ms(t, "unique_while_ms", v->unique_while_ns);
+	put_text(t, "dead_from", v->dead_from);
+	put_text(t, "trace", v->trace);
 	if (v->progress.len > 0)
 		put_bytes(t, "progress", v->progress);
 	put_errors(t, v);
@@ -190,15 +209,12 @@ static int put_job(struct export_command *c, uint64_t job)
 		status = put_body(c, store_result(c->store, job, STORE_ASYNC), "body", "body_file");
 		wh__text_str(&c->line, "}");
 	}
-	wh__text_str(&c->line, "}\n");
+	wh__text_str(&c->line, "}");
 	store_view_free(v);
-	if (status != 0)
-		return status;
-	if (c->line.failed || fwrite(c->line.data, 1, c->line.len, stdout) != c->line.len)
-		return cli_error(CLI_FAILED, "cannot write: %s",
-		                 wh_strerror(c->line.failed ? -ENOMEM : -errno));
-	c->written++;
-	return 0;
+	if (status == 0)
+		status = log_export_write(&c->line);
+	c->written += status == 0;
+	return status;
 }
 
 /* ---- all of them ------------------------------------------------------------------------- */
@@ -302,13 +318,17 @@ static int on_open(void *arg, struct store *store, const struct store_repair_res
 	if (!c->salvage && (result->damages > 0 || c->told_of > 0))
 		return EXIT_DAMAGED;
 	c->store = store;
-	return export_jobs(c);
+	int status = c->jobs_only ? 0 : log_export_state(store, &c->line);
+	return status == 0 ? export_jobs(c) : status;
 }
 
 static int run(struct export_command *c)
 {
+	const char *temporary = getenv("TMPDIR");
+	char scratch[4400];
 	struct store_repair_options options = {.directory = c->directory,
 	                                       .how = STORE_REPAIR_SKIP,
+	                                       .scratch = scratch,
 	                                       .found = on_found,
 	                                       .job = on_job,
 	                                       .ids = on_ids,
@@ -321,6 +341,8 @@ static int run(struct export_command *c)
 
 	if (made < 0)
 		return cli_error(CLI_FAILED, "cannot make %s: %s", c->bodies, wh_strerror(made));
+	snprintf(scratch, sizeof(scratch), "%s/whilst-export-%ld-%08x",
+	         temporary && *temporary ? temporary : "/tmp", (long)getpid(), (unsigned)wh_clock(c->loop));
 	error = store_repair(c->loop, &options, &result, &problem);
 	if (error < 0) {
 		cli_error(CLI_FAILED, "%s", problem.text);
@@ -347,17 +369,26 @@ static bool parse_state(struct export_command *c, const char *text)
 
 static int parse(int argc, char **argv, struct export_command *c)
 {
-	static const struct option longs[] = {{"queue", 1, 0, 'q'},  {"state", 1, 0, 's'},
-	                                      {"bodies", 1, 0, 'b'}, {"salvage", 0, 0, 'v'},
-	                                      {"help", 0, 0, 'h'},   {0}};
+	static const struct option longs[] = {{"queue", 1, 0, 'q'},
+	                                      {"state", 1, 0, 's'},
+	                                      {"bodies", 1, 0, 'b'},
+	                                      {"salvage", 0, 0, 'v'},
+	                                      {"jobs", 0, 0, 'j'},
+	                                      {"help", 0, 0, 'h'},
+	                                      {0}};
 	bool good = true;
 
 	for (int o; (o = getopt_long(argc, argv, "h", longs, NULL)) != -1;) {
 		switch (o) {
+		case 'j':
+			c->jobs_only = true;
+			break;
 		case 'q':
+			c->jobs_only = true;
 			c->queue = (struct store_slice){optarg, strlen(optarg)};
 			break;
 		case 's':
+			c->jobs_only = true;
 			good = good && parse_state(c, optarg);
 			break;
 		case 'b':

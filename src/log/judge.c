@@ -115,6 +115,8 @@ int64_t log_judge_fd(struct log_recovery *r, size_t index)
 	close_some(r);
 	char *path = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
 	int64_t n = path ? log_await(wh_open(log->loop, path, log->looking ? O_RDONLY : O_RDWR, 0)) : -ENOMEM;
+	if ((n == -EROFS || n == -EACCES) && log->options.borrowed)
+		n = log_await(wh_open(log->loop, path, O_RDONLY, 0));
 	free(path);
 	if (n < 0)
 		return n;
@@ -131,6 +133,11 @@ static void tell_progress(struct log_recovery *r, int64_t n, const char *what, u
 	if (now - r->told_at < WH_NS_PER_S)
 		return;
 	r->told_at = now;
+	if (r->log->options.progress) {
+		r->log->options.progress(r->log->options.progress_arg, r->bytes_read,
+		                         r->bytes_read > r->bytes_all ? r->bytes_read : r->bytes_all);
+		return;
+	}
 	log_notice(r->log, WH_LOG_INFO, "%s: reading the log, %llu MiB, %s %llu of %llu", r->log->path,
 	           (unsigned long long)(r->bytes_read >> 20), what, (unsigned long long)part,
 	           (unsigned long long)parts);
@@ -222,6 +229,7 @@ static int open_file(struct log_recovery *r, size_t index)
 	if (n < 0)
 		return log_problem_io(r->problem, n, log->path, "cannot open a segment");
 	found->size = (uint64_t)n;
+	r->bytes_all += found->size;
 	return 0;
 }
 
@@ -466,6 +474,7 @@ int log_judge(struct log_recovery *r, bool *ret_found)
 	if (status == 0)
 		status = check_numbers(r);
 	r->as_found = log->manifest;
+	r->bytes_all = log->manifest.checkpoint.bytes;
 	if (status == 0)
 		status = open_segments(r);
 	if (status == 0)

@@ -95,6 +95,10 @@ struct log_options {
 	void *failure_arg;
 	wh_log_function *notice; /* what recovery found and did, progress on long scans; NULL: silent */
 	void *notice_arg;
+	/* while opening, about once a second: bytes read, of about so many; NULL: a notice says so */
+	void (*progress)(void *arg, uint64_t bytes_done, uint64_t bytes_all);
+	void *progress_arg;
+	bool borrowed; /* segments other than the last may be links to files that can only be read */
 };
 
 /* log_open() - create or recover the log of a folder, ready for appending in a new epoch.

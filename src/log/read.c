@@ -207,7 +207,9 @@ static void start(struct reading *reading)
 		return;
 	}
 	char *path = log_path(log, "seg-%016llx.log", (unsigned long long)segment->number);
-	int status = path ? wh_then(wh_open(log->loop, path, O_RDWR, 0), on_opened, reading) : -ENOMEM;
+	/* the last one is written to by the same descriptor */
+	int how = log->options.borrowed && segment != log_current(log) ? O_RDONLY : O_RDWR;
+	int status = path ? wh_then(wh_open(log->loop, path, how, 0), on_opened, reading) : -ENOMEM;
 	free(path);
 	if (status == 0)
 		log->ops++;

@@ -40,7 +40,7 @@ struct log_recovery {
 	int checkpoint_fd;
 	uint8_t *buffer; /* LOG_COPY_BYTES */
 	int64_t told_at;
-	uint64_t bytes_read;
+	uint64_t bytes_read, bytes_all;
 };
 
 /* ---- folder.c ---- */

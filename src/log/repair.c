@@ -88,11 +88,27 @@ static int write_file(struct log_repair *r, const char *name, const uint8_t *byt
 	return n < 0 ? log_problem_io(r->problem, n, name, "cannot write the repaired file") : 0;
 }
 
+/* Elsewhere: under its whole name, from the root. */
+static int64_t link_from_elsewhere(struct log_repair *r, const char *name, const char *to)
+{
+	size_t size = strlen(r->real) + strlen(name) + 2;
+	char *from = malloc(size);
+	if (from)
+		snprintf(from, size, "%s/%s", r->real, name);
+	int64_t n = from ? log_await(wh_symlink(r->log->loop, from, to)) : -ENOMEM;
+	free(from);
+	return n;
+}
+
 /* The file as it is; a copy where the file system has no second names. */
 static int link_file(struct log_repair *r, const char *name)
 {
 	char *from = log_path(r->log, "%s", name), *to = log_repair_path(r, name);
-	int64_t n = from && to ? log_await(wh_link(r->log->loop, from, to)) : -ENOMEM;
+	int64_t n = -ENOMEM;
+	if (from && to && r->real)
+		n = link_from_elsewhere(r, name, to);
+	else if (from && to)
+		n = log_await(wh_link(r->log->loop, from, to));
 	if (n == -EPERM || n == -EOPNOTSUPP || n == -ENOSYS || n == -EMLINK)
 		n = log_await(wh_copy_file(r->log->loop, from, to, false));
 	free(from);
@@ -542,7 +558,7 @@ static int run(struct log_repair *r)
 	int64_t n = log_await(wh_stat(log->loop, log->path, &stat));
 	if (n < 0)
 		return log_problem_io(r->problem, n, log->path, "cannot open the folder");
-	int status = log_folder_take(log, r->problem);
+	int status = log_repair_take(r);
 	if (status < 0)
 		return status;
 	wh_res res = wh_await(wh_list(log->loop, log->path));
@@ -582,6 +598,9 @@ int log_repair_build(wh_loop *loop, const struct log_repair_options *options, st
 		status =
 			r->folder ? run(r) : log_problem_io(ret_problem, -ENOMEM, options->path, "no memory");
 	}
+	if (status == -WH_EDAMAGED) /* what damage else is met with is this */
+		snprintf(ret_problem->advice, sizeof(ret_problem->advice),
+		         "It cannot be repaired, and nothing was changed: restore the folder from a backup");
 	if (status < 0) {
 		log_repair_discard(r);
 		return status;
@@ -601,20 +620,18 @@ int log_repair_records(struct log_repair *r, log_replay_function *each, void *ar
 	for (size_t i = 0; i < r->below_count + r->segments_count && status == 0; i++) {
 		const struct log_repair_segment *s =
 			i < r->below_count ? &r->below[i] : &r->segments[i - r->below_count];
-		char name[LOG_PIN_NAME_BYTES + sizeof(LOG_REPAIR_FOLDER) + 1];
-		char plain[LOG_PIN_NAME_BYTES];
+		char name[LOG_PIN_NAME_BYTES];
 		uint64_t groups = 0;
 		struct wh_stat stat;
 		if (!s->base_known || (s->below && !s->there))
 			continue;
-		log_repair_segment_name(s->number, plain);
-		snprintf(name, sizeof(name), LOG_REPAIR_FOLDER "/%s", plain);
-		char *path = log_path(r->log, "%s", name);
+		log_repair_segment_name(s->number, name);
+		char *path = log_repair_path(r, name);
 		int64_t n = path ? log_await(wh_stat(r->log->loop, path, &stat)) : -ENOMEM;
 		free(path);
 		if (n == -ENOENT)
 			continue;
-		status = n < 0 ? (int)n : log_repair_read(r, name, s->bytes);
+		status = n < 0 ? (int)n : log_repair_read_new(r, name, s->bytes);
 		if (status == 0)
 			status = log_mend_records(r->image, s->bytes, s->salt, s->number, s->base,
 			                          LOG_SEGMENT_HEAD_BYTES, each, arg, &groups);

@@ -1,6 +1,6 @@
 /* src/log/repair.h -- a log that does not start any more, built again beside itself out of what can be read.
  *
- *     log_repair_build()    a folder DIR/repairing.tmp with a log that starts: files that are whole are linked, others made anew
+ *     log_repair_build()    a folder DIR/repairing.tmp (or elsewhere, to look at one that cannot be written) with a log that starts: files that are whole are linked, others made anew
  *     ...                   whoever knows what the records mean opens it, puts it in order, writes a checkpoint, closes it
  *     log_repair_swap()     it takes the place of the old one, whose replaced files go to DIR/repaired-EPOCH
  *  or log_repair_discard()  nothing has happened
@@ -18,6 +18,8 @@ typedef void log_repair_found(void *arg, const char *file, uint64_t offset, cons
 struct log_repair_options {
 	const char *path;
 	bool cut; /* end the log at the first byte behind the checkpoint that cannot be read; else go on behind it */
+	const char *scratch; /* not NULL: it is only to be looked at, never swapped; where the folder cannot be written, the new log is built
+				in this one, which is made, and its files that need no change are symbolic links */
 	log_repair_found *found;      /* each damage, once */
 	log_replay_function *dropped; /* .cut: each record that can be read behind the cut */
 	void *arg;

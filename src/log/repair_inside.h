@@ -35,6 +35,7 @@ struct log_repair {
 	struct wh_names *names;
 	char *folder;
 	bool made;                      /* that folder, by this repair */
+	char *real;                     /* path of the log, absolute, when that folder is not in it */
 	struct log_manifest *manifests; /* 2 */
 	bool manifests_good[2], manifests_there[2];
 	struct log_checkpoint_header checkpoint; /* .lsn 0: none */
@@ -59,8 +60,10 @@ int log_repair_survey(struct log_repair *r);
 /* The whole file into r->image, zeros up to bytes; what the disk does not give is zero and told of. */
 int log_repair_blank(struct log_repair *r, uint64_t bytes); /* r->image is zeros */
 int log_repair_read(struct log_repair *r, const char *name, uint64_t bytes);
+int log_repair_read_new(struct log_repair *r, const char *name, uint64_t bytes); /* of the new folder */
 void log_repair_segment_name(uint64_t number, char to[LOG_PIN_NAME_BYTES]);
 char *log_repair_path(const struct log_repair *r, const char *name); /* in the new folder */
+int log_repair_take(struct log_repair *r); /* the folder's lock, as far as it may be written */
 int log_repair_folder_make(struct log_repair *r);
 int log_repair_unfinished(struct log_repair *r); /* 0, or -EINPROGRESS */
 void log_repair_free(struct log_repair *r);

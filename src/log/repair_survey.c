@@ -74,17 +74,31 @@ int log_repair_blank(struct log_repair *r, uint64_t bytes)
 	return 0;
 }
 
-int log_repair_read(struct log_repair *r, const char *name, uint64_t bytes)
+static int read_whole(struct log_repair *r, const char *name, int64_t fd, uint64_t bytes)
 {
-	int status = log_repair_blank(r, bytes);
-	if (status < 0)
-		return status;
-	int64_t fd = open_file(r, name), n = fd;
+	int64_t n = fd;
 	if (fd >= 0) {
 		n = read_hard(r, name, (int)fd, r->image, bytes, 0);
 		(void)log_await(wh_close(r->log->loop, (int)fd));
 	}
 	return n < 0 ? log_problem_io(r->problem, n, name, "cannot read") : 0;
+}
+
+int log_repair_read(struct log_repair *r, const char *name, uint64_t bytes)
+{
+	int status = log_repair_blank(r, bytes);
+	return status < 0 ? status : read_whole(r, name, open_file(r, name), bytes);
+}
+
+int log_repair_read_new(struct log_repair *r, const char *name, uint64_t bytes)
+{
+	int status = log_repair_blank(r, bytes);
+	if (status < 0)
+		return status;
+	char *path = log_repair_path(r, name);
+	int64_t fd = path ? log_await(wh_open(r->log->loop, path, O_RDONLY, 0)) : -ENOMEM;
+	free(path);
+	return read_whole(r, name, fd, bytes);
 }
 
 /* ---- manifests --------------------------------------------------------------------------- */
@@ -410,7 +424,8 @@ static int look_at_heads(struct log_repair *r)
 		log_repair_segment_name(s->number, name);
 		if (!s->there && s->file_bytes == 0 && s->number <= named)
 			log_repair_tell(r, name, 0, "the segment is missing");
-		r->tail_lost |= !s->there && (s->file_bytes > 0 || s->number <= named);
+		/* one that is cut short may have held something: it cannot be told from one that was made ahead */
+		r->tail_lost |= s->there ? s->file_bytes < s->bytes : s->file_bytes > 0 || s->number <= named;
 		r->segments_count--;
 	}
 	if (r->segments_count > 0) {
@@ -437,17 +452,21 @@ static int check_history(struct log_repair *r)
 				wanted = r->manifests[slot].checkpoint.lsn;
 		}
 	newest = known ? r->checkpoint.lsn >= wanted : r->checkpoint.lsn > 0;
-	for (size_t i = 0; i < r->segments_count && !newest; i++)
-		if (!r->segments[i].there)
-			break;
-		else if (i + 1 == r->segments_count)
-			newest = true;
-	if (newest)
+	size_t missing = 0;
+	while (missing < r->segments_count && r->segments[missing].there)
+		missing++;
+	if (newest || (missing > 0 && missing == r->segments_count))
 		return 0;
-	return log_problem_damaged(
-		r->log, r->problem, "checkpoint", 0,
-		"no checkpoint is whole, and of the log before it, out of which the state could be "
-		"made again, not all is there any more");
+	char name[LOG_PIN_NAME_BYTES], reason[256];
+	snprintf(name, sizeof(name), LOG_CHECKPOINT_NAME, (unsigned long long)wanted);
+	snprintf(reason, sizeof(reason),
+	         "the checkpoint cannot be read, and the log, out of which the state could be made again, is "
+	         "not "
+	         "all there: seg-%016llx.log is the first that is gone, and what it said of jobs that have "
+	         "ended "
+	         "with it",
+	         (unsigned long long)(r->first + missing));
+	return log_problem_damaged(r->log, r->problem, wanted > 0 ? name : "", 0, reason);
 }
 
 int log_repair_survey(struct log_repair *r)

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,14 +43,16 @@ static int64_t flush_folder(struct log *log, const char *folder)
 }
 
 /* All that is in it, and in its one folder of bodies, which is empty but for what a start makes. */
-static int64_t remove_folder(struct log *log, const char *folder)
+static int64_t remove_folder(struct log *log, const char *path)
 {
-	char *path = log_path(log, "%s", folder);
-	wh_res res = path ? wh_await(wh_list(log->loop, path)) : (wh_res){-ENOMEM, NULL};
+	wh_res res = wh_await(wh_list(log->loop, path));
 	struct wh_names *names = res.n >= 0 ? res.ptr : NULL;
 	int64_t n = res.n == -ENOENT ? 0 : res.n < 0 ? res.n : 0;
 	for (size_t i = 0; names && i < names->count && n >= 0; i++) {
-		char *file = path_in(log, folder, names->names[i]);
+		size_t size = strlen(path) + strlen(names->names[i]) + 2;
+		char *file = malloc(size);
+		if (file)
+			snprintf(file, size, "%s/%s", path, names->names[i]);
 		n = file ? log_await(wh_unlink(log->loop, file)) : -ENOMEM;
 		if (n == -EISDIR || n == -EPERM)
 			n = log_await(wh_rmdir(log->loop, file));
@@ -58,15 +61,51 @@ static int64_t remove_folder(struct log *log, const char *folder)
 	if (names && n >= 0)
 		n = log_await(wh_rmdir(log->loop, path));
 	wh_names_free(names);
-	free(path);
 	return n;
+}
+
+static bool is_forbidden(int64_t error)
+{
+	return error == -EROFS || error == -EACCES || error == -EPERM;
+}
+
+int log_repair_take(struct log_repair *r)
+{
+	struct log *log = r->log;
+	int status = log_folder_take(log, r->problem);
+	if (!r->options.scratch || !is_forbidden(status))
+		return status;
+	/* nobody can write there: a lock for reading will do */
+	if (log->directory_fd >= 0)
+		(void)log_await(wh_close(log->loop, log->directory_fd));
+	if (log->lock_fd >= 0)
+		(void)log_await(wh_close(log->loop, log->lock_fd));
+	log->directory_fd = log->lock_fd = -1;
+	return log_folder_look(log, r->problem);
+}
+
+/* Where the folder cannot be written. */
+static int64_t make_elsewhere(struct log_repair *r)
+{
+	char *folder = strdup(r->options.scratch);
+	r->real = malloc(PATH_MAX);
+	if (!folder || !r->real) {
+		free(folder);
+		return -ENOMEM;
+	}
+	free(r->folder);
+	r->result.folder = r->folder = folder;
+	int64_t n = log_await(wh_realpath(r->log->loop, r->log->path, r->real, PATH_MAX));
+	return n < 0 ? n : log_await(wh_mkdir(r->log->loop, r->folder, 0700));
 }
 
 int log_repair_folder_make(struct log_repair *r)
 {
-	int64_t n = remove_folder(r->log, LOG_REPAIR_FOLDER);
+	int64_t n = remove_folder(r->log, r->folder);
 	if (n >= 0)
 		n = log_await(wh_mkdir(r->log->loop, r->folder, 0700));
+	if (r->options.scratch && is_forbidden(n))
+		n = make_elsewhere(r);
 	r->made = n >= 0;
 	return n < 0 ? log_problem_io(r->problem, n, r->folder, "cannot make the folder of the repair") : 0;
 }
@@ -256,8 +295,9 @@ static int64_t swap_all(struct swap *s)
 {
 	struct log *log = s->log;
 	char *kept = log_path(log, "%s", s->kept), *report = path_in(log, s->ready, report_name);
-	char *report_to = path_in(log, s->kept, report_name);
-	int64_t n = kept && report && report_to ? log_await(wh_mkdir(log->loop, kept, 0700)) : -ENOMEM;
+	char *report_to = path_in(log, s->kept, report_name), *ready = log_path(log, "%s", s->ready);
+	int64_t n =
+		kept && report && report_to && ready ? log_await(wh_mkdir(log->loop, kept, 0700)) : -ENOMEM;
 	int64_t list = n >= 0 || n == -EEXIST ? open_list(s, files_list) : n;
 	n = list;
 	if (list >= 0) {
@@ -270,12 +310,13 @@ static int64_t swap_all(struct swap *s)
 	if (n >= 0)
 		n = flush_folder(log, s->kept);
 	if (n >= 0)
-		n = remove_folder(log, s->ready);
+		n = remove_folder(log, ready);
 	if (n >= 0)
 		n = wh_fsync_blocking(log->loop, log->directory_fd, false);
 	free(kept);
 	free(report);
 	free(report_to);
+	free(ready);
 	return n;
 }
 
@@ -396,6 +437,7 @@ void log_repair_free(struct log_repair *r)
 		log_release(r->log);
 	wh_names_free(r->names);
 	free(r->folder);
+	free(r->real);
 	free(r->manifests);
 	free(r->below);
 	free(r->segments);
@@ -407,7 +449,7 @@ void log_repair_free(struct log_repair *r)
 struct log_repair *log_repair_discard(struct log_repair *r)
 {
 	if (r && r->made)
-		(void)remove_folder(r->log, LOG_REPAIR_FOLDER);
+		(void)remove_folder(r->log, r->folder);
 	log_repair_free(r);
 	return NULL;
 }

@@ -253,6 +253,7 @@ struct store {
 	struct store *next_open;
 	int64_t failed;
 	bool closing, in_commit, failure_told;
+	uint64_t opening_bytes; /* of how many on_progress() was told last; 0: it was not called */
 	bool gone; /* closed; freed with the last of its operations */
 	struct store_fifo written, flushed;
 	struct store_recent recent;

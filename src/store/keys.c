@@ -187,6 +187,44 @@ static void get_results(const struct store_key_entry *e, struct store_result *re
 	}
 }
 
+int store_keys_each(struct store *store, store_keys_function *each, void *arg)
+{
+	struct store_result *runs = NULL;
+	size_t cap = 0;
+	int status = 0;
+
+	for (const struct store_key_entry *e = store->keys.first; e && status == 0; e = e->next) {
+		const uint8_t *run = e->bytes + e->name_len;
+		struct store_kept_key kept = {.key = {.name = {e->bytes, e->name_len}},
+		                              .at = e->at_ns,
+		                              .position = {e->epoch, e->lsn},
+		                              .count = e->runs};
+
+		if (e->runs > cap) {
+			struct store_result *more = realloc(runs, e->runs * sizeof(runs[0]));
+
+			if (!more) {
+				free(runs);
+				return -ENOMEM;
+			}
+			runs = more;
+			cap = e->runs;
+		}
+		for (uint32_t i = 0; i < e->runs; i++, run += RUN_BYTES)
+			runs[i] =
+				(struct store_result){.job = get_number(run, 8),
+			                              .at = (int64_t)get_number(run + 8, 8) * STORE_NS_PER_MS,
+			                              .count = get_number(run + 16, 4),
+			                              .state = run[20],
+			                              .duplicate = run[21] & 1};
+		memcpy(kept.key.fingerprint, e->fingerprint, sizeof(e->fingerprint));
+		kept.runs = runs;
+		status = each(arg, &kept);
+	}
+	free(runs);
+	return status;
+}
+
 /* ---- judge, carry out -------------------------------------------------------------------- */
 
 bool store_keys_known(struct store *store, const struct store_key *key)

@@ -325,7 +325,12 @@ static int on_replay(void *arg, const struct log_record *record)
 	}
 	if (r.type == JOB_SETTING) {
 		error = store_setting_room(store, &r);
-		return error < 0 ? error : store_setting_apply(store, &r);
+		if (error == 0)
+			error = store_setting_apply(store, &r);
+		if (error != -EPROTO || !store->repair)
+			return error;
+		store->repair->result->unfit++; /* the end of one whose beginning is lost */
+		return 0;
 	}
 	if (r.type == JOB_KEY)
 		return record->checkpoint ? -EPROTO : store_keys_replay(store, &r, record->location);
@@ -385,6 +390,19 @@ static void set_defaults(struct store *store)
 		o->compact_rate = COMPACT_RATE;
 }
 
+static void on_progress(void *arg, uint64_t bytes_done, uint64_t bytes_all)
+{
+	struct store *store = arg;
+	struct job_totals totals;
+	uint64_t jobs = 0;
+
+	job_totals(store->jobs, &totals);
+	for (int state = JOB_DELAYED; state < JOB_STATES; state++)
+		jobs += totals.jobs[state];
+	store->opening_bytes = bytes_all;
+	store->options.on_progress(bytes_done, bytes_all, jobs, store->options.progress_arg);
+}
+
 static int open_log(struct store *store, const char *directory, struct store_problem *ret_problem)
 {
 	struct log_problem problem = {0};
@@ -392,6 +410,9 @@ static int open_log(struct store *store, const char *directory, struct store_pro
 	                              .segment_bytes = store->options.segment_bytes,
 	                              .replay = on_replay,
 	                              .replay_arg = store,
+	                              .progress = store->options.on_progress ? on_progress : NULL,
+	                              .progress_arg = store,
+	                              .borrowed = store->repair != NULL,
 	                              .on_failure = on_log_failure,
 	                              .failure_arg = store,
 	                              .notice = store->options.log,
@@ -477,6 +498,9 @@ static int loaded(struct store *store, struct store_problem *ret_problem)
 	store->checkpoint.due = stats.checkpoint_bytes > store->options.checkpoint_bytes
 	                                ? stats.checkpoint_bytes
 	                                : store->options.checkpoint_bytes;
+	/* what follows looks at each job once more */
+	if (store->opening_bytes > 0)
+		on_progress(store, store->opening_bytes, store->opening_bytes);
 	if (store->events)
 		store_events_opened(store, stats.checkpoint_lsn);
 	return store->repair ? 0 : store_live_open(store, ret_problem);

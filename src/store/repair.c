@@ -140,6 +140,8 @@ static const char *what_of(const struct store_repair *repair, unsigned why, int 
 		return "records of it are lost; it is as the ones that are left say";
 	if (why & STORE_NAMED_SETTLED)
 		return "records of it may be lost; later ones say how it stands";
+	if ((why & STORE_NAMED_UNCERTAIN) && state == JOB_FAILED)
+		return "it may have been tried again in records that are lost";
 	if (why & STORE_NAMED_UNCERTAIN)
 		return repair->options->how == STORE_REPAIR_CUT
 		               ? "what became of it behind the cut is not known; it is what it was there"
@@ -247,8 +249,9 @@ static int put_in_order(struct store_repair *repair, char **blobs)
 	struct job_totals totals;
 	int error = repair->error;
 
-	/* all that was unfinished at the cut may have changed in what cannot be read behind it */
-	if (error == 0 && repair->options->how == STORE_REPAIR_CUT && log->lost_from != UINT64_MAX)
+	/* all that was unfinished at the end may have changed in what cannot be read behind it */
+	if (error == 0 && (repair->options->how == STORE_REPAIR_CUT || log->ends_early) &&
+	    log->lost_from != UINT64_MAX)
 		store_repair_unfinished(repair);
 	if (error == 0)
 		job_lose_awaited(store->jobs);
@@ -354,6 +357,7 @@ int store_repair(wh_loop *loop, const struct store_repair_options *o, struct sto
 	struct log_problem found = {0};
 	struct log_repair_options options = {.path = o->directory,
 	                                     .cut = o->how == STORE_REPAIR_CUT,
+	                                     .scratch = o->apply ? NULL : o->scratch,
 	                                     .found = on_found,
 	                                     .dropped = on_dropped,
 	                                     .arg = &repair,

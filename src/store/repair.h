@@ -17,6 +17,8 @@ struct store_repair_options {
 	const char *directory;
 	int how;    /* enum store_repair_how */
 	bool apply; /* false: find out what it would come to, and change nothing */
+	/* not .apply: where the directory cannot be written this folder, which is made and removed again, serves to work in; NULL: it fails then */
+	const char *scratch;
 	/* each damage that was found: file in the folder, byte in it */
 	void (*found)(void *arg, const char *file, uint64_t offset, const char *reason);
 	/* each job that is not certain to be as it was: what has become of it. queue may be empty: not known */

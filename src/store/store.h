@@ -288,6 +288,17 @@ struct store_key {
 	uint8_t fingerprint
 		[STORE_FINGERPRINT_BYTES]; /* of the request; zero, then store_key_mix() each part of it */
 };
+/* store_keys_each() - what is kept under keys, oldest first, .name and results borrowed until each() returns; not 0: it ends with
+ * that. A result's .count is how many follow one another: the n-th is of .job + n. */
+struct store_kept_key {
+	struct store_key key;
+	int64_t at; /* wall clock, ns */
+	struct store_position position;
+	size_t count; /* of runs */
+	const struct store_result *runs;
+};
+typedef int store_keys_function(void *arg, const struct store_kept_key *kept);
+int store_keys_each(struct store *store, store_keys_function *each, void *arg);
 /* store_key_mix() - a part of the request, of any length. store_key_mix_body(): one that has ended (store_body_end()); the same
  * bytes give the same. */
 void store_key_mix(uint8_t fingerprint[STORE_FINGERPRINT_BYTES], const void *bytes, size_t len);
@@ -446,6 +457,7 @@ struct store_view {
 	struct store_slice progress;
 	uint32_t errors_count; /* newest last */
 	struct store_error *errors;
+	int64_t unique_while_ns; /* as it was submitted: from .created_at on, JOB_UNIQUE_ACTIVE or JOB_UNIQUE_QUEUED */
 };
 struct store_view *store_view_free(struct store_view *view);
 
@@ -529,6 +541,9 @@ wh_future store_queue(struct store *store, struct store_slice name);
 
 /* store_queue_now() - what store_queue() shows, at once; ret->name is the argument. 0, or -JOB_EUNKNOWN_QUEUE. */
 int store_queue_now(struct store *store, struct store_slice name, struct store_queue_view *ret);
+
+/* store_queue_config() - how it was configured, at once: fields that are 0 mean the default. 0, or -JOB_EUNKNOWN_QUEUE. */
+int store_queue_config(struct store *store, struct store_slice name, struct job_queue_config *ret);
 
 /* store_pause() - reserve nothing from a queue for a time; 0: go on at once. Not in the log: a restart ends it, and it stands
  * beside the pause that STORE_QUEUE_PAUSE begins. The queue is made if it is not there. 0, -JOB_EUNKNOWN_QUEUE,

@@ -141,6 +141,16 @@ int store_queue_now(struct store *store, struct store_slice name, struct store_q
 	return 0;
 }
 
+int store_queue_config(struct store *store, struct store_slice name, struct job_queue_config *ret)
+{
+	const struct job_queue *q = job_queue_find(store->jobs, name);
+
+	if (!q)
+		return -JOB_EUNKNOWN_QUEUE;
+	*ret = q->config;
+	return 0;
+}
+
 int store_pause(struct store *store, struct store_slice name, int64_t for_ns)
 {
 	int64_t for_ms = for_ns / STORE_NS_PER_MS, now_ms = store_now_ns(store) / STORE_NS_PER_MS;

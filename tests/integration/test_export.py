@@ -20,7 +20,12 @@ def run(*args, expect=0):
 
 
 def export(folder, *options):
-    return [json.loads(line) for line in run("log", "export", folder, *options).stdout.splitlines()]
+    """The jobs."""
+    return [json.loads(line) for line in run("log", "export", folder, "--jobs", *options).stdout.splitlines()]
+
+
+def export_all(folder):
+    return [json.loads(line) for line in run("log", "export", folder).stdout.splitlines()]
 
 
 def body(line, name="payload"):
@@ -91,7 +96,10 @@ class Export(unittest.TestCase):
         self.assertIn(b"imported 39 jobs", run("import", "jobs", path, "--data", other).stdout)
         again = export(other)
         self.assertEqual([what_counts(line) for line in again], [what_counts(line) for line in lines])
-        self.assertIn(b"imported 0 jobs; 39 had been imported before", run("import", "jobs", path, "--data", other).stdout)
+        with open(path, "rb") as f:
+            count = len(f.readlines())
+        self.assertIn(b"imported 0 jobs, and 0 queues and settings; %d lines had been" % count,
+                      run("import", "jobs", path, "--data", other).stdout)
         self.assertEqual(len(export(other)), 39)
         with harness.Server(data=other) as server:
             client = server.client()
@@ -99,6 +107,81 @@ class Export(unittest.TestCase):
             done = next(line["id"] for line in again if line["state"] == "done" and line["bytes"] > 1 << 20)
             self.assertEqual(client.get(f"/v1/jobs/{done}/result").body, LARGE)
             client.close()
+
+    def test_everything(self):
+        """Queues, topics, subscriptions, schedules, unique keys, groups, kept events: what a server shows of them is the same in the other folder."""
+        shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly")
+
+        def show(client):
+            found = {path: client.get(path).json() for path in shown}
+            for answer in found.values():
+                for of_the_moment in ("jobs", "next", "created", "updated", "counts", "since", "waiting", "submitted"):
+                    answer.pop(of_the_moment, None)
+            return found
+
+        with harness.Server(data=self.data) as server:
+            client = server.client()
+            for path, body in (("/v1/queues/configured", {"attempts": 3, "backoff": ["1s", "5s"], "concurrency": 2, "dead_letter": "the-dead"}),
+                               ("/v1/topics/news", {"retention": "1h"}), ("/v1/topics/news/subscriptions/one", {}),
+                               ("/v1/schedules/nightly", {"cron": "0 3 * * *", "job": {"queue": "nights"}})):
+                answer = client.put(path, body)
+                self.assertIn(answer.status, (200, 201), (path, answer, answer.body))
+            for i in range(3):
+                answer = client.post("/v1/topics/news/events", b"event %d" % i, Content_Type="text/plain", ce_id=str(i), ce_type="t", ce_source="/s",
+                                     ce_specversion="1.0")
+                self.assertIn(answer.status, (200, 201, 202), (answer, answer.body))
+            client.submit("configured", b"only once", "?unique=the-key&group=the-group")
+            answer = client.post("/v1/queues/configured/jobs", b"asked for under a key", Idempotency_Key='"the-word"')
+            self.assertEqual(answer.status, 202, answer)
+            answer = client.post("/v1/queues/q-ready/pause")
+            self.assertIn(answer.status, (200, 204), answer)
+            before = show(client)
+            client.close()
+        lines = export_all(self.data)
+        kinds = [next(kind for kind in ("queue_config", "setting", "key", "id") if kind in line) for line in lines]
+        self.assertEqual(kinds, sorted(kinds, key=("queue_config", "setting", "key", "id").index))
+        self.assertEqual(kinds.count("key"), 1)
+        other = os.path.join(self.folder, "other")
+        path = self.write(self.data)
+        done = run("import", "jobs", path, "--data", other)
+        self.assertIn(b"1 queues, settings and keys were left out", done.stdout)
+        again = export_all(other)
+
+        def others(lines):
+            return [{**line, "implicit": line.get("implicit") and not line.get("paused")} for line in lines if "queue_config" in line or ("setting" in line and not line["setting"].startswith("import/"))]
+
+        self.assertEqual(others(again), others(lines))
+        old, new = [line for line in lines if "id" in line], [line for line in again if "id" in line]
+        self.assertEqual([what_counts(line) for line in new], [what_counts(line) for line in old])
+        self.assertEqual([(line.get("unique"), line.get("group"), line.get("headers")) for line in new],
+                         [(line.get("unique"), line.get("group"), line.get("headers")) for line in old])
+        with harness.Server(data=other) as server:
+            client = server.client()
+            self.assertEqual(show(client), before)
+            answer = client.post("/v1/queues/configured/jobs?unique=the-key", b"twice")
+            self.assertEqual(answer.status, 200, answer)
+            client.close()
+            # what is there already stays
+        self.assertIn(b"0 queues and settings", run("import", "jobs", self.write(self.data, "--bodies", os.path.join(self.folder, "copies")),
+                                                   "--data", other).stdout)
+
+    def test_a_folder_that_cannot_be_written(self):
+        """Read-only by its mount, where this is allowed: another folder is used, and nothing is left there."""
+        whole = run("log", "export", self.data).stdout
+        mount = os.path.join(self.folder, "mount")
+        os.mkdir(mount)
+        scratch = os.path.join(self.folder, "scratch")
+        os.mkdir(scratch)
+        script = ('mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" || exit 77; ! touch "$2/x" 2>/dev/null || exit 78; '
+                  'TMPDIR="$3" exec "$0" log export "$2"')
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script, harness.BINARY, self.data, mount, scratch], capture_output=True,
+                              check=False, timeout=harness.DEADLINE)
+        if done.returncode in (1, 77) and b"ermission" in done.stderr or b"not permitted" in done.stderr:
+            self.skipTest("no mounts here")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.replace(mount.encode(), self.data.encode()), whole)
+        self.assertEqual(os.listdir(scratch), [])
+        self.assertNotIn("repairing.tmp", os.listdir(self.data))
 
     def test_filters(self):
         self.assertEqual({line["queue"] for line in export(self.data, "--queue", "in-order")}, {"in-order"})

@@ -207,9 +207,51 @@ static void every_call_fails_with_bodies_in_files(void **state)
 	assert_true(refused > 10);
 }
 
+struct progress {
+	uint64_t calls, done, all, jobs;
+};
+
+static void on_progress(uint64_t done, uint64_t all, uint64_t jobs, void *arg)
+{
+	struct progress *p = arg;
+
+	CHECK(done >= p->done && done <= all);
+	*p = (struct progress){p->calls + 1, done, all, jobs};
+}
+
+/* A disk that takes seconds for a read: whoever waits is told how far the start has come, up to its end. */
+static void a_slow_start_is_told_of(void **state)
+{
+	struct progress progress = {0};
+	struct store_options options = {.directory = "data",
+	                                .segment_bytes = 128 << 10,
+	                                .on_progress = on_progress,
+	                                .progress_arg = &progress};
+	const struct wh_sim_fault late = {.kinds = WH_SIM_READS, .late_ns = 2 * WH_NS_PER_S};
+	struct store *store;
+	uint64_t acked[JOBS];
+	wh_sim *sim;
+
+	(void)state;
+	in_files = false;
+	CHECK(wh_sim_open(&sim, NULL) == 0);
+	wh_loop *loop = open_loop(sim);
+	CHECK(store_open(loop, &options, &store, NULL) == 0);
+	CHECK(progress.calls == 0); /* a new folder has nothing to be read */
+	live(loop, store, acked);
+	CHECK(store_close(store) == 0);
+	CHECK(wh_sim_add_fault(sim, &late) == 0);
+	CHECK(store_open(loop, &options, &store, NULL) == 0);
+	CHECK(progress.calls >= 3 && progress.done == progress.all && progress.jobs == JOBS);
+	CHECK(store_close(store) == 0);
+	wh_loop_close(loop);
+	wh_sim_close(sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(every_call_fails),
+	                                   cmocka_unit_test(a_slow_start_is_told_of),
 	                                   cmocka_unit_test(every_call_fails_with_bodies_in_files)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
