@@ -18,7 +18,8 @@ typedef void log_repair_found(void *arg, const char *file, uint64_t offset, cons
 struct log_repair_options {
 	const char *path;
 	bool cut; /* end the log at the first byte behind the checkpoint that cannot be read; else go on behind it */
-	const char *scratch; /* not NULL: it is only to be looked at, never swapped; where the folder cannot be written, the new log is built
+	const char *
+		scratch; /* not NULL: it is only to be looked at, never swapped; where the folder cannot be written, the new log is built
 				in this one, which is made, and its files that need no change are symbolic links */
 	log_repair_found *found;      /* each damage, once */
 	log_replay_function *dropped; /* .cut: each record that can be read behind the cut */

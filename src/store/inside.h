@@ -254,7 +254,7 @@ struct store {
 	int64_t failed;
 	bool closing, in_commit, failure_told;
 	uint64_t opening_bytes; /* of how many on_progress() was told last; 0: it was not called */
-	bool gone; /* closed; freed with the last of its operations */
+	bool gone;              /* closed; freed with the last of its operations */
 	struct store_fifo written, flushed;
 	struct store_recent recent;
 	struct store_span *spans;

@@ -55,7 +55,7 @@ void store_repair_gap(struct store_repair *repair, const struct log_record *reco
 void store_repair_dropped(struct store_repair *repair, const struct job_record *r);
 /* At the end of what is read: no id that may have been given in what is lost is given again. */
 int store_repair_ids(struct store_repair *repair);
-/* Unfinished jobs are not certain to be so. */
+/* Jobs that are unfinished, or have failed, are not certain to be so. */
 void store_repair_unfinished(struct store_repair *repair);
 
 /* repair_job.c: what is lost of it is replaced by words. *ret_what: what has become of it, NULL: nothing was lost. */

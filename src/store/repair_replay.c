@@ -10,8 +10,9 @@
 
 enum { GAPS_LOOKED_AT_MAX = 64, CAP_MIN = 1024, SUBMIT_BYTES_MIN = 56, IDS_AHEAD = 65536 };
 
-static const unsigned unfinished =
-	1u << JOB_DELAYED | 1u << JOB_READY | 1u << JOB_RUNNING | 1u << JOB_BURIED | 1u << JOB_AWAITING;
+/* what may have become of them; those that have failed may be tried again */
+static const unsigned may_change = 1u << JOB_DELAYED | 1u << JOB_READY | 1u << JOB_RUNNING |
+                                   1u << JOB_BURIED | 1u << JOB_AWAITING | 1u << JOB_FAILED;
 
 /* ---- jobs that are named ----------------------------------------------------------------- */
 
@@ -83,7 +84,7 @@ void store_repair_unfinished(struct store_repair *repair)
 	uint32_t cursor = 0;
 	uint64_t id;
 
-	while ((id = job_scan(repair->store->jobs, NULL, unfinished, &cursor)) != 0)
+	while ((id = job_scan(repair->store->jobs, NULL, may_change, &cursor)) != 0)
 		store_repair_name(repair, id, STORE_NAMED_UNCERTAIN);
 }
 

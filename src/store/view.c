@@ -178,7 +178,8 @@ static bool take_submit(struct look *look, const struct job_record *r)
 
 	v->created_at = r->at_ns;
 	v->payload_bytes = job_body_bytes(r);
-	v->unique_while_ns = r->unique_while_ms > 0 ? r->unique_while_ms * STORE_NS_PER_MS : r->unique_while_ms;
+	v->unique_while_ns =
+		r->unique_while_ms > 0 ? r->unique_while_ms * STORE_NS_PER_MS : r->unique_while_ms;
 	if (v->releases > 0)
 		v->delay_ns = look->info.delay_s * (1000 * STORE_NS_PER_MS);
 	else if (r->after_delay_ms > 0)

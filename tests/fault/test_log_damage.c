@@ -66,14 +66,21 @@ static void end_machine(wh_sim *sim)
 	wh_sim_close(sim);
 }
 
+static unsigned part, parts;
+
 /* Is it in the part that was asked for? */
 static bool is_mine(uint64_t number)
 {
-	static unsigned part, parts;
 	const char *text = getenv("LOG_DAMAGE_PART");
 	if (parts == 0 && (!text || sscanf(text, "%u/%u", &part, &parts) != 2 || parts == 0))
 		parts = 1;
 	return number % parts == part;
+}
+
+/* All parts together have more than so many; of one of them nothing can be said. */
+static bool more_than(uint64_t many, uint64_t count)
+{
+	return parts > 1 || count > many;
 }
 
 /* ---- images ------------------------------------------------------------------------------ */
@@ -259,7 +266,7 @@ static void flip_bits(struct image *image, uint32_t stride)
 	print_message("%s: bits flipped: %llu refused, %llu whole, %llu shorter\n", image->what,
 	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
 	              (unsigned long long)outcome.shorter);
-	assert_true(outcome.refused > 100 && outcome.whole > 10);
+	assert_true(more_than(100, outcome.refused) && more_than(10, outcome.whole));
 }
 
 static void cut_lengths(struct image *image)
@@ -340,7 +347,7 @@ static void damage_blocks(struct image *image)
 	print_message("%s: blocks: %llu refused, %llu whole, %llu shorter\n", image->what,
 	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
 	              (unsigned long long)outcome.shorter);
-	assert_true(outcome.refused > 5);
+	assert_true(more_than(5, outcome.refused));
 }
 
 static bool is_segment(const struct file *file)
@@ -385,7 +392,7 @@ static void misdirect_blocks(struct image *image)
 	print_message("%s: blocks astray: %llu refused, %llu whole, %llu shorter\n", image->what,
 	              (unsigned long long)outcome.refused, (unsigned long long)outcome.whole,
 	              (unsigned long long)outcome.shorter);
-	assert_true(outcome.refused > 5);
+	assert_true(more_than(5, outcome.refused));
 }
 
 static void exchange(struct file *a, struct file *b)
