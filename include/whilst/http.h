@@ -280,8 +280,8 @@ WH_API void wh_http_respond_file(wh_http_exchange *x, int folder, struct wh_slic
  * fails, server closed). x is still to be answered, unless its collected body failed before on_request(): then
  * the server ends it once fn has returned. Not called for a client that only ended its sending
  * side: it waits for the answer. But a client that called close(2) looks the same over TCP until something is sent:
- * wh_http_on_half_close() tells of both; whoever parks an exchange for long and hands out something that is lost with the
- * connection answers there at once, with nothing. fn NULL: no call. */
+ * wh_http_on_half_close() tells of both, and of all that wh_http_on_close() tells of where that is not set; whoever parks an exchange for long
+ * and hands out something that is lost with the connection answers there at once, with nothing. fn NULL: no call. */
 WH_API void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg);
 WH_API void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg);
 /* wh_http_on_end() - fn(arg) is called exactly once, when x is over: answered, by whomever, with its answer behind those of earlier

@@ -113,14 +113,19 @@ static void tell_closed(struct wh__http_connection *c)
 	for (;;) {
 		wh_http_exchange *x = c->first;
 
-		while (x && !x->on_close && x->stage == WH__HTTP_STAGE_HANDED && !x->answered)
+		while (x && !x->on_close && !x->on_half_close && x->stage == WH__HTTP_STAGE_HANDED &&
+		       !x->answered)
 			x = x->next;
 		if (!x)
 			break;
-		if (x->on_close)
+		if (x->on_close) {
+			x->on_half_close = NULL; /* told once */
 			wh__http_call_once(&x->on_close, x->on_close_arg);
-		else
+		} else if (x->on_half_close) {
+			wh__http_call_once(&x->on_half_close, x->on_half_close_arg);
+		} else {
 			wh__http_exchange_unlist(x);
+		}
 	}
 }
 

@@ -370,9 +370,9 @@ void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg)
 
 void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg)
 {
-	x->on_half_close = x->connection->down ? NULL : fn;
+	x->on_half_close = fn;
 	x->on_half_close_arg = arg;
-	if (x->connection->eof && fn)
+	if ((x->connection->eof || x->connection->down) && fn)
 		wh__http_server_mark(x->connection); /* as above */
 }
 

@@ -119,7 +119,8 @@ __attribute__((unused)) static void on_half(void *arg)
 
 __attribute__((unused)) static void park(wh_http_exchange *x)
 {
-	wh_http_on_close(x, on_gone, x);
+	if (!wh_slice_equal(wh_http_query(x), "half"))
+		wh_http_on_close(x, on_gone, x);
 	wh_http_on_half_close(x, on_half, x);
 	fixture->parked[fixture->parked_count] = x;
 	count(&fixture->parked_count);

@@ -240,31 +240,33 @@ static void resets(void **state)
 {
 	static const struct {
 		const char *bytes;
-		int heads, closed;
+		int heads, closed, half_closed;
 	} stages[] = {
-		{"", 0, 0},
-		{"GET /li", 0, 0},
-		{"GET /park HTTP/1.1\r\n" H "\r\n", 1, 1},
-		{"POST /hold HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nabc", 1, 1},
-		{"POST /stream HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nabc", 1, 0},
-		{"POST /pipe HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 1, 0},
-		{"GET /big?100000000 HTTP/1.1\r\n" H "\r\n", 1, 0},
-		{"GET /own?100000000 HTTP/1.1\r\n" H "\r\n", 1, 0},
-		{"GET /park HTTP/1.1\r\n" H "\r\nGET /park HTTP/1.1\r\n" H "\r\nGET /livez HTTP/1.1\r\n" H
-	         "\r\n",
-	         3, 2},
+		{"", 0, 0, 0},
+		{"GET /li", 0, 0, 0},
+		{"GET /park HTTP/1.1\r\n" H "\r\n", 1, 1, 0},
+		{"GET /park?half HTTP/1.1\r\n" H "\r\n", 1, 0, 1},
+		{"POST /hold HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nabc", 1, 1, 0},
+		{"POST /stream HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nabc", 1, 0, 0},
+		{"POST /pipe HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 1, 0, 0},
+		{"GET /big?100000000 HTTP/1.1\r\n" H "\r\n", 1, 0, 0},
+		{"GET /own?100000000 HTTP/1.1\r\n" H "\r\n", 1, 0, 0},
+		{"GET /park HTTP/1.1\r\n" H "\r\nGET /park?half HTTP/1.1\r\n" H
+	         "\r\nGET /livez HTTP/1.1\r\n" H "\r\n",
+	         3, 1, 1},
 	};
 
 	for (size_t i = 0; i < sizeof(stages) / sizeof(*stages); i++) {
 		int fd = peer_connect(fixture->port);
 
-		fixture->heads = fixture->closed_count = 0;
+		fixture->heads = fixture->closed_count = fixture->half_closed_count = 0;
 		peer_say(fd, stages[i].bytes);
 		wait_for(&fixture->heads, stages[i].heads);
 		wait_for_connections(1);
 		peer_reset(fd);
 		wait_for_connections(0);
 		assert_int_equal(fixture->closed_count, stages[i].closed);
+		assert_int_equal(fixture->half_closed_count, stages[i].half_closed);
 		on_loop(unpark_all, "into the void");
 	}
 	on_loop(get_stats, NULL);
