@@ -12,7 +12,7 @@ import time
 
 import harness
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"  # as it does: a POST on the same one may not be sent twice
 
 
 def exchange(port, data, half_close=False):
