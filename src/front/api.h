@@ -70,7 +70,11 @@ struct api {
 	uint64_t refusals_untold;
 	uint32_t wait_s_max;
 	bool draining, server_drained, push_drained;
-	struct call *parked; /* calls that wait for what may take long, newest first */
+	struct call *
+		parked; /* parked.c: calls that wait for what may take long, the one that is to end first on top */
+	wh_future parked_timer;
+	int64_t parked_timer_at;
+	bool parked_timed;
 	uint64_t parked_count, calls_count;
 	struct event_stream *streams,
 		**streams_last; /* event_stream.c: the one that was silent longest first */
@@ -155,31 +159,32 @@ enum call_kind { CALL_POLL, CALL_RESULT, CALL_SUBMIT, CALL_RECORDED, CALL_OTHER 
  * this server and which therefore nobody needs a token for. */
 const struct route *dashboard_route(const struct api *api, const wh_http_exchange *x);
 
-/* What is left of a request while the store works on it. */
+/* What is left of a request while the store works on it. One that waits is a good part of what a waiting caller costs. */
 struct call {
-	struct call *next, *previous; /* parked */
+	struct call *next, *previous, *child; /* parked.c */
 	struct api *api;
 	wh_http_exchange *x;
 	wh_future waiting; /* parked: what to cancel */
 	uint64_t job;
+	int64_t until;                  /* wh_now() */
 	struct store_position position; /* of the commit */
-	int level;                      /* as asked; of a submit: reached */
+	void *arg;                      /* the handler's own, freed with the call by free() */
+	const char *reason;             /* .error, while the rest of the answer is looked up */
+	int32_t error;                  /* why it was refused */
+	uint32_t action_at;             /* of a transaction that was refused: where */
 	struct prefer prefer;
+	int level;          /* as asked; of a submit: reached */
 	uint8_t kind;       /* enum call_kind */
 	uint8_t action;     /* the handler's own */
-	uint32_t action_at; /* of a transaction that was refused: where */
-	bool duplicate;     /* of a submit: another job has its unique key */
-	bool is_parked, gone, read_async, retained;
-	bool is_page;       /* answer_is_page(), of a request for a body */
-	bool cancel_at_end; /* of a wait in vain: the job is cancelled */
-	int64_t until;      /* wh_now() */
-	int64_t error;      /* why it was refused, while the rest of the answer is looked up */
-	const char *reason;
-	void *arg;                     /* the handler's own, freed with the call by free() */
+	bool duplicate : 1; /* of a submit: another job has its unique key */
+	bool is_parked : 1, timed_out : 1, gone : 1, read_async : 1, retained : 1;
+	bool is_page : 1;              /* answer_is_page(), of a request for a body */
+	bool cancel_at_end : 1;        /* of a wait in vain: the job is cancelled */
 	uint8_t hidden, namespace_len; /* as of the request; the namespace stands behind the name */
-	size_t name_len;
+	uint8_t name_len;
 	char name[]; /* the queue's, in full */
 };
+_Static_assert(TARGET_NAME_BYTES_MAX <= UINT8_MAX, "a call knows the length of its name");
 
 static inline struct wh_slice call_namespace(const struct call *call)
 {
@@ -274,9 +279,8 @@ struct wh_slice answer_slice(struct store_slice slice);
 struct call *call_new(struct request *request, enum call_kind kind);
 /* call_then() - have callback(…, call) consume future; without memory for that it is called at once, so nothing of call is touched behind this. */
 void call_then(struct call *call, wh_future future, wh_callback *callback);
-/* call_park() - the same for a wait that the client set a limit for, or that its leaving ends. */
+/* call_park() - the same for a wait that the client set a limit for, or that its leaving ends; callback begins with parked_remove(). */
 void call_park(struct call *call, wh_future future, wh_callback *callback);
-void call_unpark(struct call *call);
 /* call_refuse() - answer that the store refused this about the job, with the job's state where that is the reason; end. */
 void call_refuse(struct call *call, int64_t code, const char *reason);
 void call_end(struct call *call);                    /* answered: free it */
@@ -286,6 +290,14 @@ void call_finish(struct call *call,
 void call_wait_finished(struct call *call); /* wait for the job's end, until .until; then call_finish() */
 void call_accepted(struct call *call, int state); /* answer 202; the call is still to be ended */
 void call_set_wait(struct call *call, const struct request *request); /* prefer and until */
+
+/* ---- waits with an end (parked.c) --------------------------------------------------------- */
+
+/* parked_add() - .waiting is cancelled at .until, if not before; parked_remove() - it has ended, or call ends: n, or -ETIMEDOUT in place of
+ * -ECANCELED when it was for the time. */
+void parked_add(struct call *call);
+int64_t parked_remove(struct call *call, int64_t n);
+void parked_end_all(struct api *api); /* now, because the server stops */
 
 /* ---- callbacks (callback.c) -------------------------------------------------------------- */
 

@@ -89,7 +89,7 @@ static void reached(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 
-	call_unpark(call);
+	res.n = parked_remove(call, res.n);
 	if (res.n >= 0)
 		answer_reached(call, true);
 	else if (res.n == -ETIMEDOUT || res.n == -ECANCELED)

@@ -338,7 +338,7 @@ static void reserved(wh_loop *loop, wh_res res, void *arg)
 	struct store_leased *bad;
 	bool made = true;
 
-	call_unpark(call);
+	res.n = parked_remove(call, res.n);
 	if (res.n <= 0 || !lot) {
 		no_job(call, res.n);
 		return;

@@ -13,7 +13,8 @@
 
 struct call *call_new(struct request *request, enum call_kind kind)
 {
-	struct call *call = malloc(sizeof(*call) + request->name_len + request->namespace.len);
+	size_t bytes = offsetof(struct call, name) + request->name_len + request->namespace.len;
+	struct call *call = malloc(bytes > sizeof(*call) ? bytes : sizeof(*call));
 
 	if (!call) {
 		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
@@ -25,7 +26,7 @@ struct call *call_new(struct request *request, enum call_kind kind)
 	call->job = request->job;
 	call->kind = (uint8_t)kind;
 	call->read_async = request->level == STORE_ASYNC;
-	call->name_len = request->name_len;
+	call->name_len = (uint8_t)request->name_len;
 	memcpy(call->name, request->name, request->name_len);
 	call->hidden = (uint8_t)request->hidden;
 	call->namespace_len = (uint8_t)request->namespace.len;
@@ -39,7 +40,7 @@ void call_end(struct call *call)
 {
 	struct api *api = call->api;
 
-	call_unpark(call);
+	(void)parked_remove(call, 0);
 	free(call->arg);
 	free(call);
 	api->calls_count--;
@@ -74,36 +75,14 @@ void call_watch(struct call *call, bool half_close)
 		wh_http_on_close(call->x, client_left, call);
 }
 
-void call_unpark(struct call *call)
-{
-	if (!call->is_parked)
-		return;
-	call->is_parked = false;
-	if (call->next)
-		call->next->previous = call->previous;
-	if (call->previous)
-		call->previous->next = call->next;
-	else
-		call->api->parked = call->next;
-	call->api->parked_count--;
-}
-
 void call_park(struct call *call, wh_future future, wh_callback *callback)
 {
-	struct api *api = call->api;
-
 	answer_waits(call->x);
-	call->waiting = wh_deadline(future, call->until);
-	call->is_parked = true;
-	call->previous = NULL;
-	call->next = api->parked;
-	if (call->next)
-		call->next->previous = call;
-	api->parked = call;
-	api->parked_count++;
-	if (call->gone || api->draining)
-		wh_cancel(call->waiting);
-	call_then(call, call->waiting, callback);
+	call->waiting = future;
+	parked_add(call);
+	if (call->gone)
+		wh_cancel(future);
+	call_then(call, future, callback);
 }
 
 void call_set_wait(struct call *call, const struct request *request)
@@ -143,7 +122,7 @@ static void got_state(wh_loop *loop, wh_res res, void *arg)
 void call_refuse(struct call *call, int64_t code, const char *reason)
 {
 	if (code == -JOB_EFINISHED || code == -JOB_ESTATE || code == -JOB_ECANCELLED) {
-		call->error = code;
+		call->error = (int32_t)code;
 		call->reason = reason;
 		call_then(call, store_get(call->api->store, call->job, read_level(call)), got_state);
 	} else {
@@ -353,7 +332,7 @@ static void wait_over(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 
-	call_unpark(call);
+	res.n = parked_remove(call, res.n);
 	/* the time ran out, the client left or the server stops: the present state is the answer */
 	if (call->cancel_at_end && (res.n == -ETIMEDOUT || (call->gone && res.n == -ECANCELED)))
 		cancel_at_end(call);

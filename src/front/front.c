@@ -393,16 +393,11 @@ static void push_drained(wh_loop *loop, wh_res res, void *arg)
 wh_future front_drain(struct api *api, int64_t until)
 {
 	wh_future server = wh_http_server_drain(api->server);
-	struct call *next;
-
 	api->draining = true;
 	publish_replay_stop(api);
 	scheduler_stop(api);
 	api->drained = wh_promise(api->loop, NULL, NULL);
-	for (struct call *call = api->parked; call; call = next) {
-		next = call->next;
-		wh_cancel(call->waiting);
-	}
+	parked_end_all(api);
 	(void)!wh_then(wh_deadline(server, until), server_drained, api);
 	(void)!wh_then(push_drain(api->push, until), push_drained, api);
 	return api->drained;
@@ -415,8 +410,7 @@ void front_close(struct api *api)
 	api->draining = true;
 	publish_replay_stop(api);
 	scheduler_stop(api);
-	for (struct call *call = api->parked; call; call = call->next)
-		wh_cancel(call->waiting);
+	parked_end_all(api);
 	api->server = wh_http_server_close(api->server);
 	api->push = push_close(api->push);
 	api->client = wh_http_client_close(api->client);

@@ -17,9 +17,9 @@
 #include "http/writes.h"
 
 enum {
-	FIELDS_MAX = 32 * 1024,
-	HEAD_EXTRA = 256, /* status line, Date, framing, Connection: what a head has beside fields */
-	COPY_MAX = 1024,  /* a body up to here is copied beside its head rather than sent from where it is */
+	FIELDS_MAX = 32 * 1024, /* a power of two: struct wh_http_exchange has 16 bits for it */
+	HEAD_EXTRA = 256,       /* status line, Date, framing, Connection: what a head has beside fields */
+	COPY_MAX = 1024, /* a body up to here is copied beside its head rather than sent from where it is */
 	PROBLEM_MAX = 1024,
 };
 
@@ -62,7 +62,7 @@ static bool reserve(wh_http_exchange *x, size_t len)
 	if (!fields)
 		return false;
 	x->fields = fields;
-	x->fields_cap = (uint32_t)cap;
+	x->fields_cap = (uint16_t)cap;
 	return true;
 }
 
@@ -75,7 +75,7 @@ static void remove_field(wh_http_exchange *x, struct wh_slice name)
 
 		if (present.len == name.len && strncasecmp(present.data, name.data, name.len) == 0) {
 			memmove(line, next, (size_t)(end - next));
-			x->fields_len -= (uint32_t)(next - line);
+			x->fields_len = (uint16_t)(x->fields_len - (next - line));
 			end -= next - line;
 		} else {
 			line = next;
@@ -98,7 +98,7 @@ static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice 
 	bit = name_bit(name);
 	if (replace && (x->fields_names & bit) && x->fields_len > 0)
 		remove_field(x, name);
-	if (name.len + value.len + 4 > FIELDS_MAX - x->fields_len)
+	if (name.len + value.len + 4 > (size_t)FIELDS_MAX - x->fields_len)
 		return -E2BIG;
 	if (!reserve(x, name.len + value.len + 4)) {
 		x->lacks_field = true;
@@ -110,7 +110,7 @@ static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice 
 	if (value.len > 0)
 		memcpy(at + name.len + 2, value.data, value.len);
 	memcpy(at + name.len + 2 + value.len, "\r\n", 2);
-	x->fields_len += (uint32_t)(name.len + value.len + 4);
+	x->fields_len = (uint16_t)(x->fields_len + name.len + value.len + 4);
 	x->fields_names |= bit;
 	if (name.len == 4 && wh_slice_equal_caseless(name, "date"))
 		x->date_set = true;

@@ -131,29 +131,30 @@ void wh__http_exchange_end(wh_http_exchange *x)
 
 bool wh__http_exchange_keep(wh_http_exchange *x)
 {
-	if (!x->kept) {
+	if (!x->head_owned) {
 		size_t meta = offsetof(struct wh__http_head, fields) +
 		              x->head->field_count * sizeof(x->head->fields[0]);
-		char *kept = malloc(meta + (x->held ? 0 : x->head_len));
+		char *kept = malloc(meta + (x->base_owned ? 0 : x->head_len));
 
 		if (!kept)
 			return false;
 		memcpy(kept, x->head, meta);
-		if (!x->held) {
+		if (!x->base_owned) {
 			memcpy(kept + meta, x->base, x->head_len);
 			x->base = kept + meta;
 		}
-		x->kept = kept;
 		x->head = (struct wh__http_head *)(void *)kept;
+		x->head_owned = true;
 	}
 	if (x->body && !x->body_owned) {
-		char *body = malloc(x->body_len ? x->body_len : 1);
+		size_t len = (size_t)x->body_seen;
+		char *body = malloc(len ? len : 1);
 
 		if (!body)
 			return false;
-		memcpy(body, x->body, x->body_len);
+		memcpy(body, x->body, len);
 		x->body = body;
-		x->body_cap = x->body_len;
+		x->body_cap = len;
 		x->body_owned = true;
 	}
 	return true;
@@ -163,13 +164,14 @@ void wh__http_exchange_drop_request(wh_http_exchange *x)
 {
 	if (x->body_owned)
 		free(x->body);
-	free(x->kept);
-	free(x->held);
+	if (x->head_owned)
+		free(x->head);
+	if (x->base_owned)
+		free((void *)(uintptr_t)x->base);
 	x->head = NULL;
-	x->base = x->body = x->held = NULL;
-	x->kept = NULL;
-	x->body_len = x->body_cap = 0;
-	x->body_owned = false;
+	x->base = x->body = NULL;
+	x->body_cap = 0;
+	x->body_owned = x->head_owned = x->base_owned = false;
 }
 
 /* ---- what the request says ---------------------------------------------------------------- */
@@ -296,7 +298,7 @@ struct wh_slice wh_http_body(const wh_http_exchange *x)
 {
 	if (x->mode == WH__HTTP_MODE_STREAM || x->stage < WH__HTTP_STAGE_HELD || !x->head)
 		return (struct wh_slice){0};
-	return x->body ? (struct wh_slice){x->body, x->body_len} : (struct wh_slice){"", 0};
+	return x->body ? (struct wh_slice){x->body, (size_t)x->body_seen} : (struct wh_slice){"", 0};
 }
 
 int64_t wh_http_received_at(const wh_http_exchange *x)

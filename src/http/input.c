@@ -108,7 +108,7 @@ void wh__http_input_body_failed(struct wh__http_connection *c, int status, int64
 	c->linger = true;
 	x->close_after = true;
 	x->body_done = true;
-	x->read_error = error;
+	x->read_error = (int32_t)error;
 	if (x->read) {
 		struct wh__op *read = x->read;
 
@@ -206,7 +206,7 @@ static void handle_head(struct wh__http_connection *c, const char *base, size_t 
 	}
 	x->base = base;
 	x->head_len = (uint32_t)len;
-	x->held = held;
+	x->base_owned = held != NULL;
 	fill_exchange(x, &server->scratch);
 	x->received_at = c->active_at = wh_now(server->loop);
 	x->body_max = server->options.body_bytes_max;
@@ -332,18 +332,19 @@ static int take_content(struct wh__http_connection *c, wh_http_exchange *x, char
 	return 0;
 }
 
+/* The last len bytes of what has been seen, behind the others. */
 static bool append_body(wh_http_exchange *x, const char *data, size_t len)
 {
+	size_t seen = (size_t)x->body_seen;
+
 	if (len == 0)
 		return true;
-	if (x->body_len + len > x->body_cap) {
-		size_t cap = x->body_cap * 2, whole = x->body_len + len + (size_t)x->body_left;
+	if (seen > x->body_cap) {
+		size_t cap = x->body_cap * 2, whole = seen + (size_t)x->body_left;
 		char *body;
 
 		cap = cap < 64 * 1024 ? 64 * 1024 : cap;
-		cap = !x->chunked_body && cap > whole ? whole
-		      : cap < x->body_len + len       ? x->body_len + len
-		                                      : cap;
+		cap = !x->chunked_body && cap > whole ? whole : cap < seen ? seen : cap;
 		body = realloc(x->body, cap);
 		if (!body)
 			return false;
@@ -351,8 +352,7 @@ static bool append_body(wh_http_exchange *x, const char *data, size_t len)
 		x->body_cap = cap;
 		x->body_owned = true;
 	}
-	memcpy(x->body + x->body_len, data, len);
-	x->body_len += len;
+	memcpy(x->body + seen - len, data, len);
 	return true;
 }
 
@@ -371,7 +371,6 @@ static bool collect(struct wh__http_connection *c, wh_http_exchange *x)
 	}
 	if (first && x->body_done) {
 		x->body = data;
-		x->body_len = len;
 	} else if (!wh__http_exchange_keep(x) || !append_body(x, data, len)) {
 		c->failed = true;
 		return false;

@@ -81,8 +81,8 @@ struct wh__http_connection {
 	uint32_t sending_bytes;
 	uint32_t input_at, held_len, held_cap;
 	struct wh__http_scan scan;
-	struct wh__stream stream;
 	uint32_t linger_left;
+	struct wh__stream stream;
 	uint16_t exchange_count;
 	uint16_t references; /* operations, exchanges, the dirty list */
 	bool receiving : 1, is_sending : 1, is_dirty : 1;
@@ -108,44 +108,48 @@ enum wh__http_stage {
 	WH__HTTP_STAGE_HANDED, /* on_request() was called: the handler's to answer */
 };
 
+/* One that waits for its answer is much of what a waiting client costs: fields stand so that there are no holes. */
 struct wh_http_exchange {
 	struct wh__http_connection *connection;
 	wh_http_exchange *next;
 	/* the request; head NULL: dropped */
 	const char *base;
-	uint32_t head_len;
 	struct wh__http_head *head;
-	void *kept; /* malloc'ed: head, and its bytes unless in held */
-	char *held; /* malloc'ed: bytes of a head that came in pieces */
-	char *body;
-	size_t body_len, body_cap;
-	bool body_owned;
+	char *body; /* collected: body_seen bytes */
+	size_t body_cap;
 	/* the body on its way */
-	struct wh__http_chunked chunked;
-	uint64_t body_left, body_seen, body_max;
+	union {
+		struct wh__http_chunked chunked;
+		struct {
+			uint64_t length; /* as announced */
+			uint64_t body_left;
+		};
+	};
+	uint64_t body_seen, body_max;
 	struct wh__op *read; /* pending wh_http_read() */
-	int64_t read_error;
+	int32_t read_error;
 	/* the answer */
+	uint16_t fields_len, fields_cap;
 	char *fields;
-	uint32_t fields_len, fields_cap;
 	uint64_t fields_names;        /* answer.c: a bit for each name that was set */
 	struct wh__http_chain output; /* while not first in line */
 	int64_t reply_left;           /* bytes to come; WH_HTTP_CHUNKED */
-	uint32_t unsent_max;          /* 0: the server's */
 	struct wh__op *writes;        /* pending wh_http_write(), oldest first */
 	/* the user's */
 	void *arg;
 	wh_function *on_close, *on_half_close, *on_drain, *on_end;
 	void *on_close_arg, *on_half_close_arg, *on_drain_arg, *on_end_arg;
 	int64_t received_at;
-	uint64_t length; /* as announced */
+	uint32_t head_len;
+	uint32_t unsent_max; /* 0: the server's */
 	uint8_t method, token, version, mode, stage;
 	bool keep_alive : 1, chunked_body : 1, has_length : 1, expects : 1;
 	bool parallel : 1, retained : 1, in_handler : 1;
 	bool body_done : 1;
-	bool started : 1;  /* the head of the answer is out */
-	bool answered : 1; /* the answer is complete */
-	bool listed : 1;   /* in the connection's line */
+	bool head_owned : 1, base_owned : 1, body_owned : 1; /* malloc'ed; base may lie in head instead */
+	bool started : 1;                                    /* the head of the answer is out */
+	bool answered : 1;                                   /* the answer is complete */
+	bool listed : 1;                                     /* in the connection's line */
 	bool may_upgrade : 1;
 	bool stream : 1; /* has been: no HTTP any more */
 	bool shut : 1;   /* what was written is all */

@@ -95,12 +95,12 @@ struct store_line { /* job_queue.waiters */
 struct store_waiter {
 	wh_future future;
 	struct store_waiter *next, *prev; /* all of them, oldest first */
-	uint32_t jobs_max;
-	int level;
 	uint64_t bytes_max;
 	int64_t lease_ms;
+	uint32_t jobs_max;
+	uint16_t count;
+	uint8_t level;
 	bool bound;
-	size_t count;
 	struct store_link links[];
 };
 

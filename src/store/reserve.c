@@ -290,11 +290,11 @@ static int park(struct store *store, const struct grant *grant, wh_future future
 	*w = (struct store_waiter){.future = future,
 	                           .prev = store->waiters_last,
 	                           .jobs_max = grant->jobs_max,
-	                           .level = grant->level,
+	                           .level = (uint8_t)grant->level,
 	                           .bytes_max = grant->bytes_max,
 	                           .lease_ms = grant->lease_ms,
 	                           .bound = grant->bound,
-	                           .count = grant->queues_count};
+	                           .count = (uint16_t)grant->queues_count};
 	*(store->waiters_last ? &store->waiters_last->next : &store->waiters_first) = w;
 	store->waiters_last = w;
 	store->waiters_count++;
