@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 
 .DEFAULT_GOAL := all
-.PHONY: all deps run quick test test-long torture peers-loss test-kernels coverage lint format bench symbols install uninstall clean help
+.PHONY: all deps run quick test test-long torture peers-loss test-kernels coverage lint format bench bench-waiters symbols install uninstall clean help
 
 all:
 	@scripts/deps build
@@ -70,6 +70,12 @@ bench:
 	@scripts/build plain -Dbench_peers=enabled
 	@bench/run $(BENCH)
 
+# 100,000 callers that wait, in a virtual machine, where a process may have so many descriptors.
+bench-waiters:
+	@scripts/deps build bench kernels
+	@scripts/build plain -Dbench_peers=enabled
+	@bench/many-waiters $(WAITERS)
+
 # The list of what the shared library exports, after a deliberate change to it.
 symbols:
 	@scripts/build plain
@@ -102,6 +108,7 @@ help:
 	@echo "make lint        layout, static analysis, layers, exported symbols"
 	@echo "make format      lay out all C files (clang-format 14)"
 	@echo "make bench       measure, beside the peers; BENCH='echo submit' chooses, BENCH=--help lists"
+	@echo "make bench-waiters  what each of 100,000 callers that wait costs, in a virtual machine: half an hour"
 	@echo "make install     PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
 	@echo "make uninstall   remove what the last make install installed"
 	@echo "make deps        install all Debian packages that any target needs"

@@ -36,7 +36,7 @@ static struct sockaddr_in server;
 static int epoll_fd, control;
 static struct waiter *waiters;
 static uint64_t *ids;
-static uint32_t connections = 1000, jobs = 1000, cancels = 100;
+static uint32_t connections = 1000, jobs = 1000, cancels = 100, wait_s = 300;
 static bool stream;
 static float *latencies;
 static size_t latencies_count;
@@ -133,9 +133,9 @@ static void wait_for_jobs(void)
 		struct epoll_event event = {.events = EPOLLIN, .data.ptr = waiter};
 		*waiter = (struct waiter){.fd = dial(i), .job = i % jobs};
 		int len = snprintf(request, sizeof request,
-		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: bench\r\n%s\r\n\r\n",
+		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: bench\r\n%s%u\r\n\r\n",
 		                   (unsigned long long)ids[waiter->job],
-		                   stream ? "Accept: text/event-stream" : "Prefer: wait=300");
+		                   stream ? "Accept: text/event-stream\r\nBench: " : "Prefer: wait=", wait_s);
 		say(waiter->fd, request, (size_t)len);
 		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, waiter->fd, &event) != 0)
 			die("epoll_ctl");
@@ -204,10 +204,10 @@ static void cancel_jobs(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option known[] = {
-		{"connect", 1, NULL, 'c'}, {"pid", 1, NULL, 'p'},     {"connections", 1, NULL, 'n'},
-		{"jobs", 1, NULL, 'j'},    {"cancels", 1, NULL, 'x'}, {"stream", 0, NULL, 's'},
-		{NULL, 0, NULL, 0}};
+	static const struct option known[] = {{"connect", 1, NULL, 'c'},     {"pid", 1, NULL, 'p'},
+	                                      {"connections", 1, NULL, 'n'}, {"jobs", 1, NULL, 'j'},
+	                                      {"cancels", 1, NULL, 'x'},     {"stream", 0, NULL, 's'},
+	                                      {"wait", 1, NULL, 'w'},        {NULL, 0, NULL, 0}};
 	struct rlimit files;
 	clockid_t clock;
 	int option, pid = 0;
@@ -226,12 +226,14 @@ int main(int argc, char **argv)
 			jobs = (uint32_t)atoi(optarg);
 		} else if (option == 'x') {
 			cancels = (uint32_t)atoi(optarg);
+		} else if (option == 'w') {
+			wait_s = (uint32_t)atoi(optarg);
 		} else if (option == 's') {
 			stream = true;
 		} else {
 			fprintf(stderr, "usage: waiters --connect ADDRESS:PORT --pid PID [--connections N] "
 			                "[--jobs N] "
-			                "[--cancels N] [--stream]\n");
+			                "[--cancels N] [--stream] [--wait SECONDS]\n");
 			return 2;
 		}
 	}
