@@ -285,8 +285,8 @@ static void count_commit(struct store *store, int level, size_t actions, int64_t
 	}
 }
 
-/* error 0: the level is reached. */
-static void deliver(struct store *store, struct store_answer *a, int level, int64_t error)
+/* error 0: the level is reached. now: read anew, since a flush may take place within a turn of the loop. */
+static void deliver(struct store *store, struct store_answer *a, int level, int64_t error, int64_t now)
 {
 	if (a->kind == STORE_ANSWER_LOT) {
 		struct store_lot_making *making = a->object;
@@ -313,7 +313,7 @@ static void deliver(struct store *store, struct store_answer *a, int level, int6
 		if (commit->error < 0)
 			store->stats.refused++;
 		else
-			count_commit(store, level, commit->count, wh_now(store->loop) - a->begun);
+			count_commit(store, level, commit->count, now - a->begun);
 	}
 	if (error < 0) {
 		dispose(a);
@@ -343,8 +343,8 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 	struct store_fifo *fifo = arg;
 	struct store *store = fifo->store;
 	uint64_t reached;
+	int64_t now;
 
-	(void)loop;
 	fifo->waiting = false;
 	if (!store_operation_end(store))
 		return;
@@ -362,12 +362,13 @@ static void on_mark(wh_loop *loop, wh_res res, void *arg)
 		store_later(store);
 	}
 	reached = wh_mark_read(fifo->mark);
+	now = wh_clock(loop);
 	while (fifo->count > 0 && fifo->ring[fifo->first].lsn <= reached) {
 		struct store_answer answer = fifo->ring[fifo->first];
 
 		fifo->first = (fifo->first + 1) & (fifo->cap - 1);
 		fifo->count--;
-		deliver(store, &answer, fifo->level, 0);
+		deliver(store, &answer, fifo->level, 0, now);
 	}
 	if (store->flush_actions > 0)
 		wh__histogram_add(&store->stats.flush_actions, (int64_t)store->flush_actions - 1, 0);
@@ -380,15 +381,15 @@ void store_answer(struct store *store, int level, struct store_answer answer)
 	struct store_fifo *fifo = level == STORE_ASYNC ? &store->written : &store->flushed;
 
 	if (store->failed) {
-		deliver(store, &answer, level, store->failed);
+		deliver(store, &answer, level, store->failed, 0);
 		return;
 	}
 	if (fifo->count == 0 && answer.lsn <= wh_mark_read(fifo->mark)) {
-		deliver(store, &answer, level, 0);
+		deliver(store, &answer, level, 0, wh_clock(store->loop));
 		return;
 	}
 	if (fifo_room(fifo, 1) < 0) {
-		deliver(store, &answer, level, -ENOMEM);
+		deliver(store, &answer, level, -ENOMEM, 0);
 		return;
 	}
 	fifo->ring[(fifo->first + fifo->count++) & (fifo->cap - 1)] = answer;
@@ -402,7 +403,7 @@ void store_fifo_fail(struct store *store, struct store_fifo *fifo, int64_t error
 
 		fifo->first = (fifo->first + 1) & (fifo->cap - 1);
 		fifo->count--;
-		deliver(store, &answer, fifo->level, error);
+		deliver(store, &answer, fifo->level, error, 0);
 	}
 }
 

@@ -799,7 +799,7 @@ struct store_stats {                                          /* since opening, 
 	uint64_t scanned_bytes;                       /* of the log, read by compaction */
 	int64_t log_unflushed_ns; /* how long ago the oldest byte that is not flushed was written; 0: there is none; now */
 	struct wh__histogram commit_async,
-		commit_local; /* ns from carrying a change out to its answer, as the clock of the loop's turns has it */
+		commit_local; /* ns from the turn of the loop that carried a change out to its answer */
 	struct wh__histogram
 		flush_actions; /* actions that were answered by one look at what is flushed, less one; shift 0 */
 	struct wh__histogram wait; /* ns that jobs waited for their first lease since they were to run */
