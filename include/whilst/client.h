@@ -115,7 +115,7 @@ struct wh_how {
 	int64_t timeout_ns; /* in all, beyond what is waited for; 0: the client's */
 	struct wh_receipt *receipt; /* filled as soon as it is known, and left alone otherwise; may be NULL */
 	struct wh_problem *problem; /* filled if the request fails; may be NULL */
-	/* of what hands over work (submit, run, submit_many, transact, and a call that does not pass through): 1 to 255 visible ASCII characters,
+	/* of what hands over work (submit, run, submit_many, publish, transact, and a call that does not pass through): 1 to 255 visible ASCII characters,
 	 * unique to what is to be done once, such as a UUID. Asked for again under it, by whomever and after whatever, it is not done again, and
 	 * gives the answer that it gave, for as long as the server keeps it (a day unless it was told otherwise). Another request under a key that
 	 * is known: -WH_ECALL_KEY_REUSED. NULL: none. Copied */
@@ -466,6 +466,7 @@ enum wh_action_kind {
 	WH_ACTION_BURY,       /* lease, text, priority */
 	WH_ACTION_CANCEL,     /* job */
 	WH_ACTION_KICK,       /* job */
+	WH_ACTION_PUBLISH,    /* queue: the topic; event */
 };
 /* One of a transaction; what its kind does not name is ignored. A job may be named once. Everything is borrowed for the call only. */
 struct wh_action {
@@ -478,13 +479,16 @@ struct wh_action {
 	int status; /* 0: 200 */
 	const char *text;
 	int64_t delay_ns;
-	const uint32_t *priority; /* NULL: as it was */
+	const uint32_t *priority;     /* NULL: as it was */
+	const struct wh_event *event; /* its data without release */
 };
 /* What became of it. */
 struct wh_acted {
 	uint64_t job;
-	int state;  /* enum wh_job_state; 0: not told (EXTEND, PROGRESS) */
-	int64_t at; /* EXTEND: when the lease ends; FAIL: when the job runs next, 0: it does not wait */
+	int state;     /* enum wh_job_state; 0: not told (EXTEND, PROGRESS) */
+	int64_t at;    /* EXTEND: when the lease ends; FAIL: when the job runs next, 0: it does not wait */
+	uint64_t jobs; /* PUBLISH: how many were made of the event */
+	struct wh_position event; /* PUBLISH: its position; all-zero: nobody wanted it */
 };
 struct wh_transaction {
 	size_t count;

@@ -121,10 +121,16 @@ static int put_key(void *arg, const struct store_kept_key *kept)
 	wh__text_format(t, "\",\"at_ms\":%" PRId64 ",\"position\":\"%" PRIu32 "/%" PRIu64 "\"",
 	                kept->at / WH_NS_PER_MS, kept->position.epoch, kept->position.lsn);
 	put_base64(t, "fingerprint", (struct store_slice){kept->key.fingerprint, STORE_FINGERPRINT_BYTES});
+	if (kept->events) {
+		wh__text_format(t, ",\"events_from\":%" PRIu64, kept->events_from);
+		put_base64(t, "note", (struct store_slice){kept->note, STORE_NOTE_BYTES});
+	}
 	for (size_t i = 0; i < kept->count; i++)
 		wh__text_format(t,
-		                "%s{\"job\":%" PRIu64 ",\"count\":%" PRIu64 ",\"at_ms\":%" PRId64
-		                ",\"state\":%u,\"duplicate\":%s}",
+		                kept->runs[i].event ? "%s{\"event\":%" PRIu64 ",\"count\":%" PRIu64
+		                                      ",\"jobs\":%" PRId64 ",\"state\":%u,\"duplicate\":%s}"
+		                                    : "%s{\"job\":%" PRIu64 ",\"count\":%" PRIu64
+		                                      ",\"at_ms\":%" PRId64 ",\"state\":%u,\"duplicate\":%s}",
 		                i ? "," : ",\"results\":[", kept->runs[i].job, kept->runs[i].count,
 		                kept->runs[i].at / WH_NS_PER_MS, kept->runs[i].state,
 		                kept->runs[i].duplicate ? "true" : "false");

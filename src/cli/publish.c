@@ -19,6 +19,7 @@ static const char usage[] =
 	"  --source URI           who says so; with --id it is wanted\n"
 	"  --subject TEXT         what it is about\n"
 	"  --attribute NAME=TEXT  a further attribute, with --id; may be repeated\n"
+	"  --key KEY              publish once: again with the same key is the same event\n"
 	"  --type TYPE            content type of the data, default application/octet-stream\n"
 	"  --commit LEVEL         local (default: on disk) or async (written to the kernel)\n"
 	"  --server URL, --json, --help\n";
@@ -67,9 +68,9 @@ static int publish(struct publication *p)
 		p->how.tracestate = session.tracestate;
 		res = wh_await(wh_client_publish(session.calls, p->topic, &p->event, &p->how));
 		if (res.n == -EINVAL)
-			status = cli_error(
-				CLI_USAGE,
-				"an event with --id has a --source, one without has no --attribute");
+			status = cli_error(CLI_USAGE, "an event with --id has a --source, one without has no "
+			                              "--attribute; --key has 1 to 255 "
+			                              "visible ASCII characters");
 		else if (res.n < 0)
 			status = cli_failed(&session, &p->problem);
 		else if (p->common.json)
@@ -98,8 +99,9 @@ static int read_level(const char *text, int *ret)
 static int read_options(struct publication *p, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"event-type", 1, 0, 'e'}, {"id", 1, 0, 'i'},   {"source", 1, 0, 'o'}, {"subject", 1, 0, 'u'},
-		{"attribute", 1, 0, 'a'},  {"type", 1, 0, 'y'}, {"commit", 1, 0, 'c'}, {0}};
+		{"event-type", 1, 0, 'e'}, {"id", 1, 0, 'i'},        {"source", 1, 0, 'o'},
+		{"subject", 1, 0, 'u'},    {"attribute", 1, 0, 'a'}, {"type", 1, 0, 'y'},
+		{"commit", 1, 0, 'c'},     {"key", 1, 0, 'k'},       {0}};
 
 	for (int o; (o = cli_option(&p->common, argc, argv, longs)) != -1;) {
 		switch (o) {
@@ -121,6 +123,9 @@ static int read_options(struct publication *p, int argc, char **argv)
 			break;
 		case 'y':
 			p->event.data.type = optarg;
+			break;
+		case 'k':
+			p->how.key = optarg;
 			break;
 		case 'c':
 			if (read_level(optarg, &p->how.level) != 0)

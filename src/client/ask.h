@@ -148,6 +148,9 @@ void wh__result_dispose(wh_res res, void *arg);
 /* submit.c */
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options);
 
+/* topic.c: may an attribute of an event have this name? */
+bool wh__is_attribute(const char *name);
+
 /* batch.c: little-endian numbers of the binary form */
 uint32_t wh__batch_u32(const void *from);
 uint64_t wh__batch_u64(const void *from);

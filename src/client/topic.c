@@ -55,7 +55,7 @@ static void put_query(struct wh__ask *ask, const char *name, const char *value)
 	wh__ask_segment(ask, value);
 }
 
-static bool is_name(const char *name)
+bool wh__is_attribute(const char *name)
 {
 	return name && *name && strlen(name) <= NAME_BYTES_MAX &&
 	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(name);
@@ -89,7 +89,7 @@ static bool put_event(struct wh__ask *ask, const struct wh_event *event)
 		put_attribute(ask, "time", instant);
 	}
 	for (size_t i = 0; i < event->attribute_count; i++) {
-		if (!is_name(event->attributes[i].name) || !event->attributes[i].value)
+		if (!wh__is_attribute(event->attributes[i].name) || !event->attributes[i].value)
 			return false;
 		put_attribute(ask, event->attributes[i].name, event->attributes[i].value);
 	}
@@ -113,7 +113,7 @@ wh_future wh_client_publish(wh_client *client, const char *topic, const struct w
 	wh__ask_path(ask, "/v1/topics/");
 	wh__ask_segment(ask, topic);
 	wh__ask_path(ask, "/events");
-	if (!put_event(ask, event))
+	if (!put_event(ask, event) || !wh__ask_key(ask, how))
 		return wh__ask_refuse(ask, -EINVAL);
 	ask->changes = true;
 	return wh__ask_start(ask);

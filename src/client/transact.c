@@ -100,6 +100,68 @@ static bool put_fail(struct wh__text *text, const struct wh_action *action)
 	return true;
 }
 
+static void put_first(struct wh__text *text, const char *name, const char *string)
+{
+	wh__text_format(text, "\"%s\":", name);
+	wh__text_json(text, string, strlen(string));
+}
+
+/* In JSON, whole. */
+static bool put_whole_event(struct wh__text *text, const struct wh_event *event)
+{
+	char instant[WH__INSTANT_TEXT_BYTES];
+
+	if (!event->source || event->attribute_count > WH_ATTRIBUTES_MAX)
+		return false;
+	wh__text_str(text, ",\"event\":{");
+	put_first(text, "specversion", "1.0");
+	put_string(text, "id", event->id);
+	put_string(text, "source", event->source);
+	put_string(text, "type", event->type);
+	if (event->subject)
+		put_string(text, "subject", event->subject);
+	if (event->time != 0) {
+		instant[wh__put_instant(instant, event->time)] = 0;
+		put_string(text, "time", instant);
+	}
+	for (size_t i = 0; i < event->attribute_count; i++) {
+		if (!wh__is_attribute(event->attributes[i].name) || !event->attributes[i].value)
+			return false;
+		put_string(text, event->attributes[i].name, event->attributes[i].value);
+	}
+	if (event->data.bytes) {
+		put_string(text, "datacontenttype",
+		           event->data.type ? event->data.type : "application/octet-stream");
+		wh__text_str(text, ",\"data_base64\":\"");
+		wh__text_base64(text, event->data.bytes, event->data.len);
+		wh__text_put(text, "\"", 1);
+	}
+	wh__text_put(text, "}", 1);
+	return true;
+}
+
+static bool put_publish(struct wh__text *text, const struct wh_action *action)
+{
+	const struct wh_event *event = action->event;
+
+	if (!action->queue || !*action->queue || !event || !event->type || !*event->type ||
+	    event->data.release || event->data.len > UINT32_MAX)
+		return false;
+	put_string(text, "topic", action->queue);
+	if (event->id)
+		return put_whole_event(text, event);
+	if (event->time != 0 || event->attribute_count > 0)
+		return false;
+	put_string(text, "type", event->type);
+	if (event->source)
+		put_string(text, "source", event->source);
+	if (event->subject)
+		put_string(text, "subject", event->subject);
+	if (event->data.bytes)
+		put_payload(text, "payload_base64", &event->data);
+	return true;
+}
+
 /* What follows the name of the action. false: it is none. */
 static bool put_members(struct wh__text *text, const struct wh_action *action)
 {
@@ -149,6 +211,8 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 	case WH_ACTION_KICK:
 		put_number(text, "job", action->job);
 		return true;
+	case WH_ACTION_PUBLISH:
+		return put_publish(text, action);
 	default:
 		return false;
 	}
@@ -156,10 +220,10 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 
 static bool put_action(struct wh__text *text, const struct wh_action *action)
 {
-	static const char *const names[] = {NULL,     "submit",   "complete", "fail",   "release",
-	                                    "extend", "progress", "bury",     "cancel", "kick"};
+	static const char *const names[] = {NULL,       "submit", "complete", "fail", "release", "extend",
+	                                    "progress", "bury",   "cancel",   "kick", "publish"};
 
-	if (action->kind < WH_ACTION_SUBMIT || action->kind > WH_ACTION_KICK)
+	if (action->kind < WH_ACTION_SUBMIT || action->kind >= (int)(sizeof(names) / sizeof(names[0])))
 		return false;
 	wh__text_format(text, "{\"action\":\"%s\"", names[action->kind]);
 	if (!put_members(text, action))
@@ -176,6 +240,11 @@ static bool take_acted(struct wh_slice json, struct wh_acted *ret)
 			deadline = wh__json_member(json, "deadline");
 
 	*ret = (struct wh_acted){.state = wh__read_state(wh__json_member(json, "state"))};
+	if (wh__json_u64(wh__json_member(json, "jobs"), &ret->jobs)) { /* of an event, whose id is a text */
+		struct wh_slice event = wh__json_member(json, "event");
+
+		return wh__json_is_null(event) || wh__read_position(event, &ret->event);
+	}
 	return wh__json_u64(wh__json_member(json, "id"), &ret->job) &&
 	       (!run_at.data || wh__read_instant(run_at, &ret->at)) &&
 	       (!deadline.data || wh__read_instant(deadline, &ret->at));

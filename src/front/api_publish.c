@@ -14,46 +14,16 @@
 #include "deliver/message.h"
 #include "deliver/trace.h"
 #include "front/api.h"
+#include "front/once.h"
+#include "front/publication.h"
 #include "front/publish.h"
 
-enum { ID_BYTES = 16, NO_QUEUE = UINT16_MAX };
-
-/* What the answer says of an event. */
-struct published {
-	uint32_t number; /* of it in the commit; 0: nobody wanted it */
-	uint32_t jobs;
-	size_t id, id_len; /* in the ids */
-};
-
-/* The answer's part of a publication; one allocation, the call's. */
-struct receipt {
-	bool batch;
-	size_t count, actions;
-	const struct published *events;
-	const uint16_t *queues; /* which one each action is for */
-	const char *ids,
-		*names; /* names: of the topic's queue and then of the subscriptions', each with its NUL */
-};
-
-/* What is not said yet by an action: whose queue it is for, and where in the kept lines, which may still move, its headers are. */
-struct plan {
-	uint16_t queue;
-	size_t kept, kept_len;
-};
-
 /* A publication while the request is taken apart. */
-struct publication {
+struct publishing {
 	struct request *request;
-	struct topic *topic;
-	bool batch;
-	struct store_action *actions;
-	struct plan *plans; /* of each */
-	size_t actions_count, actions_cap;
-	struct published *events;
-	size_t count, cap;
-	char **memories; /* of the events read so far, by count */
-	struct wh__text kept, ids;
-	uint32_t numbers; /* events that somebody wants */
+	const struct topic *topic;
+	bool batch, structured;
+	struct publication all;
 };
 
 uint64_t publish_body_max(struct wh_slice type)
@@ -66,7 +36,7 @@ uint64_t publish_body_max(struct wh_slice type)
 
 /* ---- refusals ------------------------------------------------------------------------------ */
 
-static void refuse(struct publication *p, enum event_wrong wrong, const struct event_refusal *refusal)
+static void refuse(struct publishing *p, enum event_wrong wrong, const struct event_refusal *refusal)
 {
 	struct api *api = p->request->api;
 	char members[80] = "", where[32] = "";
@@ -76,8 +46,8 @@ static void refuse(struct publication *p, enum event_wrong wrong, const struct e
 		len = (size_t)snprintf(members, sizeof(members), ",\"limit\":%llu",
 		                       (unsigned long long)refusal->limit);
 	if (p->batch) {
-		snprintf(members + len, sizeof(members) - len, ",\"event\":%zu", p->count);
-		snprintf(where, sizeof(where), "event %zu: ", p->count);
+		snprintf(members + len, sizeof(members) - len, ",\"event\":%zu", p->all.count);
+		snprintf(where, sizeof(where), "event %zu: ", p->all.count);
 	}
 	if (wrong == EVENT_NO_MEMORY)
 		answer_problem(api, p->request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
@@ -89,217 +59,59 @@ static void refuse(struct publication *p, enum event_wrong wrong, const struct e
 		               members, "%s%s", where, refusal->detail);
 }
 
-static enum event_wrong too_many(struct event_refusal *refusal)
-{
-	refusal->limit = JOB_ACTIONS_MAX;
-	snprintf(refusal->detail, sizeof(refusal->detail),
-	         "these are more than %d jobs, one for each subscription that an event matches and one for "
-	         "each event that is kept: send "
-	         "fewer events at once",
-	         JOB_ACTIONS_MAX);
-	return EVENT_TOO_LARGE;
-}
-
-/* ---- putting together ---------------------------------------------------------------------- */
-
-static bool grow(void **list, size_t count, size_t *cap, size_t bytes)
-{
-	size_t more = *cap ? *cap * 2 : 16;
-	void *larger;
-
-	if (count < *cap)
-		return true;
-	larger = realloc(*list, more * bytes);
-	if (!larger)
-		return false;
-	*list = larger;
-	*cap = more;
-	return true;
-}
-
-static bool grow_actions(struct publication *p)
-{
-	size_t cap = p->actions_cap;
-
-	if (!grow((void **)&p->plans, p->actions_count, &cap, sizeof(p->plans[0])))
-		return false;
-	return grow((void **)&p->actions, p->actions_count, &p->actions_cap, sizeof(p->actions[0]));
-}
-
-static bool grow_events(struct publication *p)
-{
-	size_t cap = p->cap;
-
-	if (!grow((void **)&p->memories, p->count, &cap, sizeof(p->memories[0])))
-		return false;
-	return grow((void **)&p->events, p->count, &p->cap, sizeof(p->events[0]));
-}
-
-/* A job about the event; where its kept lines stand is known at the end. */
-static enum event_wrong add_action(struct publication *p, const struct event *event, struct store_slice queue,
-                                   uint16_t queue_number, struct event_refusal *refusal)
-{
-	struct store_action *a;
-
-	if (p->actions_count == JOB_ACTIONS_MAX)
-		return too_many(refusal);
-	if (!grow_actions(p))
-		return EVENT_NO_MEMORY;
-	p->plans[p->actions_count] = (struct plan){queue_number, 0, 0};
-	a = &p->actions[p->actions_count++];
-	*a = (struct store_action){.kind = STORE_SUBMIT};
-	a->submit.queue = queue;
-	a->submit.payload = (struct store_slice){event->data.data, event->data.len};
-	a->submit.content_type = (struct store_slice){event->content_type.data, event->content_type.len};
-	a->submit.priority = JOB_PRIORITY_DEFAULT;
-	a->submit.event = p->numbers + 1;
-	return EVENT_GOOD;
-}
-
-static enum event_wrong add_actions(struct publication *p, const struct event *event,
-                                    struct event_refusal *refusal, uint32_t *ret_jobs)
-{
-	enum event_wrong wrong = EVENT_GOOD;
-
-	*ret_jobs = 0;
-	if (p->topic->retention_ns > 0) {
-		wrong = add_action(p, event, topic_queue(p->topic), NO_QUEUE, refusal);
-		if (wrong == EVENT_GOOD) {
-			p->actions[p->actions_count - 1].submit.done = true;
-			p->actions[p->actions_count - 1].submit.retention_ns = p->topic->retention_ns;
-		}
-	}
-	for (size_t i = 0; i < p->topic->count && wrong == EVENT_GOOD; i++) {
-		const struct subscription *s = p->topic->subscriptions[i];
-
-		if (!filter_matches(s->filter, event))
-			continue;
-		wrong = add_action(p, event, (struct store_slice){s->queue, strlen(s->queue)}, (uint16_t)i,
-		                   refusal);
-		++*ret_jobs;
-	}
-	return wrong;
-}
-
-/* An event has been read: its memory goes with the publication. */
-static enum event_wrong add_event(struct publication *p, struct event *event, struct event_refusal *refusal)
-{
-	size_t first = p->actions_count, kept = p->kept.len;
-	struct wh_slice id = event_get(event, "id", 2);
-	struct published *published;
-	enum event_wrong wrong;
-
-	if (!grow_events(p)) {
-		event_done(event);
-		return EVENT_NO_MEMORY;
-	}
-	p->memories[p->count] = event->memory;
-	published = &p->events[p->count];
-	*published = (struct published){.id = p->ids.len, .id_len = id.len};
-	wrong = add_actions(p, event, refusal, &published->jobs);
-	if (wrong != EVENT_GOOD) {
-		event_done(event);
-		return wrong;
-	}
-	wh__text_put(&p->ids, id.data, id.len);
-	event_put_kept(&p->kept, event);
-	if (p->kept.failed || p->ids.failed) {
-		event_done(event);
-		return EVENT_NO_MEMORY;
-	}
-	if (p->kept.len - kept > EVENT_HEADERS_MAX) {
-		snprintf(refusal->detail, sizeof(refusal->detail),
-		         "the attributes of an event take more than %d bytes", EVENT_HEADERS_MAX);
-		refusal->limit = EVENT_HEADERS_MAX;
-		event_done(event);
-		return EVENT_TOO_LARGE;
-	}
-	for (size_t i = first; i < p->actions_count; i++) {
-		p->plans[i].kept = kept;
-		p->plans[i].kept_len = p->kept.len - kept;
-	}
-	if (p->actions_count > first)
-		published->number = ++p->numbers;
-	p->count++;
-	return EVENT_GOOD;
-}
-
 /* ---- reading ------------------------------------------------------------------------------- */
 
 enum { TYPE, SOURCE, SUBJECT, OPTIONS };
+enum { PUBLISHED_ONE, PUBLISHED_BATCH };
 
-/* What an ordinary body lacks to be an event. */
-struct made {
-	char id[2 * ID_BYTES + 1], source[sizeof("/v1/topics/") + 3 * TOPIC_NAME_BYTES_MAX],
-		time[WH__INSTANT_TEXT_BYTES];
-};
-
-static enum event_wrong make_event(struct publication *p, struct event *event,
-                                   const struct option options[OPTIONS], struct made *made,
-                                   struct event_refusal *refusal)
+static struct wh_slice option_text(const struct option *option)
 {
-	wh_loop *loop = p->request->api->loop;
-	unsigned char random[ID_BYTES];
-	struct wh_slice topic = namespace_plain((struct wh_slice){p->topic->name, p->topic->name_len});
-	size_t len = sizeof("/v1/topics/") - 1;
-	struct wh_http_field fields[7] = {{{"ce-specversion", 14}, {"1.0", 3}}};
-	size_t count = 1;
-
-	wh_random(loop, random, sizeof(random));
-	for (size_t i = 0; i < ID_BYTES; i++)
-		snprintf(made->id + 2 * i, 3, "%02x", random[i]);
-	memcpy(made->source, "/v1/topics/", len);
-	len += target_encode(topic.data, topic.len, made->source + len); /* as who is subscribed calls it */
-	fields[count++] = (struct wh_http_field){{"ce-id", 5}, {made->id, 2 * (size_t)ID_BYTES}};
-	fields[count++] = (struct wh_http_field){
-		{"ce-source", 9},
-		options[SOURCE].given ? (struct wh_slice){options[SOURCE].text, strlen(options[SOURCE].text)}
-				      : (struct wh_slice){made->source, len}};
-	fields[count++] = (struct wh_http_field){
-		{"ce-type", 7},
-		options[TYPE].given ? (struct wh_slice){options[TYPE].text, strlen(options[TYPE].text)}
-				    : (struct wh_slice){"whilst.event", 12}};
-	fields[count++] = (struct wh_http_field){
-		{"ce-time", 7}, {made->time, wh__put_instant(made->time, wh_wall_now(loop))}};
-	if (options[SUBJECT].given)
-		fields[count++] = (struct wh_http_field){
-			{"ce-subject", 10}, {options[SUBJECT].text, strlen(options[SUBJECT].text)}};
-	return event_read_fields(event, fields, count, event->content_type, event->data, refusal);
+	return option->given ? (struct wh_slice){option->text, (size_t)option->value}
+	                     : (struct wh_slice){NULL, 0};
 }
 
-static enum event_wrong read_one(struct publication *p, const struct option options[OPTIONS], bool structured,
-                                 struct event_refusal *refusal)
+static enum event_wrong read_fields(struct publishing *p, const struct option options[OPTIONS],
+                                    struct event_refusal *refusal)
 {
 	struct request *request = p->request;
+	struct publication_bare bare = {option_text(&options[TYPE]), option_text(&options[SOURCE]),
+	                                option_text(&options[SUBJECT]), request->content_type,
+	                                request_body(request)};
 	struct wh_http_field fields[MESSAGE_FIELDS_MAX];
 	size_t count = wh_http_field_count(request->x);
-	bool given = options[TYPE].given || options[SOURCE].given || options[SUBJECT].given;
-	struct made made;
 	struct event event;
 	enum event_wrong wrong;
 
-	if (structured) {
-		wrong = event_read_json(&event, request_body(request), refusal);
-	} else {
-		if (count > MESSAGE_FIELDS_MAX)
-			count = MESSAGE_FIELDS_MAX;
-		for (size_t i = 0; i < count; i++)
-			fields[i] = wh_http_field(request->x, i);
-		wrong = event_read_fields(&event, fields, count, request->content_type, request_body(request),
-		                          refusal);
-		if (wrong == EVENT_BARE)
-			wrong = make_event(p, &event, options, &made, refusal);
-		else if (wrong == EVENT_GOOD && given) {
-			event_done(&event);
-			snprintf(refusal->detail, sizeof(refusal->detail),
-			         "query: type, source and subject are for bodies without ce- fields");
-			return EVENT_BAD;
-		}
+	if (count > MESSAGE_FIELDS_MAX)
+		count = MESSAGE_FIELDS_MAX;
+	for (size_t i = 0; i < count; i++)
+		fields[i] = wh_http_field(request->x, i);
+	wrong = event_read_fields(&event, fields, count, request->content_type, request_body(request),
+	                          refusal);
+	if (wrong == EVENT_BARE)
+		return publication_bare(&p->all, p->topic, &bare, refusal);
+	if (wrong == EVENT_GOOD && (bare.type.data || bare.source.data || bare.subject.data)) {
+		event_done(&event);
+		snprintf(refusal->detail, sizeof(refusal->detail),
+		         "query: type, source and subject are for bodies without ce- fields");
+		return EVENT_BAD;
 	}
-	return wrong == EVENT_GOOD ? add_event(p, &event, refusal) : wrong;
+	return wrong == EVENT_GOOD ? publication_event(&p->all, p->topic, &event, refusal) : wrong;
 }
 
-static enum event_wrong read_batch(struct publication *p, struct event_refusal *refusal)
+static enum event_wrong read_one(struct publishing *p, const struct option options[OPTIONS],
+                                 struct event_refusal *refusal)
+{
+	struct event event;
+	enum event_wrong wrong;
+
+	if (!p->structured)
+		return read_fields(p, options, refusal);
+	wrong = event_read_json(&event, request_body(p->request), refusal);
+	return wrong == EVENT_GOOD ? publication_event(&p->all, p->topic, &event, refusal) : wrong;
+}
+
+static enum event_wrong read_batch(struct publishing *p, struct event_refusal *refusal)
 {
 	struct wh_slice json = request_body(p->request), at = {NULL, 0};
 	enum event_wrong wrong = EVENT_GOOD;
@@ -314,34 +126,19 @@ static enum event_wrong read_batch(struct publication *p, struct event_refusal *
 		return EVENT_BAD_JSON;
 	}
 	while (wrong == EVENT_GOOD && wh__json_next(json, &at)) {
-		if (p->count == JOB_ACTIONS_MAX)
-			return too_many(refusal);
 		wrong = event_read_json(&event, at, refusal);
 		if (wrong == EVENT_GOOD)
-			wrong = add_event(p, &event, refusal);
+			wrong = publication_event(&p->all, p->topic, &event, refusal);
 	}
 	return wrong;
 }
 
 /* ---- answering ----------------------------------------------------------------------------- */
 
-static void put_event(struct wh__text *text, const struct receipt *r, const struct published *event,
-                      struct store_position position, uint64_t from)
-{
-	uint64_t lsn = from + event->number;
-
-	wh__text_str(text, "\"id\":");
-	wh__text_json(text, r->ids + event->id, event->id_len);
-	if (event->number > 0)
-		wh__text_format(text, ",\"event\":\"%u/%llu\"", position.epoch, (unsigned long long)lsn);
-	else
-		wh__text_str(text, ",\"event\":null");
-	wh__text_format(text, ",\"jobs\":%u", event->jobs);
-}
-
-static void answer(struct call *call, int level, struct store_position position, uint64_t from)
+static void answer(struct call *call, const struct store_commit *commit)
 {
 	const struct receipt *r = call->arg;
+	bool batch = call->action == PUBLISHED_BATCH;
 	char given[1024];
 	struct wh__text text;
 
@@ -349,52 +146,44 @@ static void answer(struct call *call, int level, struct store_position position,
 	wh__text_str(&text, "{\"topic\":");
 	wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
 	wh__text_put(&text, ",", 1);
-	if (r->batch)
+	if (batch)
 		wh__text_str(&text, "\"events\":[");
 	for (size_t i = 0; i < r->count; i++) {
-		if (r->batch)
+		if (batch)
 			wh__text_str(&text, i > 0 ? ",{" : "{");
-		put_event(&text, r, &r->events[i], position, from);
-		if (r->batch)
+		receipt_put(r, i, commit, &commit->results[i], &text);
+		if (batch)
 			wh__text_put(&text, "}", 1);
-		call->api->events_published++;
 	}
-	if (r->batch)
+	if (batch)
 		wh__text_put(&text, "]", 1);
-	wh__text_format(&text, ",\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(level),
-	                position.epoch, (unsigned long long)position.lsn);
-	answer_committed(call->x, level, position);
+	wh__text_format(&text, ",\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(commit->level),
+	                commit->position.epoch, (unsigned long long)commit->position.lsn);
+	if (!commit->replayed)
+		call->api->events_published += r->count;
+	once_told(call->x, commit);
+	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, 202, "application/json", &text);
 	call_end(call);
-}
-
-/* The queue that the refused action was for. */
-static const char *queue_name(const struct receipt *r, uint32_t action)
-{
-	const char *name = r->names;
-
-	for (unsigned i = r->queues[action] == NO_QUEUE ? 0u : r->queues[action] + 1u; i > 0; i--)
-		name += strlen(name) + 1;
-	return name;
 }
 
 static void committed(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	struct store_commit *commit = res.ptr;
-	const struct receipt *r = call->arg;
 	int64_t error = res.n < 0 ? res.n : commit->error;
+	const char *queue = res.n < 0 ? NULL : receipt_queue(call->arg, commit->failed);
 	char subject[2 * TARGET_NAME_BYTES_MAX + 40];
 
 	if (error == 0) {
 		publish_replay(call->api); /* if one has come to a halt for want of memory */
-		answer(call, commit->level, commit->position, commit->events_from);
+		answer(call, commit);
 		store_commit_free(commit);
 		return;
 	}
-	if (res.n >= 0 && commit->failed < r->actions)
+	if (queue)
 		snprintf(subject, sizeof(subject), "topic '%.*s', queue '%s' of a subscription", SHOWN(call),
-		         queue_name(r, commit->failed) + call->hidden);
+		         queue + call->hidden);
 	else
 		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
 	answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
@@ -403,66 +192,23 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-/* Nobody wanted any of them: nothing is committed, and the answer is that of where the log stood. */
+/* An empty batch: nothing is committed, and the answer is that of where the log stood. */
 static void reached(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
+	struct store_commit commit = {.level = call->level, .position = call->position};
 
 	if (res.n < 0) {
 		answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "topic");
 		call_end(call);
 		return;
 	}
-	answer(call, call->level, call->position, 0);
+	answer(call, &commit);
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
 
-static size_t names_bytes(const struct topic *topic)
-{
-	size_t bytes = topic->queue_len + 1;
-
-	for (size_t i = 0; i < topic->count; i++)
-		bytes += strlen(topic->subscriptions[i]->queue) + 1;
-	return bytes;
-}
-
-static struct receipt *make_receipt(const struct publication *p)
-{
-	size_t names = names_bytes(p->topic);
-	size_t events = p->count * sizeof(p->events[0]), queues = p->actions_count * sizeof(uint16_t);
-	struct receipt *r = malloc(sizeof(*r) + events + queues + p->ids.len + names);
-	char *to;
-
-	if (!r)
-		return NULL;
-	to = (char *)(r + 1);
-	*r = (struct receipt){.batch = p->batch, .count = p->count, .actions = p->actions_count};
-	r->events = (struct published *)(void *)to;
-	if (events > 0)
-		memcpy(to, p->events, events);
-	to += events;
-	r->queues = (uint16_t *)(void *)to;
-	for (size_t i = 0; i < p->actions_count; i++)
-		((uint16_t *)(void *)to)[i] = p->plans[i].queue;
-	to += queues;
-	r->ids = to;
-	if (p->ids.len > 0)
-		memcpy(to, p->ids.data, p->ids.len);
-	to += p->ids.len;
-	r->names = to;
-	memcpy(to, p->topic->queue, p->topic->queue_len + 1);
-	to += p->topic->queue_len + 1;
-	for (size_t i = 0; i < p->topic->count; i++) {
-		size_t len = strlen(p->topic->subscriptions[i]->queue) + 1;
-
-		memcpy(to, p->topic->subscriptions[i]->queue, len);
-		to += len;
-	}
-	return r;
-}
-
-static void commit(struct publication *p, int level)
+static void commit(struct publishing *p, int level, struct once *once)
 {
 	struct store *store = p->request->api->store;
 	struct call *call = call_new(p->request, CALL_OTHER);
@@ -471,7 +217,8 @@ static void commit(struct publication *p, int level)
 
 	if (!call)
 		return;
-	call->arg = make_receipt(p);
+	call->action = p->batch ? PUBLISHED_BATCH : PUBLISHED_ONE;
+	call->arg = publication_receipt(&p->all, 0);
 	if (!call->arg) {
 		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 		call_end(call);
@@ -479,13 +226,11 @@ static void commit(struct publication *p, int level)
 	}
 	if (p->request->traced)
 		trace_read(p->request->x, &trace);
-	for (size_t i = 0; i < p->actions_count; i++) {
-		p->actions[i].submit.headers =
-			(struct store_slice){p->kept.data + p->plans[i].kept, p->plans[i].kept_len};
-		p->actions[i].submit.trace = (struct store_slice){trace.text, trace.len};
-	}
-	if (p->actions_count > 0) {
-		call_then(call, store_apply(store, p->actions, p->actions_count, 0, level), committed);
+	if (p->all.count > 0) {
+		call_then(call,
+		          publication_apply(&p->all, store, (struct store_slice){trace.text, trace.len},
+		                            level, once),
+		          committed);
 		return;
 	}
 	store_marks(store, &marks);
@@ -494,16 +239,35 @@ static void commit(struct publication *p, int level)
 	call_then(call, store_wait_position(store, call->position, call->level), reached);
 }
 
-static void publication_done(struct publication *p)
+/* What of the request is the same when it is the same: in binary mode the attributes, in whatever order their fields come. */
+static bool read_key(struct request *request, bool binary, struct once *once)
 {
-	for (size_t i = 0; i < p->count; i++)
-		free(p->memories[i]);
-	free(p->memories);
-	free(p->events);
-	free(p->actions);
-	free(p->plans);
-	wh__text_done(&p->kept);
-	wh__text_done(&p->ids);
+	uint8_t all[STORE_FINGERPRINT_BYTES] = {0};
+	size_t count = binary ? wh_http_field_count(request->x) : 0;
+
+	if (!once_read(request, 'e', (struct wh_slice){request->name, request->name_len}, once))
+		return false;
+	if (!once->given)
+		return true;
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(request->x, i);
+		uint8_t one[STORE_FINGERPRINT_BYTES] = {0};
+		char name[EVENT_NAME_MAX + 3];
+
+		if (!event_is_attribute(field.name) || field.name.len > sizeof(name))
+			continue;
+		for (size_t k = 0; k < field.name.len; k++)
+			name[k] = (char)(field.name.data[k] | 0x20);
+		store_key_mix(one, name, field.name.len);
+		store_key_mix(one, field.value.data, field.value.len);
+		for (size_t k = 0; k < sizeof(all); k++)
+			all[k] ^= one[k];
+	}
+	once_mix(once, request->target.query);
+	once_mix(once, request->content_type);
+	once_mix(once, (struct wh_slice){(const char *)all, sizeof(all)});
+	once_mix(once, request_body(request));
+	return true;
 }
 
 /* What the content type says of the mode; false: refused and answered. HTTP binding 3. */
@@ -529,22 +293,28 @@ void api_publish(struct request *request)
 	struct option options[OPTIONS] = {[TYPE] = {"type", OPTION_TEXT, 0, 0, false, 0, ""},
 	                                  [SOURCE] = {"source", OPTION_TEXT, 0, 0, false, 0, ""},
 	                                  [SUBJECT] = {"subject", OPTION_TEXT, 0, 0, false, 0, ""}};
-	struct publication p = {.request = request};
+	struct publishing p = {.request = request};
 	struct event_refusal refusal = {0, ""};
 	enum event_wrong wrong;
-	bool structured;
+	struct once once;
 	int level;
 
-	if (!request_level(request, false, &level) || !read_mode(request, &structured, &p.batch) ||
-	    !request_options(request, options, structured || p.batch ? 0 : (size_t)OPTIONS) ||
-	    !(p.topic = request_topic(request)))
+	if (!request_level(request, false, &level) || !read_mode(request, &p.structured, &p.batch) ||
+	    !request_options(request, options, p.structured || p.batch ? 0 : (size_t)OPTIONS) ||
+	    !read_key(request, !p.structured && !p.batch, &once))
 		return;
-	wh__text_init(&p.kept, NULL, 0);
-	wh__text_init(&p.ids, NULL, 0);
-	wrong = p.batch ? read_batch(&p, &refusal) : read_one(&p, options, structured, &refusal);
+	publication_open(&p.all, request->api->loop);
+	p.topic = topic_find(&request->api->topics, request->name, request->name_len);
+	p.all.known = !p.topic && once.given && store_key_known(request->api->store, once_key(&once));
+	if (!p.topic && !p.all.known) {
+		request_topic(request); /* which refuses it */
+		publication_done(&p.all);
+		return;
+	}
+	wrong = p.batch ? read_batch(&p, &refusal) : read_one(&p, options, &refusal);
 	if (wrong == EVENT_GOOD)
-		commit(&p, level);
+		commit(&p, level, &once);
 	else
 		refuse(&p, wrong, &refusal);
-	publication_done(&p);
+	publication_done(&p.all);
 }

@@ -10,12 +10,31 @@
 
 #include "deliver/trace.h"
 #include "front/once.h"
+#include "front/publication.h"
+#include "front/publish.h"
 #include "front/transaction.h"
 
-struct acted { /* call->arg: one for each action */
-	uint64_t job;
+struct acted {           /* of the receipt, call->arg: one for each action */
+	uint64_t job;    /* of a publish: which event */
+	uint32_t behind; /* up to where the store's actions are its own */
 	int kind;
 };
+
+static const struct acted *acted_of(const struct call *call)
+{
+	return ((const struct receipt *)call->arg)->extra;
+}
+
+/* Which action the store's is of. */
+static uint32_t find_action(const struct call *call, uint32_t failed)
+{
+	const struct acted *acted = acted_of(call);
+	uint32_t i = 0;
+
+	while (acted[i].behind <= failed)
+		i++;
+	return i;
+}
 
 /* What another moment or another place may allow is told by its own status; what this request got wrong about jobs is 409. */
 static bool is_about_action(int64_t error)
@@ -30,11 +49,16 @@ static bool is_about_item(int64_t error)
 	return error == -JOB_EQUEUE_FULL || error == -JOB_ETOO_LARGE || error == -JOB_EVALUE;
 }
 
+/* .action_at is the store's. */
 static void put_subject(const struct call *call, uint32_t index, char *to, size_t size)
 {
-	const struct acted *acted = (const struct acted *)call->arg + index;
+	const char *queue = receipt_queue(call->arg, call->action_at);
+	const struct acted *acted = acted_of(call) + index;
 
-	if (acted->job)
+	if (acted->kind == TRANSACTION_PUBLISH && queue)
+		snprintf(to, size, "action %u, publish, queue '%s' of a subscription", index,
+		         queue + (call->namespace_len > 0 ? call->namespace_len + 1 : 0));
+	else if (acted->kind != TRANSACTION_PUBLISH && acted->job)
 		snprintf(to, size, "action %u, %s job %llu", index, transaction_verb(acted->kind),
 		         (unsigned long long)acted->job);
 	else
@@ -44,23 +68,24 @@ static void put_subject(const struct call *call, uint32_t index, char *to, size_
 /* .action_at and .error are those of the refusal. */
 static void answer_refusal(struct call *call, int state)
 {
-	char subject[80], members[160];
+	uint32_t index = find_action(call, call->action_at);
+	char subject[TARGET_NAME_BYTES_MAX + 80], members[160];
 	int n;
 
-	put_subject(call, call->action_at, subject, sizeof(subject));
+	put_subject(call, index, subject, sizeof(subject));
 	if (!is_about_action(call->error) && !is_about_item(call->error)) {
 		answer_error(call->api, call->x, call->error, call->reason, JOB_NONE, "transaction");
 		call_end(call);
 		return;
 	}
 	if (!is_about_action(call->error)) {
-		snprintf(members, sizeof(members), ",\"action\":%u", call->action_at);
+		snprintf(members, sizeof(members), ",\"action\":%u", index);
 		answer_problem(call->api, call->x, answer_problem_of(call->error), members, "%s: %s", subject,
 		               call->reason);
 		call_end(call);
 		return;
 	}
-	n = snprintf(members, sizeof(members), ",\"action\":%u,\"cause\":\"%s\"", call->action_at,
+	n = snprintf(members, sizeof(members), ",\"action\":%u,\"cause\":\"%s\"", index,
 	             call->error == -JOB_ETWICE ? "named-twice"
 	                                        : problem_code(answer_problem_of(call->error)));
 	if (state > JOB_NONE)
@@ -83,21 +108,22 @@ static void got_state(wh_loop *loop, wh_res res, void *arg)
 
 static void refuse(struct call *call, const struct store_commit *commit)
 {
-	const struct acted *acted = (const struct acted *)call->arg + commit->failed;
-
 	call->error = commit->error;
 	call->reason = commit->reason;
 	call->action_at = commit->failed;
 	if (commit->error == -JOB_EFINISHED || commit->error == -JOB_ESTATE ||
 	    commit->error == -JOB_ECANCELLED)
-		call_then(call, store_get(call->api->store, acted->job, STORE_DEFAULT), got_state);
+		call_then(call,
+		          store_get(call->api->store, acted_of(call)[find_action(call, commit->failed)].job,
+		                    STORE_DEFAULT),
+		          got_state);
 	else
 		answer_refusal(call, JOB_NONE);
 }
 
 static void answer_results(struct call *call, const struct store_commit *commit)
 {
-	const struct acted *acted = call->arg;
+	const struct acted *acted = acted_of(call);
 	char given[4096];
 	struct wh__text text;
 
@@ -106,11 +132,19 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 	for (size_t i = 0; i < commit->count; i++) {
 		if (i > 0)
 			wh__text_put(&text, ",", 1);
+		if (acted[i].kind == TRANSACTION_PUBLISH) {
+			wh__text_put(&text, "{", 1);
+			receipt_put(call->arg, acted[i].job, commit, &commit->results[i], &text);
+			wh__text_put(&text, "}", 1);
+			continue;
+		}
 		answer_action(&text, acted[i].kind, acted[i].job ? acted[i].job : commit->results[i].job,
 		              &commit->results[i]);
 	}
 	wh__text_format(&text, "],\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(commit->level),
 	                commit->position.epoch, (unsigned long long)commit->position.lsn);
+	if (!commit->replayed)
+		call->api->events_published += ((const struct receipt *)call->arg)->count;
 	once_told(call->x, commit);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, 200, "application/json", &text);
@@ -128,6 +162,7 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		call_end(call);
 		return;
 	}
+	publish_replay(call->api); /* if one has come to a halt for want of memory */
 	if (commit->error != 0)
 		refuse(call, commit);
 	else
@@ -137,15 +172,18 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- who may ----------------------------------------------------------------------------- */
 
-static bool may(struct request *request, const struct token *token, const struct store_action *action,
-                size_t index)
+static bool may(struct request *request, const struct token *token, const struct transaction *t, size_t index)
 {
+	const struct store_action *action = &t->actions[index];
 	enum token_action scope = transaction_scope(action->kind);
 	struct store_slice queue = action->submit.queue;
 	char members[80];
 
-	if (action->kind != STORE_SUBMIT && (store_queue_of(request->api->store, action->job, &queue) != 0 ||
-	                                     !namespace_show(request->namespace, answer_slice(queue)).data))
+	if (action->kind == TRANSACTION_PUBLISH)
+		queue = t->events[action->job].topic;
+	else if (action->kind != STORE_SUBMIT &&
+	         (store_queue_of(request->api->store, action->job, &queue) != 0 ||
+	          !namespace_show(request->namespace, answer_slice(queue)).data))
 		queue = (struct store_slice){
 			0}; /* only who may do this to any job learns that it is not there, and nobody in a namespace */
 	if ((queue.len > 0 || request->namespace.len == 0) &&
@@ -176,7 +214,7 @@ static bool may_all(struct request *request, const struct transaction *t)
 		return false;
 	}
 	for (size_t i = 0; i < t->count; i++) {
-		if (!may(request, token, &t->actions[i], i))
+		if (!may(request, token, t, i))
 			return false;
 	}
 	return true;
@@ -200,21 +238,134 @@ static void malformed(struct request *request, const struct transaction_refusal 
 	answer_problem(request->api, request->x, refusal->problem, members, "%s", refusal->detail);
 }
 
-static void apply(struct request *request, const struct transaction *t, int level, struct once *once)
+/* What is wrong with an event. */
+static void refuse_event(struct request *request, size_t index, enum event_wrong wrong,
+                         const struct event_refusal *refusal)
 {
-	struct acted *acted = malloc(t->count * sizeof(*acted));
-	struct call *call = acted ? call_new(request, CALL_OTHER) : NULL;
+	char members[80];
+	int n = snprintf(members, sizeof(members), ",\"action\":%zu", index);
 
-	if (!acted)
+	if (wrong == EVENT_NO_MEMORY) {
 		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
-	if (!call) {
-		free(acted);
 		return;
 	}
-	for (size_t i = 0; i < t->count; i++)
-		acted[i] = (struct acted){t->actions[i].job, t->actions[i].kind};
-	call->arg = acted;
-	call_then(call, once_apply(request->api->store, t->actions, t->count, level, once), committed);
+	if (wrong == EVENT_TOO_LARGE)
+		snprintf(members + n, sizeof(members) - (size_t)n, ",\"limit\":%llu",
+		         (unsigned long long)refusal->limit);
+	answer_problem(request->api, request->x,
+	               wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
+	               : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
+	                                         : PROBLEM_BAD_REQUEST,
+	               members, "action %zu, publish: %s", index, refusal->detail);
+}
+
+static bool add_event(struct request *request, const struct transaction_event *event, size_t index,
+                      struct publication *p)
+{
+	const struct topic *topic = topic_find(&request->api->topics, event->topic.data, event->topic.len);
+	struct publication_bare bare = {event->type, event->source, event->subject, event->content_type,
+	                                event->data};
+	struct event_refusal refusal = {0, ""};
+	struct wh_slice said = namespace_show(request->namespace, answer_slice(event->topic));
+	char members[80];
+	enum event_wrong wrong;
+	struct event whole;
+
+	if (!topic && !p->known) {
+		snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-topic\"", index);
+		answer_problem(request->api, request->x, PROBLEM_ACTION_REFUSED, members,
+		               "action %zu, publish: there is no topic '%.*s'; nothing was done", index,
+		               (int)said.len, said.data);
+		return false;
+	}
+	if (event->json.data) {
+		wrong = event_read_json(&whole, event->json, &refusal);
+		if (wrong == EVENT_GOOD)
+			wrong = publication_event(p, topic, &whole, &refusal);
+	} else {
+		wrong = publication_bare(p, topic, &bare, &refusal);
+	}
+	if (wrong != EVENT_GOOD)
+		refuse_event(request, index, wrong, &refusal);
+	return wrong == EVENT_GOOD;
+}
+
+/* Each action, and what it takes; behind: one for each. false: refused and answered. */
+static bool gather(struct request *request, const struct transaction *t, struct publication *p,
+                   uint32_t *behind)
+{
+	for (size_t i = 0; i < t->count; i++) {
+		const struct store_action *action = &t->actions[i];
+
+		if (action->kind == TRANSACTION_PUBLISH) {
+			if (!add_event(request, &t->events[action->job], i, p))
+				return false;
+		} else if (!publication_action(p, action)) {
+			struct event_refusal refusal = {.limit = JOB_ACTIONS_MAX};
+
+			snprintf(
+				refusal.detail, sizeof(refusal.detail),
+				"a transaction has at most %d actions, those that its events take among them",
+				JOB_ACTIONS_MAX);
+			refuse_event(request, i,
+			             p->actions_count >= JOB_ACTIONS_MAX ? EVENT_TOO_LARGE : EVENT_NO_MEMORY,
+			             &refusal);
+			return false;
+		}
+		behind[i] = (uint32_t)p->actions_count;
+	}
+	return true;
+}
+
+static void apply(struct request *request, const struct transaction *t, struct publication *p,
+                  struct receipt *receipt, int level, struct once *once)
+{
+	struct acted *acted = receipt->extra;
+	struct call *call = call_new(request, CALL_OTHER);
+	struct trace trace = {0};
+
+	if (!call) {
+		free(receipt);
+		return;
+	}
+	for (size_t i = 0; i < t->count; i++) {
+		acted[i].job = t->actions[i].job;
+		acted[i].kind = t->actions[i].kind;
+	}
+	if (request->traced)
+		trace_read(request->x, &trace);
+	call->arg = receipt;
+	call_then(call,
+	          publication_apply(p, request->api->store, (struct store_slice){trace.text, trace.len},
+	                            level, once),
+	          committed);
+}
+
+/* May it be done, and with what? */
+static void judge(struct request *request, const struct transaction *t, int level, struct once *once)
+{
+	uint32_t *behind = malloc(t->count * sizeof(*behind));
+	struct receipt *receipt = NULL;
+	struct publication p;
+	bool good = behind != NULL;
+
+	publication_open(&p, request->api->loop);
+	p.known = once->given && store_key_known(request->api->store, once_key(once));
+	if (good && !gather(request, t, &p, behind)) {
+		free(behind);
+		publication_done(&p);
+		return;
+	}
+	receipt = good ? publication_receipt(&p, t->count * sizeof(struct acted)) : NULL;
+	if (receipt) {
+		for (size_t i = 0; i < t->count; i++)
+			((struct acted *)receipt->extra)[i].behind = behind[i];
+		apply(request, t, &p, receipt, level, once);
+	} else {
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	}
+	free(behind);
+	publication_done(&p);
 }
 
 void api_transaction(struct request *request)
@@ -222,7 +373,6 @@ void api_transaction(struct request *request)
 	struct wh_slice body = request_body(request);
 	struct transaction_refusal refusal;
 	struct transaction transaction;
-	struct trace trace = {0};
 	struct once once;
 	int level;
 
@@ -233,15 +383,7 @@ void api_transaction(struct request *request)
 	if (!transaction_read(&transaction, request->namespace, body.data, body.len,
 	                      request->api->options.payload_bytes_max, &refusal))
 		malformed(request, &refusal);
-	else if (may_all(request, &transaction)) {
-		if (request->traced)
-			trace_read(request->x, &trace);
-		for (size_t i = 0; i < transaction.count && trace.len > 0; i++) {
-			if (transaction.actions[i].kind == STORE_SUBMIT)
-				transaction.actions[i].submit.trace =
-					(struct store_slice){trace.text, trace.len};
-		}
-		apply(request, &transaction, level, &once);
-	}
+	else if (may_all(request, &transaction))
+		judge(request, &transaction, level, &once);
 	transaction_done(&transaction);
 }

@@ -324,7 +324,7 @@ static bool decode(struct event *event, struct wh_slice value, struct wh_slice *
 	return true;
 }
 
-static bool is_ours(struct wh_slice name)
+bool event_is_attribute(struct wh_slice name)
 {
 	return name.len >= 3 && (name.data[0] | 0x20) == 'c' && (name.data[1] | 0x20) == 'e' &&
 	       name.data[2] == '-';
@@ -377,8 +377,8 @@ enum event_wrong event_read_fields(struct event *event, const struct wh_http_fie
 	event->content_type = content_type.len > 0 ? content_type : (struct wh_slice){NULL, 0};
 	event->data = body;
 	for (size_t i = 0; i < count; i++) {
-		any = any || is_ours(fields[i].name);
-		if (is_ours(fields[i].name))
+		any = any || event_is_attribute(fields[i].name);
+		if (event_is_attribute(fields[i].name))
 			bytes += fields[i].name.len + fields[i].value.len;
 	}
 	if (!any)
@@ -386,7 +386,7 @@ enum event_wrong event_read_fields(struct event *event, const struct wh_http_fie
 	if (!event_memory(event, bytes))
 		return EVENT_NO_MEMORY;
 	for (size_t i = 0; i < count && wrong == EVENT_GOOD; i++) {
-		if (is_ours(fields[i].name))
+		if (event_is_attribute(fields[i].name))
 			wrong = read_field(event, fields[i], refusal);
 	}
 	if (wrong == EVENT_GOOD)
@@ -470,7 +470,7 @@ enum event_wrong event_read_kept(struct event *event, struct wh_slice lines, str
 		field = (struct wh_http_field){{at, (size_t)(colon - at)},
 		                               {colon + 2, (size_t)(line_end - colon - 2)}};
 		at = line_end + 2;
-		if (is_ours(field.name) && read_field(event, field, &refusal) != EVENT_GOOD)
+		if (event_is_attribute(field.name) && read_field(event, field, &refusal) != EVENT_GOOD)
 			break;
 		if (wh_slice_equal_caseless(field.name, EVENT_TYPED))
 			take_typed(event, field.value); /* the last line */

@@ -138,6 +138,8 @@ bool namespace_knows_option(struct wh_slice name)
 		"expires_at",
 		"unique_while",
 		"progress",
+		"topic",
+		"event",
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {

@@ -1,7 +1,7 @@
 /* src/front/transaction.c -- the body of POST /v1/transactions, read into actions of the store. See transaction.h.
  *
  * {"actions": [{"action": "complete", "job": 17, "lease": "3.42", "result": ...}, {"action": "submit", "queue": ...}]}: an
- * action has its verb and the verb's members, and nothing else.
+ * action has its verb and the verb's members, and nothing else. An event stays as it was written, to the digit.
  */
 #include "front/transaction.h"
 
@@ -10,9 +10,11 @@
 
 #include <jansson.h>
 
+#include "base/json.h"
 #include "base/units.h"
 #include "deliver/service.h"
 #include "front/api.h"
+#include "front/event.h"
 #include "front/namespace.h"
 
 #define DAY_NS    (INT64_C(86400) * WH_NS_PER_S)
@@ -34,7 +36,7 @@ static const struct verb {
 	{"fail", STORE_FAIL, TOKEN_WORK, true},       {"release", STORE_RELEASE, TOKEN_WORK, true},
 	{"extend", STORE_EXTEND, TOKEN_WORK, true},   {"progress", STORE_PROGRESS, TOKEN_WORK, true},
 	{"bury", STORE_BURY, TOKEN_WORK, true},       {"cancel", STORE_CANCEL, TOKEN_SUBMIT, true},
-	{"kick", STORE_KICK, TOKEN_ADMIN, true},
+	{"kick", STORE_KICK, TOKEN_ADMIN, true},      {"publish", TRANSACTION_PUBLISH, TOKEN_PUBLISH, true},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -48,6 +50,7 @@ enum form {
 	FORM_JSON,   /* its JSON, whatever it is */
 	FORM_BASE64, /* a string in base64 */
 	FORM_LEASE,
+	FORM_EVENT, /* an object, as it stands */
 };
 
 enum member {
@@ -75,6 +78,11 @@ enum member {
 	RETRY,
 	BY,
 	PROGRESS,
+	TOPIC,
+	EVENT,
+	TYPE,
+	SOURCE,
+	SUBJECT,
 	MEMBERS
 };
 
@@ -87,11 +95,13 @@ static const struct {
 	[QUEUE] = {"queue", BIT(STORE_SUBMIT), BIT(STORE_SUBMIT), FORM_TEXT, 0, 0},
 	[JOB] = {"job", OF_A_JOB, OF_A_JOB, FORM_NUMBER, 1, JOB_ID_MAX},
 	[LEASE] = {"lease", LEASED, LEASED, FORM_LEASE, 0, 0},
-	[PAYLOAD] = {"payload", BIT(STORE_SUBMIT), 0, FORM_VALUE, 0, 0},
-	[PAYLOAD_BASE64] = {"payload_base64", BIT(STORE_SUBMIT), 0, FORM_BASE64, 0, 0},
+	[PAYLOAD] = {"payload", BIT(STORE_SUBMIT) | BIT(TRANSACTION_PUBLISH), 0, FORM_VALUE, 0, 0},
+	[PAYLOAD_BASE64] = {"payload_base64", BIT(STORE_SUBMIT) | BIT(TRANSACTION_PUBLISH), 0, FORM_BASE64, 0,
+                            0},
 	[RESULT] = {"result", BIT(STORE_COMPLETE), 0, FORM_VALUE, 0, 0},
 	[RESULT_BASE64] = {"result_base64", BIT(STORE_COMPLETE), 0, FORM_BASE64, 0, 0},
-	[CONTENT_TYPE] = {"content_type", BIT(STORE_SUBMIT) | BIT(STORE_COMPLETE), 0, FORM_TEXT, 0, 0},
+	[CONTENT_TYPE] = {"content_type", BIT(STORE_SUBMIT) | BIT(STORE_COMPLETE) | BIT(TRANSACTION_PUBLISH),
+                          0, FORM_TEXT, 0, 0},
 	[STATUS] = {"status", BIT(STORE_COMPLETE), 0, FORM_NUMBER, 200, 599},
 	[PRIORITY] = {"priority", BIT(STORE_SUBMIT) | BIT(STORE_RELEASE) | BIT(STORE_BURY), 0, FORM_NUMBER, 0,
                       UINT32_MAX},
@@ -110,6 +120,11 @@ static const struct {
 	[RETRY] = {"retry", BIT(STORE_FAIL), 0, FORM_FLAG, 0, 0},
 	[BY] = {"by", BIT(STORE_EXTEND), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
 	[PROGRESS] = {"progress", BIT(STORE_PROGRESS), BIT(STORE_PROGRESS), FORM_JSON, 0, 0},
+	[TOPIC] = {"topic", BIT(TRANSACTION_PUBLISH), BIT(TRANSACTION_PUBLISH), FORM_TEXT, 0, 0},
+	[EVENT] = {"event", BIT(TRANSACTION_PUBLISH), 0, FORM_EVENT, 0, 0},
+	[TYPE] = {"type", BIT(TRANSACTION_PUBLISH), 0, FORM_TEXT, 0, 0},
+	[SOURCE] = {"source", BIT(TRANSACTION_PUBLISH), 0, FORM_TEXT, 0, 0},
+	[SUBJECT] = {"subject", BIT(TRANSACTION_PUBLISH), 0, FORM_TEXT, 0, 0},
 };
 
 struct value {
@@ -125,6 +140,8 @@ struct reading {
 	struct wh_slice namespace;
 	size_t index;
 	uint64_t item_bytes_max;
+	struct wh_slice list, at; /* as text: the array, and the action of index at_index */
+	size_t at_index;
 	const struct verb *verb;
 	struct value values[MEMBERS];
 };
@@ -266,6 +283,21 @@ static bool read_lease(const struct store_slice text, struct job_lease *ret)
 	return true;
 }
 
+/* The text of a member of the present action. */
+static bool read_raw(struct reading *reading, enum member member, struct value *ret)
+{
+	struct wh_slice raw;
+
+	while (reading->at_index <= reading->index && wh__json_next(reading->list, &reading->at))
+		reading->at_index++;
+	raw = wh__json_member(reading->at, members[member].name);
+	if (!raw.data) /* found by its name with the escapes undone */
+		return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+		             "must be named without escapes");
+	ret->text = (struct store_slice){raw.data, raw.len};
+	return true;
+}
+
 static bool read_member(struct reading *reading, enum member member, const json_t *json)
 {
 	struct value *value = &reading->values[member];
@@ -300,6 +332,10 @@ static bool read_member(struct reading *reading, enum member member, const json_
 	case FORM_LEASE:
 		return (json_is_string(json) && read_lease(string_of(json), &value->lease)) ||
 		       wrong(reading, PROBLEM_BAD_JSON, name, "must be a token such as \"3.42\"");
+	case FORM_EVENT:
+		if (!json_is_object(json))
+			return wrong(reading, PROBLEM_BAD_JSON, name, "must be an object, a CloudEvent");
+		return read_raw(reading, member, value);
 	}
 	return false;
 }
@@ -418,6 +454,48 @@ static bool take_submit(struct reading *reading, struct store_submit *submit)
 	       take_body(reading, PAYLOAD, PAYLOAD_BASE64, &submit->payload, &submit->content_type);
 }
 
+static struct wh_slice slice_of(const struct value *value)
+{
+	return (struct wh_slice){value->given ? value->text.data : NULL, value->text.len};
+}
+
+/* What an event is beyond its form is judged when it is published. */
+static bool take_publish(struct reading *reading, struct store_action *action)
+{
+	const struct value *v = reading->values;
+	struct transaction *t = reading->transaction;
+	struct transaction_event event = {.json = slice_of(&v[EVENT])};
+	struct store_slice data, type;
+
+	for (int member = 0; member < MEMBERS && v[EVENT].given; member++) {
+		if (v[member].given && member != TOPIC && member != EVENT)
+			return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+			             "is for what is no event yet, and \"event\" is one");
+	}
+	if (!take_name(reading, TOPIC, &event.topic) ||
+	    !take_body(reading, PAYLOAD, PAYLOAD_BASE64, &data, &type))
+		return false;
+	if (data.len > 0 || v[PAYLOAD].given || v[PAYLOAD_BASE64].given)
+		event.data = (struct wh_slice){data.data, data.len};
+	if (event.data.data || v[CONTENT_TYPE].given)
+		event.content_type = (struct wh_slice){type.data, type.len};
+	event.type = slice_of(&v[TYPE]);
+	event.source = slice_of(&v[SOURCE]);
+	event.subject = slice_of(&v[SUBJECT]);
+	if (t->events_count == t->events_cap) {
+		size_t cap = t->events_cap ? t->events_cap * 2 : 16;
+		struct transaction_event *events = realloc(t->events, cap * sizeof(*events));
+
+		if (!events)
+			return no_memory(reading);
+		t->events = events;
+		t->events_cap = cap;
+	}
+	action->job = t->events_count;
+	t->events[t->events_count++] = event;
+	return true;
+}
+
 static bool take_action(struct reading *reading, struct store_action *action)
 {
 	const struct value *v = reading->values;
@@ -428,6 +506,8 @@ static bool take_action(struct reading *reading, struct store_action *action)
 	switch (action->kind) {
 	case STORE_SUBMIT:
 		return take_submit(reading, &action->submit);
+	case TRANSACTION_PUBLISH:
+		return take_publish(reading, action);
 	case STORE_COMPLETE:
 		action->complete.status = (uint32_t)v[STATUS].number;
 		return take_body(reading, RESULT, RESULT_BASE64, &action->complete.bytes,
@@ -483,7 +563,8 @@ static bool read_action(struct reading *reading, json_t *json, struct store_acti
 	if (!reading->verb)
 		return wrong(
 			reading, PROBLEM_BAD_JSON, "action",
-			"must be submit, complete, fail, release, extend, progress, bury, cancel or kick");
+			"must be submit, complete, fail, release, extend, progress, bury, cancel, kick or "
+			"publish");
 	if (reading->namespace.len > 0 && !reading->verb->within)
 		return wrong(reading, PROBLEM_NOT_WITHIN, "action", "is not for a token with a prefix");
 	bit = BIT(reading->verb->kind);
@@ -579,6 +660,7 @@ bool transaction_read(struct transaction *t, struct wh_slice namespace, const ch
 	if (count > JOB_ACTIONS_MAX)
 		return wrong_whole(refusal, PROBLEM_TOO_LARGE, JOB_ACTIONS_MAX,
 		                   "a transaction has at most 10000 actions");
+	reading.list = wh__json_member((struct wh_slice){text, len}, "actions");
 	t->actions = calloc(count, sizeof(t->actions[0]));
 	if (!t->actions)
 		return no_memory(&reading);
@@ -597,5 +679,6 @@ void transaction_done(struct transaction *t)
 		free(t->owned[i]);
 	free(t->owned);
 	free(t->actions);
+	free(t->events);
 	json_decref(t->json);
 }

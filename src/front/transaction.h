@@ -12,10 +12,22 @@
 
 enum { TRANSACTION_BYTES_MAX = 16 << 20 };
 
+/* Kinds of actions that are more than one of the store's. */
+enum { TRANSACTION_PUBLISH = 31 };
+
+/* An event to be published: whole, or the data and what is said of it. */
+struct transaction_event {
+	struct store_slice topic;
+	struct wh_slice json; /* absent: it is to be made of the rest */
+	struct wh_slice data, content_type, type, source, subject;
+};
+
 struct transaction {
 	size_t count;
-	struct store_action *actions; /* point into the rest */
-	void **owned;                 /* texts and bytes that were made while reading */
+	struct store_action *actions; /* point into the rest; of an event .job is its index */
+	struct transaction_event *events;
+	size_t events_count, events_cap;
+	void **owned; /* texts and bytes that were made while reading */
 	size_t owned_count, owned_cap;
 	void *json;
 };

@@ -288,7 +288,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put_i64(to, r->at_ns);
 		put32(to + 8, r->epoch);
 		put16(to + 12, r->text.len);
-		put16(to + 14, 0);
+		put16(to + 14, r->flags);
 		put32(to + 16, r->claim);
 		put32(to + 20, r->body.len / JOB_KEY_RUN_BYTES);
 		break;
@@ -589,6 +589,15 @@ static bool get_setting(const uint8_t *b, struct rest *rest, struct job_record *
 	return (r->flags & ~JOB_SETTING_REMOVED) == 0 && b[3] == 0 && r->text.len > 0;
 }
 
+/* An event has no state, and is counted from what stands beside the fingerprint. */
+static bool key_run_valid(const uint8_t *run, uint8_t flags)
+{
+	bool event = run[21] & 2;
+
+	return (run[21] & ~3) == 0 && zeros(run + 22, 2) &&
+	       (!event || (run[20] == 0 && (flags & JOB_KEY_EVENTS)));
+}
+
 /* Every result is in one run. */
 static bool get_key(const uint8_t *b, struct rest *rest, struct job_record *r)
 {
@@ -597,16 +606,24 @@ static bool get_key(const uint8_t *b, struct rest *rest, struct job_record *r)
 
 	r->at_ns = get_i64(b);
 	r->epoch = get32(b + 8);
+	r->flags = b[14];
 	r->claim = get32(b + 16);
 	r->text = take(rest, get16(b + 12));
-	r->headers = take(rest, JOB_FINGERPRINT_BYTES);
+	r->headers =
+		take(rest, JOB_FINGERPRINT_BYTES + (r->flags & JOB_KEY_EVENTS ? JOB_KEY_EVENTS_BYTES : 0));
 	if (rest->bad || rest->len / JOB_KEY_RUN_BYTES != runs)
 		return false;
 	r->body = take(rest, (size_t)runs * JOB_KEY_RUN_BYTES);
-	for (uint32_t i = 0; i < runs; i++)
-		results += get32((const uint8_t *)r->body.data + (size_t)i * JOB_KEY_RUN_BYTES + 16);
-	return zeros(b + 14, 2) && r->text.len > 0 && r->text.len <= JOB_KEY_NAME_MAX &&
-	       results == r->claim && r->claim > 0 && r->claim <= JOB_ACTIONS_MAX;
+	for (uint32_t i = 0; i < runs; i++) {
+		const uint8_t *run = (const uint8_t *)r->body.data + (size_t)i * JOB_KEY_RUN_BYTES;
+
+		if (!key_run_valid(run, r->flags))
+			return false;
+		results += get32(run + 16);
+	}
+	return (r->flags & ~JOB_KEY_EVENTS) == 0 && b[15] == 0 && r->text.len > 0 &&
+	       r->text.len <= JOB_KEY_NAME_MAX && results == r->claim && r->claim > 0 &&
+	       r->claim <= JOB_ACTIONS_MAX;
 }
 
 static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)

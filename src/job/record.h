@@ -74,6 +74,7 @@ enum job_record_flags {
 	JOB_BODY_IN_BLOB = 1,  /* SUBMIT, FINISH: body is a struct job_blob as on disk */
 	JOB_SUBMIT_BURIED = 4, /* SUBMIT: buried from the start */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
+	JOB_KEY_EVENTS = 1,      /* KEY: there are events among the results */
 	JOB_QUEUE_GONE_FLAG = 4, /* QUEUE_STATE: removed; finished jobs still name it */
 	JOB_WHOLE_PAYLOAD = 1,   /* WHOLE: which of the job's records are in it */
 	JOB_WHOLE_RESULT = 2,
@@ -138,7 +139,8 @@ enum {
 	JOB_KEY_RUN_BYTES = 24,    /* results of a KEY that follow from one another */
 	JOB_KEY_NAME_MAX = 1024,
 	JOB_FINGERPRINT_BYTES = 16,
-	JOB_BLOB_BYTES = 32, /* a reference to a blob, on disk */
+	JOB_KEY_EVENTS_BYTES = 24, /* what a KEY of events has behind it */
+	JOB_BLOB_BYTES = 32,       /* a reference to a blob, on disk */
 	JOB_BLOBS_ENTRY_BYTES = 8 + 2 * JOB_BLOB_BYTES,
 };
 

@@ -526,7 +526,7 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 
 static int level_of(struct store_wish *wish)
 {
-	bool extends = true, never_async = false;
+	bool extends = wish->count > 0, never_async = false;
 	int error;
 
 	for (size_t i = 0; i < wish->count; i++) {
@@ -552,7 +552,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	size_t bodies = 0;
 
 	if (wish->key.name.len > 0)
-		bytes += store_keys_record_bytes(&wish->key, wish->count);
+		bytes += store_keys_record_bytes(&wish->key, store_results_of(wish));
 	for (size_t i = 0; i < wish->count; i++) {
 		int kind = wish->actions[i].kind;
 
@@ -592,6 +592,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 		}
 		carry_out(store, a, &r, &level, i, commit);
 	}
+	store_asked_fold(wish, commit);
 	if (error == 0 && wish->key.name.len > 0) {
 		struct job_record r;
 
@@ -605,7 +606,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 
 int store_grant_wish(struct store *store, struct store_wish *wish)
 {
-	struct store_commit *commit = store_commit_new(store, wish->count);
+	struct store_commit *commit = store_commit_new(store, wish->count + wish->asking.count);
 	int64_t now_ns = store_now_ns(store);
 	uint64_t submits = count_kind(wish, STORE_SUBMIT);
 	size_t index = 0, made_count = 0;
@@ -620,7 +621,9 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		wh_resolve(wish->future, error, NULL);
 		return 0;
 	}
-	error = wish->count == 0 || wish->count > JOB_ACTIONS_MAX ? -JOB_EVALUE : level_of(wish);
+	commit->count = wish->count;
+	memcpy(commit->note, wish->asking.note, sizeof(commit->note));
+	error = store_results_of(wish) == 0 || wish->count > JOB_ACTIONS_MAX ? -JOB_EVALUE : level_of(wish);
 	if (error < 0) {
 		wish->level = STORE_ASYNC;
 		wish->count = wish->count ? wish->count : 1;
@@ -639,7 +642,9 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		error = -JOB_EUNKNOWN_QUEUE;
 	}
 	if (error == 0 && wish->key.name.len > 0)
-		error = store_keys_judge(store, &wish->key, now_ns, commit);
+		error = store_keys_judge(store, &wish->key, now_ns, store_results_of(wish), commit);
+	if (error == 0 && wish->asking.known)
+		error = -JOB_EBUSY;
 	if (error > 0) {
 		store_answer_commit(store, wish, commit);
 		return 0;
@@ -648,11 +653,12 @@ int store_grant_wish(struct store *store, struct store_wish *wish)
 		error = prepare(store, wish, submits, &index, &made, &made_count);
 	if (error == 0)
 		error = judge(store, wish, now_ns, commit, &index, &any);
-	if (error == 0 && any) {
+	if (error == 0 && (any || (wish->asking.items && wish->key.name.len > 0))) {
 		index = 0;
 		error = carry_out_all(store, wish, now_ns, submits, commit);
 	} else if (error == 0) {
 		commit->position = position_now(store);
+		store_asked_fold(wish, commit);
 	}
 	if (error < 0 && error != -EAGAIN)
 		unmake_queues(store, made, made_count);
@@ -697,7 +703,7 @@ wh_future store_grant_later(struct store *store, struct store_wish *wish)
 	int error;
 
 	if (!store_needs_preparing(store, wish) ||
-	    (wish->key.name.len > 0 && store_keys_known(store, &wish->key))) {
+	    (wish->key.name.len > 0 && store_key_known(store, &wish->key))) {
 		store_grant_or_park(store, wish);
 		return wish->future;
 	}

@@ -498,10 +498,14 @@ struct store_wish {
 	unsigned flags;
 	int level;
 	wh_future future;
-	struct store_key key; /* name empty: none */
+	struct store_key key;       /* name empty: none */
+	struct store_asking asking; /* items NULL: none */
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);
+/* asked.c: how many results there will be; each of what was asked for, in the place of those of the actions. A commit has room for both. */
+size_t store_results_of(const struct store_wish *wish);
+void store_asked_fold(const struct store_wish *wish, struct store_commit *commit);
 /* store_grant_later(): or park it, or prepare its bodies first; its future. store_answer_commit(): when it has reached its level. */
 wh_future store_grant_later(struct store *store, struct store_wish *wish);
 void store_answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit);
@@ -529,10 +533,9 @@ void store_bulk_grant(struct store *store, const struct store_wish *wish);
 void store_bulks_fail(struct store *store, int64_t error);
 
 /* keys.c */
-bool store_keys_known(struct store *store, const struct store_key *key);
 /* store_keys_judge() - 1: it was done, and commit has the results of then; 0: it may be done, and there is memory for its key; or it is
- * refused. commit: of as many results as there will be. */
-int store_keys_judge(struct store *store, const struct store_key *key, int64_t now_ns,
+ * refused. commit has room for count results, which is how many there will be. */
+int store_keys_judge(struct store *store, const struct store_key *key, int64_t now_ns, size_t count,
                      struct store_commit *commit);
 uint64_t store_keys_record_bytes(const struct store_key *key, size_t count);
 /* store_keys_record() - the last record of its commit, after a judgement of 0. */

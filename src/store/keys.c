@@ -11,7 +11,18 @@
 
 #include <xxhash.h>
 
-enum { RUN_BYTES = 24, CHUNK_BYTES = 16 << 10, STEP_BYTES = 64 << 10 };
+enum {
+	RUN_BYTES = 24,
+	HEAD_BYTES_MAX = STORE_FINGERPRINT_BYTES + 8 + STORE_NOTE_BYTES,
+	CHUNK_BYTES = 16 << 10,
+	STEP_BYTES = 64 << 10
+};
+
+/* Flags of a run. */
+enum {
+	RUN_DUPLICATE = 1,
+	RUN_EVENT = 2, /* job: its number, 0: nobody has it, at: how many jobs */
+};
 
 struct store_key_entry {
 	struct store_key_entry *next_same; /* of the bucket */
@@ -21,10 +32,8 @@ struct store_key_entry {
 	uint32_t epoch;
 	uint32_t count; /* results */
 	uint32_t runs;
-	uint16_t name_len;
-	uint8_t fingerprint[STORE_FINGERPRINT_BYTES];
-	uint8_t unused[2];
-	uint8_t bytes[]; /* name; runs, as on disk */
+	uint16_t name_len, head_len;
+	uint8_t bytes[]; /* name; head: the fingerprint, and what events have; runs: as on disk */
 };
 /* else what fills the struct in would write over them */
 _Static_assert(sizeof(struct store_key_entry) == offsetof(struct store_key_entry, bytes), "no padding");
@@ -69,7 +78,7 @@ static struct store_key_entry *find(struct store_keys *keys, struct store_slice 
 
 static size_t bytes_of(const struct store_key_entry *e)
 {
-	return sizeof(*e) + e->name_len + (size_t)e->runs * RUN_BYTES;
+	return sizeof(*e) + e->name_len + e->head_len + (size_t)e->runs * RUN_BYTES;
 }
 
 static void forget(struct store_keys *keys, struct store_key_entry *e)
@@ -116,7 +125,7 @@ static int make_table(struct store *store)
 static int make_spare(struct store *store, size_t name_len, size_t runs)
 {
 	struct store_keys *keys = &store->keys;
-	size_t bytes = sizeof(struct store_key_entry) + name_len + runs * RUN_BYTES;
+	size_t bytes = sizeof(struct store_key_entry) + name_len + HEAD_BYTES_MAX + runs * RUN_BYTES;
 	int error = make_table(store);
 
 	if (error == 0 && keys->spare_bytes < bytes) {
@@ -147,9 +156,20 @@ static uint64_t get_number(const uint8_t *from, int bytes)
 static void put_run(uint8_t *to, const struct store_result *first, uint32_t count)
 {
 	put_number(to, first->job, 8);
-	put_number(to + 8, (uint64_t)(first->at / STORE_NS_PER_MS), 8);
+	put_number(to + 8, first->event ? first->count : (uint64_t)(first->at / STORE_NS_PER_MS), 8);
 	put_number(to + 16, count, 4);
-	put_number(to + 20, first->state | (first->duplicate ? 1u << 8 : 0), 4);
+	to[20] = first->state;
+	to[21] = (uint8_t)((first->duplicate ? RUN_DUPLICATE : 0) | (first->event ? RUN_EVENT : 0));
+	to[22] = to[23] = 0;
+}
+
+/* Is this the n-th of the results that begin with first? Of events that nobody has, all have the number 0. */
+static bool follows(const struct store_result *first, const struct store_result *result, size_t n)
+{
+	return result->job == first->job + (first->event && first->job == 0 ? 0 : n) &&
+	       result->at == first->at && result->state == first->state &&
+	       result->duplicate == first->duplicate && result->event == first->event &&
+	       (!first->event || result->count == first->count);
 }
 
 /* How many runs they are. */
@@ -160,9 +180,7 @@ static uint32_t put_runs(uint8_t *to, const struct store_result *results, size_t
 	for (size_t i = 0; i < count;) {
 		size_t n = 1;
 
-		while (i + n < count && results[i + n].job == results[i].job + n &&
-		       results[i + n].at == results[i].at && results[i + n].state == results[i].state &&
-		       results[i + n].duplicate == results[i].duplicate)
+		while (i + n < count && follows(&results[i], &results[i + n], n))
 			n++;
 		put_run(to + (size_t)runs++ * RUN_BYTES, &results[i], (uint32_t)n);
 		i += n;
@@ -172,18 +190,22 @@ static uint32_t put_runs(uint8_t *to, const struct store_result *results, size_t
 
 static void get_results(const struct store_key_entry *e, struct store_result *results)
 {
-	const uint8_t *run = e->bytes + e->name_len;
+	const uint8_t *run = e->bytes + e->name_len + e->head_len;
 	size_t at = 0;
 
 	for (uint32_t i = 0; i < e->runs; i++, run += RUN_BYTES) {
-		uint64_t job = get_number(run, 8), count = get_number(run + 16, 4);
+		uint64_t job = get_number(run, 8), count = get_number(run + 16, 4),
+			 number = get_number(run + 8, 8);
+		bool event = run[21] & RUN_EVENT;
 
 		for (uint64_t k = 0; k < count && at < e->count; k++, at++)
 			results[at] =
-				(struct store_result){.job = job + k,
-			                              .at = (int64_t)get_number(run + 8, 8) * STORE_NS_PER_MS,
+				(struct store_result){.job = job + (event && job == 0 ? 0 : k),
+			                              .at = event ? 0 : (int64_t)number * STORE_NS_PER_MS,
+			                              .count = event ? number : 0,
 			                              .state = run[20],
-			                              .duplicate = run[21] & 1};
+			                              .duplicate = run[21] & RUN_DUPLICATE,
+			                              .event = event};
 	}
 }
 
@@ -194,11 +216,12 @@ int store_keys_each(struct store *store, store_keys_function *each, void *arg)
 	int status = 0;
 
 	for (const struct store_key_entry *e = store->keys.first; e && status == 0; e = e->next) {
-		const uint8_t *run = e->bytes + e->name_len;
+		const uint8_t *head = e->bytes + e->name_len, *run = head + e->head_len;
 		struct store_kept_key kept = {.key = {.name = {e->bytes, e->name_len}},
 		                              .at = e->at_ns,
 		                              .position = {e->epoch, e->lsn},
-		                              .count = e->runs};
+		                              .count = e->runs,
+		                              .events = e->head_len == HEAD_BYTES_MAX};
 
 		if (e->runs > cap) {
 			struct store_result *more = realloc(runs, e->runs * sizeof(runs[0]));
@@ -216,8 +239,13 @@ int store_keys_each(struct store *store, store_keys_function *each, void *arg)
 			                              .at = (int64_t)get_number(run + 8, 8) * STORE_NS_PER_MS,
 			                              .count = get_number(run + 16, 4),
 			                              .state = run[20],
-			                              .duplicate = run[21] & 1};
-		memcpy(kept.key.fingerprint, e->fingerprint, sizeof(e->fingerprint));
+			                              .duplicate = run[21] & RUN_DUPLICATE,
+			                              .event = run[21] & RUN_EVENT};
+		memcpy(kept.key.fingerprint, head, STORE_FINGERPRINT_BYTES);
+		if (kept.events) {
+			kept.events_from = get_number(head + STORE_FINGERPRINT_BYTES, 8);
+			memcpy(kept.note, head + STORE_FINGERPRINT_BYTES + 8, STORE_NOTE_BYTES);
+		}
 		kept.runs = runs;
 		status = each(arg, &kept);
 	}
@@ -225,16 +253,38 @@ int store_keys_each(struct store *store, store_keys_function *each, void *arg)
 	return status;
 }
 
+/* What of the head is the fingerprint's, and where events are counted from and the note. */
+static size_t put_head(uint8_t *to, const struct store_key *key, const struct store_commit *commit,
+                       bool events)
+{
+	memcpy(to, key->fingerprint, STORE_FINGERPRINT_BYTES);
+	if (!events)
+		return STORE_FINGERPRINT_BYTES;
+	put_number(to + STORE_FINGERPRINT_BYTES, commit->events_from, 8);
+	memcpy(to + STORE_FINGERPRINT_BYTES + 8, commit->note, STORE_NOTE_BYTES);
+	return HEAD_BYTES_MAX;
+}
+
+static void get_head(const struct store_key_entry *e, struct store_commit *commit)
+{
+	const uint8_t *head = e->bytes + e->name_len;
+
+	if (e->head_len < HEAD_BYTES_MAX)
+		return;
+	commit->events_from = get_number(head + STORE_FINGERPRINT_BYTES, 8);
+	memcpy(commit->note, head + STORE_FINGERPRINT_BYTES + 8, STORE_NOTE_BYTES);
+}
+
 /* ---- judge, carry out -------------------------------------------------------------------- */
 
-bool store_keys_known(struct store *store, const struct store_key *key)
+bool store_key_known(struct store *store, const struct store_key *key)
 {
 	const struct store_key_entry *e = find(&store->keys, key->name);
 
 	return e && !too_old(store, e, store_now_ns(store));
 }
 
-int store_keys_judge(struct store *store, const struct store_key *key, int64_t now_ns,
+int store_keys_judge(struct store *store, const struct store_key *key, int64_t now_ns, size_t count,
                      struct store_commit *commit)
 {
 	struct store_keys *keys = &store->keys;
@@ -247,16 +297,18 @@ int store_keys_judge(struct store *store, const struct store_key *key, int64_t n
 	e = find(keys, key->name);
 	if (!e) {
 		if (keys->count < store->options.keys_max)
-			return make_spare(store, key->name.len, commit->count);
+			return make_spare(store, key->name.len, count);
 		store->stats.keys_refused++;
 		return -JOB_EKEYS_FULL;
 	}
-	if (memcmp(e->fingerprint, key->fingerprint, sizeof(e->fingerprint)) != 0 ||
-	    e->count != commit->count) {
+	if (memcmp(e->bytes + e->name_len, key->fingerprint, STORE_FINGERPRINT_BYTES) != 0 ||
+	    e->count != count) {
 		store->stats.keys_misused++;
 		return -JOB_EKEY;
 	}
 	get_results(e, commit->results);
+	get_head(e, commit);
+	commit->count = count;
 	commit->position = (struct store_position){e->epoch, e->lsn};
 	commit->replayed = true;
 	store->stats.keys_replayed++;
@@ -267,21 +319,28 @@ uint64_t store_keys_record_bytes(const struct store_key *key, size_t count)
 {
 	struct job_record r = {.text = key->name};
 
-	r.body.len = STORE_FINGERPRINT_BYTES + count * RUN_BYTES;
+	r.body.len = HEAD_BYTES_MAX + count * RUN_BYTES;
 	return store_record_bytes(&r);
 }
 
 void store_keys_record(struct store *store, const struct store_key *key, int64_t now_ns,
                        const struct store_commit *commit, struct job_record *r)
 {
-	uint8_t *runs = store->keys.spare->bytes + key->name.len;
+	uint8_t *head = store->keys.spare->bytes + key->name.len, *runs;
+	bool events = false;
+	size_t len;
 
+	for (size_t i = 0; i < commit->count && !events; i++)
+		events = commit->results[i].event;
+	len = put_head(head, key, commit, events);
+	runs = head + len;
 	*r = (struct job_record){.type = JOB_KEY,
 	                         .at_ns = now_ns,
 	                         .epoch = log_epoch(store->log),
 	                         .claim = commit->count,
+	                         .flags = events ? JOB_KEY_EVENTS : 0,
 	                         .text = key->name,
-	                         .headers = {key->fingerprint, STORE_FINGERPRINT_BYTES}};
+	                         .headers = {head, len}};
 	r->body =
 		(struct job_slice){runs, (size_t)put_runs(runs, commit->results, commit->count) * RUN_BYTES};
 }
@@ -296,7 +355,7 @@ static struct store_key_entry *shrunk(struct store_key_entry *e)
 	return e;
 }
 
-/* Needs a spare. r->body may be in it already. */
+/* Needs a spare. What r says may be in it already. */
 static void add(struct store *store, const struct job_record *r, uint64_t lsn)
 {
 	struct store_keys *keys = &store->keys;
@@ -313,10 +372,11 @@ static void add(struct store *store, const struct job_record *r, uint64_t lsn)
 	                              .epoch = r->epoch,
 	                              .count = (uint32_t)r->claim,
 	                              .runs = (uint32_t)(r->body.len / RUN_BYTES),
-	                              .name_len = (uint16_t)r->text.len};
-	memcpy(e->fingerprint, r->headers.data, sizeof(e->fingerprint));
+	                              .name_len = (uint16_t)r->text.len,
+	                              .head_len = (uint16_t)r->headers.len};
 	memcpy(e->bytes, r->text.data, r->text.len);
-	memmove(e->bytes + r->text.len, r->body.data, r->body.len);
+	memmove(e->bytes + r->text.len, r->headers.data, r->headers.len);
+	memmove(e->bytes + r->text.len + r->headers.len, r->body.data, r->body.len);
 	e = shrunk(e);
 	bucket = bucket_of(keys, (struct store_slice){e->bytes, e->name_len});
 	e->next_same = *bucket;
@@ -367,13 +427,16 @@ void store_keys_save_end(struct store *store)
 
 static struct job_record record_of(const struct store_key_entry *e)
 {
+	const uint8_t *head = e->bytes + e->name_len;
+
 	return (struct job_record){.type = JOB_KEY,
 	                           .at_ns = e->at_ns,
 	                           .epoch = e->epoch,
 	                           .claim = e->count,
+	                           .flags = e->head_len > STORE_FINGERPRINT_BYTES ? JOB_KEY_EVENTS : 0,
 	                           .text = {e->bytes, e->name_len},
-	                           .headers = {e->fingerprint, sizeof(e->fingerprint)},
-	                           .body = {e->bytes + e->name_len, (size_t)e->runs * RUN_BYTES}};
+	                           .headers = {head, e->head_len},
+	                           .body = {head + e->head_len, (size_t)e->runs * RUN_BYTES}};
 }
 
 /* One KEYS record: as many as fit, one at least. */

@@ -82,7 +82,7 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 		while (n-- > 0)
 			bytes += slices[n]->len;
 	}
-	bytes += wish->key.name.len;
+	bytes += wish->key.name.len + wish->asking.count * sizeof(wish->asking.items[0]);
 	if (store->parked_bytes > 0 && store->parked_bytes + bytes > PARKED_BYTES_MAX)
 		return -JOB_EBUSY;
 	request = malloc(bytes);
@@ -92,6 +92,12 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 	request->wish.actions = request->actions;
 	memcpy(request->actions, wish->actions, wish->count * sizeof(struct store_action));
 	to = (uint8_t *)&request->actions[wish->count];
+	if (wish->asking.items) {
+		size_t len = wish->asking.count * sizeof(wish->asking.items[0]);
+
+		request->wish.asking.items = memcpy(to, wish->asking.items, len);
+		to += len;
+	}
 	for (size_t i = 0; i < wish->count; i++) {
 		size_t n = slices_of(&request->actions[i], slices);
 

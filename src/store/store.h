@@ -131,7 +131,7 @@ enum store_action_kind {
 };
 
 struct store_body;
-enum { STORE_KEY_MAX = 1024, STORE_FINGERPRINT_BYTES = 16 };
+enum { STORE_KEY_MAX = 1024, STORE_FINGERPRINT_BYTES = 16, STORE_NOTE_BYTES = 16 };
 
 struct store_submit {
 	struct store_slice queue;
@@ -251,12 +251,13 @@ struct store_action {
 struct store_result {
 	uint64_t job; /* SUBMIT: its id */
 	int64_t at; /* wall clock, ns: FAIL, RELEASE, SUBMIT, EDIT: when it runs next (0: now); EXTEND: the deadline */
-	uint64_t count; /* PURGE, KICK */
+	uint64_t count; /* PURGE, KICK; of an event: jobs that were made of it */
 	int32_t error;  /* 0, or why it was refused: negative errno or -enum job_error */
 	uint8_t state;  /* enum job_state after it */
 	bool duplicate; /* SUBMIT: .job has the unique key already; nothing was submitted. .state: its own, JOB_NONE: forgotten */
 	bool dead;    /* FAIL: it went to the dead-letter queue */
 	bool created; /* QUEUE_PUT, SETTING_PUT: was not there before */
+	bool event; /* of several actions, see struct store_asked: .job is the number of the event in its commit, 0: nobody has it */
 };
 
 /* The answer to a change, freed by store_commit_free(). */
@@ -267,7 +268,8 @@ struct store_commit {
 	int level;          /* reached: enum store_level, STORE_ASYNC or more */
 	struct store_position position;
 	uint64_t events_from; /* lsn: the n-th event of the commit has the position of this and n */
-	bool replayed; /* it was done before, under the same key: these are the results and the position of then */
+	bool replayed; /* it was done before, under the same key: these are the results, the position, events_from and note of then */
+	uint8_t note[STORE_NOTE_BYTES]; /* of struct store_asking */
 	size_t count;
 	struct store_result results[];
 };
@@ -289,13 +291,17 @@ struct store_key {
 		[STORE_FINGERPRINT_BYTES]; /* of the request; zero, then store_key_mix() each part of it */
 };
 /* store_keys_each() - what is kept under keys, oldest first, .name and results borrowed until each() returns; not 0: it ends with
- * that. A result's .count is how many follow one another: the n-th is of .job + n. */
+ * that. A result's .count is how many follow one another: the n-th is of .job + n. Of events .job is a number, 0 of all that nobody has, and .at /
+ * WH_NS_PER_MS how many jobs each has made. */
 struct store_kept_key {
 	struct store_key key;
 	int64_t at; /* wall clock, ns */
 	struct store_position position;
 	size_t count; /* of runs */
 	const struct store_result *runs;
+	bool events; /* there are some: these two are as of struct store_commit */
+	uint64_t events_from;
+	uint8_t note[STORE_NOTE_BYTES];
 };
 typedef int store_keys_function(void *arg, const struct store_kept_key *kept);
 int store_keys_each(struct store *store, store_keys_function *each, void *arg);
@@ -309,6 +315,24 @@ void store_key_mix_body(uint8_t fingerprint[STORE_FINGERPRINT_BYTES], const stru
  * not kept: it is judged anew. Refused with JOB_EKEY (another fingerprint), JOB_EKEYS_FULL (keys_max). */
 wh_future store_apply_once(struct store *store, const struct store_action *actions, size_t count, int level,
                            const struct store_key *key);
+
+/* What a client asked for may take several actions, or none: an event has one for each subscription. Then it has one result. */
+struct store_asked {
+	uint32_t actions; /* how many, next to one another */
+	bool event;       /* it is an event, and they are submits of it; else there is one action */
+};
+struct store_asking {
+	const struct store_asked *items; /* all actions, in order */
+	size_t count;                    /* at most JOB_ACTIONS_MAX */
+	uint8_t note[STORE_NOTE_BYTES];  /* given back with the commit, and kept with a key that has events */
+	bool known; /* only the answer of then: refused with JOB_EBUSY if the key is not known any more */
+};
+/* store_key_known() - is there an answer of then? It may be another request's. */
+bool store_key_known(struct store *store, const struct store_key *key);
+/* store_apply_asked() - as store_apply_once() (key NULL: as store_apply()), with a result for each item instead of each action; .failed is that of an
+ * action all the same. There may be no action at all: then nothing but the key is done. */
+wh_future store_apply_asked(struct store *store, const struct store_action *actions, size_t count,
+                            const struct store_asking *asking, int level, const struct store_key *key);
 
 /* store_submit() - the fast path of one STORE_SUBMIT; the answer is the same. */
 wh_future store_submit(struct store *store, const struct store_submit *submit, int level);

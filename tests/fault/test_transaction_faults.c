@@ -60,7 +60,9 @@ static const char text[] = "{\"actions\": [{\"action\": \"complete\", \"job\": 1
 			   "\"result\": {\"a\": [1, 2.5]}},"
 			   "{\"action\": \"submit\", \"queue\": \"a\", \"payload_base64\": \"AAEC\"},"
 			   "{\"action\": \"submit\", \"queue\": \"b\", \"payload\": [\"x\"]},"
-			   "{\"action\": \"progress\", \"job\": 4, \"lease\": \"1.4\", \"progress\": [1]}]}";
+			   "{\"action\": \"progress\", \"job\": 4, \"lease\": \"1.4\", \"progress\": [1]},"
+			   "{\"action\": \"publish\", \"topic\": \"t\", \"event\": {\"id\": \"1\"}},"
+			   "{\"action\": \"publish\", \"topic\": \"t\", \"payload\": {}, \"type\": \"x\"}]}";
 
 static void each_allocation(void **state)
 {
@@ -77,7 +79,7 @@ static void each_allocation(void **state)
 		                        1000, &refusal);
 		if (good) {
 			assert_true(calls < fail_at); /* nothing was left to fail */
-			assert_int_equal(transaction.count, 4);
+			assert_int_equal(transaction.count, 6);
 		} else {
 			assert_int_equal(refusal.problem, PROBLEM_TOO_BUSY);
 			assert_string_not_equal(refusal.detail, "");

@@ -26,9 +26,10 @@ static void check(const struct store_action *a)
 	volatile uint8_t sum = 0;
 
 	REQUIRE(transaction_scope(a->kind) == TOKEN_SUBMIT || transaction_scope(a->kind) == TOKEN_WORK ||
-	        transaction_scope(a->kind) == TOKEN_ADMIN);
+	        transaction_scope(a->kind) == TOKEN_ADMIN || transaction_scope(a->kind) == TOKEN_PUBLISH);
 	REQUIRE(strcmp(transaction_verb(a->kind), "action") != 0);
-	REQUIRE((a->kind == STORE_SUBMIT) == (a->job == 0) && a->job <= JOB_ID_MAX);
+	REQUIRE((a->kind == STORE_SUBMIT || a->kind == TRANSACTION_PUBLISH) ||
+	        (a->job > 0 && a->job <= JOB_ID_MAX));
 	if (a->kind == STORE_SUBMIT) {
 		REQUIRE(a->submit.queue.len > 0 && a->submit.queue.len <= JOB_NAME_MAX);
 		REQUIRE(a->submit.payload.len <= ITEM_MAX &&
@@ -41,6 +42,20 @@ static void check(const struct store_action *a)
 		for (size_t i = 0; i < a->complete.bytes.len; i++)
 			sum += ((const uint8_t *)a->complete.bytes.data)[i];
 	}
+	(void)sum;
+}
+
+static void check_event(const struct transaction_event *event, struct wh_slice namespace)
+{
+	volatile uint8_t sum = 0;
+
+	REQUIRE(event->json.data || event->data.len <= ITEM_MAX);
+	REQUIRE(namespace_show(namespace, (struct wh_slice){event->topic.data, event->topic.len}).len > 0);
+	REQUIRE(!event->json.data || (event->json.data[0] == '{' && !event->data.data && !event->type.data));
+	for (size_t i = 0; i < event->json.len; i++)
+		sum += (uint8_t)event->json.data[i];
+	for (size_t i = 0; i < event->data.len; i++)
+		sum += (uint8_t)event->data.data[i];
 	(void)sum;
 }
 
@@ -60,6 +75,8 @@ static void read_as(struct wh_slice namespace, const char *text, size_t len)
 				REQUIRE(namespace_show(namespace, (struct wh_slice){queue->data, queue->len})
 				                .len > 0);
 		}
+		for (size_t i = 0; i < transaction.events_count; i++)
+			check_event(&transaction.events[i], namespace);
 	} else {
 		int status = problem_status(refusal.problem);
 

@@ -493,7 +493,10 @@ static void transactions(void **state)
 	for (int i = 0; i < 8; i++) {
 		struct wh_action bad = {.kind = WH_ACTION_SUBMIT, .queue = queue};
 
-		bad.kind = i == 0 ? 0 : i == 1 ? WH_ACTION_KICK + 1 : i == 2 ? WH_ACTION_PROGRESS : bad.kind;
+		bad.kind = i == 0   ? 0
+		           : i == 1 ? WH_ACTION_PUBLISH + 1
+		           : i == 2 ? WH_ACTION_PROGRESS
+		                    : bad.kind;
 		bad.kind = i == 4   ? WH_ACTION_FAIL
 		           : i == 5 ? WH_ACTION_EXTEND
 		           : i == 6 ? WH_ACTION_RELEASE

@@ -243,8 +243,10 @@ static bool has_field(const struct wh_leased *job, const char *name, const char 
 static void events(void **state)
 {
 	static const struct wh_event_attribute more[] = {{"region", "\xc3\xa9 \"u\" 100%"}, {"n", ""}};
+	static const struct wh_event_attribute odd[] = {{"A", "x"}, {"b", "c"}};
 	struct wh_event event = {.type = "order.placed", .data = bytes_of("seventeen")}, bad;
 	struct wh_subscription subscription = {.filters = "[{\"prefix\":{\"type\":\"order.\"}}]"};
+	struct wh_how once = how;
 	struct wh_leases *leases;
 	char topic[40];
 
@@ -278,6 +280,57 @@ static void events(void **state)
 	            has_field(&leases->jobs[0], "ce-region", "%C3%A9%20%22u%22%20100%25"));
 	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
 	wh_leases_free(leases);
+	once.key = topic;
+	NEED(wh_client_publish(client, topic, &event, &once), 1);
+	NEED(wh_client_publish(client, topic, &event, &once), 1);
+	{
+		struct wh_event bare = {.type = "order.b", .source = "/b", .data = bytes_of("x")};
+		struct wh_action actions[3] = {
+			{.kind = WH_ACTION_PUBLISH, .queue = topic, .event = &event},
+			{.kind = WH_ACTION_SUBMIT, .queue = queue, .payload = bytes_of("y")},
+			{.kind = WH_ACTION_PUBLISH, .queue = topic, .event = &bare}};
+		struct wh_transaction *done = NEED_PTR(wh_client_transact(client, actions, 3, &how), 3);
+
+		assert_true(done->results[0].jobs == 1 && done->results[2].jobs == 1);
+		assert_true(done->results[2].event.lsn > done->results[0].event.lsn &&
+		            done->results[0].event.epoch > 0);
+		assert_true(done->results[1].job > 0 && done->results[1].state == WH_JOB_READY);
+		wh_transaction_free(done);
+		for (int i = 0; i < 4; i++) {
+			leases = NEED_PTR(wh_client_reserve(client, queue, 1, 20 * S, &how), 1);
+			assert_true(i != 1 || equals(leases->jobs[0].payload, "seventeen"));
+			assert_true(i != 1 ||
+			            has_field(&leases->jobs[0], "ce-region", "%C3%A9%20%22u%22%20100%25"));
+			assert_true(i != 3 || has_field(&leases->jobs[0], "ce-source", "/b"));
+			wh_leases_free(leases);
+		}
+		bare.type = "other";
+		wh_transaction_free(done = NEED_PTR(wh_client_transact(client, actions + 2, 1, &how), 1));
+		actions[0].queue = "no-such-topic";
+		NEED(wh_client_transact(client, actions, 1, &how), -WH_ECALL_UNKNOWN_TOPIC);
+		assert_true(problem.action == 0 && strcmp(problem.code, "unknown-topic") == 0);
+		for (int i = 0; i < 6; i++) {
+			struct wh_event wrong = i % 2 ? event : bare;
+			struct wh_action publish = {
+				.kind = WH_ACTION_PUBLISH, .queue = topic, .event = &wrong};
+
+			if (i == 0)
+				wrong.time = 1;
+			else if (i == 1)
+				wrong.source = NULL;
+			else if (i == 2)
+				wrong.type = NULL;
+			else if (i == 3)
+				wrong.attributes = odd;
+			else if (i == 4)
+				publish.event = NULL;
+			else
+				publish.queue = "";
+			NEED(wh_client_transact(client, &publish, 1, &how), -EINVAL);
+		}
+	}
+	once.key = "a b";
+	NEED(wh_client_publish(client, topic, &event, &once), -EINVAL);
 	event.type = "item.sold";
 	NEED(wh_client_publish(client, topic, &event, &how), 0);
 	event.source = "not a uri";

@@ -1,7 +1,7 @@
-"""tests/integration/test_chain_kill.py -- kill -9 of a server whose workers complete a job and submit its successor in one transaction.
+"""tests/integration/test_chain_kill.py -- kill -9 of a server whose workers complete a job, submit its successor and publish that it is done in one transaction.
 
 Each link of each chain is a job; workers send a transaction again until they know what became of it, over any number of lives of the
-server. At the end every link was there exactly once. $WHILST_TEST_KILLS says how often (default 20).
+server. At the end every link was there exactly once, and of each that was done so, and of no other, there is one event for each subscription. $WHILST_TEST_KILLS says how often (default 20).
 """
 import http.client
 import json
@@ -46,7 +46,8 @@ class Chain(unittest.TestCase):
             links.see((chain, link), int(answer["Whilst-Job"]))
             actions = [{"action": "complete", "job": int(answer["Whilst-Job"]), "lease": answer["Whilst-Lease"]},
                        {"action": "submit", "queue": "links", "payload": [chain, link + 1], "attempts": 1000, "time_to_run": "1s",
-                        "retention": "1d"}]
+                        "retention": "1d"},
+                       {"action": "publish", "topic": "done", "event": {"specversion": "1.0", "id": f"{chain}-{link}", "source": "/chain", "type": "link"}}]
             level = random.choice(("local", "async"))
             try:
                 answer = client.post("/v1/transactions", json.dumps({"actions": actions}), Whilst_Commit=level)
@@ -65,6 +66,9 @@ class Chain(unittest.TestCase):
             server.start()
             if life == 0:
                 client = server.client()
+                client.put("/v1/topics/done", {"retention": "1d"})
+                for name in ("a", "b"):
+                    client.put(f"/v1/topics/done/subscriptions/{name}", {})
                 for chain in range(CHAINS):
                     links.see((chain, 0), client.submit("links", json.dumps([chain, 0]), "?attempts=1000&time-to-run=1s&retention=1d"))
                 client.close()
@@ -96,6 +100,13 @@ class Chain(unittest.TestCase):
         self.assertEqual(links.wrong, [])
         self.assertEqual(set(links.ids), {(chain, link) for chain in newest for link in range(newest[chain] + 1)})
         self.assertGreater(wanted, CHAINS, "work was done")
+        told = sorted(f"{chain}-{link}" for chain in newest for link in range(newest[chain]))
+        for name in ("a", "b"):
+            got = []
+            while (answer := client.post(f"/v1/queues/done%2F{name}/reserve?n=1000", Accept="application/cloudevents-batch+json")).status == 200:
+                got += [event["id"] for event in answer.json()]
+            self.assertEqual(sorted(got), told, "an event for each link that was done, and for no other")
+        self.assertEqual(client.get("/v1/topics/done").json()["events"], len(told))
         client.close()
         server.stop()
         print(f"{wanted} links", file=sys.stderr)

@@ -297,6 +297,9 @@ class Cli(harness.Case):
             self.assertEqual(int(out), jobs)
         said = json.loads(self.run_cli("publish", topic, "--event-type", "order.x", "--json", stdin=b""))
         self.assertEqual(said["jobs"], 1)
+        for jobs in (b"1", b"1"):
+            self.assertEqual(self.run_cli("publish", topic, "--event-type", "order.once", "--key", "a-key", stdin=b"x").strip(), jobs)
+        self.assertEqual(self.client.get(f"/v1/queues/{topic}%2Fs").json()["submitted"], 3)
         self.run_cli("publish", topic, "--event-type", "a", "--id", "1", expect=2)
         lines = self.run_cli("subscribe", topic, "--name", "s", "--event-type", "order.*", "--exit-when-empty", "--json", "--", "sh", "-c", script)
         jobs = [json.loads(line)["id"] for line in lines.splitlines()]

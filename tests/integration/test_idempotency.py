@@ -96,6 +96,52 @@ class Keys(harness.Case):
         self.assertProblem(self.client.post("/v1/transactions", body), 409, "action-refused", action=0, cause="lease-lost")
         self.assertEqual((self.submitted(self.queue + "-0"), self.submitted(self.queue + "-1")), (4, 3))
 
+    def test_events(self):
+        path = f"/v1/topics/{self.queue}"
+        self.client.put(path, {"retention": "1h"})
+        self.client.put(f"{path}/subscriptions/s", {"queue": self.queue})
+        core = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/a", "ce_type": "t"}
+        event = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "data": 1}
+        asked = [lambda **more: self.client.post(f"{path}/events?type=a", b"bare", Idempotency_Key="bare", **more),
+                 lambda **more: self.client.post(f"{path}/events", b"binary", Idempotency_Key="binary", **{**core, **more}),
+                 lambda **more: self.client.post(f"{path}/events", b"binary", Idempotency_Key="binary", **dict(reversed(core.items())), **more),
+                 lambda **more: self.client.post(f"{path}/events", json.dumps(event), Content_Type="application/cloudevents+json", Idempotency_Key="one", **more),
+                 lambda **more: self.client.post(f"{path}/events", json.dumps([event, event]), Content_Type="application/cloudevents-batch+json",
+                                                 Idempotency_Key="many", **more)]
+        first = [ask() for ask in asked]
+        self.assertEqual([a.status for a in first], [202] * 5)
+        self.assertEqual(first[2]["Idempotent-Replayed"], "true")
+        for answer, ask in zip(first, asked):
+            self.same(answer, ask())
+        for more in ({"ce_id": "2"}, {"ce_more": "2"}, {"Content_Type": "a/b"}):
+            self.assertProblem(asked[1](**more), 422, "key-reused")
+        self.assertProblem(self.client.post(f"{path}/events?type=b", b"bare", Idempotency_Key="bare"), 422, "key-reused")
+        self.assertEqual((self.submitted(), self.client.get(path).json()["events"]), (5, 5))
+        # other subscriptions, or no topic at all: the answer is that of then
+        self.client.put(f"{path}/subscriptions/more", {})
+        self.client.delete(f"{path}/subscriptions/s")
+        for answer, ask in zip(first, asked):
+            self.same(answer, ask())
+        self.client.delete(f"{path}/subscriptions/more")
+        self.assertEqual(self.client.delete(path).status, 200)
+        for answer, ask in zip(first, asked):
+            self.same(answer, ask())
+        self.assertProblem(self.client.post(f"{path}/events", b"", Idempotency_Key="new"), 404, "unknown-topic")
+        self.assertEqual(self.submitted(), 5)
+
+    def test_events_of_a_transaction(self):
+        path = f"/v1/topics/{self.queue}"
+        self.client.put(f"{path}/subscriptions/s", {"queue": self.queue})
+        body = json.dumps({"actions": [{"action": "submit", "queue": self.queue}, {"action": "publish", "topic": self.queue, "payload": "x"},
+                                       {"action": "publish", "topic": self.queue, "payload": "y"}, {"action": "submit", "queue": self.queue}]})
+        ask = lambda: self.client.post("/v1/transactions", body, Idempotency_Key="e" + self.queue)
+        first = ask()
+        self.assertEqual([r.get("jobs") for r in first.json()["results"]], [None, 1, 1, None])
+        self.same(first, ask())
+        self.client.delete(f"{path}/subscriptions/s")
+        self.same(first, ask())
+        self.assertEqual(self.submitted(), 4)
+
     def test_what_is_refused_is_not_kept(self):
         self.client.put(f"/v1/queues/{self.queue}", {"jobs_max": 1})
         blocker = self.client.submit(self.queue)
@@ -192,6 +238,31 @@ class Kept(unittest.TestCase):
                 self.assertEqual({a["Idempotent-Replayed"] for a in again}, {"true"})
             self.assertEqual(self.ask(client, "k0", b"other").status, 422)
             self.assertEqual(client.get("/v1/queues/q").json()["submitted"], 50)
+            client.close()
+
+    def test_events_over_restarts(self):
+        """The subscriptions come and go; what was answered is answered again."""
+        with harness.Server() as server:
+            client = server.client()
+            client.put("/v1/topics/t/subscriptions/s", {"queue": "q"})
+            act = {"actions": [{"action": "publish", "topic": "t", "payload": "x"}, {"action": "submit", "queue": "q"}]}
+            ask = lambda n: (client.post("/v1/topics/t/events", b"%d" % n, Idempotency_Key=f"k{n}"),
+                             client.post("/v1/transactions", json.dumps(act), Idempotency_Key=f"t{n}"))
+            first = [ask(n) for n in range(20)]
+            self.assertEqual({a.status for pair in first for a in pair}, {200, 202})
+            for turn, end in enumerate((server.stop, server.kill, server.stop)):
+                client.put(f"/v1/topics/t/subscriptions/more{turn}", {"queue": "other"})
+                client.close()
+                end()
+                server.start()
+                client = server.client()
+                again = [ask(n) for n in range(20)]
+                self.assertEqual([[(a.body, a["Whilst-Position"]) for a in pair] for pair in again],
+                                 [[(a.body, a["Whilst-Position"]) for a in pair] for pair in first])
+                self.assertEqual({a["Idempotent-Replayed"] for pair in again for a in pair}, {"true"})
+            self.assertEqual(client.get("/v1/queues/q").json()["submitted"], 60)
+            self.assertEqual(client.get("/v1/queues/other").status, 200)
+            self.assertEqual(client.get("/v1/queues/other").json()["submitted"], 0)
             client.close()
 
     def test_for_a_time(self):

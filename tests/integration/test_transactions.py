@@ -108,6 +108,81 @@ class Transactions(harness.Case):
                      state="cancelled")
         self.assertEqual(self.counts()["ready"], 0)
 
+    def events(self, queue):
+        """What a queue has got, as CloudEvents in JSON."""
+        answer = self.client.post(f"/v1/queues/{queue}/reserve?n=1000", Accept="application/cloudevents-batch+json")
+        return answer.json() if answer.status == 200 else []
+
+    def test_an_event_in_the_same_commit(self):
+        topic, path = self.queue, f"/v1/topics/{self.queue}"
+        self.client.put(path, {"retention": "1h"})
+        self.client.put(f"{path}/subscriptions/all", {"queue": self.queue + "-all"})
+        self.client.put(f"{path}/subscriptions/some", {"queue": self.queue + "-some", "filters": [{"exact": {"type": "b"}}]})
+        held = self.leased()
+        event = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "b", "n": 3, "datacontenttype": "application/json"}
+        body = json.dumps({"actions": [
+            {"action": "complete", **held}, {"action": "publish", "topic": topic, "event": {**event, "data": 0}},
+            {"action": "submit", "queue": self.queue},
+            {"action": "publish", "topic": topic, "payload": {"a": 1}, "type": "c", "source": "/x", "subject": "y"},
+            {"action": "publish", "topic": topic, "payload_base64": "AP8="}]}).replace('"data": 0', '"data": [1.10, 1e3]')
+        answer = self.client.post("/v1/transactions", body, Content_Type="application/json")
+        self.assertEqual(answer.status, 200, answer)
+        done, first, job, second, third = answer.json()["results"]
+        self.assertEqual((done["state"], job["state"], first["id"], first["jobs"], second["jobs"], third["jobs"]), ("done", "ready", "7", 2, 1, 1))
+        got = self.events(self.queue + "-all")
+        self.assertEqual([e["whilstevent"] for e in got], [r["event"] for r in (first, second, third)])
+        self.assertEqual([e["id"] for e in got], [r["id"] for r in (first, second, third)])
+        self.assertEqual({k: got[0][k] for k in event}, event)
+        self.assertEqual({k: got[1][k] for k in ("type", "source", "subject", "data")}, {"type": "c", "source": "/x", "subject": "y", "data": {"a": 1}})
+        self.assertEqual({k: got[2][k] for k in ("type", "source", "data_base64")}, {"type": "whilst.event", "source": path, "data_base64": "AP8="})
+        self.assertEqual(len({second["id"], third["id"]}), 2)
+        plain = self.client.post(f"/v1/queues/{self.queue}-some/reserve")
+        self.assertEqual(plain.body, b"[1.10, 1e3]")  # as it was written
+        self.assertEqual(self.client.get(path).json()["events"], 3)
+        # an event that nobody wants
+        self.client.put(path + "-none", {})
+        answer = self.act({"action": "publish", "topic": topic + "-none", "payload": "x"}, {"action": "submit", "queue": self.queue})
+        self.assertEqual({**answer.json()["results"][0], "id": 0}, {"id": 0, "event": None, "jobs": 0})
+        answer = self.act({"action": "publish", "topic": topic + "-none", "payload": "x"})
+        self.assertEqual((answer.status, answer.json()["results"][0]["event"]), (200, None))
+
+    def test_an_event_or_nothing(self):
+        topic, path, target = self.queue, f"/v1/topics/{self.queue}", self.queue + "-t"
+        self.client.put(f"{path}/subscriptions/s", {"queue": target})
+        self.client.put(f"/v1/queues/{target}", {"jobs_max": 2})
+        held = self.leased()
+        publish, complete = {"action": "publish", "topic": topic, "payload": "x"}, {"action": "complete", **held}
+        event = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "b"}
+        self.refused(self.act(complete, {**publish, "topic": "nowhere"}), 1, "unknown-topic")
+        self.refused(self.act(publish, {"action": "complete", **held, "lease": "1.999"}), 1, "lease-lost")
+        self.refused(self.act(publish, publish, {"action": "kick", "job": held["job"]}), 2, "wrong-state", state="running")
+        full = self.assertProblem(self.act(complete, publish, publish, publish), 429, "queue-full", action=3)
+        self.assertIn(target, full["detail"])
+        whole = {"action": "publish", "topic": topic, "event": event}
+        for action, status, code in (({"action": "publish", "payload": "x"}, 400, "bad-json"), ({**publish, "topic": 1}, 400, "bad-json"),
+                                     ({**publish, "queue": "x"}, 400, "bad-json"), ({**whole, "payload": "x"}, 400, "bad-json"),
+                                     ({**whole, "type": "x"}, 400, "bad-json"), ({**whole, "event": "x"}, 400, "bad-json"),
+                                     ({**whole, "event": {**event, "id": ""}}, 400, "bad-request"), ({**whole, "event": {**event, "A": "x"}}, 400, "bad-request"),
+                                     ({**publish, "type": ""}, 400, "bad-request"), ({**publish, "source": "a b"}, 400, "bad-request"),
+                                     ({**publish, "content_type": "x"}, 400, "bad-request"),
+                                     ({**publish, "payload": "x" * (2 ** 20 + 1)}, 413, "too-large"),
+                                     ({**publish, "subject": "x" * 20000}, 413, "too-large")):
+            with self.subTest(action=str(action)[:100]):
+                self.assertProblem(self.act(complete, action), status, code, action=1)
+        self.assertProblem(self.client.post("/v1/transactions", b'{"actions": [{"action": "publish", "topic": "t", "ev\\u0065nt": {}}]}'), 400, "bad-json",
+                           action=0)
+        self.assertEqual(self.counts(target)["ready"], 0)
+        self.assertEqual(self.client.get(f"/v1/jobs/{held['job']}").json()["state"], "running")
+        self.assertEqual(self.act(complete, publish, publish).status, 200)
+        self.assertEqual(self.counts(target)["ready"], 2)
+        # each job of an event is an action
+        self.client.put(f"{path}-2/subscriptions/a", {})
+        self.client.put(f"{path}-2/subscriptions/b", {})
+        many = [{"action": "publish", "topic": topic + "-2", "payload": 1}] * 5000
+        self.assertEqual(self.act(*many).status, 200)
+        self.assertProblem(self.act(*many, {"action": "submit", "queue": self.queue}), 413, "too-large", action=5000, limit=10000)
+        self.assertProblem(self.act({"action": "submit", "queue": self.queue}, *many), 413, "too-large", action=5000, limit=10000)
+
     def test_a_full_queue(self):
         self.client.put(f"/v1/queues/{self.queue}", {"jobs_max": 2})
         three = [{"action": "submit", "queue": self.queue}] * 3
@@ -224,7 +299,7 @@ class Scopes(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         tokens = {}
         with open(folder.name + "/tokens", "w") as file:
-            for name, *scopes in (("root", "admin"), ("step", "work:in", "submit:out-*"), ("none", "metrics"), ("all", "submit")):
+            for name, *scopes in (("root", "admin"), ("step", "work:in", "submit:out-*", "publish:told-*"), ("none", "metrics"), ("all", "submit")):
                 made = subprocess.run([harness.BINARY, "token", name, *scopes], capture_output=True, text=True, timeout=60)
                 if made.returncode != 0:
                     self.skipTest(made.stderr)  # built without OpenSSL
@@ -242,11 +317,15 @@ class Scopes(unittest.TestCase):
                     ("step", 403, "not-allowed", [complete, {"action": "submit", "queue": "other"}], 1),
                     ("step", 403, "not-allowed", [complete, {"action": "cancel", "job": job}], 1),
                     ("step", 403, "not-allowed", [{"action": "kick", "job": job}], 0),
+                    ("step", 403, "not-allowed", [complete, {"action": "publish", "topic": "other", "payload": 1}], 1),
+                    ("all", 403, "not-allowed", [{"action": "publish", "topic": "told-1", "payload": 1}], 0),
+                    ("step", 409, "action-refused", [{"action": "publish", "topic": "told-2", "payload": 1}], 0),
                     ("step", 409, "action-refused", [complete, {"action": "cancel", "job": 12345}], 1)):
                 answer = act(who, *actions)
                 self.assertEqual((answer.status, answer.json()["code"], answer.json().get("action")), (status, code, at), answer)
             self.assertEqual(act("all", {"action": "cancel", "job": 12345}).json()["cause"], "unknown-job")
-            self.assertEqual(act("step", complete, {"action": "submit", "queue": "out-1"}).status, 200)
+            client.put("/v1/topics/told-1", {}, **tokens["root"])
+            self.assertEqual(act("step", complete, {"action": "submit", "queue": "out-1"}, {"action": "publish", "topic": "told-1", "payload": 1}).status, 200)
             client.close()
 
 

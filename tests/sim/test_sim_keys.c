@@ -1,6 +1,7 @@
 /* tests/sim/test_sim_keys.c -- what is asked for under a key is done once, whatever disk call the power is cut at and however often it is asked.
  *
- * A life asks for changes under keys: a job, a batch, a transaction over queues that are not there yet, a body in a file. Power is cut at
+ * A life asks for changes under keys: a job, a batch, a transaction over queues that are not there yet, a body in a file, events among
+ * other things, of which those who are asked for again may have other subscriptions. Power is cut at
  * every disk call of it; then all of them are asked for again, in lives of which the second may be cut as well. What must
  * hold:
  *
@@ -67,9 +68,39 @@ static int64_t stop(void)
 
 /* ---- what is asked for -------------------------------------------------------------------- */
 
+/* Events that jobs come of, one job, and an event that nobody wants. */
+enum { EVENTS_COUNT = 3 };
+
+static bool has_events(unsigned key)
+{
+	return key % 8 == 5;
+}
+
 static size_t jobs_of(unsigned key)
 {
-	return key % 4 == 1 ? ACTIONS_MAX : key % 4 == 2 ? 3 : 1;
+	return has_events(key) ? EVENTS_COUNT : key % 4 == 1 ? ACTIONS_MAX : key % 4 == 2 ? 3 : 1;
+}
+
+/* How many it made, as its answer says. */
+static uint64_t jobs_made(unsigned key)
+{
+	return has_events(key) ? asked[key].answer->results[0].count + 1 : jobs_of(key);
+}
+
+static wh_future ask_events(struct store_action *actions, unsigned key, int level,
+                            const struct store_key *once)
+{
+	struct store_asked items[EVENTS_COUNT] = {{.event = true}, {.actions = 1}, {.event = true}};
+	struct store_asking asking = {.items = items, .count = EVENTS_COUNT};
+	uint32_t jobs = 1 + (uint32_t)chance(5);
+
+	items[0].actions = jobs;
+	memset(asking.note, (int)key, sizeof asking.note);
+	for (uint32_t i = 0; i < jobs + 1; i++) {
+		actions[i] = actions[0];
+		actions[i].submit.event = i < jobs;
+	}
+	return store_apply_asked(store, actions, jobs + 1, &asking, level, once);
 }
 
 static wh_future ask(unsigned key, int level)
@@ -93,6 +124,8 @@ static wh_future ask(unsigned key, int level)
 	once.name = (struct store_slice){name, (size_t)len};
 	store_key_mix(once.fingerprint, &key, sizeof key);
 	store_key_mix(once.fingerprint, large, 100);
+	if (has_events(key))
+		return ask_events(actions, key, level, &once);
 	return store_apply_once(store, actions, count, level, &once);
 }
 
@@ -114,9 +147,15 @@ static void answered(unsigned key, struct store_commit *commit)
 	     commit->position.lsn, first->position.epoch, first->position.lsn);
 	for (size_t i = 0; i < commit->count; i++)
 		must(commit->results[i].job == first->results[i].job &&
+		             commit->results[i].count == first->results[i].count &&
+		             commit->results[i].event == first->results[i].event &&
 		             commit->results[i].state == first->results[i].state &&
 		             commit->results[i].at == first->results[i].at,
 		     "key %u: another result", key);
+	if (has_events(key))
+		must(commit->events_from == first->events_from && commit->note[0] == key &&
+		             commit->results[0].event && commit->results[0].job == 1,
+		     "key %u: another event", key);
 	store_commit_free(commit);
 }
 
@@ -199,7 +238,7 @@ static uint64_t run(void)
 			struct store_stats stats;
 
 			for (unsigned key = 0; key < KEYS; key++)
-				wanted += jobs_of(key);
+				wanted += jobs_made(key);
 			must(submitted() == wanted, "%" PRIu64 " jobs were made, %" PRIu64 " were asked for",
 			     submitted(), wanted);
 			store_stats(store, &stats);

@@ -546,6 +546,16 @@ static void test_key(void **state)
 	}
 	all_bytes--;
 	assert_int_equal(get(JOB_KEY, &back), -EPROTO);
+	all_bytes++;
+	for (int bit = 2; bit <= 8;
+	     bit *= 2) { /* flags of a run that are not known, or are an event's without its head */
+		bytes[44 + 21] = (uint8_t)bit;
+		assert_int_equal(get(JOB_KEY, &back), -EPROTO);
+	}
+	bytes[44 + 21] = 1;
+	assert_int_equal(get(JOB_KEY, &back), 0);
+	bytes[44 + 22] = 1;
+	assert_int_equal(get(JOB_KEY, &back), -EPROTO);
 	/* in a checkpoint */
 	assert_int_equal(job_part_put(&r, part), job_part_bytes(&r));
 	assert_true(job_part_get(&(struct job_record){.body = {part, job_part_bytes(&r)}}, &cursor, &back));
@@ -558,6 +568,42 @@ static void test_key(void **state)
 	assert_int_equal(back.body.len, 8);
 	bytes[4] = 1;
 	assert_int_equal(get(JOB_KEYS, &back), -EPROTO);
+}
+
+/* Events were published: where they are counted from, and a note. */
+static void test_key_of_events(void **state)
+{
+	uint8_t runs[2 * JOB_KEY_RUN_BYTES] = {0};
+	struct job_record r = {.type = JOB_KEY,
+	                       .flags = JOB_KEY_EVENTS,
+	                       .epoch = 3,
+	                       .claim = 5,
+	                       .text = {"name", 4},
+	                       .headers = {"0123456789abcdef"
+	                                   "FROM0000"
+	                                   "ABCDEFGHIJKLMNOP",
+	                                   JOB_FINGERPRINT_BYTES + JOB_KEY_EVENTS_BYTES},
+	                       .body = {runs, sizeof(runs)}},
+			  back;
+
+	(void)state;
+	runs[16] = 2;
+	runs[21] = 2;
+	runs[JOB_KEY_RUN_BYTES + 16] = 3;
+	runs[JOB_KEY_RUN_BYTES + 20] = 2;
+	put(&r);
+	assert_int_equal(fixed_bytes, 24);
+	assert_int_equal(number(14, 2), 1);
+	assert_memory_equal(bytes + 24, "name0123456789abcdefFROM0000ABCDEFGHIJKLMNOP", 44);
+	assert_memory_equal(bytes + 68, runs, sizeof(runs));
+	assert_int_equal(all_bytes, 68 + sizeof(runs));
+	assert_int_equal(get(JOB_KEY, &back), 0);
+	assert_true(back.flags == JOB_KEY_EVENTS && back.headers.len == 40 && back.body.len == sizeof(runs));
+	bytes[68 + 20] = 2; /* an event has no state */
+	assert_int_equal(get(JOB_KEY, &back), -EPROTO);
+	bytes[68 + 20] = 0;
+	bytes[14] = 0; /* then the head is taken for a run */
+	assert_int_equal(get(JOB_KEY, &back), -EPROTO);
 }
 
 static void test_small_ones(void **state)
@@ -637,6 +683,7 @@ int main(void)
 		cmocka_unit_test(test_finish_edited), cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_dead),          cmocka_unit_test(test_small_ones),
 		cmocka_unit_test(test_noise),         cmocka_unit_test(test_key),
+		cmocka_unit_test(test_key_of_events),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

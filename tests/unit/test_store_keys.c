@@ -124,6 +124,88 @@ static void test_results(void **state)
 	store_commit_free(again);
 }
 
+/* Events: one result each, whatever they took; the second time there may be other subscriptions, or none. */
+static void test_events(void **state)
+{
+	struct bench *b = *state;
+	struct store_asked items[4] = {{.actions = 3, .event = true},
+	                               {.actions = 1},
+	                               {.actions = 0, .event = true},
+	                               {.actions = 1, .event = true}},
+			   others[4] = {{.actions = 1, .event = true},
+	                                {.actions = 1},
+	                                {.actions = 3, .event = true},
+	                                {.actions = 0, .event = true}};
+	struct store_asking asking = {.items = items, .count = 4, .note = "a note"};
+	struct store_action actions[5];
+	struct store_key key = key_of("a", "b"), empty = key_of("e", "f");
+	struct store_commit *first, *again;
+
+	for (int i = 0; i < 5; i++)
+		actions[i] = submission("q", "1");
+	for (int i = 0; i < 3; i++)
+		actions[i].submit.event = 1;
+	actions[4].submit.event = 2;
+	actions[0].submit.done = true;
+	actions[0].submit.queue = text("topic/t");
+	actions[0].submit.retention_ns = 60 * WH_NS_PER_S;
+	assert_false(store_key_known(b->store, &key));
+	first = wh_await(store_apply_asked(b->store, actions, 5, &asking, STORE_LOCAL, &key)).ptr;
+	assert_true(first->error == 0 && !first->replayed && first->count == 4);
+	assert_true(store_key_known(b->store, &key));
+	assert_true(first->results[0].event && first->results[0].job == 1 && first->results[0].count == 2);
+	assert_true(!first->results[1].event && first->results[1].state == JOB_READY);
+	assert_true(first->results[2].event && first->results[2].job == 0 && first->results[2].count == 0);
+	assert_true(first->results[3].event && first->results[3].job == 2 && first->results[3].count == 1);
+	assert_int_equal(submitted(b), 4);
+	for (int round = 0; round < 3; round++) {
+		b->options.checkpoint_bytes = round == 1 ? 1 : 0;
+		close_and_reopen(b);
+		asking = (struct store_asking){.items = others, .count = 4, .note = "another", .known = true};
+		again = wh_await(store_apply_asked(b->store, actions, 5, &asking, STORE_LOCAL, &key)).ptr;
+		assert_true(again->error == 0 && again->replayed && again->count == 4);
+		assert_string_equal((const char *)again->note, "a note");
+		assert_true(again->events_from == first->events_from);
+		assert_true(again->position.lsn == first->position.lsn);
+		for (int i = 0; i < 4; i++) {
+			assert_true(again->results[i].job == first->results[i].job);
+			assert_true(again->results[i].count == first->results[i].count);
+			assert_true(again->results[i].event == first->results[i].event);
+			assert_true(again->results[i].state == first->results[i].state);
+		}
+		store_commit_free(again);
+	}
+	store_commit_free(first);
+	assert_int_equal(submitted(b), 4);
+	/* another number of things is another request; and without an answer of then there is none */
+	asking.count = 3;
+	again = wh_await(store_apply_asked(b->store, actions, 4, &asking, STORE_LOCAL, &key)).ptr;
+	assert_int_equal(again->error, -JOB_EKEY);
+	store_commit_free(again);
+	asking.count = 4;
+	again = wh_await(store_apply_asked(b->store, actions, 5, &asking, STORE_LOCAL, &empty)).ptr;
+	assert_int_equal(again->error, -JOB_EBUSY);
+	store_commit_free(again);
+	/* what nobody wants is done under a key all the same */
+	asking = (struct store_asking){.items = &items[2], .count = 1};
+	for (int round = 0; round < 2; round++) {
+		again = wh_await(store_apply_asked(b->store, NULL, 0, &asking, STORE_DEFAULT, &empty)).ptr;
+		assert_true(again->error == 0 && again->count == 1 && again->replayed == (round > 0));
+		assert_true(again->results[0].event && again->results[0].job == 0);
+		assert_int_equal(again->level, STORE_LOCAL);
+		store_commit_free(again);
+		close_and_reopen(b);
+	}
+	again = wh_await(store_apply_asked(b->store, NULL, 0, &asking, STORE_LOCAL, NULL)).ptr;
+	assert_true(again->error == 0 && again->results[0].event && !again->replayed);
+	store_commit_free(again);
+	asking.count = 0;
+	assert_int_equal(wh_await(store_apply_asked(b->store, NULL, 0, &asking, STORE_LOCAL, NULL)).n,
+	                 -JOB_EVALUE);
+	assert_int_equal(submitted(b), 4);
+	assert_int_equal(store_recount(b->store), 0);
+}
+
 /* Under way at the same time: the second waits for the first's commit. */
 static void test_together(void **state)
 {
@@ -302,9 +384,15 @@ static void test_fingerprints(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		ONE(test_once),    ONE(test_results),     ONE(test_together), ONE(test_refused_is_not_kept),
-		ONE(test_bounded), ONE(test_checkpoints), ONE(test_bodies),   ONE(test_fingerprints)};
+	const struct CMUnitTest tests[] = {ONE(test_once),
+	                                   ONE(test_results),
+	                                   ONE(test_events),
+	                                   ONE(test_together),
+	                                   ONE(test_refused_is_not_kept),
+	                                   ONE(test_bounded),
+	                                   ONE(test_checkpoints),
+	                                   ONE(test_bodies),
+	                                   ONE(test_fingerprints)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

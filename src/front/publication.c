@@ -1,0 +1,331 @@
+/* src/front/publication.c -- events on their way into a commit. See publication.h. */
+#include "front/publication.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "front/once.h"
+
+enum { ID_BYTES = STORE_NOTE_BYTES, OF_TOPIC = UINT16_MAX, OF_NOTHING = UINT16_MAX - 1 };
+
+/* Whose queue an action is for; and where in the kept lines, which may still move, its headers are. */
+struct publication_plan {
+	uint32_t names;
+	uint16_t queue; /* which one of its topic's names */
+	uint32_t kept_len;
+	size_t kept;
+};
+
+/* What the answer says of an event. */
+struct publication_event {
+	size_t id; /* in the ids */
+	uint32_t id_len;
+	bool made; /* from the note, which of a request that was done before is that of then */
+};
+
+void publication_open(struct publication *p, wh_loop *loop)
+{
+	*p = (struct publication){.loop = loop};
+	wh__text_init(&p->kept, NULL, 0);
+	wh__text_init(&p->ids, NULL, 0);
+	wh__text_init(&p->names, NULL, 0);
+}
+
+void publication_done(struct publication *p)
+{
+	for (size_t i = 0; i < p->count; i++)
+		free(p->memories[i]);
+	free(p->memories);
+	free(p->events);
+	free(p->actions);
+	free(p->asked);
+	free(p->plans);
+	wh__text_done(&p->kept);
+	wh__text_done(&p->ids);
+	wh__text_done(&p->names);
+}
+
+/* ---- putting together ---------------------------------------------------------------------- */
+
+static bool grow(void **list, size_t count, size_t *cap, size_t bytes)
+{
+	size_t more = *cap ? *cap * 2 : 16;
+	void *larger;
+
+	if (count < *cap)
+		return true;
+	larger = realloc(*list, more * bytes);
+	if (!larger)
+		return false;
+	*list = larger;
+	*cap = more;
+	return true;
+}
+
+static bool grow_actions(struct publication *p)
+{
+	return grow((void **)&p->plans, p->actions_count, &p->plans_cap, sizeof(p->plans[0])) &&
+	       grow((void **)&p->actions, p->actions_count, &p->actions_cap, sizeof(p->actions[0]));
+}
+
+static bool grow_events(struct publication *p)
+{
+	return grow((void **)&p->memories, p->count, &p->memories_cap, sizeof(p->memories[0])) &&
+	       grow((void **)&p->events, p->count, &p->cap, sizeof(p->events[0])) &&
+	       grow((void **)&p->asked, p->asked_count, &p->asked_cap, sizeof(p->asked[0]));
+}
+
+static enum event_wrong too_many(struct event_refusal *refusal)
+{
+	refusal->limit = JOB_ACTIONS_MAX;
+	snprintf(refusal->detail, sizeof(refusal->detail),
+	         "these are more than %d jobs, one for each subscription that an event matches and one for "
+	         "each event that is kept: send "
+	         "fewer events at once",
+	         JOB_ACTIONS_MAX);
+	return EVENT_TOO_LARGE;
+}
+
+bool publication_action(struct publication *p, const struct store_action *action)
+{
+	if (p->actions_count >= JOB_ACTIONS_MAX || !grow_actions(p) ||
+	    !grow((void **)&p->asked, p->asked_count, &p->asked_cap, sizeof(p->asked[0])))
+		return false;
+	p->plans[p->actions_count] = (struct publication_plan){.queue = OF_NOTHING};
+	p->actions[p->actions_count++] = *action;
+	p->asked[p->asked_count++] = (struct store_asked){.actions = 1};
+	return true;
+}
+
+/* Names of the queues that a refusal may have to name: the topic's own, and then the subscriptions', each with its NUL. */
+static void put_names(struct publication *p, const struct topic *topic)
+{
+	if (p->named == topic)
+		return;
+	p->named = topic;
+	p->named_at = p->names.len;
+	wh__text_put(&p->names, topic->queue, topic->queue_len + 1);
+	for (size_t i = 0; i < topic->count; i++)
+		wh__text_put(&p->names, topic->subscriptions[i]->queue,
+		             strlen(topic->subscriptions[i]->queue) + 1);
+}
+
+/* A job about the event; where its kept lines stand is known at the end. */
+static enum event_wrong add_action(struct publication *p, const struct event *event, struct store_slice queue,
+                                   uint16_t queue_number, struct event_refusal *refusal)
+{
+	struct store_action *a;
+
+	if (p->actions_count >= JOB_ACTIONS_MAX)
+		return too_many(refusal);
+	if (!grow_actions(p))
+		return EVENT_NO_MEMORY;
+	p->plans[p->actions_count] =
+		(struct publication_plan){.names = (uint32_t)p->named_at, .queue = queue_number};
+	a = &p->actions[p->actions_count++];
+	*a = (struct store_action){.kind = STORE_SUBMIT};
+	a->submit.queue = queue;
+	a->submit.payload = (struct store_slice){event->data.data, event->data.len};
+	a->submit.content_type = (struct store_slice){event->content_type.data, event->content_type.len};
+	a->submit.priority = JOB_PRIORITY_DEFAULT;
+	a->submit.event = p->numbers + 1;
+	return EVENT_GOOD;
+}
+
+static enum event_wrong add_actions(struct publication *p, const struct topic *topic,
+                                    const struct event *event, struct event_refusal *refusal)
+{
+	enum event_wrong wrong = EVENT_GOOD;
+
+	put_names(p, topic);
+	if (topic->retention_ns > 0) {
+		wrong = add_action(p, event, topic_queue(topic), OF_TOPIC, refusal);
+		if (wrong == EVENT_GOOD) {
+			p->actions[p->actions_count - 1].submit.done = true;
+			p->actions[p->actions_count - 1].submit.retention_ns = topic->retention_ns;
+		}
+	}
+	for (size_t i = 0; i < topic->count && wrong == EVENT_GOOD; i++) {
+		const struct subscription *s = topic->subscriptions[i];
+
+		if (filter_matches(s->filter, event))
+			wrong = add_action(p, event, (struct store_slice){s->queue, strlen(s->queue)},
+			                   (uint16_t)i, refusal);
+	}
+	return wrong;
+}
+
+/* What is kept of an event with each of its jobs, those from first on. */
+static enum event_wrong add_kept(struct publication *p, const struct event *event, size_t first,
+                                 struct event_refusal *refusal)
+{
+	size_t kept = p->kept.len;
+	struct wh_slice id = event_get(event, "id", 2);
+
+	wh__text_put(&p->ids, id.data, id.len);
+	event_put_kept(&p->kept, event);
+	if (p->kept.failed || p->ids.failed || p->names.failed)
+		return EVENT_NO_MEMORY;
+	if (p->kept.len - kept > EVENT_HEADERS_MAX) {
+		snprintf(refusal->detail, sizeof(refusal->detail),
+		         "the attributes of an event take more than %d bytes", EVENT_HEADERS_MAX);
+		refusal->limit = EVENT_HEADERS_MAX;
+		return EVENT_TOO_LARGE;
+	}
+	for (size_t i = first; i < p->actions_count; i++) {
+		p->plans[i].kept = kept;
+		p->plans[i].kept_len = (uint32_t)(p->kept.len - kept);
+	}
+	return EVENT_GOOD;
+}
+
+enum event_wrong publication_event(struct publication *p, const struct topic *topic, struct event *event,
+                                   struct event_refusal *refusal)
+{
+	size_t first = p->actions_count, id = p->ids.len;
+	enum event_wrong wrong = EVENT_NO_MEMORY;
+
+	if (p->asked_count >= JOB_ACTIONS_MAX)
+		wrong = too_many(refusal);
+	else if (grow_events(p))
+		wrong = topic ? add_actions(p, topic, event, refusal) : EVENT_GOOD;
+	if (wrong == EVENT_GOOD)
+		wrong = add_kept(p, event, first, refusal);
+	if (wrong != EVENT_GOOD) {
+		event_done(event);
+		return wrong;
+	}
+	p->memories[p->count] = event->memory; /* goes with the publication */
+	p->events[p->count++] = (struct publication_event){.id = id, .id_len = (uint32_t)(p->ids.len - id)};
+	p->asked[p->asked_count++] =
+		(struct store_asked){.actions = (uint32_t)(p->actions_count - first), .event = true};
+	p->numbers += p->actions_count > first;
+	p->vanished |= !topic;
+	return EVENT_GOOD;
+}
+
+/* The id of the index-th event, in hexadecimal digits and a NUL. */
+static void make_id(const uint8_t note[STORE_NOTE_BYTES], size_t index, char id[2 * ID_BYTES + 1])
+{
+	for (size_t i = 0; i < ID_BYTES; i++) {
+		size_t shift = 8 * (ID_BYTES - 1 - i);
+		uint8_t of_index = shift < 32 ? (uint8_t)(index >> shift) : 0;
+
+		snprintf(id + 2 * i, 3, "%02x", note[i] ^ of_index);
+	}
+}
+
+enum event_wrong publication_bare(struct publication *p, const struct topic *topic,
+                                  const struct publication_bare *bare, struct event_refusal *refusal)
+{
+	struct wh_slice name = {topic ? topic->name : "", topic ? topic->name_len : 0};
+	char id[2 * ID_BYTES + 1], source[sizeof("/v1/topics/") + 3 * TOPIC_NAME_BYTES_MAX],
+		time[WH__INSTANT_TEXT_BYTES];
+	size_t len = sizeof("/v1/topics/") - 1;
+	struct wh_http_field fields[6] = {{{"ce-specversion", 14}, {"1.0", 3}}};
+	enum event_wrong wrong;
+	struct event event;
+	size_t count = 1;
+
+	if (!p->noted)
+		wh_random(p->loop, p->note, sizeof(p->note));
+	p->noted = true;
+	make_id(p->note, p->count, id);
+	memcpy(source, "/v1/topics/", len);
+	name = namespace_plain(name); /* as who is subscribed calls it */
+	len += target_encode(name.data, name.len, source + len);
+	fields[count++] = (struct wh_http_field){{"ce-id", 5}, {id, 2 * (size_t)ID_BYTES}};
+	fields[count++] = (struct wh_http_field){
+		{"ce-source", 9}, bare->source.data ? bare->source : (struct wh_slice){source, len}};
+	fields[count++] = (struct wh_http_field){
+		{"ce-type", 7}, bare->type.data ? bare->type : (struct wh_slice){"whilst.event", 12}};
+	fields[count++] =
+		(struct wh_http_field){{"ce-time", 7}, {time, wh__put_instant(time, wh_wall_now(p->loop))}};
+	if (bare->subject.data)
+		fields[count++] = (struct wh_http_field){{"ce-subject", 10}, bare->subject};
+	/* its attributes are copied */
+	wrong = event_read_fields(&event, fields, count, bare->content_type, bare->data, refusal);
+	if (wrong == EVENT_GOOD)
+		wrong = publication_event(p, topic, &event, refusal);
+	if (wrong == EVENT_GOOD)
+		p->events[p->count - 1].made = true;
+	return wrong;
+}
+
+wh_future publication_apply(struct publication *p, struct store *store, struct store_slice trace, int level,
+                            struct once *once)
+{
+	struct store_asking asking = {.items = p->asked, .count = p->asked_count, .known = p->vanished};
+
+	memcpy(asking.note, p->note, sizeof(asking.note));
+	for (size_t i = 0; i < p->actions_count; i++) {
+		if (p->plans[i].queue != OF_NOTHING)
+			p->actions[i].submit.headers =
+				(struct store_slice){p->kept.data + p->plans[i].kept, p->plans[i].kept_len};
+		if (p->actions[i].kind == STORE_SUBMIT)
+			p->actions[i].submit.trace = trace;
+	}
+	return store_apply_asked(store, p->actions, p->actions_count, &asking, level,
+	                         once && once->given ? once_key(once) : NULL);
+}
+
+/* ---- the receipt --------------------------------------------------------------------------- */
+
+static const void *copy(char **to, const void *from, size_t len)
+{
+	const void *at = *to;
+
+	if (len > 0)
+		memcpy(*to, from, len);
+	*to += len;
+	return at;
+}
+
+struct receipt *publication_receipt(const struct publication *p, size_t extra_bytes)
+{
+	size_t events = p->count * sizeof(p->events[0]), plans = p->actions_count * sizeof(p->plans[0]);
+	struct receipt *r = malloc(sizeof(*r) + extra_bytes + events + plans + p->ids.len + p->names.len);
+	char *to;
+
+	if (!r)
+		return NULL;
+	*r = (struct receipt){.count = p->count, .actions = p->actions_count, .extra = r + 1};
+	to = (char *)(r + 1) + extra_bytes;
+	r->events = copy(&to, p->events, events);
+	r->plans = copy(&to, p->plans, plans);
+	r->ids = copy(&to, p->ids.data, p->ids.len);
+	r->names = copy(&to, p->names.data, p->names.len);
+	return r;
+}
+
+void receipt_put(const struct receipt *r, size_t index, const struct store_commit *commit,
+                 const struct store_result *result, struct wh__text *text)
+{
+	const struct publication_event *event = &r->events[index];
+	char id[2 * ID_BYTES + 1];
+
+	wh__text_str(text, "\"id\":");
+	if (event->made)
+		make_id(commit->note, index, id);
+	wh__text_json(text, event->made ? id : r->ids + event->id, event->id_len);
+	if (result->job > 0)
+		wh__text_format(text, ",\"event\":\"%u/%llu\"", commit->position.epoch,
+		                (unsigned long long)(commit->events_from + result->job));
+	else
+		wh__text_str(text, ",\"event\":null");
+	wh__text_format(text, ",\"jobs\":%llu", (unsigned long long)result->count);
+}
+
+const char *receipt_queue(const struct receipt *r, uint32_t action)
+{
+	const char *name;
+
+	if (action >= r->actions || r->plans[action].queue == OF_NOTHING)
+		return NULL;
+	name = r->names + r->plans[action].names;
+	for (unsigned i = r->plans[action].queue == OF_TOPIC ? 0u : r->plans[action].queue + 1u; i > 0; i--)
+		name += strlen(name) + 1;
+	return name;
+}
