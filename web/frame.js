@@ -10,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const SAMPLES = 90, RATE_MS = 10000, PREVIEW_BYTES = 16384, ROWS = 200, MESSAGES = 4;
 const WAITING = ["delayed", "ready", "buried"], FINISHED = ["done", "failed", "cancelled"];
+/* those of the server in the order in which they are shown; what else it counts is added */
 const STATES = ["ready", "running", "delayed", "buried", "failed", "done", "cancelled"];
 
 /* An element. on…: a listener; true and false: an attribute without value, or none. Children are nodes, text or arrays of them. */
@@ -291,7 +292,7 @@ async function lookAtHealth() {
  * jobs that were moved elsewhere are among it. */
 const queues = new Map();
 const total = {samples: []};
-const unfinished = (jobs) => jobs.delayed + jobs.ready + jobs.running + jobs.buried;
+const unfinished = (jobs) => Object.entries(jobs).reduce((sum, [state, count]) => FINISHED.includes(state) ? sum : sum + count, 0);
 
 function sample(of, at, submitted, jobs) {
 	of.samples.push({at, taken: submitted, left: submitted - unfinished(jobs), waiting: jobs.ready + jobs.delayed});
@@ -307,7 +308,12 @@ function rates(samples) {
 }
 
 function remember(infos, all) {
-	const at = performance.now(), sum = {delayed: 0, ready: 0, running: 0, done: 0, failed: 0, cancelled: 0, buried: 0};
+	const added = Object.keys(infos[0]?.jobs || {}).filter((state) => !STATES.includes(state));
+	if (added.length) {
+		STATES.push(...added);
+		setTimeout(open);
+	}
+	const at = performance.now(), sum = Object.fromEntries(STATES.map((state) => [state, 0]));
 	let submitted = 0;
 	for (const info of infos) {
 		let known = queues.get(info.name);

@@ -362,7 +362,7 @@ function jobActions(job) {
 		await ask("PATCH", at, {json: {priority: Number(priority)}, headers: {"Content-Type": "application/merge-patch+json"}});
 		return `Job ${job.id} has the priority ${priority}`;
 	}, {confirm: () => ({title: "Another priority?", text: "0 is served first; 1024 is usual.", action: "Set", input: {label: "Priority", name: "priority", type: "number"}})}));
-	if (WAITING.includes(state) || state === "running") bar.append(button("Cancel…", "submit", name, async () => (await ask("DELETE", at), `Job ${job.id} is cancelled, or will be as soon as its worker learns of it`),
+	if (!FINISHED.includes(state)) bar.append(button("Cancel…", "submit", name, async () => (await ask("DELETE", at), `Job ${job.id} is cancelled, or will be as soon as its worker learns of it`),
 		{danger: true, confirm: () => ({title: `Cancel job ${job.id}?`, text: state === "running" ? "Its worker learns of it at its next call." : "It will not be run.", action: "Cancel the job", danger: true})}));
 	if (FINISHED.includes(state)) bar.append(button("Delete…", "admin", name, many("purge", {state}, "forgotten"),
 		{danger: true, confirm: () => ({title: `Delete job ${job.id}?`, text: "It is forgotten, with its payload, result and errors.", action: "Delete", danger: true})}));

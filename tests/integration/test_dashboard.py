@@ -54,6 +54,9 @@ class Dashboard(harness.Case):
     def row(self, name):
         return f"[...document.querySelectorAll('tbody tr')].find((r) => r.children[0].textContent.trim().startsWith({json.dumps(name)}))"
 
+    def cell(self, name, title):
+        return f"{self.row(name)}?.children[[...document.querySelectorAll('thead th')].findIndex((h) => h.textContent === {json.dumps(title)})]"
+
     def fails(self, queue, error):
         job, lease, _ = self.client.reserve(queue, Prefer="wait=20")
         self.assertEqual(self.client.post(f"/v1/jobs/{job}/fail?retry=false", error, Whilst_Lease=lease).status, 200)
@@ -66,14 +69,14 @@ class Watching(Dashboard):
         page.shows("live")
         self.client.submit(self.queue)
         self.client.submit(self.queue)
-        ready = f"{self.row(self.queue)}?.children[1].textContent"
+        ready = self.cell(self.queue, "ready") + "?.textContent"
         page.eventually(ready, "2")
         self.client.submit(self.queue)
         page.eventually(ready, "3")
         job, lease, _ = self.client.reserve(self.queue)
         self.client.complete(job, lease)
-        page.eventually(f"{self.row(self.queue)}.children[6].textContent", "1")
-        page.eventually(f"Number({self.row(self.queue)}.children[8].textContent) > 0")
+        page.eventually(self.cell(self.queue, "done") + ".textContent", "1")
+        page.eventually(f"Number({self.cell(self.queue, 'out /s')}.textContent) > 0")
         page.click(f"{self.row(self.queue)}.querySelector('a')")
         page.shows("Queue " + self.queue)
         page.eventually("document.querySelectorAll('tbody tr').length", 3)
@@ -167,7 +170,7 @@ class Steering(Dashboard):
             self.client.submit(self.queue)
             jobs.append(self.fails(self.queue, error))
         page = self.page("#/failures")
-        page.click(f"{self.row(dead)}?.children[3].querySelector('a')")
+        page.click(f"{self.cell(dead, 'dead letters')}?.querySelector('a')")
         page.shows("connection refused")
         page.shows("bad address")
         page.click(f"document.querySelector('[aria-label=\"Pick job {jobs[0]}\"]')")
@@ -315,7 +318,7 @@ class Tokens(Dashboard):
     @classmethod
     def setUpClass(cls):
         cls.folder, cls.tokens, lines = tempfile.TemporaryDirectory(prefix="whilst-tokens-"), {}, []
-        for name, scopes in (("reader", ["read", "metrics"]), ("one", ["read:mine"]), ("root", ["admin"])):
+        for name, scopes in (("reader", ["read", "metrics"]), ("one", ["read:mine"]), ("root", ["admin"]), ("tenant", ["admin", "prefix=acme"])):
             made = subprocess.run([harness.BINARY, "token", name, *scopes], capture_output=True, text=True, check=True, timeout=60)
             cls.tokens[name] = made.stdout.strip()
             lines.append(made.stderr)
@@ -379,6 +382,20 @@ class Tokens(Dashboard):
         page.run("location.hash = '#/queues/theirs'")
         page.shows("Not allowed: ")
         self.assertEqual(page.run("document.querySelectorAll('tbody tr').length"), 0)
+
+    def test_who_is_in_a_namespace(self):
+        """Sees and steers what is in it, in its words."""
+        self.client.submit("letters", Authorization="Bearer " + self.tokens["tenant"])
+        page = self.page()
+        self.sign_in(page, self.tokens["tenant"])
+        page.shows("More with a token that has the scope metrics.")
+        page.eventually("document.querySelector('.card b').textContent", "1")
+        page.run("location.hash = '#/queues'")
+        page.click(f"{self.row('letters')}?.querySelector('a')")
+        page.click_button("Pause")
+        page.shows("letters is paused")
+        self.assertTrue(self.client.get("/v1/queues/acme%3Aletters", **self.root).json()["paused"])
+        self.assertNotIn("theirs", page.text())
 
     def test_who_has_none(self):
         page = self.page()
