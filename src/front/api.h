@@ -96,10 +96,11 @@ struct request {
 	struct wh_slice content_type, accept, lease, if_match, if_none_match, last_event_id, idempotency_key;
 	struct prefer prefer;
 	bool prefer_seen;
-	bool traced;       /* there is a traceparent: trace_read() */
-	bool streamed;     /* the body comes in pieces: upload_start() */
-	int level;         /* enum store_level; STORE_DEFAULT: not said */
-	const char *wrong; /* a header field that is malformed or given twice: its name */
+	bool from_elsewhere; /* a page of another origin has a browser send it */
+	bool traced;         /* there is a traceparent: trace_read() */
+	bool streamed;       /* the body comes in pieces: upload_start() */
+	int level;           /* enum store_level; STORE_DEFAULT: not said */
+	const char *wrong;   /* a header field that is malformed or given twice: its name */
 	struct wh_slice wrong_value;
 	struct wh_slice namespace; /* of the client's token, borrowed from the table; empty: it has none */
 	char name

@@ -134,6 +134,12 @@ static void on_request(wh_http_exchange *x, void *arg)
 	}
 	if (!request_read(&request, api, x))
 		return;
+	if (request.from_elsewhere && route->method != WH_HTTP_GET) {
+		answer_problem(api, x, PROBLEM_NOT_ALLOWED, NULL,
+		               "a browser was told to send this by a page of another site; such a page may "
+		               "look at most");
+		return;
+	}
 	request.streamed = is_streamed(route, x);
 	route->handler(&request);
 }

@@ -80,6 +80,10 @@ static void read_field(struct request *request, struct wh_http_field field)
 		else if (is(field.name, "Last-Event-ID"))
 			request->last_event_id = field.value;
 		break;
+	case 14:
+		if (is(field.name, "Sec-Fetch-Site"))
+			request->from_elsewhere = !is(field.value, "same-origin") && !is(field.value, "none");
+		break;
 	case 15:
 		if (!is(field.name, "Idempotency-Key"))
 			break;

@@ -47,6 +47,20 @@ class Index(harness.Case):
             self.assertEqual((answer.status, answer["Content-Type"], answer["Vary"]), (200, wanted, "Accept"), accept)
             self.assertEqual(answer["Link"], None if accept in self.PAGE else '</openapi.json>; rel="service-desc"')
 
+    def test_pages_from_elsewhere(self):
+        """By what browsers say of who has them send it: it may look, as far as the browser shows it, and change nothing."""
+        for site, status in ((None, 202), ("same-origin", 202), ("none", 202), ("cross-site", 403), ("same-site", 403), ("whatever", 403)):
+            headers = {} if site is None else {"Sec-Fetch-Site": site}
+            answer = self.client.post(f"/v1/queues/{self.queue}/jobs", b"x", **headers)
+            self.assertEqual(answer.status, status, site)
+            if status == 403:
+                self.assertProblem(answer, 403, "not-allowed")
+                self.assertProblem(self.client.put("/v1/queues/other", {}, **headers), 403, "not-allowed")
+                self.assertProblem(self.client.delete("/v1/jobs/1", **headers), 403, "not-allowed")
+                self.assertProblem(self.client.post(f"/v1/queues/{self.queue}/jobs", bytes(2 << 20), **headers), 403, "not-allowed")
+            self.assertEqual(self.client.get("/v1/queues", **headers).status, 200)
+        self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["submitted"], 3)
+
     def test_the_page(self):
         answer = self.client.get("/", Accept="text/html")
         self.assertLess(len(answer.body), 60 << 10)

@@ -285,6 +285,18 @@ class Hostile(Dashboard):
         self.assertEqual([url for url in page.requested if url.endswith("/x")], [])
         page.shows("whilst")
 
+    def test_a_page_from_elsewhere(self):
+        """Whoever visits it while a server runs on his machine has nothing done there in his name."""
+        with harness.Server() as other:
+            page = self.page("livez", other)
+            job = self.client.submit(self.queue)
+            for method, path in (("POST", f"/v1/queues/{self.queue}/jobs"), ("POST", f"/v1/queues/{self.queue}/purge"), ("POST", f"/v1/jobs/{job}/kick")):
+                page.run(f"fetch('http://127.0.0.1:{self.server.port}{path}', {{method: '{method}', mode: 'no-cors', body: 'x'}}).then(() => 'sent')")
+            shown = self.client.get(f"/v1/queues/{self.queue}").json()
+            self.assertEqual((shown["submitted"], shown["jobs"]["ready"]), (1, 1))
+            page.requested.clear()
+            page.complaints.clear()
+
     def test_bodies_opened_as_pages(self):
         """Whoever is led to a result or payload sees it; it runs nothing, and is no page of this origin."""
         job = self.client.submit(self.queue, b"<!DOCTYPE html><title>x</title><h1>hello</h1>" + EVIL.encode(), Content_Type="text/html")
