@@ -62,8 +62,12 @@ void download_add(struct download *d, struct store_bytes *bytes)
 
 static void then(struct download *d, wh_future future, wh_callback *callback)
 {
-	if (wh_then(future, callback, d) != 0)
-		(void)!wh_then(wh_failed(d->call->api->loop, -ENOMEM), callback, d);
+	wh_loop *loop = d->call->api->loop;
+
+	if (wh_then(future, callback, d) == 0 || wh_then(wh_failed(loop, -ENOMEM), callback, d) == 0)
+		return;
+	/* no memory to say so later: whoever calls this does nothing else with it */
+	callback(loop, (wh_res){-ENOMEM, NULL}, d);
 }
 
 /* The exchange has been answered. */
@@ -241,17 +245,14 @@ static void begin(struct download *d)
 {
 	wh_http_exchange *x = d->call->x;
 
-	if (d->call->gone || wh_http_is_closed(x)) {
+	if (d->call->gone || wh_http_is_closed(x) || wh_http_start(x, d->status, d->length) != 0) {
+		/* nobody has been told of these jobs */
 		store_lot_return(d->call->api->store, d->lot);
 		d->lot = NULL;
 		cut_off(d);
 		return;
 	}
 	answer_count(d->call->api, x, d->status);
-	if (wh_http_start(x, d->status, d->length) != 0) {
-		cut_off(d);
-		return;
-	}
 	d->lot = store_lot_free(d->lot);
 	d->at = 0;
 	if (wh_http_method(x) == WH_HTTP_HEAD)

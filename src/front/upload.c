@@ -34,8 +34,13 @@ bool upload_needed(const wh_http_exchange *x)
 
 static void then(struct upload *upload, wh_future future, wh_callback *callback)
 {
-	if (wh_then(future, callback, upload) != 0)
-		(void)!wh_then(wh_failed(upload->call->api->loop, -ENOMEM), callback, upload);
+	wh_loop *loop = upload->call->api->loop;
+
+	if (wh_then(future, callback, upload) == 0 ||
+	    wh_then(wh_failed(loop, -ENOMEM), callback, upload) == 0)
+		return;
+	/* no memory to say so later: whoever calls this does nothing else with it */
+	callback(loop, (wh_res){-ENOMEM, NULL}, upload);
 }
 
 static void end(struct upload *upload)

@@ -38,7 +38,8 @@ Answer = collections.namedtuple("Answer", "kind level job payload position momen
 class Life:
     """Clients of one life of the server, and what they were told."""
 
-    def __init__(self, port, number, leases, levels):
+    def __init__(self, port, number, leases, levels, patience_s=10):
+        self.patience_s = patience_s
         self.port, self.number, self.stop = port, number, False
         self.lock, self.answers, self.wrong, self.leases = threading.Lock(), [], [], leases
         self.threads = [threading.Thread(target=self.guard, args=(work, level))
@@ -47,7 +48,7 @@ class Life:
             thread.start()
 
     def guard(self, work, level):
-        client = harness.Client(self.port, 10)
+        client = harness.Client(self.port, self.patience_s)
         try:
             work(client, level)
         except GONE:

@@ -839,6 +839,23 @@ static void damage_kinds(const struct folder *f)
 				}
 }
 
+/* The end of the log, whose length only the file itself tells. */
+static void damage_last(const struct folder *f)
+{
+	size_t last = f->files_count;
+	for (size_t i = 0; i < f->files_count; i++)
+		if (!strncmp(f->files[i].name, "seg-", 4) && f->files[i].used > 8192 &&
+		    (last == f->files_count || strcmp(f->files[i].name, f->files[last].name) > 0))
+			last = i;
+	check(last < f->files_count, "no segment is in use");
+	for (int how = STORE_REPAIR_SKIP; how <= STORE_REPAIR_CUT; how++) {
+		damage_and_judge(f, last, 0, 1, LOSE, how, 0);
+		damage_and_judge(f, last, 1000, 1, CUT_SHORT, how, 0);  /* within its identity */
+		damage_and_judge(f, last, 5000, 1, CUT_SHORT, how, 0);  /* ... its opening */
+		damage_and_judge(f, last, 12300, 1, CUT_SHORT, how, 0); /* ... its groups */
+	}
+}
+
 static void damage_by_chance(const struct folder *f, uint64_t times)
 {
 	for (uint64_t i = 0; i < times; i++) {
@@ -876,6 +893,7 @@ static void test_damage_is_repaired(void **state)
 		test_kinds_are_all_there();
 		for (int i = 0; i < 2; i++) {
 			damage_kinds(&folders[i]);
+			damage_last(&folders[i]);
 			damage_by_chance(&folders[i], times);
 			free_folder(&folders[i]);
 		}
