@@ -96,6 +96,11 @@ uint64_t wh__op_advance(struct wh__op *op, uint64_t n);
 extern const struct wh__engine wh__engine_sync, wh__engine_threads, wh__engine_epoll, wh__engine_uring,
 	wh__engine_sim;
 
+/* How a struct wh_sim begins. By it a loop finds the engine of simulated machines, which programs without any need not link. */
+struct wh__simulated {
+	const struct wh__engine *engine;
+};
+
 /* engine/execute.c: the blocking system call of a file or work operation; result n, and the payload in *ret_ptr.
  * Retries -EINTR; honours WH__ALL. Touches nothing but *op's arguments. Thread: any. */
 int64_t wh__op_execute(struct wh__op *op, void **ret_ptr);

@@ -53,6 +53,7 @@ struct wh_sim_world {
 enum { WH__SIM_FAULTS_MAX = 16 };
 
 struct wh_sim {
+	struct wh__simulated simulated; /* first: what loop.c knows of it */
 	struct wh_sim_options options;
 	struct wh__sim_random random; /* of the disk and of faults */
 	struct wh_sim_world *world;

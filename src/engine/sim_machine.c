@@ -55,6 +55,7 @@ int wh_sim_open(wh_sim **ret, const struct wh_sim_options *options)
 	wh_sim *sim = calloc(1, sizeof *sim);
 	if (!sim)
 		return -ENOMEM;
+	sim->simulated.engine = &wh__engine_sim;
 	sim->world = options->world;
 	sim->owns_world = !sim->world;
 	sim->disk = wh__disk_new(&sim->random);

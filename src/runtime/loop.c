@@ -122,7 +122,9 @@ static int select_engine(wh_loop *loop)
 	case WH_URING:
 		return open_engine(loop, &wh__engine_uring);
 	case WH_SIM:
-		return open_engine(loop, &wh__engine_sim);
+		if (!loop->options.sim)
+			return -EINVAL;
+		return open_engine(loop, ((const struct wh__simulated *)loop->options.sim)->engine);
 	case WH_AUTO:
 		break;
 	default:
