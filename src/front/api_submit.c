@@ -16,6 +16,7 @@
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
 enum { ANSWER_LINES, ANSWER_BATCH };
+enum { LINE_BYTES_MAX = 32 };
 
 static void subject(const struct call *call, char *to, size_t len)
 {
@@ -99,22 +100,25 @@ static void answer_ids(struct call *call, const struct store_commit *commit)
 	char given[4096];
 	struct wh__text text;
 	bool lines = call->action == ANSWER_LINES;
+	char *to;
 
 	wh__text_init(&text, given, sizeof(given));
-	for (size_t i = 0; i < commit->count; i++) {
-		char *to = wh__text_room(&text, 32);
-		if (!to)
-			break;
+	to = wh__text_room(&text, commit->count * (lines ? LINE_BYTES_MAX : 12));
+	for (size_t i = 0; to && i < commit->count; i++) {
 		if (lines) {
 			memcpy(to, "{\"id\":", 6);
-			text.len += 6 + wh__put_u64(to + 6, commit->results[i].job);
-			wh__text_put(&text, "}\n", 2);
+			to += 6;
+			to += wh__put_u64(to, commit->results[i].job);
+			memcpy(to, "}\n", 2);
+			to += 2;
 		} else {
 			batch_put_u32(to, 8);
 			batch_put_u64(to + 4, commit->results[i].job);
-			text.len += 12;
+			to += 12;
 		}
 	}
+	if (to)
+		text.len = (size_t)(to - text.data);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, 202, lines ? BATCH_LINES : BATCH_TYPE, &text);
 }

@@ -60,7 +60,10 @@ int batch_read(struct batch *batch, const char *body, size_t len, uint64_t item_
 			return BATCH_ITEM_TOO_LARGE;
 		if (n > len - 4)
 			return BATCH_CUT;
-		wrong = add(batch, body + 4, n);
+		if (batch->count < batch->cap)
+			batch->items[batch->count++] = (struct store_slice){body + 4, n};
+		else
+			wrong = add(batch, body + 4, n);
 		body += 4 + n;
 		len -= 4 + n;
 	}

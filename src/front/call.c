@@ -159,8 +159,11 @@ void call_accepted(struct call *call, int state)
 	wh__text_u64(&text, call->job);
 	wh__text_put(&text, ",\"queue\":", 9);
 	wh__text_json(&text, call->name + call->hidden, call->name_len - call->hidden);
-	wh__text_format(&text, state == JOB_NONE ? ",\"state\":null" : ",\"state\":\"%s\"",
-	                answer_state(state));
+	wh__text_str(&text, state == JOB_NONE ? ",\"state\":null" : ",\"state\":\"");
+	if (state != JOB_NONE) {
+		wh__text_str(&text, answer_state(state));
+		wh__text_put(&text, "\"", 1);
+	}
 	wh__text_str(&text, call->duplicate ? ",\"duplicate\":true,\"level\":\"" : ",\"level\":\"");
 	wh__text_str(&text, answer_level(call->level));
 	wh__text_str(&text, "\",\"position\":\"");

@@ -45,27 +45,35 @@ const uint8_t wh__http_characters[256] = {
 #undef GV
 #undef R8
 
-/* Eight at a time. */
-size_t wh__http_plain(const char *data, size_t len)
+/* Those of eight bytes that do not stand for themselves, marked at the top; behind the first one a borrow may mark others, never before it. */
+static uint64_t odd_ones(const char *data)
 {
 	const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+	uint64_t word, del;
+
+	memcpy(&word, data, 8);
+	del = word ^ (ones * 0x7f);
+	return (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
+}
+
+/* Eight at a time, the last eight once more where less are left. */
+size_t wh__http_plain(const char *data, size_t len)
+{
 	size_t i = 0;
 
 	for (; i + 8 <= len; i += 8) {
-		uint64_t word, del, odd;
+		uint64_t odd = odd_ones(data + i);
 
-		memcpy(&word, data + i, 8);
-		del = word ^ (ones * 0x7f);
-		odd = (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops;
 		if (odd == 0)
 			continue;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-		/* a borrow may mark bytes after the first odd one, never before it */
 		return i + (size_t)__builtin_ctzll(odd) / 8;
 #else
 		break;
 #endif
 	}
+	if (len >= 8 && i + 8 > len && odd_ones(data + len - 8) == 0)
+		return len;
 	while (i < len && (unsigned char)data[i] >= 0x20 && data[i] != 0x7f)
 		i++;
 	return i;

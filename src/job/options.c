@@ -86,8 +86,21 @@ static void put_event(struct out *out, const struct job_record *r)
 	put32(to + 8, r->event_epoch);
 }
 
+/* Most have none, and are asked several times. */
+static bool has_none(const struct job_record *r)
+{
+	uint64_t numbers = (uint64_t)(r->when_ms | r->time_to_run_ms | r->retention_ms | r->unique_while_ms |
+	                              r->expires_ms | r->after_delay_ms);
+	uint32_t small =
+		r->attempts_max | r->event_epoch | (uint32_t)r->after_count | (uint32_t)r->after_failure;
+
+	return (numbers | small | r->unique.len | r->group.len | r->trace.len) == 0;
+}
+
 static void put_submit(struct out *out, const struct job_record *r)
 {
+	if (has_none(r))
+		return;
 	put_number(out, SUBMIT_RUN_AT, r->when_ms);
 	put_number(out, SUBMIT_TIME_TO_RUN, r->time_to_run_ms);
 	put_number(out, SUBMIT_RETENTION, r->retention_ms);

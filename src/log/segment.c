@@ -54,6 +54,8 @@ int log_segments_add(struct log *log, struct log_segment *segment)
 size_t log_segments_from(const struct log *log, uint64_t lsn)
 {
 	size_t low = 0, high = log->segments_count;
+	if (high > 0 && log->segments[high - 1]->opening.base_lsn <= lsn)
+		return high - 1; /* where what is appended stands */
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		if (log->segments[middle]->opening.base_lsn <= lsn)

@@ -1,6 +1,7 @@
 /* src/store/recent.c -- records just written, in memory, so that short-lived jobs never cause a read.
  *
- * A ring of bytes and a ring of entries in the order of places. Who takes jobs in order finds the next entry next to
+ * A ring of bytes and a ring of entries in the order of places, both of a power of two: every job comes by here, and a division takes longer
+ * than the copy of a small one. Who takes jobs in order finds the next entry next to
  * the last one found; others search by halves. See inside.h.
  */
 #include "store/inside.h"
@@ -9,11 +10,11 @@ enum { BYTES_PER_ENTRY = 128 };
 
 int store_recent_init(struct store_recent *r, uint64_t bytes)
 {
-	*r = (struct store_recent){.cap = bytes, .entries_cap = bytes / BYTES_PER_ENTRY};
-	if (bytes < 4096) {
-		r->cap = r->entries_cap = 0;
+	*r = (struct store_recent){.cap = 0};
+	if (bytes < 4096)
 		return 0;
-	}
+	r->cap = UINT64_C(1) << (63 - __builtin_clzll(bytes));
+	r->entries_cap = r->cap / BYTES_PER_ENTRY;
 	r->bytes = malloc(r->cap);
 	r->entries = malloc(r->entries_cap * sizeof(r->entries[0]));
 	return r->bytes && r->entries ? 0 : -ENOMEM;
@@ -23,6 +24,16 @@ void store_recent_done(struct store_recent *r)
 {
 	free(r->bytes);
 	free(r->entries);
+}
+
+static uint64_t offset(const struct store_recent *r, uint64_t at)
+{
+	return at & (r->cap - 1);
+}
+
+static struct store_recent_entry *entry(const struct store_recent *r, uint64_t number)
+{
+	return &r->entries[number & (r->entries_cap - 1)];
 }
 
 void store_recent_add(struct store_recent *r, uint64_t place, int type, const uint8_t *fixed,
@@ -35,22 +46,20 @@ void store_recent_add(struct store_recent *r, uint64_t place, int type, const ui
 		bytes += rest[i].len;
 	if (bytes > r->cap / 8)
 		return;
-	left = r->cap - r->end % r->cap;
+	left = r->cap - offset(r, r->end);
 	if (left < bytes)
 		r->end += left; /* never split */
 	at = r->end;
 	r->end += bytes;
-	while (r->entries_first < r->entries_end &&
-	       (r->entries[r->entries_first % r->entries_cap].at + r->cap < r->end ||
-	        r->entries_end - r->entries_first == r->entries_cap))
+	while (r->entries_first < r->entries_end && (entry(r, r->entries_first)->at + r->cap < r->end ||
+	                                             r->entries_end - r->entries_first == r->entries_cap))
 		r->entries_first++;
-	r->entries[r->entries_end++ % r->entries_cap] =
-		(struct store_recent_entry){.place = place,
-	                                    .at = at,
-	                                    .bytes = (uint32_t)bytes,
-	                                    .type = (uint8_t)type,
-	                                    .fixed_bytes = (uint16_t)fixed_bytes};
-	to = r->bytes + at % r->cap;
+	*entry(r, r->entries_end++) = (struct store_recent_entry){.place = place,
+	                                                          .at = at,
+	                                                          .bytes = (uint32_t)bytes,
+	                                                          .type = (uint8_t)type,
+	                                                          .fixed_bytes = (uint16_t)fixed_bytes};
+	to = r->bytes + offset(r, at);
 	memcpy(to, fixed, fixed_bytes);
 	to += fixed_bytes;
 	for (int i = 0; i < count; i++) {
@@ -64,21 +73,21 @@ static const struct store_recent_entry *find(struct store_recent *r, uint64_t pl
 	uint64_t low = r->entries_first, high = r->entries_end;
 
 	for (uint64_t i = r->hint; i < r->hint + 2; i++)
-		if (i >= low && i < high && r->entries[i % r->entries_cap].place == place) {
+		if (i >= low && i < high && entry(r, i)->place == place) {
 			r->hint = i + 1;
-			return &r->entries[i % r->entries_cap];
+			return entry(r, i);
 		}
 	while (low < high) {
 		uint64_t middle = low + (high - low) / 2;
-		if (r->entries[middle % r->entries_cap].place < place)
+		if (entry(r, middle)->place < place)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	if (low == r->entries_end || r->entries[low % r->entries_cap].place != place)
+	if (low == r->entries_end || entry(r, low)->place != place)
 		return NULL;
 	r->hint = low + 1;
-	return &r->entries[low % r->entries_cap];
+	return entry(r, low);
 }
 
 bool store_recent_find(struct store_recent *r, uint64_t place, struct job_record *ret)
@@ -88,7 +97,7 @@ bool store_recent_find(struct store_recent *r, uint64_t place, struct job_record
 
 	if (!e)
 		return false;
-	bytes = r->bytes + e->at % r->cap;
+	bytes = r->bytes + offset(r, e->at);
 	return job_record_get(e->type, JOB_RECORD_VERSION, (struct job_slice){bytes, e->fixed_bytes},
 	                      (struct job_slice){bytes + e->fixed_bytes, e->bytes - e->fixed_bytes},
 	                      ret) == 0;
