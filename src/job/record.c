@@ -663,6 +663,8 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_REMOVE:
 		r->id = 0;
 		r->reason = b[0];
+		if (get48(b + 2) > INT64_MAX / 1000000)
+			return false;
 		r->at_ns = (int64_t)get48(b + 2) * 1000000;
 		r->body = take(rest, rest->len);
 		return r->body.len % 8 == 0 && b[1] == 0;
