@@ -95,8 +95,8 @@ void job_lose_result(struct job_machine *machine, uint64_t id);
  * more. They can be asked for until the next record is carried out. */
 uint64_t job_released(struct job_machine *machine);
 
-/* job_lose_awaited() - jobs of whose AFTER nothing is known are ended as if one that they await were forgotten: for a repair. */
-void job_lose_awaited(struct job_machine *machine);
+/* job_lose_awaited() - jobs of whose AFTER nothing is known are ended as if one that they await were forgotten: for a repair, which is told of each. */
+void job_lose_awaited(struct job_machine *machine, void (*each)(void *arg, uint64_t id), void *arg);
 
 /* job_reveal() - everything submitted, or released, at a place below until may be leased. */
 void job_reveal(struct job_machine *machine, uint64_t until);

@@ -431,14 +431,16 @@ void job_doomed_record(struct job_machine *m, uint32_t slot, int64_t now_ns, str
 	r->attempt = s->attempts;
 }
 
-void job_lose_awaited(struct job_machine *m)
+void job_lose_awaited(struct job_machine *m, void (*each)(void *arg, uint64_t id), void *arg)
 {
 	for (uint32_t slot = 1; slot < m->slots_end; slot++) {
 		const struct job_slot *s = job_slot(m, slot);
 		struct job_join *j = s->state == JOB_AWAITING ? job_slot_join(m, s) : NULL;
 
-		if (j && j->stage == JOB_JOIN_WAITS && j->missing > 0)
-			doom(m, j, 0, JOB_AWAITED_GONE);
+		if (!j || j->stage != JOB_JOIN_WAITS || j->missing == 0)
+			continue;
+		each(arg, job_slot_id(s));
+		doom(m, j, 0, JOB_AWAITED_GONE);
 	}
 }
 

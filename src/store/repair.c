@@ -134,6 +134,9 @@ static const char *what_of(const struct store_repair *repair, unsigned why, int 
 	if (state == JOB_NONE)
 		return why & STORE_NAMED_DROPPED ? "it was submitted, or forgotten, behind the cut"
 		                                 : "its submission is lost, or it was forgotten";
+	if (why & STORE_NAMED_AWAITS)
+		return "a job that it was to run after is lost: what was asked for if that fails becomes of "
+		       "it";
 	if (why & STORE_NAMED_DROPPED)
 		return "it is what it was at the cut";
 	if (why & STORE_NAMED_UNFIT)
@@ -240,6 +243,11 @@ static int check(struct store_repair *repair, wh_loop *loop, struct store_proble
 	return error;
 }
 
+static void on_awaits(void *arg, uint64_t id)
+{
+	store_repair_name(arg, id, STORE_NAMED_AWAITS);
+}
+
 /* The store of the new log is open: put its jobs in order, and close it. */
 static int put_in_order(struct store_repair *repair, char **blobs)
 {
@@ -254,7 +262,7 @@ static int put_in_order(struct store_repair *repair, char **blobs)
 	    log->lost_from != UINT64_MAX)
 		store_repair_unfinished(repair);
 	if (error == 0)
-		job_lose_awaited(store->jobs);
+		job_lose_awaited(store->jobs, on_awaits, repair);
 	if (error == 0)
 		error = job_places_each(store->jobs, look_at_places, repair);
 	if (error == 0)

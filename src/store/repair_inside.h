@@ -19,6 +19,7 @@ enum store_named { /* why a job is not certain to be as it was */
 	           STORE_NAMED_LOOK = 32,    /* something that belongs to it may be lost */
 	           STORE_NAMED_PAYLOAD = 64, /* the file with its payload is */
 	           STORE_NAMED_RESULT = 128, /* the file with its result is */
+	           STORE_NAMED_AWAITS = 256, /* a job that it awaits is lost */
 };
 
 struct store_named_job {

@@ -175,6 +175,15 @@ void store_repair_fits(struct store_repair *repair, const struct job_record *r,
 	}
 	if (repair->named_cap > 0 && place_of(repair->named, repair->named_cap, r->id)->job != 0)
 		store_repair_name(repair, r->id, STORE_NAMED_SETTLED);
+	for (size_t i = 0; r->type == JOB_AFTER && i < r->body.len / 8; i++) {
+		struct job_info info;
+		uint64_t id;
+
+		/* when it was submitted it was there */
+		memcpy(&id, (const uint8_t *)r->body.data + i * 8, 8);
+		if (job_look(repair->store->jobs, id, &info) < 0)
+			store_repair_name(repair, r->id, STORE_NAMED_AWAITS);
+	}
 	/* a chain of errors that leads into what is lost, or a payload there */
 	if ((r->error_place != 0 && log_repair_is_lost(repair->log, r->error_place)) ||
 	    (r->type == JOB_FINISH && log_repair_is_lost(repair->log, r->submit_place)))
