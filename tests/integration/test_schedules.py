@@ -113,6 +113,11 @@ class Configured(harness.Case):
         self.assertEqual((shown["runs"], shown["last"], shown["next"]), (0, None, made["next"]))
         self.assertProblem(self.client.post("/v1/schedules/none/run"), 404, "unknown-schedule")
         self.assertProblem(self.client.post(f"/v1/schedules/{self.queue}/run?x=1"), 400, "bad-request")
+        self.client.put(f"/v1/queues/{self.queue}", {"jobs_max": 1})
+        self.client.submit(self.queue)
+        full = self.client.post(f"/v1/schedules/{self.queue}/run")
+        self.assertProblem(full, 429, "queue-full", limit=1)
+        self.assertEqual(full["Retry-After"], "1")
 
     def test_run_now_and_wait(self):
         self.put(self.queue, every="1h", job={"queue": self.queue})
