@@ -381,6 +381,7 @@ static int open_front(struct server *server)
 		.stream_bytes_max = (uint32_t)settings->stream_buffer_bytes,
 		.stream_timeout_ns = settings->stream_timeout_ns,
 		.dashboard = !settings->dashboard_off,
+		.half_close_waits = settings->half_close_waits,
 		.files_restricted = server->sandbox.entered,
 		.calls_restricted = server->sandbox.calls_restricted,
 		.connections_max = (uint32_t)settings->max_connections,

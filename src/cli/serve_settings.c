@@ -18,6 +18,7 @@ static const char *const engine_words[] = {"auto", "sync", "threads", "epoll", "
 static const char *const queues_words[] = {"open", "declared", NULL};
 static const char *const commit_words[] = {"local", "async", NULL};
 static const char *const sandbox_words[] = {"auto", "yes", "no", NULL};
+static const char *const half_close_words[] = {"leave", "wait", NULL};
 static const char *const switch_words[] = {"on", "off", NULL};
 static const char *const log_words[] = {"debug", "info", "warn", "error", NULL};
 
@@ -80,6 +81,9 @@ static const struct setting {
          BYTES, AT(compact_rate), UINT64_C(1) << 16, UINT64_C(1) << 34, NULL},
 	{"max-wait", "DURATION", "longest Prefer: wait (default 300s)", DURATION, AT(max_wait_ns), 1000000000,
          INT64_C(86400000000000), NULL},
+	{"half-close", "leave|wait",
+         "is a client that waits, and sends no more, gone or waiting on? (default leave)", WORD,
+         AT(half_close_waits), 0, 0, half_close_words},
 	{"max-connections", "N", "connections served at once (default 20000)", NUMBER, AT(max_connections), 1,
          1000000, NULL},
 	{"request-timeout", "DURATION", "a request must have arrived whole within this (default 60s)",

@@ -38,6 +38,7 @@ struct serve_settings {
 	int64_t beanstalk_retention_ns;
 	uint64_t checkpoint_bytes, compact_slack, compact_rate; /* of the store */
 	int engine, log_level, beanstalk_commit;
+	int half_close_waits;
 	int dashboard_off;
 	int sandbox; /* enum serve_sandbox */
 	bool queues_declared, help;

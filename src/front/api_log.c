@@ -210,6 +210,6 @@ void api_log_get(struct request *request)
 		return;
 	}
 	call_set_wait(call, request);
-	call_watch(call, false);
+	call_watch_wait(call);
 	call_park(call, store_wait_position(request->api->store, position, level), reached);
 }

@@ -1,7 +1,8 @@
 /* src/front/call.c -- a request while the store works on it or its caller waits; how waits end. See api.h.
  *
  * The state is read when the wait is over, whatever ended it: the job, the time, a stop of the server. So an
- * event cannot be missed, and a late answer is a true one. A client that leaves cancels its wait.
+ * event cannot be missed, and a late answer is a true one. A client that leaves cancels its wait. One that has called close(2) shows
+ * the same as one that has ended its sending side and reads on: either gets the present state, which harms neither.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -73,6 +74,11 @@ void call_watch(struct call *call, bool half_close)
 		wh_http_on_half_close(call->x, client_left, call);
 	else
 		wh_http_on_close(call->x, client_left, call);
+}
+
+void call_watch_wait(struct call *call)
+{
+	call_watch(call, !call->api->options.half_close_waits);
 }
 
 void call_park(struct call *call, wh_future future, wh_callback *callback)
@@ -349,7 +355,7 @@ static void wait_over(wh_loop *loop, wh_res res, void *arg)
 
 void call_wait_finished(struct call *call)
 {
-	call_watch(call, false);
+	call_watch_wait(call);
 	call_park(call, store_wait(call->api->store, call->job, STORE_WAIT_FINISHED, 0, read_level(call)),
 	          wait_over);
 }
