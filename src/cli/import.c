@@ -16,6 +16,7 @@
 #include "cli/binlog.h"
 #include "cli/cli.h"
 #include "cli/import_jobs.h"
+#include "deliver/service.h"
 #include "store/store.h"
 
 enum { AT_ONCE = 1000, BYTES_AT_ONCE = 4 << 20, FILE_MAX = 1 << 30 };
@@ -59,6 +60,8 @@ struct import {
 	char key[64];
 	uint64_t done; /* jobs of an earlier, interrupted import */
 	uint64_t tally[5], problems;
+	char **renamed; /* tubes that are called as queues of the server are, by their new names */
+	size_t renamed_count;
 };
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -153,6 +156,60 @@ static int read_binlog(struct import *im)
 	for (size_t i = 0; status == 0 && i < im->binlog.count; i++)
 		im->tally[im->binlog.jobs[i].state]++;
 	return status;
+}
+
+static const char own_prefix[] = "tube/";
+
+/* Where the jobs of such a tube go; NULL: no memory. */
+static const char *new_name(struct import *im, const struct binlog_job *job)
+{
+	size_t prefix = sizeof(own_prefix) - 1;
+	char **more, *name;
+
+	for (size_t i = 0; i < im->renamed_count; i++) {
+		name = im->renamed[i];
+		if (strlen(name) == prefix + job->tube_len &&
+		    memcmp(name + prefix, job->tube, job->tube_len) == 0)
+			return name;
+	}
+	name = malloc(prefix + job->tube_len + 1);
+	more = name ? realloc(im->renamed, (im->renamed_count + 1) * sizeof(*more)) : NULL;
+	if (!more) {
+		free(name);
+		return NULL;
+	}
+	memcpy(name, own_prefix, prefix);
+	memcpy(name + prefix, job->tube, job->tube_len);
+	name[prefix + job->tube_len] = 0;
+	im->renamed = more;
+	im->renamed[im->renamed_count++] = name;
+	fprintf(stderr, "tube %s is called as a queue of the server's own is: its jobs go to the queue %s\n",
+	        name + prefix, name);
+	return name;
+}
+
+/* What the server would take for calls, events or callbacks of its own is none. */
+static int rename_own(struct import *im)
+{
+	for (size_t i = 0; i < im->binlog.count; i++) {
+		struct binlog_job *job = &im->binlog.jobs[i];
+		const char *name;
+
+		if (!service_owns_queue(job->tube, job->tube_len))
+			continue;
+		if (job->tube_len + sizeof(own_prefix) - 1 > JOB_NAME_MAX)
+			return cli_error(
+				CLI_FAILED,
+				"tube %.*s is called as a queue of the server's own is, and too long for "
+				"another name; nothing was imported",
+				(int)job->tube_len, job->tube);
+		name = new_name(im, job);
+		if (!name)
+			return cli_error(CLI_FAILED, "%s", wh_strerror(-ENOMEM));
+		job->tube = name;
+		job->tube_len = (uint32_t)strlen(name);
+	}
+	return 0;
 }
 
 static void name_content(struct import *im)
@@ -275,6 +332,8 @@ static int run(struct import *im)
 {
 	int status = read_binlog(im);
 
+	if (status == 0)
+		status = rename_own(im);
 	if (status != 0)
 		return status;
 	name_content(im);
@@ -347,5 +406,8 @@ int cli_import(int argc, char **argv)
 	}
 	free(im.files);
 	binlog_done(&im.binlog);
+	for (size_t i = 0; i < im.renamed_count; i++)
+		free(im.renamed[i]);
+	free(im.renamed);
 	return status;
 }

@@ -284,10 +284,11 @@ void call_then(struct call *call, wh_future future, wh_callback *callback);
 void call_park(struct call *call, wh_future future, wh_callback *callback);
 /* call_refuse() - answer that the store refused this about the job, with the job's state where that is the reason; end. */
 void call_refuse(struct call *call, int64_t code, const char *reason);
-void call_end(struct call *call);                    /* answered: free it */
+void call_end(struct call *call); /* answered: free it */
 /* call_watch() - learn of the client's leaving; half_close: or that it sends no more, which over TCP is all that there is to see of a close(2). */
 void call_watch(struct call *call, bool half_close);
-void call_watch_wait(struct call *call); /* the same for a wait from which nothing is lost: as half-close says */
+void call_watch_wait(
+	struct call *call); /* the same for a wait from which nothing is lost: as half-close says */
 void call_finish(struct call *call,
                  int state);                /* no wait (any more): answer by kind, reading the state anew */
 void call_wait_finished(struct call *call); /* wait for the job's end, until .until; then call_finish() */

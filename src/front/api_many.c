@@ -11,7 +11,7 @@
 
 #include "base/units.h"
 #include "deliver/service.h"
-#include "front/api.h"
+#include "front/own.h"
 
 enum { STATE, FROM, UNTIL, DEAD, ERROR, OLDER, NEWER, CHOICES, COUNT = CHOICES, TO, OPTIONS };
 enum { LIST_DEFAULT = 100, LIST_MAX = 1000 };
@@ -233,7 +233,7 @@ static void do_many(struct request *request, struct store_many *many, unsigned a
 	int level;
 
 	memcpy(options, known, sizeof(known));
-	if (!request_level(request, true, &level) ||
+	if (own_refused(request, OWN_JOBS) || !request_level(request, true, &level) ||
 	    !request_options(request, options, moves ? OPTIONS : TO) ||
 	    !read_choice(request, options, allowed, many) || !read_target(request, &options[TO], to, many) ||
 	    !read_ids(request, many, &ids))

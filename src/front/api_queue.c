@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "front/event_stream.h"
+#include "front/own.h"
 #include "front/queue_config.h"
 
 static void refused(struct call *call, int64_t error, const char *reason)
@@ -170,6 +171,8 @@ static void change(struct request *request, int kind, const struct queue_config 
 
 void api_queue_delete(struct request *request)
 {
+	if (own_refused(request, OWN_REMOVE))
+		return;
 	if (service_find(&request->api->targets, request->name, request->name_len)) {
 		answer_problem(request->api, request->x, PROBLEM_HAS_TARGET, NULL,
 		               "queue '%.*s' is pushed to a target, which would make it anew; DELETE "
@@ -182,18 +185,21 @@ void api_queue_delete(struct request *request)
 
 void api_queue_pause(struct request *request)
 {
-	change(request, STORE_QUEUE_PAUSE, NULL);
+	if (!own_refused(request, OWN_PAUSE))
+		change(request, STORE_QUEUE_PAUSE, NULL);
 }
 
 void api_queue_resume(struct request *request)
 {
-	change(request, STORE_QUEUE_RESUME, NULL);
+	if (!own_refused(request, OWN_PAUSE))
+		change(request, STORE_QUEUE_RESUME, NULL);
 }
 
 void api_queue_put(struct request *request)
 {
 	struct queue_config config;
 
-	if (request_json(request) && queue_config_read(request, &config))
+	if (!own_refused(request, OWN_CONFIGURE) && request_json(request) &&
+	    queue_config_read(request, &config))
 		change(request, STORE_QUEUE_PUT, &config);
 }

@@ -32,7 +32,7 @@ struct front_options {
 		*ranges; /* where pushes may lead that is not for everybody; NULL: nowhere; copied */
 	const char *
 		zone_directory; /* of the tz database; NULL: where distributions keep it; borrowed until front_free() */
-	bool half_close_waits; /* who ends its sending side while it waits is not taken for gone */
+	bool half_close_waits;       /* who ends its sending side while it waits is not taken for gone */
 	front_event_function *event; /* something worth a line of the log; members in logfmt */
 	void *event_arg;
 };

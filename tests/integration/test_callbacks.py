@@ -189,6 +189,29 @@ class Refusals(Callbacks):
             self.assertEqual(self.client.put(f"/v1/queues/{queue}/target", {"url": self.url}).status, 422)
         self.client.submit("callbacksx")
 
+    def test_queues_that_stay(self):
+        """Nobody takes the server's queues away or makes something else of them; promises are called off one by one."""
+        job = self.client.submit("q", b"x", Whilst_Callback=self.url)
+        for queue, what in (("callbacks%2Fpending", "pause"), ("callbacks%2Fpending", "resume"), ("callbacks%2Fpending", "purge"),
+                            ("callbacks%2Fpending", "kick"), ("callbacks%2Fpending", "replay"), ("callbacks%2Fpending", "move?to=q")):
+            answer = self.client.post(f"/v1/queues/{queue}/{what}")
+            self.assertEqual((answer.status, answer.json()["code"]), (422, "bad-value"), answer)
+        for queue in ("callbacks", "callbacks%2Fpending"):
+            for answer in (self.client.delete(f"/v1/queues/{queue}"), self.client.put(f"/v1/queues/{queue}", {"jobs_max": 1})):
+                self.assertEqual((answer.status, answer.json()["code"]), (422, "bad-value"), answer)
+        self.assertEqual(self.jobs("callbacks/pending")["ready"], 1)
+        # messages may wait, and go on
+        self.assertEqual(self.client.post("/v1/queues/callbacks/pause").status, 200)
+        taken, lease, _ = self.client.reserve("q")
+        self.client.complete(taken, lease)
+        harness.eventually(lambda: self.jobs("callbacks")["ready"] == 1, "the message")
+        self.assertEqual(self.client.post("/v1/queues/callbacks/resume").status, 200)
+        harness.eventually(lambda: self.jobs("callbacks")["done"] == 1, "the receiver's word")
+        self.assertEqual(job, taken)
+        other = self.client.submit("q", b"x", Whilst_Callback=self.url)
+        self.assertEqual(self.client.delete(f"/v1/jobs/{other + 1}").status, 200)
+        self.assertEqual(self.jobs("callbacks/pending")["ready"], 0)
+
     def test_without_secrets(self):
         with harness.Server() as server:
             client = server.client()

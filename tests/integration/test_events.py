@@ -268,6 +268,11 @@ class Topics(Case):
             self.assertEqual(self.client.put(f"{self.path}/subscriptions/c", {"queue": bad}).status, 422)
         self.assertProblem(self.client.post("/v1/queues/topic%2Fx/jobs", b"x"), 422, "bad-value")
         self.assertProblem(self.client.post("/v1/queues/topic%2Fx/reserve"), 422, "bad-value")
+        self.assertProblem(self.client.put("/v1/queues/topic%2Fx", {"finished_max": 1}), 422, "bad-value")
+        self.client.put("/v1/topics/stays", {"retention": "1h"})
+        self.assertProblem(self.client.delete("/v1/queues/topic%2Fstays"), 422, "bad-value")
+        self.assertEqual(self.client.delete("/v1/topics/stays").status, 200)
+        self.assertEqual(self.client.delete("/v1/queues/topic%2Fstays").status, 200)
 
     def test_refused(self):
         self.assertProblem(self.client.put("/v1/topics/" + "x" * 101, {}), 422, "bad-value")

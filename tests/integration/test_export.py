@@ -110,7 +110,8 @@ class Export(unittest.TestCase):
 
     def test_everything(self):
         """Queues, topics, subscriptions, schedules, unique keys, groups, kept events: what a server shows of them is the same in the other folder."""
-        shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly")
+        shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly",
+                 "/v1/topics/acme%3Anews")
 
         def show(client):
             found = {path: client.get(path).json() for path in shown}
@@ -123,6 +124,7 @@ class Export(unittest.TestCase):
             client = server.client()
             for path, body in (("/v1/queues/configured", {"attempts": 3, "backoff": ["1s", "5s"], "concurrency": 2, "dead_letter": "the-dead"}),
                                ("/v1/topics/news", {"retention": "1h"}), ("/v1/topics/news/subscriptions/one", {}),
+                               ("/v1/topics/acme%3Anews", {"retention": "1h"}),
                                ("/v1/schedules/nightly", {"cron": "0 3 * * *", "job": {"queue": "nights"}})):
                 answer = client.put(path, body)
                 self.assertIn(answer.status, (200, 201), (path, answer, answer.body))
@@ -130,6 +132,8 @@ class Export(unittest.TestCase):
                 answer = client.post("/v1/topics/news/events", b"event %d" % i, Content_Type="text/plain", ce_id=str(i), ce_type="t", ce_source="/s",
                                      ce_specversion="1.0")
                 self.assertIn(answer.status, (200, 201, 202), (answer, answer.body))
+            answer = client.post("/v1/topics/acme%3Anews/events?type=t", b"in a namespace")
+            self.assertEqual((answer.status, client.get("/v1/topics/acme%3Anews").json()["events"]), (202, 1), answer)
             client.submit("configured", b"only once", "?unique=the-key&group=the-group")
             answer = client.post("/v1/queues/configured/jobs", b"asked for under a key", Idempotency_Key='"the-word"')
             self.assertEqual(answer.status, 202, answer)
@@ -218,6 +222,22 @@ class Export(unittest.TestCase):
             self.assertIn(b"line 2", run("import", "jobs", path, "--data", other, expect=1).stderr)
             self.assertFalse(os.path.exists(other))
         run("import", "jobs", os.path.join(self.folder, "none-such"), "--data", other, expect=1)
+
+    def test_promises_are_left_out(self):
+        """A job of callbacks/pending is about the one before it, which has another number where it goes."""
+        path, other = os.path.join(self.folder, "promises"), os.path.join(self.folder, "promised")
+        lines = [{"state": "ready", "queue": "q", "payload": "eA=="}, {"state": "ready", "queue": "callbacks/pending", "payload": "eA=="},
+                 {"state": "ready", "queue": "acme:q", "payload": "eA=="}]
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(json.dumps({"priority": 1024, "time_to_run_ms": 60000, **line}) + "\n" for line in lines)
+        done = run("import", "jobs", path, "--data", other)
+        self.assertIn(b"imported 2 jobs", done.stdout)
+        self.assertIn(b"1 callbacks were left out", done.stderr)
+        with harness.Server(data=other) as server:
+            client = server.client()
+            names = [q["name"] for q in client.get("/v1/queues").json()["queues"]]
+            self.assertEqual(names, ["acme:q", "q"])
+            client.close()
 
     def test_interrupted(self):
         """Killed in the middle, and again, and again: each job once."""

@@ -157,6 +157,13 @@ class PassThrough(Gateway):
             self.assertProblem(self.client.post("/call/nobody/x", b"y", **prefer), 404, "unknown-service")
         self.assertProblem(self.client.get("/v1/queues/call%2Fnobody"), 404, "unknown-queue")
 
+    def test_the_queue_of_a_service_goes_behind_it(self):
+        self.client.put("/v1/services/brief", {"url": self.backend.url})
+        self.assertProblem(self.client.delete("/v1/queues/call%2Fbrief"), 422, "bad-value")
+        self.assertIn(self.client.put("/v1/queues/call%2Fbrief", {"retention": "1m"}).status, (200, 201))
+        self.assertEqual(self.client.delete("/v1/services/brief").status, 200)
+        self.assertEqual(self.client.delete("/v1/queues/call%2Fbrief").status, 200)
+
     def test_client_that_leaves(self):
         with socket.create_connection(("127.0.0.1", self.server.port)) as s:
             s.sendall(f"GET /call/{self.service}/gate HTTP/1.1\r\nHost: x\r\n\r\n".encode())

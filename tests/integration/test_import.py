@@ -149,6 +149,39 @@ class Import(unittest.TestCase):
         self.run_import()
         self.assertEqual(theirs, self.what_whilst_finds())
 
+    def test_tubes_called_as_queues_of_the_server(self):
+        """A tube may be called callbacks; the queue of that name is not for its jobs."""
+        process, _, line = self.beanstalkd()
+        for tube in ("callbacks", "callbacks/pending", "topic/orders", "call/shop", "callbacksx"):
+            line.ask(f"use {tube}\r\n")
+            line.put(tube.encode(), "1 0 60")
+        line.ask("use callbacks\r\n")
+        line.put(b"one more", "1 0 60")
+        line.close()
+        process.kill()
+        process.wait()
+        said = self.run_import()
+        self.assertIn("imported 6 jobs", said)
+        self.assertEqual(said.count("goes to the queue") + said.count("go to the queue"), 4, said)
+        with harness.Server(data=str(self.data)) as server:
+            client = server.client()
+            ready = {q["name"]: q["jobs"]["ready"] for q in client.get("/v1/queues").json()["queues"]}
+            self.assertEqual(ready, {"callbacksx": 1, "tube/call/shop": 1, "tube/callbacks": 2, "tube/callbacks/pending": 1,
+                                     "tube/topic/orders": 1})
+            self.assertEqual(client.reserve("tube%2Fcallbacks")[2], b"callbacks")
+            client.close()
+        self.run_import()  # the same again is nothing
+
+    def test_a_tube_that_is_too_long_for_another_name(self):
+        process, _, line = self.beanstalkd()
+        line.ask("use call/" + "x" * 195 + "\r\n")
+        line.put(b"x", "1 0 60")
+        line.close()
+        process.kill()
+        process.wait()
+        self.assertIn("nothing was imported", self.run_import(expect=1))
+        self.assertFalse(self.data.exists())
+
     def test_an_empty_one(self):
         self.write(5, 0)
         self.assertIn("imported 0 jobs", self.run_import())
