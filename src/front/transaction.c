@@ -293,7 +293,7 @@ static bool read_raw(struct reading *reading, enum member member, struct value *
 	raw = wh__json_member(reading->at, members[member].name);
 	if (!raw.data) /* found by its name with the escapes undone */
 		return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
-		             "must be named without escapes");
+		             "must be named without escapes, and nest no deeper than its data may");
 	ret->text = (struct store_slice){raw.data, raw.len};
 	return true;
 }

@@ -189,6 +189,74 @@ class Raw(harness.Case):
             self.assertEqual(queue["submitted"], 0, "a cut request made a job")
 
 
+class Transactions(harness.Case):
+    """What a hostile body of a transaction may hold: each is refused in words, or is what it says, and nothing of a refused one is done."""
+
+    EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":%s}'
+
+    def publish(self, data=b"1", topic=b'"t"', more=b"", event=None):
+        return b'{"actions":[{"action":"publish","topic":%s,"event":%s%s}]}' % (topic, self.EVENT % data if event is None else event, more)
+
+    def test_published_within(self):
+        self.client.put("/v1/topics/t", {"retention": "1h"})
+        self.client.put("/v1/topics/t/subscriptions/s", {})
+        one = self.publish()
+        event = b'{"specversion":"1.0","id":"1","source":"/s","type":"t",%s}'
+        cases = [
+            (self.publish(b"[" * 60 + b"]" * 60), 200),
+            (self.publish(b"[" * 600 + b"]" * 600), 400),
+            (self.publish(b"[" * 100000 + b"]" * 100000), 400),
+            (self.publish(b'{"a":' * 5000 + b"1" + b"}" * 5000), 400),
+            (b"[" * 1000000, 400),
+            (self.publish(b"1" * 5000), 400),
+            (self.publish(b"1e9999"), 400),
+            (self.publish(b"9223372036854775807"), 200),
+            (self.publish(b"9223372036854775808"), 400),
+            (self.publish(b"-9223372036854775809"), 400),
+            (self.publish(b'"\\ud800"'), 400),
+            (self.publish(b'"\xff\xfe"'), 400),
+            (self.publish(b'"\xc0\xba"'), 400),
+            (self.publish(topic=b"null"), 400),
+            (self.publish(topic=b'"' + b"x" * 5000 + b'"'), 422),
+            (self.publish(topic=b'"t\\u0000"'), 422),
+            (self.publish(topic=b'"t:t:t"'), 422),
+            (self.publish(event=b"null"), 400),
+            (self.publish(event=b"[]"), 400),
+            (self.publish(event=b"{}"), 400),
+            (self.publish(more=b',"event":{}'), 400),
+            (self.publish(more=b',"lease":"1.1"'), 400),
+            (self.publish(more=b',"job":1'), 400),
+            (self.publish(event=event % b",".join(b'"a%d":"x"' % i for i in range(5000))), 400),
+            (self.publish(event=event % (b'"subject":"' + b"i" * 70000 + b'"')), 413),
+            (self.publish(event=event % b'"data_base64":"?"'), 400),
+            (self.publish(b'"' + b"x" * (9 << 20) + b'"'), 413),
+            (b'{"actions":[' + b",".join([one[12:-2]] * 10000) + b"]}", 413),
+            (b"\xef\xbb\xbf" + one, 400),
+            (one + b"x", 400),
+            (b"\0" * 100, 400),
+            (b"", 400),
+        ]
+        for body, status in cases:
+            answer = self.client.post("/v1/transactions", body, Content_Type="application/json")
+            self.assertEqual(answer.status, status, (body[:100], answer))
+            if status != 200:
+                self.assertProblem(answer, status, answer.json()["code"])
+        done = sum(status == 200 for _, status in cases)
+        self.assertEqual(self.client.get("/v1/topics/t").json()["events"], done)
+        self.assertEqual(self.client.get("/v1/queues/t%2Fs").json()["submitted"], done)
+
+    def test_what_a_browser_may_say(self):
+        """Of / : fields that are long, broken or no fields of that kind at all."""
+        for name, value in [("Accept", "text/html;q=" + "0" * 8000), ("Accept", "text/html" + ",text/html" * 700), ("Accept", ";;;;,,,,text/html"),
+                            ("Accept", "text/html;q=1e400"), ("Accept", "text/html;;;q=0."), ("Accept", "\xff\xfe"), ("If-None-Match", '"' * 8000),
+                            ("If-None-Match", "W/"), ("If-None-Match", '"' + "a" * 7000 + '"'), ("If-None-Match", "")]:
+            for method in ("GET", "HEAD"):
+                accept = "" if name == "Accept" else "Accept: text/html\r\n"
+                answer = harness.raw(self.server.port, f"{method} / HTTP/1.1\r\nHost: h\r\n{accept}{name}: {value}\r\n"
+                                     "Connection: close\r\n\r\n".encode("latin-1"))
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), (name, value[:40], answer[:200]))
+
+
 class SlowClients(harness.Case):
     ARGS = ("--request-timeout", "300ms")
 
