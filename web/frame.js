@@ -9,9 +9,9 @@
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const SAMPLES = 90, RATE_MS = 10000, PREVIEW_BYTES = 16384, ROWS = 200, MESSAGES = 4;
-const WAITING = ["delayed", "ready", "buried"], FINISHED = ["done", "failed", "cancelled"];
+const WAITING = ["delayed", "ready", "buried", "awaiting"], FINISHED = ["done", "failed", "cancelled"];
 /* those of the server in the order in which they are shown; what else it counts is added */
-const STATES = ["ready", "running", "delayed", "buried", "failed", "done", "cancelled"];
+const STATES = ["ready", "running", "delayed", "awaiting", "buried", "failed", "done", "cancelled"];
 
 /* An element. on…: a listener; true and false: an attribute without value, or none. Children are nodes, text or arrays of them. */
 function h(tag, attributes, ...children) {

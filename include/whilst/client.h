@@ -149,6 +149,8 @@ enum wh_job_state {
 	WH_JOB_FAILED,
 	WH_JOB_CANCELLED,
 	WH_JOB_BURIED,
+	WH_JOB_AWAITING, /* is to run after jobs that have not ended yet */
+	WH_JOB_STATES
 };
 /* "ready"; "" when unknown. Static text. */
 WH_API const char *wh_job_state_name(int state);
@@ -172,6 +174,23 @@ struct wh_submit_options {
 	/* a URL that is told of the job's end by a signed message (docs/reference/http.md); the server must have secrets for it. Of one job at a
 	 * time: not of many at once, nor in a transaction (-EINVAL), nor with unique (-WH_ECALL_BAD_VALUE). NULL: none */
 	const char *callback;
+	/* it runs after these jobs, all of which must be done: ids, at most 1,000, in a transaction 10,000; there also WH_AFTER_ACTION(i), what the i-th
+	 * action, a submit before this one, makes. delay_ns counts from the end of the last one then. A job that is not there is -WH_ECALL_REFUSED, code
+	 * "unknown-awaited" */
+	const uint64_t *after;
+	size_t after_count;
+	int after_failure; /* enum wh_after_failure */
+};
+
+/* WH_AFTER_ACTION() - in a transaction: the job that the index-th action makes, counted from 0, which is a submit before this one. */
+#define WH_AFTER_ACTION(index) (UINT64_C(1) << 63 | (uint64_t)(index))
+
+/* What becomes of it when one of those does not end well: has failed or expired, is dead, cancelled or deleted. */
+enum wh_after_failure {
+	WH_AFTER_CANCEL = 0, /* it is cancelled */
+	WH_AFTER_BURY,       /* it is buried: wh_client_kick() has it run */
+	WH_AFTER_RUN,        /* it runs all the same, after all of them */
+	WH_AFTER_WAIT,       /* it waits on while the other one can be called back; else it is cancelled */
 };
 enum {
 	WH_UNIQUE_ACTIVE = 0,  /* until the job has finished, or is dead */
@@ -214,6 +233,8 @@ struct wh_job {
 	int64_t time_to_run_ns, retention_ns;
 	const char *type; /* of the payload */
 	uint64_t payload_bytes;
+	uint32_t awaits_open,
+		awaits_count; /* awaiting: so many of so many jobs have not ended; .json tells which */
 	const char *progress; /* JSON as the worker gave it; NULL: none */
 	bool cancel_requested;
 	size_t error_count;
@@ -570,7 +591,7 @@ struct wh_queue_settings {
 struct wh_queue {
 	const char *name;
 	bool paused;
-	uint64_t jobs[8]; /* by enum wh_job_state */
+	uint64_t jobs[WH_JOB_STATES]; /* by enum wh_job_state */
 	uint64_t submitted;
 	struct wh_queue_settings settings;
 };

@@ -26,6 +26,8 @@ static void print_job(const struct wh_job *job)
 	if (job->attempts_max > 0)
 		printf(" of %u", job->attempts_max);
 	putchar('\n');
+	if (job->awaits_count > 0)
+		printf("  awaits    %u of %u jobs\n", job->awaits_open, job->awaits_count);
 	print_instant("created", job->created_at);
 	print_instant("runs at", job->run_at);
 	print_instant("deadline", job->deadline);
@@ -113,13 +115,13 @@ int cli_cancel(int argc, char **argv)
 static void print_queues(const struct wh_queues *queues)
 {
 	printf("%-24s", "queue");
-	for (int state = WH_JOB_DELAYED; state <= WH_JOB_BURIED; state++)
+	for (int state = WH_JOB_DELAYED; state < WH_JOB_STATES; state++)
 		printf(" %9s", wh_job_state_name(state));
 	putchar('\n');
 	for (size_t i = 0; i < queues->count; i++) {
 		const struct wh_queue *queue = &queues->queues[i];
 		printf("%-24s", queue->name);
-		for (int state = WH_JOB_DELAYED; state <= WH_JOB_BURIED; state++)
+		for (int state = WH_JOB_DELAYED; state < WH_JOB_STATES; state++)
 			printf(" %9llu", (unsigned long long)queue->jobs[state]);
 		printf("%s\n", queue->paused ? "  paused" : "");
 	}

@@ -24,6 +24,9 @@ static const char usage[] =
 	"  --unique KEY         no second job of the queue while one has this key: prints that one's id\n"
 	"  --unique-while W     queued, active (default) or a DURATION from now on\n"
 	"  --group KEY          jobs of the queue with the same key run in their order\n"
+	"  --after JOB,...      runs after these jobs, all of which must be done; the delay counts from then "
+	"on\n"
+	"  --after-failure F    what if one of them is not: cancel (default), bury, run or wait\n"
 	"  --callback URL       is told of the job's end, by a signed message\n"
 	"  --key KEY            hand over once: again with the same key gives the same job (one FILE only)\n"
 	"  --type TYPE          content type of the payload, default application/octet-stream\n"
@@ -148,12 +151,23 @@ static void add_option(struct cli_text *path, const char *name, const char *valu
 /* query, key: what becomes of the options, for the caller to free. */
 static int submit(int argc, char **argv, struct cli_text *query, struct cli_text *key)
 {
-	static const struct option longs[] = {
-		{"wait", 1, 0, 'w'},      {"commit", 1, 0, 'c'},       {"priority", 1, 0, 'p'},
-		{"delay", 1, 0, 'd'},     {"time-to-run", 1, 0, 't'},  {"attempts", 1, 0, 'a'},
-		{"retention", 1, 0, 'r'}, {"type", 1, 0, 'y'},         {"expires", 1, 0, 'e'},
-		{"unique", 1, 0, 'u'},    {"unique-while", 1, 0, 'U'}, {"group", 1, 0, 'g'},
-		{"key", 1, 0, 'k'},       {"callback", 1, 0, 'b'},     {0}};
+	static const struct option longs[] = {{"wait", 1, 0, 'w'},
+	                                      {"commit", 1, 0, 'c'},
+	                                      {"priority", 1, 0, 'p'},
+	                                      {"delay", 1, 0, 'd'},
+	                                      {"time-to-run", 1, 0, 't'},
+	                                      {"attempts", 1, 0, 'a'},
+	                                      {"retention", 1, 0, 'r'},
+	                                      {"type", 1, 0, 'y'},
+	                                      {"expires", 1, 0, 'e'},
+	                                      {"unique", 1, 0, 'u'},
+	                                      {"unique-while", 1, 0, 'U'},
+	                                      {"group", 1, 0, 'g'},
+	                                      {"key", 1, 0, 'k'},
+	                                      {"callback", 1, 0, 'b'},
+	                                      {"after", 1, 0, 'A'},
+	                                      {"after-failure", 1, 0, 'F'},
+	                                      {0}};
 	struct submission s = {.type = "application/octet-stream"};
 	struct cli_options common = {.usage = usage};
 	for (int o; (o = cli_option(&common, argc, argv, longs)) != -1;) {
@@ -194,6 +208,12 @@ static int submit(int argc, char **argv, struct cli_text *query, struct cli_text
 			break;
 		case 'b':
 			add_option(query, "callback", optarg);
+			break;
+		case 'A':
+			add_option(query, "after", optarg);
+			break;
+		case 'F':
+			add_option(query, "after-failure", optarg);
 			break;
 		case 'k':
 			if (!set_key(key, optarg))

@@ -231,6 +231,7 @@ static void put_head(struct cli_text *text, const struct top *top)
 	put_count(text, "jobs  running ", total_of(top, WH_JOB_RUNNING), "");
 	put_count(text, "  ready ", total_of(top, WH_JOB_READY), "");
 	put_count(text, "  delayed ", total_of(top, WH_JOB_DELAYED), "");
+	put_count(text, "  awaiting ", total_of(top, WH_JOB_AWAITING), "");
 	put_count(text, "  buried ", total_of(top, WH_JOB_BURIED), "");
 	put_count(text, "  failed ", total_of(top, WH_JOB_FAILED), "\n");
 	put_count(text, "rate  submitted ", submitted_rate_of_all(top), "/s");
@@ -260,8 +261,8 @@ static int by_load(const void *a, const void *b)
 
 static void put_queues(struct cli_text *text, const struct top *top)
 {
-	static const int columns[] = {WH_JOB_RUNNING, WH_JOB_READY, WH_JOB_DELAYED, WH_JOB_BURIED,
-	                              WH_JOB_FAILED};
+	static const int columns[] = {WH_JOB_RUNNING,  WH_JOB_READY,  WH_JOB_DELAYED,
+	                              WH_JOB_AWAITING, WH_JOB_BURIED, WH_JOB_FAILED};
 	size_t count = top->now.queues->count;
 	const struct wh_queue **sorted = calloc(count + 1, sizeof *sorted);
 
@@ -270,7 +271,8 @@ static void put_queues(struct cli_text *text, const struct top *top)
 	for (size_t i = 0; i < count; i++)
 		sorted[i] = &top->now.queues->queues[i];
 	qsort(sorted, count, sizeof *sorted, by_load);
-	cli_text_format(text, "%-24s  running    ready  delayed   buried   failed     in/s\n", "queue");
+	cli_text_format(text, "%-24s  running    ready  delayed awaiting   buried   failed     in/s\n",
+	                "queue");
 	for (size_t i = 0; i < count; i++) {
 		cli_text_format(text, "%-23.23s%s", sorted[i]->name, sorted[i]->paused ? "P" : " ");
 		for (size_t j = 0; j < sizeof columns / sizeof *columns; j++)

@@ -146,6 +146,7 @@ void wh__result_not_ready(struct wh__ask *ask); /* the time is over */
 void wh__result_dispose(wh_res res, void *arg);
 
 /* submit.c */
+const char *wh__after_failure(int failure); /* "cancel", ... */
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options);
 
 /* topic.c: may an attribute of an event have this name? */

@@ -79,7 +79,7 @@ static bool take_result(struct wh_job *job, struct wh_slice result, struct strin
 static bool take_members(struct wh_job *job, struct wh_slice json, struct wh_job_error *errors,
                          struct strings *strings)
 {
-	struct wh_slice progress = wh__json_member(json, "progress");
+	struct wh_slice progress = wh__json_member(json, "progress"), awaits;
 
 	job->queue = take_string(strings, wh__json_member(json, "queue"));
 	job->type = take_string(strings, wh__json_member(json, "content_type"));
@@ -90,6 +90,11 @@ static bool take_members(struct wh_job *job, struct wh_slice json, struct wh_job
 		job->progress = strings->at;
 		strings->at += progress.len + 1;
 	}
+	awaits = wh__json_member(json, "awaits");
+	if (job->state == WH_JOB_AWAITING &&
+	    (!take_u32(wh__json_member(awaits, "open"), &job->awaits_open) ||
+	     !take_u32(wh__json_member(awaits, "count"), &job->awaits_count)))
+		return false;
 	if (!take_u32(wh__json_member(json, "attempts_max"), &job->attempts_max))
 		job->attempts_max = 0; /* null */
 	return job->queue && job->type && job->state != 0 &&

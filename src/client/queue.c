@@ -293,7 +293,7 @@ static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **stri
 		return false;
 	queue->name = *strings;
 	*strings += len + 1; /* the rest is zero */
-	for (int state = WH_JOB_DELAYED; state <= WH_JOB_BURIED; state++) {
+	for (int state = WH_JOB_DELAYED; state < WH_JOB_STATES; state++) {
 		if (!wh__json_u64(wh__json_member(jobs, wh_job_state_name(state)), &queue->jobs[state]))
 			return false;
 	}

@@ -6,8 +6,8 @@
 
 #include "base/units.h"
 
-static const char *const state_names[] = {"",     "delayed", "ready",     "running",
-                                          "done", "failed",  "cancelled", "buried"};
+static const char *const state_names[] = {"",       "delayed",   "ready",  "running", "done",
+                                          "failed", "cancelled", "buried", "awaiting"};
 enum { STATES = sizeof(state_names) / sizeof(state_names[0]) };
 
 const char *wh_job_state_name(int state)

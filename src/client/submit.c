@@ -24,6 +24,27 @@ static void put_text(struct wh__ask *ask, const char *name, const char *text)
 	wh__ask_segment(ask, text);
 }
 
+static const char *const failures[] = {"cancel", "bury", "run", "wait"};
+
+const char *wh__after_failure(int failure)
+{
+	return failure >= 0 && failure <= WH_AFTER_WAIT ? failures[failure]
+	                                                : "?"; /* which the server refuses */
+}
+
+static void put_after(struct wh__ask *ask, const struct wh_submit_options *options)
+{
+	for (size_t i = 0; i < options->after_count; i++) {
+		if (i == 0)
+			wh__ask_query(ask, "after");
+		else
+			wh__ask_path(ask, ",");
+		wh__ask_number(ask, options->after[i]);
+	}
+	if (options->after_failure != WH_AFTER_CANCEL)
+		put_text(ask, "after-failure", wh__after_failure(options->after_failure));
+}
+
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options)
 {
 	char instant[WH__INSTANT_TEXT_BYTES];
@@ -58,6 +79,7 @@ void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *option
 		put_text(ask, "unique-while", "queued");
 	put_text(ask, "group", options->group);
 	put_text(ask, "callback", options->callback);
+	put_after(ask, options);
 }
 
 /* What is left to wait for is asked of the job, also when the server is restarted meanwhile. */

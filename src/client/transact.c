@@ -85,6 +85,19 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 		put_string(text, "unique_while", "queued");
 	if (options->group)
 		put_string(text, "group", options->group);
+	for (size_t i = 0; i < options->after_count; i++) {
+		const char *before = i ? "," : ",\"after\":[";
+
+		if (options->after[i] >> 63)
+			wh__text_format(text, "%s{\"action\":%llu}", before,
+			                (unsigned long long)(options->after[i] & ~WH_AFTER_ACTION(0)));
+		else
+			wh__text_format(text, "%s%llu", before, (unsigned long long)options->after[i]);
+	}
+	if (options->after_count > 0)
+		wh__text_put(text, "]", 1);
+	if (options->after_failure != WH_AFTER_CANCEL)
+		put_string(text, "after_failure", wh__after_failure(options->after_failure));
 }
 
 static bool put_fail(struct wh__text *text, const struct wh_action *action)

@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "deliver/trace.h"
+#include "front/after.h"
 #include "front/api.h"
 #include "front/batch.h"
 
@@ -165,6 +166,8 @@ enum problem answer_problem_of(int64_t error)
 		{JOB_EKEY, PROBLEM_KEY_REUSED},
 		{JOB_EKEYS_FULL, PROBLEM_TOO_BUSY},
 		{JOB_EVERSION, PROBLEM_PRECONDITION_FAILED},
+		{JOB_EAWAITED, PROBLEM_UNKNOWN_AWAITED},
+		{JOB_EAWAITED_FULL, PROBLEM_AWAITED_FULL},
 		{WH_EDAMAGED, PROBLEM_DAMAGED},
 		{ENOSPC, PROBLEM_DISK_FULL},
 		{EDQUOT, PROBLEM_DISK_FULL},
@@ -285,6 +288,8 @@ void answer_view(struct wh__text *text, const struct store_view *view, struct wh
 	put_text(text, "group", view->group);
 	wh__text_str(text, ",\"dead_from\":");
 	put_name(text, namespace, view->dead_from);
+	wh__text_str(text, ",\"awaits\":");
+	after_put(text, view);
 	wh__text_format(text, ",\"time_to_run\":\"%.*s\"",
 	                (int)wh__put_duration(duration, view->time_to_run_ns), duration);
 	wh__text_format(text, ",\"retention\":\"%.*s\"", (int)wh__put_duration(duration, view->retention_ns),

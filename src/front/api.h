@@ -201,7 +201,7 @@ bool request_read(struct request *request, struct api *api, wh_http_exchange *x)
 bool request_level(struct request *request, bool no_async, int *ret_level);
 int request_read_level(const struct request *request);
 
-enum option_kind { OPTION_NUMBER, OPTION_DURATION, OPTION_INSTANT, OPTION_FLAG, OPTION_TEXT };
+enum option_kind { OPTION_NUMBER, OPTION_DURATION, OPTION_INSTANT, OPTION_FLAG, OPTION_TEXT, OPTION_RAW };
 struct option {
 	const char *name;
 	enum option_kind kind;
@@ -209,6 +209,7 @@ struct option {
 	bool given;
 	int64_t value; /* number, ns, 0 or 1; TEXT: bytes in .text */
 	char text[JOB_CONTENT_TYPE_MAX + 1];
+	struct wh_slice raw; /* RAW: as it stands in the query, of any length; borrowed from the exchange */
 };
 
 /* request_options() - the query, which may hold these and nothing else; false: refused and answered. */

@@ -18,7 +18,7 @@ enum { LIST_DEFAULT = 100, LIST_MAX = 1000 };
 
 #define DAY_NS     (INT64_C(86400) * WH_NS_PER_S)
 #define BIT(state) (1u << (state))
-#define WAITING    (BIT(JOB_DELAYED) | BIT(JOB_READY) | BIT(JOB_BURIED))
+#define WAITING    (BIT(JOB_DELAYED) | BIT(JOB_READY) | BIT(JOB_BURIED) | BIT(JOB_AWAITING))
 #define FINISHED   (BIT(JOB_DONE) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED))
 
 static const struct option known[OPTIONS] = {
@@ -275,7 +275,7 @@ void api_queue_replay(struct request *request)
 {
 	struct store_many many = {.kind = STORE_REPLAY};
 
-	do_many(request, &many, WAITING | BIT(JOB_FAILED));
+	do_many(request, &many, (WAITING & ~BIT(JOB_AWAITING)) | BIT(JOB_FAILED));
 }
 
 void api_queue_move(struct request *request)

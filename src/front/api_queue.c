@@ -20,7 +20,7 @@ static void put_queue(struct wh__text *text, const struct store_queue_view *queu
                       struct wh_slice name)
 {
 	static const int order[] = {JOB_DELAYED, JOB_READY,     JOB_RUNNING, JOB_DONE,
-	                            JOB_FAILED,  JOB_CANCELLED, JOB_BURIED};
+	                            JOB_FAILED,  JOB_CANCELLED, JOB_BURIED,  JOB_AWAITING};
 
 	wh__text_str(text, "{\"name\":");
 	wh__text_json(text, name.data, name.len);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "deliver/trace.h"
+#include "front/after.h"
 #include "front/api.h"
 #include "front/batch.h"
 #include "front/once.h"
@@ -31,6 +32,10 @@ static void refused(struct call *call, int64_t error, const char *reason)
 	if (error == -JOB_EQUEUE_FULL && call->arg) {
 		snprintf(members, sizeof(members), ",\"limit\":%llu", *(unsigned long long *)call->arg);
 		answer_problem(call->api, call->x, PROBLEM_QUEUE_FULL, members, "%s: %s", text, reason);
+	} else if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
+		snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)call->job);
+		answer_problem(call->api, call->x, answer_problem_of(error), members, "%s: after=%llu: %s",
+		               text, (unsigned long long)call->job, reason);
 	} else {
 		answer_error(call->api, call->x, error, reason, JOB_NONE, text);
 	}
@@ -60,6 +65,8 @@ static bool was_refused(struct call *call, wh_res res)
 
 	if (error == 0)
 		return false;
+	if (res.n >= 0)
+		call->job = commit->results[commit->failed].job;
 	if (res.n >= 0)
 		store_commit_free(commit);
 	if (error == -JOB_EQUEUE_FULL)
@@ -196,6 +203,8 @@ enum {
 	UNIQUE_WHILE,
 	GROUP,
 	CALLBACK,
+	AFTER,
+	AFTER_FAILURE,
 	OPTIONS
 };
 
@@ -245,6 +254,44 @@ static bool read_policy(struct request *request, struct store_submit *submit,
 	return read_key(request, unique, &submit->unique) && read_key(request, group, &submit->group);
 }
 
+/* Those that the token may not know of are as if they were not there. */
+static bool may_await(struct request *request, struct store_slice after)
+{
+	const struct token *token = request->api->tokens ? authorize_who(request->api, request->x) : NULL;
+	uint64_t job = token ? after_refused(request->api, token, after) : 0;
+	char members[40];
+
+	snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)job);
+	if (job != 0)
+		answer_problem(request->api, request->x, PROBLEM_UNKNOWN_AWAITED, members,
+		               "queue '%.*s': after=%llu: %s", (int)request->name_len, request->name,
+		               (unsigned long long)job, job_strerror(JOB_EAWAITED));
+	return job == 0;
+}
+
+/* The jobs that it is to run after; what submit says of them points into *after. */
+static bool read_after(struct request *request, struct store_submit *submit,
+                       const struct option options[OPTIONS], struct after *after)
+{
+	const struct option *failure = &options[AFTER_FAILURE];
+
+	if (failure->given && !options[AFTER].given)
+		return refuse_option(request, PROBLEM_BAD_REQUEST,
+		                     "after-failure says nothing without after");
+	if (failure->given &&
+	    !after_failure_read(failure->text, (size_t)failure->value, &submit->after_failure))
+		return refuse_option(request, PROBLEM_BAD_VALUE,
+		                     "after-failure must be cancel, bury, run or wait");
+	if (!options[AFTER].given)
+		return true;
+	if (!after_read(options[AFTER].raw, after))
+		return refuse_option(request, PROBLEM_BAD_REQUEST,
+		                     "after must be ids of jobs with commas between, at most 1000 (more in a "
+		                     "transaction)");
+	submit->after = (struct store_slice){after->ids, after->count * sizeof(after->ids[0])};
+	return may_await(request, submit->after);
+}
+
 static bool read_options(struct request *request, struct store_submit *submit, struct option options[OPTIONS])
 {
 	static const struct option known[OPTIONS] = {
@@ -261,6 +308,8 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 		[UNIQUE_WHILE] = {"unique-while", OPTION_TEXT, 0, 0, false, 0, ""},
 		[GROUP] = {"group", OPTION_TEXT, 0, 0, false, 0, ""},
 		[CALLBACK] = {"callback", OPTION_TEXT, 0, 0, false, 0, ""},
+		[AFTER] = {"after", OPTION_RAW, 0, 0, false, 0, ""},
+		[AFTER_FAILURE] = {"after-failure", OPTION_TEXT, 0, 0, false, 0, ""},
 	};
 
 	memcpy(options, known, sizeof(known));
@@ -291,13 +340,15 @@ static void submit_with_options(struct request *request, struct store_submit sub
                                 bool lines)
 {
 	struct option options[OPTIONS];
+	struct after after;
 	struct wh_slice queue = {request->name, request->name_len};
 	struct once once;
 	struct wh_slice url = {NULL, 0};
 	struct call *call;
 
 	options[CALLBACK].given = false;
-	if (request->target.query.len > 0 && !read_options(request, &submit, options))
+	if (request->target.query.len > 0 &&
+	    (!read_options(request, &submit, options) || !read_after(request, &submit, options, &after)))
 		return;
 	if (options[CALLBACK].given)
 		url = (struct wh_slice){options[CALLBACK].text, (size_t)options[CALLBACK].value};

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "deliver/trace.h"
+#include "front/after.h"
 #include "front/once.h"
 #include "front/publication.h"
 #include "front/publish.h"
@@ -41,7 +42,13 @@ static bool is_about_action(int64_t error)
 {
 	return error == -JOB_EUNKNOWN_JOB || error == -JOB_EEXPIRED || error == -JOB_EUNKNOWN_QUEUE ||
 	       error == -JOB_ELEASE_LOST || error == -JOB_ECANCELLED || error == -JOB_EFINISHED ||
-	       error == -JOB_ESTATE || error == -JOB_ETWICE;
+	       error == -JOB_ESTATE || error == -JOB_ETWICE || error == -JOB_EAWAITED ||
+	       error == -JOB_EAWAITED_FULL;
+}
+
+static bool is_awaited(int64_t error)
+{
+	return error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL;
 }
 
 static bool is_about_item(int64_t error)
@@ -90,6 +97,12 @@ static void answer_refusal(struct call *call, int state)
 	                                        : problem_code(answer_problem_of(call->error)));
 	if (state > JOB_NONE)
 		snprintf(members + n, sizeof(members) - (size_t)n, ",\"state\":\"%s\"", answer_state(state));
+	if (is_awaited(call->error)) {
+		snprintf(members + n, sizeof(members) - (size_t)n, ",\"awaited\":%llu",
+		         (unsigned long long)call->job);
+		snprintf(subject + strlen(subject), sizeof(subject) - strlen(subject), ", after job %llu",
+		         (unsigned long long)call->job);
+	}
 	answer_problem(call->api, call->x, PROBLEM_ACTION_REFUSED, members, "%s: %s; nothing was done",
 	               subject, call->reason);
 	call_end(call);
@@ -111,6 +124,7 @@ static void refuse(struct call *call, const struct store_commit *commit)
 	call->error = commit->error;
 	call->reason = commit->reason;
 	call->action_at = commit->failed;
+	call->job = commit->results[commit->failed].job;
 	if (commit->error == -JOB_EFINISHED || commit->error == -JOB_ESTATE ||
 	    commit->error == -JOB_ECANCELLED)
 		call_then(call,
@@ -172,6 +186,22 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- who may ----------------------------------------------------------------------------- */
 
+static bool may_await(struct request *request, const struct token *token, const struct store_action *action,
+                      size_t index)
+{
+	uint64_t job =
+		action->kind == STORE_SUBMIT ? after_refused(request->api, token, action->submit.after) : 0;
+	char members[100];
+
+	snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-awaited\",\"awaited\":%llu",
+	         index, (unsigned long long)job);
+	if (job != 0)
+		answer_problem(request->api, request->x, PROBLEM_ACTION_REFUSED, members,
+		               "action %zu, submit, after job %llu: %s; nothing was done", index,
+		               (unsigned long long)job, job_strerror(JOB_EAWAITED));
+	return job == 0;
+}
+
 static bool may(struct request *request, const struct token *token, const struct transaction *t, size_t index)
 {
 	const struct store_action *action = &t->actions[index];
@@ -188,7 +218,7 @@ static bool may(struct request *request, const struct token *token, const struct
 			0}; /* only who may do this to any job learns that it is not there, and nobody in a namespace */
 	if ((queue.len > 0 || request->namespace.len == 0) &&
 	    authorize_allows(token, scope, answer_slice(queue)))
-		return true;
+		return may_await(request, token, action, index);
 	if (queue.len == 0) {
 		snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-job\"", index);
 		answer_problem(request->api, request->x, PROBLEM_ACTION_REFUSED, members,
@@ -290,6 +320,17 @@ static bool add_event(struct request *request, const struct transaction_event *e
 	return wrong == EVENT_GOOD;
 }
 
+/* Actions are named by the client as it counts them, and an event may take several, or none. */
+static void count_after(const struct store_action *action, const uint32_t *behind)
+{
+	size_t count = action->kind == STORE_SUBMIT ? action->submit.after.len / sizeof(uint64_t) : 0;
+	uint64_t *ids = (uint64_t *)(uintptr_t)action->submit.after.data; /* the transaction's own */
+
+	for (size_t i = 0; i < count; i++)
+		if (ids[i] & STORE_AFTER_ACTION)
+			ids[i] = STORE_AFTER_ACTION | (behind[ids[i] & ~STORE_AFTER_ACTION] - 1);
+}
+
 /* Each action, and what it takes; behind: one for each. false: refused and answered. */
 static bool gather(struct request *request, const struct transaction *t, struct publication *p,
                    uint32_t *behind)
@@ -297,6 +338,7 @@ static bool gather(struct request *request, const struct transaction *t, struct 
 	for (size_t i = 0; i < t->count; i++) {
 		const struct store_action *action = &t->actions[i];
 
+		count_after(action, behind);
 		if (action->kind == TRANSACTION_PUBLISH) {
 			if (!add_event(request, &t->events[action->job], i, p))
 				return false;

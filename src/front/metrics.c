@@ -54,7 +54,7 @@ static void label(struct wh__text *text, const char *value, size_t len)
 }
 
 static const int states[] = {JOB_DELAYED, JOB_READY,     JOB_RUNNING, JOB_DONE,
-                             JOB_FAILED,  JOB_CANCELLED, JOB_BURIED};
+                             JOB_FAILED,  JOB_CANCELLED, JOB_BURIED,  JOB_AWAITING};
 enum { STATES = sizeof(states) / sizeof(states[0]) };
 
 static void put_states(struct wh__text *text, const char *name, size_t len, const uint64_t jobs[JOB_STATES])

@@ -37,6 +37,8 @@
 	X(TOPIC_NOT_EMPTY, "topic-not-empty", 409, "The topic has subscriptions")                         \
 	X(KEEPS_NO_EVENTS, "keeps-no-events", 409, "The topic keeps no events")                           \
 	X(WRONG_STATE, "wrong-state", 409, "The state of the job does not allow this")                    \
+	X(UNKNOWN_AWAITED, "unknown-awaited", 409, "A job that this one is to run after is not there")    \
+	X(AWAITED_FULL, "awaited-full", 409, "As many jobs as may be are to run after that one")          \
 	X(EXPIRED, "expired", 410, "The job was here and its retention has passed")                       \
 	X(LOST, "lost", 410, "The position did not survive the end of its epoch")                         \
 	X(PRECONDITION_FAILED, "precondition-failed", 412, "The job is not what If-Match names")          \

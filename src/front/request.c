@@ -249,6 +249,11 @@ static bool read_option(struct request *request, struct option *option, struct w
 
 	if (option->given)
 		return bad_option(request, option->name, PROBLEM_BAD_REQUEST, "is given twice");
+	if (option->kind == OPTION_RAW) {
+		option->given = true;
+		option->raw = value;
+		return true;
+	}
 	if (n < 0)
 		return bad_option(request, option->name, PROBLEM_BAD_REQUEST,
 		                  "is longer than 255 bytes or has a malformed percent-encoding");
@@ -270,6 +275,8 @@ static bool read_option(struct request *request, struct option *option, struct w
 		if (!wh__parse_instant(text, len, &option->value))
 			return bad_option(request, option->name, PROBLEM_BAD_REQUEST,
 			                  "must be an instant as in RFC 3339, such as 2026-11-23T20:00:00Z");
+		return true;
+	case OPTION_RAW: /* before */
 		return true;
 	case OPTION_FLAG:
 		option->value = len == 4 && memcmp(text, "true", 4) == 0;

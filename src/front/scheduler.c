@@ -63,8 +63,9 @@ bool schedule_action(struct transaction *t, const struct schedule *schedule, uin
 	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
 	at = (struct wh_slice){NULL, 0};
 	while (wh__json_each(job, &at, &name)) {
-		/* an instant is one, and a schedule is for many */
+		/* an instant is one, and so is a job that others run after; a schedule is for many */
 		if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
+		    !wh_slice_equal(name, "\"after\"") && !wh_slice_equal(name, "\"after_failure\"") &&
 		    !wh_slice_equal(name, "\"action\""))
 			continue;
 		snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here",

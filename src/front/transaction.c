@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "deliver/service.h"
+#include "front/after.h"
 #include "front/api.h"
 #include "front/event.h"
 #include "front/namespace.h"
@@ -51,6 +52,7 @@ enum form {
 	FORM_BASE64, /* a string in base64 */
 	FORM_LEASE,
 	FORM_EVENT, /* an object, as it stands */
+	FORM_AFTER, /* ids of jobs, or {"action": index} */
 };
 
 enum member {
@@ -74,6 +76,8 @@ enum member {
 	UNIQUE,
 	UNIQUE_WHILE,
 	GROUP,
+	AFTER,
+	AFTER_FAILURE,
 	ERROR,
 	RETRY,
 	BY,
@@ -116,6 +120,8 @@ static const struct {
 	[UNIQUE] = {"unique", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[UNIQUE_WHILE] = {"unique_while", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[GROUP] = {"group", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
+	[AFTER] = {"after", BIT(STORE_SUBMIT), 0, FORM_AFTER, 0, 0},
+	[AFTER_FAILURE] = {"after_failure", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[ERROR] = {"error", BIT(STORE_FAIL) | BIT(STORE_BURY), 0, FORM_TEXT, 0, 0},
 	[RETRY] = {"retry", BIT(STORE_FAIL), 0, FORM_FLAG, 0, 0},
 	[BY] = {"by", BIT(STORE_EXTEND), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
@@ -298,6 +304,43 @@ static bool read_raw(struct reading *reading, enum member member, struct value *
 	return true;
 }
 
+/* One that it is to run after: 17, or {"action": 0}, a submit before this one. */
+static bool read_awaited(struct reading *reading, const json_t *json, uint64_t *ret)
+{
+	const json_t *index =
+		json_is_object(json) && json_object_size(json) == 1 ? json_object_get(json, "action") : NULL;
+	json_int_t number = json_integer_value(index ? index : json);
+
+	if (!json_is_integer(index ? index : json))
+		return wrong(reading, PROBLEM_BAD_JSON, "after",
+		             "must hold ids of jobs, or {\"action\": i} for a submit of this transaction");
+	if (!index && (number < 1 || number > (json_int_t)JOB_ID_MAX))
+		return wrong(reading, PROBLEM_BAD_VALUE, "after", "holds what is no id of a job");
+	if (index && (number < 0 || (size_t)number >= reading->index ||
+	              reading->transaction->actions[number].kind != STORE_SUBMIT))
+		return wrong(reading, PROBLEM_BAD_VALUE, "after",
+		             "names an action that is no submit, or not before this one");
+	*ret = index ? STORE_AFTER_ACTION | (uint64_t)number : (uint64_t)number;
+	return true;
+}
+
+static bool read_after(struct reading *reading, const json_t *json, struct value *ret)
+{
+	size_t count = json_array_size(json);
+	uint64_t *ids;
+
+	if (!json_is_array(json) || count == 0 || count > JOB_AFTER_MAX)
+		return wrong(reading, PROBLEM_BAD_JSON, "after", "must be an array of 1 to 10000 jobs");
+	ids = malloc(count * sizeof(ids[0]));
+	if (!own(reading, ids))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (!read_awaited(reading, json_array_get(json, i), &ids[i]))
+			return false;
+	ret->text = (struct store_slice){ids, count * sizeof(ids[0])};
+	return true;
+}
+
 static bool read_member(struct reading *reading, enum member member, const json_t *json)
 {
 	struct value *value = &reading->values[member];
@@ -329,6 +372,8 @@ static bool read_member(struct reading *reading, enum member member, const json_
 		return read_json(reading, json, value);
 	case FORM_BASE64:
 		return read_base64(reading, member, json, value);
+	case FORM_AFTER:
+		return read_after(reading, json, value);
 	case FORM_LEASE:
 		return (json_is_string(json) && read_lease(string_of(json), &value->lease)) ||
 		       wrong(reading, PROBLEM_BAD_JSON, name, "must be a token such as \"3.42\"");
@@ -405,6 +450,13 @@ static bool take_policy(struct reading *reading, struct store_submit *submit)
 	    !request_unique_while(scope->text.data, scope->text.len, &submit->unique_while_ns))
 		return wrong(reading, PROBLEM_BAD_VALUE, "unique_while",
 		             "must be \"queued\", \"active\" or a duration from 1ms to 3650d");
+	if (v[AFTER_FAILURE].given && !v[AFTER].given)
+		return wrong(reading, PROBLEM_BAD_JSON, "after_failure", "says nothing without after");
+	if (v[AFTER_FAILURE].given && !after_failure_read(v[AFTER_FAILURE].text.data,
+	                                                  v[AFTER_FAILURE].text.len, &submit->after_failure))
+		return wrong(reading, PROBLEM_BAD_VALUE, "after_failure",
+		             "must be \"cancel\", \"bury\", \"run\" or \"wait\"");
+	submit->after = v[AFTER].text;
 	return take_key(reading, UNIQUE, &submit->unique) && take_key(reading, GROUP, &submit->group);
 }
 

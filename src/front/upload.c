@@ -172,7 +172,7 @@ void upload_start(struct call *call, const struct store_action *action, const st
 	const struct store_slice *type =
 		submit ? &action->submit.content_type : &action->complete.content_type;
 	size_t texts = type->len + (submit ? action->submit.unique.len + action->submit.group.len +
-	                                             action->submit.trace.len
+	                                             action->submit.trace.len + action->submit.after.len
 	                                   : 0);
 	struct upload *upload = malloc(sizeof(*upload) + texts + url.len);
 	int64_t length = wh_http_body_length(call->x);
@@ -192,6 +192,7 @@ void upload_start(struct call *call, const struct store_action *action, const st
 		keep(&upload->action.submit.unique, &to);
 		keep(&upload->action.submit.group, &to);
 		keep(&upload->action.submit.trace, &to);
+		keep(&upload->action.submit.after, &to);
 	}
 	if (url.data) {
 		memcpy(to, url.data, url.len);

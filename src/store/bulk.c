@@ -12,7 +12,7 @@
 enum { STEP_SLOTS = 16384, LIST_MAX = 1000 };
 
 #define WAITING    (1u << JOB_READY | 1u << JOB_DELAYED | 1u << JOB_BURIED | 1u << JOB_AWAITING)
-#define REPLAYABLE (WAITING | 1u << JOB_FAILED)
+#define REPLAYABLE ((WAITING & ~(1u << JOB_AWAITING)) | 1u << JOB_FAILED)
 
 static void step(struct store_bulk *bulk);
 

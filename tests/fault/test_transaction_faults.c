@@ -59,7 +59,8 @@ void __wrap_free(void *p)
 static const char text[] = "{\"actions\": [{\"action\": \"complete\", \"job\": 17, \"lease\": \"3.42\", "
 			   "\"result\": {\"a\": [1, 2.5]}},"
 			   "{\"action\": \"submit\", \"queue\": \"a\", \"payload_base64\": \"AAEC\"},"
-			   "{\"action\": \"submit\", \"queue\": \"b\", \"payload\": [\"x\"]},"
+			   "{\"action\": \"submit\", \"queue\": \"b\", \"payload\": [\"x\"], "
+			   "\"after\": [{\"action\": 1}, 7]},"
 			   "{\"action\": \"progress\", \"job\": 4, \"lease\": \"1.4\", \"progress\": [1]},"
 			   "{\"action\": \"publish\", \"topic\": \"t\", \"event\": {\"id\": \"1\"}},"
 			   "{\"action\": \"publish\", \"topic\": \"t\", \"payload\": {}, \"type\": \"x\"}]}";

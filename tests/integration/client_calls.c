@@ -567,6 +567,68 @@ static void policies(void **state)
 	NEED(wh_client_cancel(client, other, &how), WH_JOB_CANCELLED);
 }
 
+/* Jobs that run after others: by their ids, and in a transaction by its actions. */
+static void after_others(void **state)
+{
+	uint64_t ids[2] = {submit("a", NULL), submit("b", NULL)}, refs[] = {WH_AFTER_ACTION(0), ids[0]}, then;
+	struct wh_submit_options options = {.after = ids, .after_count = 2, .after_failure = WH_AFTER_BURY};
+	struct wh_action actions[2] = {{.kind = WH_ACTION_SUBMIT, .queue = queue},
+	                               {.kind = WH_ACTION_SUBMIT, .queue = queue}};
+	struct wh_queues *queues;
+	struct wh_transaction *done;
+	struct wh_job *look;
+	bool buried;
+
+	(void)state;
+	then = submit("c", &options);
+	look = NEED_PTR(wh_client_look(client, then, &how), WH_JOB_AWAITING);
+	assert_true(look->awaits_open == 2 && look->awaits_count == 2);
+	assert_non_null(strstr(look->json, "\"after_failure\":\"bury\""));
+	wh_job_free(look);
+	assert_string_equal(wh_job_state_name(WH_JOB_AWAITING), "awaiting");
+	assert_false(wh_job_is_finished(WH_JOB_AWAITING));
+	queues = NEED_PTR(wh_client_queues(client, queue, &how), 1);
+	assert_int_equal(queues->queues[0].jobs[WH_JOB_AWAITING], 1);
+	wh_queues_free(queues);
+	actions[1].options =
+		(struct wh_submit_options){.after = refs, .after_count = 2, .after_failure = WH_AFTER_RUN};
+	done = NEED_PTR(wh_client_transact(client, actions, 2, &how), 2);
+	assert_int_equal(done->results[0].state, WH_JOB_READY);
+	assert_int_equal(done->results[1].state, WH_JOB_AWAITING);
+	NEED(wh_client_complete(client, lease_one(), 0, NULL, &how), 0);
+	look = NEED_PTR(wh_client_look(client, then, &how), WH_JOB_AWAITING);
+	assert_true(look->awaits_open == 1 && look->awaits_count == 2);
+	wh_job_free(look);
+	NEED(wh_client_cancel(client, ids[1], &how), WH_JOB_CANCELLED);
+	/* the server buries it in a commit of its own */
+	do {
+		wh_res res = wh_await(wh_client_look(client, then, &how));
+
+		look = res.ptr;
+		assert_true(res.n == WH_JOB_AWAITING || res.n == WH_JOB_BURIED);
+		wh_job_free(look);
+		buried = res.n == WH_JOB_BURIED;
+	} while (!buried);
+	NEED(wh_client_kick(client, then, &how), WH_JOB_READY);
+	NEED(wh_client_cancel(client, done->results[0].job, &how), WH_JOB_CANCELLED);
+	look = NEED_PTR(wh_client_look(client, done->results[1].job, &how), WH_JOB_READY);
+	assert_true(look->awaits_open == 0 && look->awaits_count == 0);
+	wh_job_free(look);
+	/* what is not there; what is no action of a transaction, or no policy */
+	ids[0] = UINT64_C(1) << 52;
+	NEED(wh_client_submit(client, queue, &(struct wh_payload){.bytes = "x", .len = 1}, &options, &how),
+	     -WH_ECALL_REFUSED);
+	assert_string_equal(problem.code, "unknown-awaited");
+	ids[0] = WH_AFTER_ACTION(0);
+	NEED(wh_client_submit(client, queue, &(struct wh_payload){.bytes = "x", .len = 1}, &options, &how),
+	     -WH_ECALL_REFUSED);
+	ids[0] = then;
+	options.after_failure = WH_AFTER_WAIT + 1;
+	NEED(wh_client_submit(client, queue, &(struct wh_payload){.bytes = "x", .len = 1}, &options, &how),
+	     -WH_ECALL_BAD_VALUE);
+	wh_transaction_free(done);
+}
+
 static void batches(void **state)
 {
 	enum { COUNT = 2000 };
@@ -646,6 +708,7 @@ int main(void)
 		ONE(edits),           ONE(expired),       ONE(options), ONE(levels),
 		ONE(borrowed_bodies), ONE(reserve_many),  ONE(verbs),   ONE(transactions),
 		ONE(policies),        ONE(keys),          ONE(batches), ONE(the_log),
+		ONE(after_others),
 	};
 
 	return RUN_OVER_BOTH(tests);

@@ -94,7 +94,7 @@ class Live(harness.Case):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertNotIn("\x1b", done.stdout)
         line = next(line for line in done.stdout.splitlines() if line.startswith(self.queue + " "))
-        self.assertEqual(line.split(), [self.queue, "0", "1", "0", "0", "0", "-"])
+        self.assertEqual(line.split(), [self.queue, "0", "1", "0", "0", "0", "0", "-"])
         for word in ("running", "submitted", "connections", "flushed"):
             self.assertIn(word, done.stdout)
 

@@ -68,6 +68,14 @@ class Commands(unittest.TestCase):
             client.close()
         self.assertEqual((shown["cron"], shown["time_zone"], shown["job"]["queue"]), ("0 3 * * *", "Europe/Berlin", "report"))
 
+    def test_after_others(self):
+        options, commands = block("Any job after others")
+        with harness.Server(*options) as server:
+            self.assertEqual(self.run_here(server, commands), "3\n")
+            client = server.client()
+            self.assertEqual(client.get("/v1/jobs/3").json()["awaits"]["jobs"], [1, 2])
+            client.close()
+
     def test_beanstalkd(self):
         options, commands = block("Existing beanstalkd clients, unchanged")
         self.assertEqual(options, ["--beanstalk", "127.0.0.1:11300"])

@@ -113,6 +113,9 @@ static void test_after(void **state)
 	assert_true(back.at_ns == INT64_C(1700000000123000000) && back.reason == JOB_REMOVE_DELETED);
 	bytes[1] = 1;
 	assert_int_equal(get(JOB_REMOVE, &back), -EPROTO);
+	bytes[1] = 0;
+	bytes[7] = 0xff; /* an instant beyond all */
+	assert_int_equal(get(JOB_REMOVE, &back), -EPROTO);
 }
 
 static void test_submit_policy(void **state)

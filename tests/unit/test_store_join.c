@@ -150,13 +150,26 @@ static void test_not_well(void **state)
 	for (int way = 0; way < 5; way++) {
 		const char *queue = way == 1 ? "mortal" : "a";
 		struct store_action before = submission(queue, "x"), end = {0};
+		struct store_action actions[2 + JOB_AFTER_FAILURES];
 		uint64_t first, then[JOB_AFTER_FAILURES], last;
+		uint64_t refs[] = {STORE_AFTER_ACTION | 0, STORE_AFTER_ACTION | 1};
+		struct store_commit *commit;
 
 		before.submit.expires_ns = way == 4 ? WH_NS_PER_S / 5 : 0;
-		first = submit_action(b, before, JOB_READY);
+		/* all in one commit, so that the first one has not expired before */
+		actions[0] = before;
 		for (int failure = 0; failure < JOB_AFTER_FAILURES; failure++)
-			then[failure] = submit_after(b, "then", first, failure);
-		last = submit_after(b, "last", then[JOB_AFTER_CANCEL], JOB_AFTER_CANCEL);
+			actions[1 + failure] = after("then", &refs[0], 1, failure);
+		actions[1 + JOB_AFTER_FAILURES] =
+			after("last", &refs[1 + JOB_AFTER_CANCEL], 1, JOB_AFTER_CANCEL);
+		commit = wh_await(store_apply(b->store, actions, 2 + JOB_AFTER_FAILURES, 0, STORE_DEFAULT))
+		                 .ptr;
+		assert_int_equal(commit->error, 0);
+		first = commit->results[0].job;
+		for (int failure = 0; failure < JOB_AFTER_FAILURES; failure++)
+			then[failure] = commit->results[1 + failure].job;
+		last = commit->results[1 + JOB_AFTER_FAILURES].job;
+		store_commit_free(commit);
 		end.job = first;
 		end.kind = way == 2 ? STORE_CANCEL : STORE_DELETE;
 		if (way < 2)
@@ -427,6 +440,9 @@ static void test_levels(void **state)
 	struct store_action done = with_lease(STORE_COMPLETE, reserve_one(b, "a"));
 	wh_future ended = store_apply(b->store, &done, 1, 0, STORE_LOCAL);
 	wh_future early = reserve_start(b, "b", 1, false);
+	struct store_action actions[2];
+	uint64_t ref = STORE_AFTER_ACTION | 0;
+	struct store_commit *commit;
 	struct store_lot *lot;
 
 	assert_int_equal(wh_await(early).n, 0); /* in the log, but not on the disk yet */
@@ -438,13 +454,18 @@ static void test_levels(void **state)
 	then = submit_after(b, "b", first, JOB_AFTER_CANCEL);
 	done = with_lease(STORE_COMPLETE, reserve_one(b, "a"));
 	ended = store_apply(b->store, &done, 1, 0, STORE_ASYNC);
-	assert_int_equal(wh_await(reserve_start(b, "b", 1, false)).n, 1);
+	lot = reserve(b, "b", 1);
+	assert_int_equal(lot->jobs[0].job, then);
+	store_lot_free(lot);
 	store_commit_free(wh_await(ended).ptr);
 	/* what time ends is committed without anybody waiting for it; those behind it go on all the same */
 	done = submission("a", "late");
 	done.submit.expires_ns = WH_NS_PER_S / 20;
-	first = submit_action(b, done, JOB_READY);
-	then = submit_after(b, "b", first, JOB_AFTER_RUN);
+	actions[0] = done;
+	actions[1] = after("b", &ref, 1, JOB_AFTER_RUN);
+	commit = wh_await(store_apply(b->store, actions, 2, 0, STORE_DEFAULT)).ptr;
+	then = commit->results[1].job;
+	store_commit_free(commit);
 	lot = wh_await(reserve_start(b, "b", 1, true)).ptr;
 	assert_int_equal(lot->jobs[0].job, then);
 	store_lot_free(lot);
