@@ -83,6 +83,7 @@ class Import(unittest.TestCase):
     def write(self, seed, count=150, *arguments):
         process, _, line = self.beanstalkd(*arguments)
         fill(line, random.Random(seed), count)
+        line.ask("list-tube-used\r\n")  # it listens before it has made its binlog, and answers behind that
         line.close()
         process.kill()
         process.wait()
