@@ -88,9 +88,15 @@ struct wh_http_server_options {
 	bool connect; /* requests with CONNECT come to the handlers; else 501. wh_http_target() is "host:port" */
 	/* TLS handshakes under way at once, some 40 KiB each, default 1,024; beyond it connections wait in the listen queue */
 	uint32_t handshakes_max;
+	/* threads that receive, parse, encrypt and send, each with connections and a loop of its own, while all handlers stay on the loop of
+	 * the server: 2 to 64; 0 and 1: none, the loop does it all. For a loop that is busy with what its handlers do. Limits of connections and
+	 * handshakes are shared out. Differences: wh_http_tls() says only whether there is TLS, there is no
+	 * wh_http_upgrade() (-ENOSYS), and a writer is told of room a little later: up to half as much again may be unsent. */
+	uint32_t threads;
 };
 
-/* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno. */
+/* wh_http_server_open() - a server without listeners yet. options are copied. Result 0 or -errno; of threads those of wh_loop_start(),
+ * and -ENOSYS with .connect or on WH_SIM. */
 WH_API int wh_http_server_open(wh_loop *loop, const struct wh_http_server_options *options,
                                wh_http_server **ret) WH_MUST_USE;
 
@@ -120,8 +126,12 @@ struct wh_http_server_stats {
 	uint64_t accept_failures;   /* out of descriptors or memory; tried again after 100 ms */
 	uint64_t handshakes;        /* TLS, under way now */
 };
-/* Counters, at once. */
+/* Counters, at once; of threads as of the end of their last turn. */
 WH_API void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret);
+
+/* wh_http_server_threads() - the loops of its threads, for wh_ask() of wh_stats(); at most max of them go to ret. How many there are; they
+ * are the server's, and end with it. */
+WH_API size_t wh_http_server_threads(const wh_http_server *server, wh_loop **ret, size_t max);
 
 /* -- the request. Slices and fields stay valid until on_request() returns, unless wh_http_retain() was called. Afterwards
  * an exchange that is still unanswered keeps only its method, version and times; the rest reads as absent. */

@@ -385,6 +385,7 @@ static int open_front(struct server *server)
 		.files_restricted = server->sandbox.entered,
 		.calls_restricted = server->sandbox.calls_restricted,
 		.connections_max = (uint32_t)settings->max_connections,
+		.threads = (uint32_t)settings->front_threads,
 		.zone_directory = getenv("TZDIR"),
 		.event = on_event,
 		.event_arg = server,

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "front/front.h"
 
 enum { USAGE = 2, FILE_BYTES_MAX = 1 << 20, SOURCE_BYTES = 512 };
 
@@ -86,6 +87,8 @@ static const struct setting {
          AT(half_close_waits), 0, 0, half_close_words},
 	{"max-connections", "N", "connections served at once (default 20000)", NUMBER, AT(max_connections), 1,
          1000000, NULL},
+	{"front-threads", "N", "threads that speak HTTP, beside the one that has the state (default 1: none)",
+         NUMBER, AT(front_threads), 1, FRONT_THREADS_MAX, NULL},
 	{"request-timeout", "DURATION", "a request must have arrived whole within this (default 60s)",
          DURATION, AT(request_timeout_ns), 1000000, INT64_C(86400000000000), NULL},
 	{"idle-timeout", "DURATION", "a connection without a request is closed after this (default 75s)",
@@ -410,6 +413,7 @@ static void set_defaults(struct serve_settings *settings)
 		.idempotency_keys = 1000000,
 		.idempotency_retention_ns = INT64_C(86400000000000),
 		.max_connections = 20000,
+		.front_threads = 1,
 		.max_wait_ns = 300 * WH_NS_PER_S,
 		.request_timeout_ns = 60 * WH_NS_PER_S,
 		.idle_timeout_ns = 75 * WH_NS_PER_S,

@@ -28,6 +28,7 @@ struct serve_settings {
 	struct serve_values private_targets, callback_secrets;
 	struct serve_values tls_certificate, tls_key, tls_client_ca, tokens;
 	uint64_t max_payload_bytes, max_connections;
+	uint64_t front_threads;
 	int64_t max_wait_ns, request_timeout_ns, idle_timeout_ns, drain_timeout_ns;
 	uint64_t stream_buffer_bytes;
 	int64_t stream_timeout_ns;

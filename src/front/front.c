@@ -183,6 +183,7 @@ static int open_server(struct api *api)
 		.arg = api,
 		.body_bytes_max = api->options.payload_bytes_max,
 		.connections_max = api->options.connections_max,
+		.threads = api->options.threads,
 		.head_timeout_ns = api->options.request_timeout_ns,
 		.body_timeout_ns = api->options.request_timeout_ns,
 		.idle_timeout_ns = api->options.idle_timeout_ns,

@@ -19,11 +19,14 @@ struct secrets;
 
 typedef void front_event_function(int level, const char *event, const char *members, void *arg);
 
+enum { FRONT_THREADS_MAX = 64 };
+
 struct front_options {
 	uint64_t payload_bytes_max;
 	int64_t wait_ns_max;
 	int64_t request_timeout_ns, idle_timeout_ns;
 	uint32_t connections_max;
+	uint32_t threads;                        /* that speak HTTP beside the loop's; 0 and 1: none */
 	uint32_t stream_bytes_max;               /* of an event stream, unsent */
 	bool dashboard;                          /* browsers get a page at / */
 	bool files_restricted, calls_restricted; /* by a sandbox, for figures */

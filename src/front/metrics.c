@@ -2,6 +2,7 @@
  *
  * Series are bounded: queues beyond METRICS_QUEUES_MAX are summed up as queue="(other)", a name that no queue can have.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -307,24 +308,20 @@ static void put_workers(struct wh__text *text, const struct wh_stats *stats)
 		                (unsigned long long)stats->workers[i].queued);
 }
 
-static void put_loop(struct wh__text *text, const wh_loop *loop)
+static void put_loop(struct wh__text *text, const struct wh_stats *stats)
 {
-	struct wh_stats stats;
-
-	wh_stats(loop, &stats);
-	by_class(text, &stats, "whilst_operations_total", "counter",
-	         "Operations of the loop started, by class.", started);
-	by_class(text, &stats, "whilst_operations_failed_total", "counter", "Operations that failed.",
-	         failed);
-	by_class(text, &stats, "whilst_operations_in_flight", "gauge", "Operations under way.", in_flight);
-	put_workers(text, &stats);
-	one(text, "whilst_loop_turns_total", "counter", "Turns of the loop.", stats.turns);
-	one(text, "whilst_loop_wakes_total", "counter", "Times another thread woke the loop.", stats.wakes);
+	by_class(text, stats, "whilst_operations_total", "counter",
+	         "Operations of the loops started, by class.", started);
+	by_class(text, stats, "whilst_operations_failed_total", "counter", "Operations that failed.", failed);
+	by_class(text, stats, "whilst_operations_in_flight", "gauge", "Operations under way.", in_flight);
+	put_workers(text, stats);
+	one(text, "whilst_loop_turns_total", "counter", "Turns of the loops.", stats->turns);
+	one(text, "whilst_loop_wakes_total", "counter", "Times another thread woke a loop.", stats->wakes);
 	one(text, "whilst_loop_slow_callbacks_total", "counter", "Callbacks that the log names as slow.",
-	    stats.slow_callbacks);
+	    stats->slow_callbacks);
 	family(text, "whilst_loop_turn_max_seconds", "gauge",
-	       "The longest turn of the loop since the start.");
-	wh__text_format(text, "whilst_loop_turn_max_seconds %.9f\n", (double)stats.turn_ns_max / 1e9);
+	       "The longest turn of any loop since the start.");
+	wh__text_format(text, "whilst_loop_turn_max_seconds %.9f\n", (double)stats->turn_ns_max / 1e9);
 }
 
 static uint64_t backend_calls(const struct backend *backend, int64_t now)
@@ -408,58 +405,135 @@ static void put_services(struct wh__text *text, const struct api *api)
 	}
 }
 
-/* queues NULL: there is none, or nobody asked for them; taken. */
-static void answer_metrics(struct api *api, wh_http_exchange *x, struct store_queues *queues)
+/* What is gathered for an answer: the queues, and the figures of all loops, one of which is asked after the other. */
+struct gathered {
+	struct store_queues *queues; /* NULL: there is none, or nobody asked for them */
+	struct wh_stats all;
+	wh_loop *loop; /* that is asked */
+	size_t asked;
+};
+
+static void add_stats(struct wh_stats *to, const struct wh_stats *from)
+{
+	for (int i = 0; i < WH_CLASS_COUNT; i++) {
+		to->classes[i].started += from->classes[i].started;
+		to->classes[i].failed += from->classes[i].failed;
+		to->classes[i].in_flight += from->classes[i].in_flight;
+	}
+	for (size_t i = 0; i < sizeof to->workers / sizeof to->workers[0]; i++) {
+		to->workers[i].threads += from->workers[i].threads;
+		to->workers[i].queued += from->workers[i].queued;
+	}
+	to->turns += from->turns;
+	to->wakes += from->wakes;
+	to->slow_callbacks += from->slow_callbacks;
+	if (from->turn_ns_max > to->turn_ns_max)
+		to->turn_ns_max = from->turn_ns_max;
+}
+
+/* On the thread of the loop that is asked. */
+static int64_t tell_stats(void *arg)
+{
+	struct gathered *gathered = arg;
+	struct wh_stats stats;
+
+	wh_stats(gathered->loop, &stats);
+	add_stats(&gathered->all, &stats);
+	return 0;
+}
+
+static void answer_metrics(struct call *call, struct gathered *gathered)
 {
 	struct store_stats stats;
 	struct wh__text text;
 
-	store_stats(api->store, &stats);
+	store_stats(call->api->store, &stats);
 	wh__text_init(&text, NULL, 0);
 	family(&text, "whilst_build_info", "gauge", "What this is.");
 	wh__text_format(&text, "whilst_build_info{version=\"" WH_VERSION "\",engine=\"%s\"} 1\n",
-	                wh_engine_name(api->loop));
+	                wh_engine_name(call->api->loop));
 	family(&text, "whilst_sandbox", "gauge", "1: the server is restricted in this part by the kernel.");
 	wh__text_format(&text, "whilst_sandbox{part=\"files\"} %d\nwhilst_sandbox{part=\"calls\"} %d\n",
-	                api->options.files_restricted, api->options.calls_restricted);
-	if (queues)
-		put_queues(&text, queues);
+	                call->api->options.files_restricted, call->api->options.calls_restricted);
+	if (gathered->queues)
+		put_queues(&text, gathered->queues);
 	put_store(&text, &stats);
 	put_log(&text, &stats);
 	put_upkeep(&text, &stats);
-	put_http(&text, api);
-	put_services(&text, api);
-	put_topics(&text, api);
-	put_schedules(&text, api);
-	put_loop(&text, api->loop);
-	answer_text(api, x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
-	store_queues_free(queues);
+	put_http(&text, call->api);
+	put_services(&text, call->api);
+	put_topics(&text, call->api);
+	put_schedules(&text, call->api);
+	put_loop(&text, &gathered->all);
+	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
+	store_queues_free(gathered->queues);
+	call_end(call);
+}
+
+static void ask_next(struct call *call);
+
+static void got_stats(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct gathered *gathered = call->arg;
+
+	if (res.n >= 0) {
+		ask_next(call);
+		return;
+	}
+	store_queues_free(gathered->queues);
+	answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "metrics");
+	call_end(call);
+}
+
+static void ask_next(struct call *call)
+{
+	struct gathered *gathered = call->arg;
+	wh_loop *loops[FRONT_THREADS_MAX];
+	size_t count =
+		call->api->server ? wh_http_server_threads(call->api->server, loops, FRONT_THREADS_MAX) : 0;
+
+	if (gathered->asked >= count) {
+		answer_metrics(call, gathered);
+		return;
+	}
+	gathered->loop = loops[gathered->asked++];
+	call_then(call, wh_ask(call->api->loop, gathered->loop, tell_stats, gathered), got_stats);
 }
 
 static void got_queues(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
+	struct gathered *gathered = call->arg;
 
-	(void)loop;
-	if (res.n < 0)
+	if (res.n < 0) {
 		answer_error(call->api, call->x, res.n, NULL, JOB_NONE, "metrics");
-	else
-		answer_metrics(call->api, call->x, res.ptr);
-	call_end(call);
+		call_end(call);
+		return;
+	}
+	gathered->queues = res.ptr;
+	wh_stats(loop, &gathered->all);
+	ask_next(call);
 }
 
 void api_metrics(struct request *request)
 {
 	struct option options[] = {{.name = "queues", .kind = OPTION_FLAG, .value = 1}};
+	struct gathered *gathered;
 	struct call *call;
 
 	if (!request_options(request, options, 1))
 		return;
-	if (!options[0].value) {
-		answer_metrics(request->api, request->x, NULL);
-		return;
-	}
 	call = call_new(request, CALL_OTHER);
-	if (call)
+	if (!call)
+		return;
+	call->arg = gathered = calloc(1, sizeof(*gathered));
+	if (!gathered) {
+		call_then(call, wh_failed(request->api->loop, -ENOMEM), got_queues);
+	} else if (options[0].value) {
 		call_then(call, store_queues(request->api->store), got_queues);
+	} else {
+		wh_stats(request->api->loop, &gathered->all);
+		ask_next(call);
+	}
 }

@@ -13,7 +13,8 @@
 #include <string.h>
 
 #include "http/message.h"
-#include "http/server.h"
+#include "http/remote.h"
+#include "http/threads.h"
 #include "http/writes.h"
 
 enum {
@@ -49,7 +50,7 @@ static uint64_t name_bit(struct wh_slice name)
 	return UINT64_C(1) << ((first * 5 + last * 3 + name.len) & 63);
 }
 
-static bool reserve(wh_http_exchange *x, size_t len)
+bool wh__http_answer_reserve(wh_http_exchange *x, size_t len)
 {
 	size_t need = x->fields_len + len, cap = x->fields_cap ? x->fields_cap : 256;
 	char *fields;
@@ -100,7 +101,7 @@ static int add_field(wh_http_exchange *x, struct wh_slice name, struct wh_slice 
 		remove_field(x, name);
 	if (name.len + value.len + 4 > (size_t)FIELDS_MAX - x->fields_len)
 		return -E2BIG;
-	if (!reserve(x, name.len + value.len + 4)) {
+	if (!wh__http_answer_reserve(x, name.len + value.len + 4)) {
 		x->lacks_field = true;
 		return -ENOMEM;
 	}
@@ -287,6 +288,10 @@ void wh_http_respond(wh_http_exchange *x, int status, const void *body, size_t l
 {
 	struct wh__http_connection *c = x->connection;
 
+	if (wh__http_is_remote(x)) {
+		wh__http_remote_respond(x, status, body, len);
+		return;
+	}
 	if (!is_gone(x)) {
 		decide_unread(x);
 		if (put_head(x, status, (int64_t)len) && !x->no_body) {
@@ -304,6 +309,10 @@ void wh_http_respond_own(wh_http_exchange *x, int status, const void *body, size
 	struct wh__http_connection *c = x->connection;
 	bool sent = false;
 
+	if (wh__http_is_remote(x)) {
+		wh__http_remote_respond_own(x, status, body, len, release, arg);
+		return;
+	}
 	if (len <= COPY_MAX || is_gone(x)) {
 		wh_http_respond(x, status, body, len);
 	} else {
@@ -328,6 +337,8 @@ int wh_http_start(wh_http_exchange *x, int status, int64_t length)
 		return -EALREADY;
 	if (status < 200 || status > 599 || length < WH_HTTP_CHUNKED)
 		return -EINVAL;
+	if (wh__http_is_remote(x))
+		return wh__http_remote_start(x, status, length);
 	if (is_gone(x)) {
 		x->started = true;
 		return 0;
@@ -421,8 +432,11 @@ static wh_future write_failed(wh_http_exchange *x)
 wh_future wh_http_write(wh_http_exchange *x, const void *bytes, size_t len)
 {
 	struct wh__http_connection *c = x->connection;
-	int error = check_write(x, len);
+	int error;
 
+	if (wh__http_is_remote(x))
+		return wh__http_remote_write(x, bytes, len);
+	error = check_write(x, len);
 	if (error < 0)
 		return wh_failed(c->server->loop, error);
 	if (error == 0) {
@@ -451,8 +465,11 @@ wh_future wh_http_write_buf(wh_http_exchange *x, struct wh_buf *buf)
 {
 	struct wh__http_connection *c = x->connection;
 	size_t len = buf->len;
-	int error = check_write(x, len);
+	int error;
 
+	if (wh__http_is_remote(x))
+		return wh__http_remote_write_buf(x, buf);
+	error = check_write(x, len);
 	if (error != 0)
 		wh_buf_put(buf);
 	if (error < 0)
@@ -473,6 +490,10 @@ void wh_http_end(wh_http_exchange *x)
 {
 	struct wh__http_connection *c = x->connection;
 
+	if (wh__http_is_remote(x)) {
+		wh__http_remote_end(x);
+		return;
+	}
 	assert(x->started);
 	if (!is_gone(x)) {
 		if (!x->no_body && x->reply_left > 0) {
@@ -493,8 +514,13 @@ void wh_http_end(wh_http_exchange *x)
 void wh_http_abort(wh_http_exchange *x)
 {
 	struct wh__http_connection *c = x->connection;
-	bool unsent = c->is_sending || c->sending.first || c->output.first;
+	bool unsent;
 
+	if (wh__http_is_remote(x)) {
+		wh__http_remote_abort(x);
+		return;
+	}
+	unsent = c->is_sending || c->sending.first || c->output.first;
 	if (c->first == x && unsent && !c->failed && !c->down) {
 		/* what was written so far is the client's: it goes out before the reset */
 		c->cut = true;
@@ -575,10 +601,16 @@ void wh_http_problem(wh_http_exchange *x, int status, const char *detail)
 
 void wh__http_answer_refusal(wh_http_exchange *x, int status, const char *detail, uint64_t limit)
 {
-	const struct wh_http_server_options *o = &x->connection->server->options;
+	const wh_http_server *server = wh_http_exchange_server(x);
+	const struct wh_http_server_options *o = &server->options;
 	char body[PROBLEM_MAX];
-	size_t len = o->problem ? o->problem(status, detail, limit, body, sizeof(body), o->arg)
-	                        : write_problem(status, detail, body, sizeof(body));
+	size_t len;
 
+	if (server->thread) {
+		wh__http_forward_refusal(x, status, detail, limit);
+		return;
+	}
+	len = o->problem ? o->problem(status, detail, limit, body, sizeof(body), o->arg)
+	                 : write_problem(status, detail, body, sizeof(body));
 	respond_problem(x, status, body, len);
 }

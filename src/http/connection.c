@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#include "http/server.h"
+#include "http/threads.h"
 
 static void receive_more(struct wh__http_connection *c);
 
@@ -20,7 +20,10 @@ void wh__http_connection_unref(struct wh__http_connection *c)
 	if (--c->references > 0)
 		return;
 	assert(c->down && !c->first && !c->reading && !c->input && !c->held);
-	free(c->peer);
+	if (server->thread)
+		wh__http_forward_connection_gone(c);
+	else
+		free(c->peer);
 	free(c);
 	wh__http_server_release(server);
 }
@@ -84,6 +87,8 @@ void wh__http_connection_open(wh_http_server *server, int fd, wh_tls_context *tl
 	server->stats.connections++;
 	server->stats.connections_accepted++;
 	wh__http_deadlines_add(&server->deadlines, &c->deadline);
+	if (server->thread)
+		wh__http_threads_changed(server->thread);
 	if (tls)
 		secure(c, tls);
 	else
@@ -349,6 +354,8 @@ static bool is_over(const struct wh__http_connection *c)
 
 void wh__http_connection_settle(struct wh__http_connection *c)
 {
+	if (c->server->thread)
+		wh__http_threads_changed(c->server->thread);
 	if (c->down) {
 		tell_closed(c);
 		return;
@@ -369,6 +376,8 @@ void wh__http_connection_settle(struct wh__http_connection *c)
 		send_more(c);
 		wake_writers(c);
 		shut_stream(c);
+		if (c->server->thread)
+			wh__http_forward_settled(c);
 	}
 	if (!c->failed && is_over(c)) {
 		if (c->eof || c->reset || !(c->linger || c->input))

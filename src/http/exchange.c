@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 #include "http/message.h"
-#include "http/server.h"
+#include "http/remote.h"
 
 enum { SPARE_MAX = 256 };
 
@@ -131,7 +131,7 @@ void wh__http_exchange_end(wh_http_exchange *x)
 
 bool wh__http_exchange_keep(wh_http_exchange *x)
 {
-	if (!x->head_owned) {
+	if (!x->head_owned && x->head) {
 		size_t meta = offsetof(struct wh__http_head, fields) +
 		              x->head->field_count * sizeof(x->head->fields[0]);
 		char *kept = malloc(meta + (x->base_owned ? 0 : x->head_len));
@@ -311,6 +311,8 @@ int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, sockle
 	struct wh__http_connection *c = x->connection;
 	int error;
 
+	if (wh__http_is_remote(x))
+		return wh__http_remote_peer(x, ret, ret_len);
 	if (c->down)
 		return -ENOTCONN;
 	if (c->peer) {
@@ -326,17 +328,19 @@ int wh_http_peer(const wh_http_exchange *x, struct sockaddr_storage *ret, sockle
 
 const wh_tls *wh_http_tls(const wh_http_exchange *x)
 {
+	if (wh__http_is_remote(x))
+		return wh__http_remote_tls(x);
 	return x->connection->down ? NULL : x->connection->stream.tls;
 }
 
 wh_loop *wh_http_loop(const wh_http_exchange *x)
 {
-	return x->connection->server->loop;
+	return wh_http_exchange_server(x)->loop;
 }
 
 wh_http_server *wh_http_exchange_server(const wh_http_exchange *x)
 {
-	return x->connection->server;
+	return wh__http_is_remote(x) ? wh__http_remote_server(x) : x->connection->server;
 }
 
 void wh_http_set_arg(wh_http_exchange *x, void *arg)
@@ -351,7 +355,8 @@ void *wh_http_arg(const wh_http_exchange *x)
 
 int wh_http_retain(wh_http_exchange *x)
 {
-	if (!x->head || !wh__http_exchange_keep(x))
+	/* a remote one's is in memory of its own */
+	if (!x->head || (!wh__http_is_remote(x) && !wh__http_exchange_keep(x)))
 		return -ENOMEM;
 	x->retained = true;
 	return 0;
@@ -362,28 +367,46 @@ void wh_http_parallel(wh_http_exchange *x)
 	x->parallel = !x->may_upgrade;
 }
 
+static bool is_down(const wh_http_exchange *x)
+{
+	return wh__http_is_remote(x) ? wh__http_remote_is_closed(x) : x->connection->down;
+}
+
+static bool is_half_closed(const wh_http_exchange *x)
+{
+	return wh__http_is_remote(x) ? wh__http_remote_is_half_closed(x) : x->connection->eof;
+}
+
+static void mark(wh_http_exchange *x)
+{
+	if (wh__http_is_remote(x))
+		wh__http_remote_mark(x);
+	else
+		wh__http_server_mark(x->connection);
+}
+
 void wh_http_on_close(wh_http_exchange *x, wh_function *fn, void *arg)
 {
 	x->on_close = fn;
 	x->on_close_arg = arg;
-	if (x->connection->down && fn)
-		wh__http_server_mark(x->connection); /* it has happened already: told when settled */
+	if (fn && is_down(x))
+		mark(x); /* it has happened already: told when settled */
 }
 
 void wh_http_on_half_close(wh_http_exchange *x, wh_function *fn, void *arg)
 {
 	x->on_half_close = fn;
 	x->on_half_close_arg = arg;
-	if ((x->connection->eof || x->connection->down) && fn)
-		wh__http_server_mark(x->connection); /* as above */
+	if (fn && (is_down(x) || is_half_closed(x)))
+		mark(x); /* as above */
 }
 
 void wh_http_on_drain(wh_http_exchange *x, wh_function *fn, void *arg)
 {
 	x->on_drain = fn;
 	x->on_drain_arg = arg;
-	if (x->connection->server->draining && fn)
-		wh__http_server_mark(x->connection); /* as above */
+	if (fn && wh_http_exchange_server(x)->draining)
+		mark(x); /* as above */
 }
 
 void wh_http_on_end(wh_http_exchange *x, wh_function *fn, void *arg)
@@ -394,7 +417,8 @@ void wh_http_on_end(wh_http_exchange *x, wh_function *fn, void *arg)
 
 bool wh_http_is_closed(const wh_http_exchange *x)
 {
-	return x->connection->down || x->connection->failed;
+	return wh__http_is_remote(x) ? wh__http_remote_is_closed(x)
+	                             : x->connection->down || x->connection->failed;
 }
 
 /* ---- its body ----------------------------------------------------------------------------- */
@@ -403,14 +427,14 @@ void wh_http_collect(wh_http_exchange *x, uint64_t max)
 {
 	assert(x->stage == WH__HTTP_STAGE_HEAD);
 	x->mode = WH__HTTP_MODE_COLLECT;
-	x->body_max = max ? max : x->connection->server->options.body_bytes_max;
+	x->body_max = max ? max : wh_http_exchange_server(x)->options.body_bytes_max;
 }
 
 void wh_http_stream(wh_http_exchange *x, uint64_t max)
 {
 	assert(x->stage == WH__HTTP_STAGE_HEAD);
 	x->mode = WH__HTTP_MODE_STREAM;
-	x->body_max = max ? max : x->connection->server->options.body_bytes_max;
+	x->body_max = max ? max : wh_http_exchange_server(x)->options.body_bytes_max;
 }
 
 static void read_cancelled(struct wh__op *op)
@@ -432,6 +456,8 @@ wh_future wh_http_read(wh_http_exchange *x)
 	struct wh__op *op;
 	wh_future f;
 
+	if (wh__http_is_remote(x))
+		return wh__http_remote_read(x);
 	if (x->mode != WH__HTTP_MODE_STREAM || x->answered)
 		return wh_failed(c->server->loop, -EINVAL);
 	if (x->read)

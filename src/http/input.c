@@ -11,7 +11,7 @@
 
 #include "http/body.h"
 #include "http/message.h"
-#include "http/server.h"
+#include "http/threads.h"
 
 bool wh__http_input_wanted(const struct wh__http_connection *c)
 {
@@ -66,8 +66,8 @@ static uint64_t limit_of(const struct wh__http_connection *c, const wh_http_exch
 	}
 }
 
-/* The server answers x itself, and with that the connection ends. */
-static void refuse_exchange(wh_http_exchange *x, int status, const char *reason)
+/* x is answered by the server itself, and with that the connection ends. */
+static void begin_refusal(wh_http_exchange *x)
 {
 	struct wh__http_connection *c = x->connection;
 
@@ -77,6 +77,22 @@ static void refuse_exchange(wh_http_exchange *x, int status, const char *reason)
 	x->close_after = true;
 	x->body_done = true;
 	x->stage = WH__HTTP_STAGE_HANDED; /* nobody else ends it */
+}
+
+void wh__http_input_refused(wh_http_exchange *x)
+{
+	struct wh__http_connection *c = x->connection;
+
+	begin_refusal(x);
+	if (c->reading == x)
+		wh__http_input_drop(c);
+}
+
+static void refuse_exchange(wh_http_exchange *x, int status, const char *reason)
+{
+	struct wh__http_connection *c = x->connection;
+
+	begin_refusal(x);
 	wh__http_call_once(&x->on_close, x->on_close_arg);
 	x->on_half_close = NULL;
 	x->fields_len = 0;
@@ -169,6 +185,26 @@ static void begin_body(struct wh__http_connection *c, wh_http_exchange *x)
 	x->expects = false;
 }
 
+void wh__http_input_decided(wh_http_exchange *x, bool collect, uint64_t max)
+{
+	struct wh__http_connection *c = x->connection;
+
+	x->body_max = max;
+	if (!collect || x->answered)
+		return;
+	x->mode = WH__HTTP_MODE_COLLECT;
+	if (x->read_error) { /* nothing is read before this but the end */
+		refuse_exchange(x, 400, "the connection was closed within the body");
+		return;
+	}
+	x->stage = WH__HTTP_STAGE_BODY;
+	c->active_at = wh_now(c->server->loop);
+	if (x->expects && input_left(c) == 0)
+		wh__http_answer_continue(x);
+	x->expects = false;
+	wh__http_server_mark(c);
+}
+
 static void fill_exchange(wh_http_exchange *x, struct wh__http_head *head)
 {
 	x->head = head;
@@ -251,7 +287,8 @@ static bool may_begin(const struct wh__http_connection *c)
 {
 	return !c->no_more && (!c->last || c->last->parallel) &&
 	       c->exchange_count < c->server->options.pipeline_max &&
-	       (c->output_bytes < c->server->options.output_bytes_max || c->output_bytes == 0);
+	       (c->output_bytes < c->server->options.output_bytes_max || c->output_bytes == 0) &&
+	       (!c->server->thread || wh__http_forward_may_begin(c));
 }
 
 /* true: another step may be possible. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "http/message.h"
+#include "http/threads.h"
 
 #define ACCEPT_PAUSE_NS (100 * WH_NS_PER_MS)
 
@@ -56,7 +57,8 @@ static int64_t set_defaults(struct wh_http_server_options *o)
 static bool options_valid(const struct wh_http_server_options *o)
 {
 	return o && o->on_request && o->fields_max <= 100 && o->head_bytes_max <= 1 << 20 &&
-	       o->target_bytes_max <= 1 << 20 && o->pipeline_max <= 1024;
+	       o->target_bytes_max <= 1 << 20 && o->pipeline_max <= 1024 &&
+	       o->threads <= WH__HTTP_THREADS_MAX;
 }
 
 /* The timer has ended; for a closed server without connections that was the last thing to wait for on the user's behalf. A
@@ -95,12 +97,22 @@ int wh_http_server_open(wh_loop *loop, const struct wh_http_server_options *opti
 	wh__http_deadlines_init(&server->deadlines, loop, shortest, wh__http_connection_look, deadlines_idle,
 	                        server);
 	server->references = 1; /* the user's, until close */
+	if (options->threads > 1) {
+		int error = wh__http_threads_open(server);
+
+		if (error != 0) {
+			free(server);
+			return error;
+		}
+	}
 	*ret = server;
 	return 0;
 }
 
 void wh__http_server_release(wh_http_server *server)
 {
+	struct wh__http_thread *thread = server->thread;
+
 	assert(server->references > 0);
 	if (--server->references > 0)
 		return;
@@ -112,6 +124,8 @@ void wh__http_server_release(wh_http_server *server)
 		free(x);
 	}
 	free(server);
+	if (thread)
+		wh__http_threads_server_gone(thread);
 }
 
 const char *wh__http_server_date(wh_http_server *server)
@@ -248,6 +262,8 @@ void wh__http_server_handshake_over(wh_http_server *server)
 void wh__http_server_connection_gone(wh_http_server *server)
 {
 	server->stats.connections--;
+	if (server->thread)
+		wh__http_threads_changed(server->thread);
 	accept_again(server);
 	if (server->draining && server->stats.connections == 0 && server->drained) {
 		struct wh__op *drained = server->drained;
@@ -255,8 +271,19 @@ void wh__http_server_connection_gone(wh_http_server *server)
 		server->drained = NULL;
 		wh__op_complete(drained, 0, NULL);
 	}
+	if (server->thread && server->draining && server->stats.connections == 0)
+		wh__http_threads_drained(server->thread);
 	if (server->closed && server->stats.connections == 0)
 		finish_close(server);
+}
+
+void wh__http_server_add(wh_http_server *server, struct wh__http_listener *listener)
+{
+	listener->server = server;
+	listener->next = server->listeners;
+	server->listeners = listener;
+	server->references++;
+	accept_next(listener);
 }
 
 int wh_http_server_listen(wh_http_server *server, int fd)
@@ -272,16 +299,14 @@ int wh_http_server_listen_tls(wh_http_server *server, int fd, wh_tls_context *co
 		return -EBADF;
 	if (server->draining || server->closed)
 		return -ESHUTDOWN;
+	if (server->hub)
+		return wh__http_threads_listen(server, fd, context);
 	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return -ENOMEM;
-	listener->server = server;
 	listener->fd = fd;
 	listener->tls = context;
-	listener->next = server->listeners;
-	server->listeners = listener;
-	server->references++;
-	accept_next(listener);
+	wh__http_server_add(server, listener);
 	return 0;
 }
 
@@ -309,6 +334,16 @@ static void drain_cancelled(struct wh__op *op)
 	wh__op_complete(op, -ECANCELED, NULL);
 }
 
+void wh__http_server_begin_drain(wh_http_server *server)
+{
+	server->draining = true;
+	stop_listening(server);
+	for (struct wh__http_connection *c = server->connections; c; c = c->next)
+		wh__http_server_mark(c);
+	if (server->thread && server->stats.connections == 0)
+		wh__http_threads_drained(server->thread);
+}
+
 wh_future wh_http_server_drain(wh_http_server *server)
 {
 	struct wh__op *op;
@@ -322,11 +357,10 @@ wh_future wh_http_server_drain(wh_http_server *server)
 	op->buf = server;
 	op->cancel_inner = drain_cancelled;
 	f = wh__op_future(op);
-	server->draining = true;
-	stop_listening(server);
-	for (struct wh__http_connection *c = server->connections; c; c = c->next)
-		wh__http_server_mark(c);
-	if (server->stats.connections == 0)
+	wh__http_server_begin_drain(server);
+	if (server->hub)
+		wh__http_threads_drain(server);
+	if (!server->hub && server->stats.connections == 0)
 		wh__op_complete(op, 0, NULL);
 	else
 		server->drained = op;
@@ -339,6 +373,10 @@ wh_http_server *wh_http_server_close(wh_http_server *server)
 		return NULL;
 	assert(!server->closed);
 	server->closed = true;
+	if (server->hub) {
+		wh__http_threads_close(server);
+		return NULL;
+	}
 	stop_listening(server);
 	for (struct wh__http_connection *c = server->connections; c; c = c->next)
 		wh__http_connection_fail(c, false);
@@ -349,5 +387,8 @@ wh_http_server *wh_http_server_close(wh_http_server *server)
 
 void wh_http_server_stats(const wh_http_server *server, struct wh_http_server_stats *ret)
 {
-	*ret = server->stats;
+	if (server->hub)
+		wh__http_threads_stats(server, ret);
+	else
+		*ret = server->stats;
 }

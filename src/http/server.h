@@ -52,6 +52,9 @@ struct wh_http_server {
 	bool settling, draining, closed;
 	struct wh__op *drained; /* the future of drain */
 	struct wh_http_server_stats stats;
+	struct wh__http_hub *hub; /* threads.h: of a server with threads; NULL: without */
+	struct wh__http_thread
+		*thread; /* of a server that is one thread's part of another; NULL: it is not */
 	int64_t date_second;
 	char date[WH__HTTP_DATE_LINE];
 	struct wh__http_head scratch; /* the head of the request whose handler runs */
@@ -73,10 +76,13 @@ struct wh__http_connection {
 	char *held;                     /* of a head that came in more than one piece */
 	struct wh__http_chain output;   /* not handed to the socket yet */
 	struct wh__http_chain sending;
-	wh_future handshake;        /* while securing */
-	struct wh__http_peer *peer; /* malloc'ed, once somebody has asked: it stays the same */
-	size_t output_bytes;        /* unsent, wherever they wait, those of later exchanges included */
-	int64_t active_at;          /* last step of what a time-out watches, on the receiving side */
+	wh_future handshake; /* while securing */
+	union {
+		struct wh__http_peer *peer; /* malloc'ed, once somebody has asked: it stays the same */
+		struct wh__http_lane *lane; /* of a thread: what its requests have in common */
+	};
+	size_t output_bytes; /* unsent, wherever they wait, those of later exchanges included */
+	int64_t active_at;   /* last step of what a time-out watches, on the receiving side */
 	int64_t sent_at;
 	uint32_t sending_bytes;
 	uint32_t input_at, held_len, held_cap;
@@ -158,11 +164,15 @@ struct wh_http_exchange {
 };
 
 /* answer.c */
+bool wh__http_answer_reserve(wh_http_exchange *x, size_t len); /* room for so much behind the fields */
 uint32_t wh__http_answer_unsent_max(const wh_http_exchange *x);
 
 /* server.c */
 void wh__http_server_mark(struct wh__http_connection *c); /* settle c in this turn */
 void wh__http_server_release(wh_http_server *server);
+void wh__http_server_add(wh_http_server *server,
+                         struct wh__http_listener *listener); /* malloc'ed; takes it */
+void wh__http_server_begin_drain(wh_http_server *server);
 void wh__http_server_connection_gone(wh_http_server *server);
 void wh__http_server_handshake_over(wh_http_server *server); /* well or not */
 const char *wh__http_server_date(wh_http_server *server);    /* "Date: ...\r\n", WH__HTTP_DATE_LINE bytes */
@@ -178,6 +188,9 @@ void wh__http_connection_unref(struct wh__http_connection *c);
 void wh__http_input_advance(struct wh__http_connection *c);
 void wh__http_input_refuse(struct wh__http_connection *c, int status, const char *reason);
 void wh__http_input_body_failed(struct wh__http_connection *c, int status, int64_t error, const char *reason);
+/* Of an exchange whose handler says later how the body is to come: it was to be read in pieces, of which nothing was. */
+void wh__http_input_decided(wh_http_exchange *x, bool collect, uint64_t max);
+void wh__http_input_refused(wh_http_exchange *x); /* x is about to be answered with a refusal */
 bool wh__http_input_wanted(const struct wh__http_connection *c); /* a part of a request is being waited for */
 void wh__http_input_drop(struct wh__http_connection *c);
 

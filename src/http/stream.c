@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "http/message.h"
-#include "http/server.h"
+#include "http/remote.h"
 
 enum { STATUS_LINE = 64 };
 
@@ -51,6 +51,8 @@ int wh_http_inform(wh_http_exchange *x, int status, const struct wh_http_field *
 			return -EINVAL;
 		room += fields[i].name.len + fields[i].value.len + 4;
 	}
+	if (wh__http_is_remote(x))
+		return wh__http_remote_inform(x, status, fields, count);
 	if (c->down || c->failed)
 		return -EPIPE;
 	if (x->version == 10)
@@ -111,6 +113,8 @@ static bool list_names(struct wh_slice list, const char *protocol)
 
 bool wh_http_asks_upgrade(const wh_http_exchange *x, const char *protocol)
 {
+	if (wh__http_is_remote(x))
+		return -ENOSYS;
 	if (!x->may_upgrade || is_connect(x))
 		return false;
 	for (size_t i = 0; i < wh_http_field_count(x); i++) {
@@ -179,7 +183,7 @@ int wh_http_upgrade(wh_http_exchange *x, const char *protocol)
 
 void wh_http_shutdown(wh_http_exchange *x)
 {
-	if (!x->stream || x->answered || x->connection->down)
+	if (wh__http_is_remote(x) || !x->stream || x->answered || x->connection->down)
 		return;
 	x->shut = true;
 	wh__http_server_mark(x->connection);

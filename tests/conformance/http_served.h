@@ -385,6 +385,8 @@ __attribute__((unused)) static void start_with(struct wh_http_server_options opt
 	pthread_cond_init(&fixture->changed, NULL);
 	options.on_head = on_head;
 	options.on_request = on_request;
+	if (getenv("WH_TEST_HTTP_THREADS")) /* the same must hold with threads that speak HTTP */
+		options.threads = (uint32_t)atoi(getenv("WH_TEST_HTTP_THREADS"));
 	fixture->options = options;
 	assert_int_equal(wh_loop_start(&fixture->loop, NULL), 0);
 	on_loop(open_server, NULL);

@@ -265,6 +265,8 @@ static void resets(void **state)
 		wait_for_connections(1);
 		peer_reset(fd);
 		wait_for_connections(0);
+		wait_for(&fixture->closed_count, stages[i].closed);
+		wait_for(&fixture->half_closed_count, stages[i].half_closed);
 		assert_int_equal(fixture->closed_count, stages[i].closed);
 		assert_int_equal(fixture->half_closed_count, stages[i].half_closed);
 		on_loop(unpark_all, "into the void");

@@ -142,6 +142,9 @@ static int open_all(void)
 	char proxy[64];
 	int fd, error = wh_loop_open(&loop, NULL);
 
+	if (getenv("WH_TEST_HTTP_THREADS"))
+		server_options.threads = (uint32_t)atoi(getenv("WH_TEST_HTTP_THREADS"));
+
 	if (error != 0)
 		return error;
 	fd = wh_listen(loop, (struct sockaddr *)&address, sizeof(address), NULL);
@@ -290,7 +293,8 @@ static void use_everything(void)
 	ask_url("/own");
 	ask_url("/file");
 	in_pieces("/stream", NULL, 200);
-	in_pieces("/upgrade", "echo", 101);
+	if (!getenv("WH_TEST_HTTP_THREADS"))
+		in_pieces("/upgrade", "echo", 101);
 	ask(through, (struct wh_http_request){.url = "http://a.example/echo"}, 200);
 	ask(through, (struct wh_http_request){.url = "https://a.example/"}, -WH_EHTTP_PROXY);
 	for (int i = 0; i < 3; i++)

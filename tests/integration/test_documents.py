@@ -40,7 +40,8 @@ ELSEWHERE = {
     ("docs/guide/tls-proxy.md", "openssl req"): "tests/integration/test_examples.py",
 }
 # what is drawn, not done: layouts, arrows
-DRAWN = {("docs/format-log.md", "block 0"), ("docs/format-log.md", "   E = the highest"), ("docs/reference/batch.md", "item   ="), ("CONTRIBUTING.md", "src/base  <-")}
+DRAWN = {("docs/format-log.md", "block 0"), ("docs/format-log.md", "   E = the highest"), ("docs/reference/batch.md", "item   ="), ("CONTRIBUTING.md", "src/base  <-"),
+         ("docs/design/front-threads.md", "  thread \"whilst/http0\"")}
 
 
 def pages():
