@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# scripts/guest.bash -- virtual machines that run programs of this tree: a kernel of Debian's, and an archive in memory with busybox, the programs
+# scripts/guest.bash -- virtual machines that run programs of this tree: a kernel, and an archive in memory with busybox, the programs
 # and the libraries that they need. To be sourced; $work is the folder of kernels and archives.
 #
 # Nothing is installed on this machine and a guest has no network. The processor is emulated, since virtual machines rarely
@@ -33,11 +33,24 @@ debian_kernel() {
     dpkg-deb -x "$work"/linux-image-"$version".*.deb "$dir"
 }
 
-# guest_kernel NAME: fetches the kernel 6.12, 6.1 or 5.10 and prints the path of its image.
+# pinned_kernel VERSION SHA256 URL: for a release whose keys Debian does not have.
+pinned_kernel() {
+    local version=$1 sum=$2 url=$3 dir=$work/$1
+    compgen -G "$dir/boot/vmlinuz-*" >/dev/null && return
+    echo "kernels: downloading $url"
+    curl -sSf -o "$work/$version.deb" "$url"
+    sha256sum --quiet --check <<<"$sum  $work/$version.deb"
+    mkdir -p "$dir"
+    dpkg-deb -x "$work/$version.deb" "$dir"
+}
+
+# guest_kernel NAME: fetches the kernel 6.12, 6.1, 5.15 (Ubuntu 22.04's for virtual machines) or 5.10 and prints the path of its image.
 guest_kernel() {
     case $1 in
         6.12) debian_kernel 6.12 bookworm-backports >&2 ;;
         6.1) debian_kernel 6.1 bookworm >&2 ;;
+        5.15) pinned_kernel 5.15 9d5c29b166820bc413d54ff17327ebfcefe01eafb0f7fc6d0ecd4cc683e73dbc \
+            http://archive.ubuntu.com/ubuntu/pool/main/l/linux-signed-kvm/linux-image-5.15.0-1004-kvm_5.15.0-1004.4_amd64.deb >&2 ;;
         5.10) debian_kernel 5.10 bullseye >&2 ;;
         *) return 2 ;;
     esac && compgen -G "$work/$1/boot/vmlinuz-*"

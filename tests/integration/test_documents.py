@@ -371,7 +371,7 @@ class Documents(harness.Case):
                 self.assertTrue(os.access(ROOT / line.split()[0], os.X_OK), line)
 
     def test_options_of_the_build(self):
-        known = set(re.findall(r"option\('(\w+)'", (ROOT / "meson_options.txt").read_text(encoding="utf-8"))) | {"default_library", "pkgconfig.relocatable", "b_lto"}
+        known = set(re.findall(r"option\('(\w+)'", (ROOT / "meson_options.txt").read_text(encoding="utf-8"))) | {"default_library", "pkgconfig.relocatable", "b_lto", "optimization"}
         named = re.findall(r"`-D([\w.]+)=", (ROOT / "docs/packaging.md").read_text(encoding="utf-8"))
         self.assertGreater(len(named), 8)
         self.assertEqual([name for name in named if name not in known], [])
