@@ -292,6 +292,7 @@ struct store {
 	struct store_request *parked_first, *parked_last;
 	uint64_t parked_bytes;
 	bool room_waiting;
+	bool stalled; /* what is due could not be written: the time for it comes with room, or with again_at */
 	struct store_request *preparing; /* whose bodies are being written */
 	struct store_blobs blobs;
 	struct store_kept_lines kept;

@@ -132,7 +132,8 @@ static int64_t sooner(int64_t at, int64_t than)
 /* One timer, at the nearest instant at which something is due. */
 static void set_timer(struct store *store)
 {
-	int64_t due_ms = store->failed ? INT64_MAX : job_next_due(store->jobs), at = INT64_MAX;
+	int64_t due_ms = store->failed || store->stalled ? INT64_MAX : job_next_due(store->jobs),
+		at = INT64_MAX;
 
 	if (due_ms != INT64_MAX)
 		at = due_ms * STORE_NS_PER_MS - store->wall_offset;
@@ -189,9 +190,10 @@ void store_advance(struct store *store)
 		return;
 	follow_wall_clock(store);
 	more = job_advance(store->jobs, store_now_ns(store), ADVANCE_BUDGET, on_due, store);
+	store->stalled = more < 0;
 	if (more == -EAGAIN)
 		store_wait_for_room(store);
-	else if (more == -ENOMEM)
+	else if (more < 0)
 		store->again_at = wh_now(store->loop) + AGAIN_MS * STORE_NS_PER_MS;
 	store_later(store);
 }

@@ -180,6 +180,7 @@ static void on_room(wh_loop *loop, wh_res res, void *arg)
 
 	(void)loop;
 	store->room_waiting = false;
+	store->stalled = false;
 	if (!store_operation_end(store) || store->failed || store->closing)
 		return;
 	if (store_lacks_memory(store, res.n)) {

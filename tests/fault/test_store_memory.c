@@ -344,6 +344,28 @@ static void test_every_nth(void **state)
 	}
 }
 
+/* Jobs that await another one, more than a group has room for, and that one is cancelled: what becomes of them is written by the store. */
+static void doom(struct life *life)
+{
+	enum { AWAITING = 6000, AT_ONCE = 500 };
+	struct bench *b = &life->bench;
+	static struct store_action after[AT_ONCE];
+	uint64_t awaited = submit(b, "awaited", "a");
+	struct store_action cancel = {.kind = STORE_CANCEL, .job = awaited};
+
+	for (size_t i = 0; i < AT_ONCE; i++) {
+		after[i] = submission("awaiting", "b");
+		after[i].submit.after = (struct store_slice){&awaited, sizeof(awaited)};
+	}
+	for (size_t i = 0; i < AWAITING; i += AT_ONCE) {
+		wh_res res = wh_await(store_apply(b->store, after, AT_ONCE, 0, STORE_ASYNC));
+
+		CHECK(res.n == 0);
+		store_commit_free(res.ptr);
+	}
+	(void)wh_detach(store_apply(b->store, &cancel, 1, 0, STORE_ASYNC));
+}
+
 /* No memory at all for a while, from the n-th turn after the questions on: what waits tries again now and then, and does not
  * spin. What was asked before comes
  * to its end. */
@@ -364,6 +386,8 @@ static void test_none_for_a_time(void **state)
 		ask(&life);
 		for (long i = 0; i < n / 6; i++)
 			(void)!wh_loop_turn(life.bench.loop, 0);
+		if (n % 6 == 1)
+			doom(&life);
 		use_up_slots(&life, n % 6);
 		begin_failing(1, LONG_MAX, 1);
 		until = wh_clock(life.bench.loop) + MS * WH_NS_PER_MS;
