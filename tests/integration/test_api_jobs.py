@@ -27,7 +27,7 @@ class Submit(harness.Case):
         self.assertEqual(document, {
             "id": job, "queue": self.queue, "state": "ready", "priority": 1024, "attempts": 0, "attempts_max": 5,
             "run_at": None, "deadline": None, "finished_at": None, "expires_at": None, "unique": None, "group": None,
-            "dead_from": None, "time_to_run": "60s", "retention": "1h",
+            "dead_from": None, "awaits": None, "time_to_run": "60s", "retention": "1h",
             "content_type": "text/plain", "traceparent": None, "bytes": 5, "progress": None, "cancel_requested": False, "errors": [],
             "result": None})
 
