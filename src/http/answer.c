@@ -367,6 +367,18 @@ uint32_t wh__http_answer_unsent_max(const wh_http_exchange *x)
 	return x->unsent_max > 0 ? x->unsent_max : x->connection->server->options.output_bytes_max;
 }
 
+size_t wh__http_answer_unsent(const wh_http_exchange *x)
+{
+	size_t bytes = x->connection->output_bytes;
+
+	for (const wh_http_exchange *later = x->next; later && bytes > 0; later = later->next) {
+		size_t held = wh__http_chain_bytes(&later->output);
+
+		bytes -= held < bytes ? held : bytes;
+	}
+	return bytes;
+}
+
 void wh_http_set_unsent_max(wh_http_exchange *x, uint32_t bytes)
 {
 	x->unsent_max = bytes;
@@ -379,7 +391,7 @@ static wh_future written(wh_http_exchange *x)
 
 	wh__http_server_mark(c);
 	return wh__http_writes_wait(c->server->loop, &x->writes,
-	                            c->output_bytes < wh__http_answer_unsent_max(x));
+	                            wh__http_answer_unsent(x) < wh__http_answer_unsent_max(x));
 }
 
 /* 0: len bytes may go out as they are; 1: nothing is to be sent; or -errno. */

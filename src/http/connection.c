@@ -317,7 +317,7 @@ static void send_more(struct wh__http_connection *c)
 static void wake_writers(struct wh__http_connection *c)
 {
 	for (wh_http_exchange *x = c->first; x; x = x->next)
-		if (x->writes && c->output_bytes <= wh__http_answer_unsent_max(x) / 2)
+		if (x->writes && wh__http_answer_unsent(x) <= wh__http_answer_unsent_max(x) / 2)
 			wh__http_answer_writable(x, 0);
 }
 

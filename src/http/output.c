@@ -57,6 +57,15 @@ char *wh__http_chain_room(struct wh__http_chain *chain, wh_loop *loop, size_t le
 	return at;
 }
 
+size_t wh__http_chain_bytes(const struct wh__http_chain *chain)
+{
+	size_t bytes = 0;
+
+	for (const struct wh__http_piece *piece = chain->first; piece; piece = piece->next)
+		bytes += piece->len;
+	return bytes;
+}
+
 void wh__http_chain_trim(struct wh__http_chain *chain, size_t n)
 {
 	chain->last->len -= n;

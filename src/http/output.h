@@ -24,6 +24,9 @@ struct wh__http_chain {
 	struct wh__http_piece *first, *last;
 };
 
+/* wh__http_chain_bytes() - how many it has; a look at each piece. */
+size_t wh__http_chain_bytes(const struct wh__http_chain *chain);
+
 /* wh__http_chain_room() - len contiguous bytes at the end, to be filled before anything else happens to the chain; they
  * count at once. NULL: no memory. */
 char *wh__http_chain_room(struct wh__http_chain *chain, wh_loop *loop, size_t len);

@@ -85,7 +85,6 @@ static void send_answer(struct wh__http_ticket *t)
 		t->reply.kind = WH__HTTP_ANSWER_ABORT;
 	t->reply.close_after = x->close_after;
 	/* nobody asks after them any more */
-	t->lane->unsent -= t->posted - t->acknowledged;
 	t->acknowledged = t->posted;
 	t->reply.releases = !x->listed;
 	if (t->reply.releases)

@@ -145,6 +145,18 @@ static uint32_t unsent_max(const struct wh__http_ticket *t)
 	return t->x.unsent_max > 0 ? t->x.unsent_max : hub_of(t)->server->options.output_bytes_max;
 }
 
+/* Bytes that the thread has not reported room behind, of t and of what goes out before it. What later answers hold back until t has ended is not
+ * waited for: neither would ever go on. */
+static uint64_t unsent(const struct wh__http_ticket *t)
+{
+	uint64_t bytes = t->posted - t->acknowledged;
+
+	for (const struct wh__http_ticket *u = t->lane->first; u && u != t;
+	     u = u->x.next ? ticket_of(u->x.next) : NULL)
+		bytes += u->posted - u->acknowledged;
+	return bytes;
+}
+
 static void ask(struct wh__http_ticket *t)
 {
 	if (t->is_asking || t->is_closed || t->has_failed || t->posted_answer)
@@ -189,7 +201,7 @@ wh_future wh__http_remote_write(wh_http_exchange *x, const void *bytes, size_t l
 {
 	struct wh__http_ticket *t = ticket_of(x);
 	int error = check_write(t, len);
-	bool room;
+	uint64_t held;
 
 	if (error < 0)
 		return wh_failed(loop_of(t), error);
@@ -203,13 +215,12 @@ wh_future wh__http_remote_write(wh_http_exchange *x, const void *bytes, size_t l
 		memcpy(part->bytes, bytes, len);
 		t->posted += len;
 		t->lane->posted += len;
-		t->lane->unsent += len;
 		put(t, &part->note, WH__HTTP_NOTE_PART);
 	}
-	room = t->lane->unsent < unsent_max(t);
-	if (t->lane->unsent >= unsent_max(t) / 4)
+	held = unsent(t);
+	if (held >= unsent_max(t) / 4)
 		ask(t);
-	return wh__http_writes_wait(loop_of(t), &x->writes, room);
+	return wh__http_writes_wait(loop_of(t), &x->writes, held < unsent_max(t));
 }
 
 wh_future wh__http_remote_write_buf(wh_http_exchange *x, struct wh_buf *buf)
@@ -277,7 +288,7 @@ static void wake_writers(struct wh__http_lane *lane)
 	bool waits = false;
 
 	for (struct wh__http_ticket *t = lane->first; t; t = t->x.next ? ticket_of(t->x.next) : NULL) {
-		if (t->x.writes && lane->unsent <= unsent_max(t) / 2)
+		if (t->x.writes && unsent(t) <= unsent_max(t) / 2)
 			wh__http_writes_end(&t->x.writes, 0);
 		waits |= t->x.writes != NULL;
 	}
@@ -292,7 +303,6 @@ void wh__http_remote_take_room(struct wh__http_ticket *t)
 	t->is_asking = false;
 	if (t->x.answered)
 		return;
-	t->lane->unsent -= t->room_seen - t->acknowledged;
 	t->acknowledged = t->room_seen;
 	if (t->room_error < 0)
 		wh__http_writes_end(&t->x.writes, t->room_error);

@@ -166,6 +166,9 @@ struct wh_http_exchange {
 /* answer.c */
 bool wh__http_answer_reserve(wh_http_exchange *x, size_t len); /* room for so much behind the fields */
 uint32_t wh__http_answer_unsent_max(const wh_http_exchange *x);
+/* wh__http_answer_unsent() - bytes of the connection that go out before a write of x is through: all but what later answers hold back until x has
+ * ended. If x waited for those as well, neither would ever go on. */
+size_t wh__http_answer_unsent(const wh_http_exchange *x);
 
 /* server.c */
 void wh__http_server_mark(struct wh__http_connection *c); /* settle c in this turn */

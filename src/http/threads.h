@@ -115,7 +115,6 @@ struct wh__http_lane {
 	/* the handlers' */
 	struct wh__http_ticket *first, *last; /* not over, in order */
 	struct wh__http_lane *next_dirty, **dirty_link;
-	uint64_t unsent; /* bytes of answers that the thread has not reported room behind */
 	uint64_t posted; /* bytes of answers, bodies only */
 	bool is_dirty, is_waiting;
 	bool cut; /* an answer said close: of what is behind it nothing is begun */
@@ -205,11 +204,11 @@ struct wh__http_ticket {
 	/* the handlers' */
 	bool released;
 	struct wh__http_ticket *all_next, **all_link;
-	void *memory;         /* malloc'ed: head and, if it came with that, body */
-	struct wh_buf *early; /* a piece that nobody waits for any more */
-	size_t body_at;       /* of a body that is there and read in pieces */
-	uint64_t posted, acknowledged;
-	uint16_t received; /* notes */
+	void *memory;                  /* malloc'ed: head and, if it came with that, body */
+	struct wh_buf *early;          /* a piece that nobody waits for any more */
+	size_t body_at;                /* of a body that is there and read in pieces */
+	uint64_t posted, acknowledged; /* bytes of the body; those that the thread has reported room behind */
+	uint16_t received;             /* notes */
 	bool begun, complete, is_reading, is_asking, is_closed, is_half_closed, has_failed, answer_due,
 		posted_answer;
 };

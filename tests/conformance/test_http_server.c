@@ -391,6 +391,27 @@ static void bodies(void **state)
 	free(back);
 }
 
+/* Several answers in pieces at once: the later ones may hold what they may, and the first goes on all the same. */
+static void answers_side_by_side(void **state)
+{
+	enum { REQUESTS = 4, BYTES = 3000000 };
+	int fd = peer_connect(fixture->port);
+
+	for (int i = 0; i < REQUESTS; i++) {
+		char head[100];
+
+		snprintf(head, sizeof(head), "GET /big?%d HTTP/1.1\r\n" H "\r\n", BYTES + i);
+		peer_say(fd, head);
+	}
+	for (int i = 0; i < REQUESTS; i++) {
+		struct peer_answer answer = peer_read_answer(fd, true);
+
+		assert_int_equal(answer.len, BYTES + i);
+		free(answer.body);
+	}
+	close(fd);
+}
+
 static void chunked_answers(void **state)
 {
 	int fd = peer_connect(fixture->port);
@@ -464,10 +485,11 @@ static void cut_off(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(keep_alive),       TEST(heads_of_answers), TEST(pipelining),      TEST(split_everywhere),
-		TEST(order_of_answers), TEST(retained),         TEST(expect_continue), TEST(refusals),
-		TEST(limits),           TEST(unread_bodies),    TEST(bodies),          TEST(chunked_answers),
-		TEST(cut_off),          TEST(peer_is_known),
+		TEST(keep_alive),       TEST(heads_of_answers), TEST(pipelining),
+		TEST(split_everywhere), TEST(order_of_answers), TEST(retained),
+		TEST(expect_continue),  TEST(refusals),         TEST(limits),
+		TEST(unread_bodies),    TEST(bodies),           TEST(chunked_answers),
+		TEST(cut_off),          TEST(peer_is_known),    TEST(answers_side_by_side),
 	};
 
 	if (argc > 1 && strcmp(argv[1], "quick") == 0)

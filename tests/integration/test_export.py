@@ -180,7 +180,7 @@ class Export(unittest.TestCase):
                   'TMPDIR="$3" exec "$0" log export "$2"')
         done = subprocess.run(["unshare", "--mount", "sh", "-c", script, harness.BINARY, self.data, mount, scratch], capture_output=True,
                               check=False, timeout=harness.DEADLINE)
-        if done.returncode in (1, 77) and b"ermission" in done.stderr or b"not permitted" in done.stderr:
+        if done.returncode == 77 or done.stderr.startswith((b"unshare:", b"mount:")):
             self.skipTest("no mounts here")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout.replace(mount.encode(), self.data.encode()), whole)
