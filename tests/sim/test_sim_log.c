@@ -224,7 +224,12 @@ static int64_t write_checkpoint(void)
 		return is_bearable(error);
 	}
 	wh_future end = log_checkpoint_end(checkpoint);
-	if (chance(3) == 0) { /* it goes on by itself */
+	bool leave = chance(3) == 0;
+	/* while the disk has no room for the manifest, it is not at its end, and that may be for ever */
+	while (!leave && !wh_done(end) && !log_waits_for_space(opened))
+		if (wh_loop_turn(loop, -1) < 0)
+			break;
+	if (!wh_done(end)) { /* it goes on by itself */
 		(void)wh_detach(end);
 		return 0;
 	}
