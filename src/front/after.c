@@ -16,9 +16,9 @@ const char *after_failure(int failure)
 
 bool after_failure_read(const char *text, size_t len, uint8_t *ret)
 {
-	for (uint8_t i = 0; i < JOB_AFTER_FAILURES; i++) {
+	for (int i = 0; i < JOB_AFTER_FAILURES; i++) {
 		if (len == strlen(failures[i]) && memcmp(text, failures[i], len) == 0) {
-			*ret = i;
+			*ret = (uint8_t)i;
 			return true;
 		}
 	}
