@@ -109,7 +109,7 @@ static void put_jobs(struct wh__text *text, const uint64_t jobs[JOB_STATES], uin
 	                "current-jobs-urgent: %llu\ncurrent-jobs-ready: %llu\ncurrent-jobs-reserved: %llu\n"
 	                "current-jobs-delayed: %llu\ncurrent-jobs-buried: %llu\n",
 	                (ull)urgent, (ull)jobs[JOB_READY], (ull)jobs[JOB_RUNNING],
-	                (ull)(jobs[JOB_DELAYED] + jobs[JOB_AWAITING]), (ull)jobs[JOB_BURIED]);
+	                (ull)jobs[JOB_DELAYED] + (ull)jobs[JOB_AWAITING], (ull)jobs[JOB_BURIED]);
 }
 
 static void put_commands(struct wh__text *text, const uint64_t commands[BEANSTALK_KINDS])

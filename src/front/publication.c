@@ -312,7 +312,7 @@ void receipt_put(const struct receipt *r, size_t index, const struct store_commi
 	wh__text_json(text, event->made ? id : r->ids + event->id, event->id_len);
 	if (result->job > 0)
 		wh__text_format(text, ",\"event\":\"%u/%llu\"", commit->position.epoch,
-		                (unsigned long long)(commit->events_from + result->job));
+		                (unsigned long long)commit->events_from + (unsigned long long)result->job);
 	else
 		wh__text_str(text, ",\"event\":null");
 	wh__text_format(text, ",\"jobs\":%llu", (unsigned long long)result->count);

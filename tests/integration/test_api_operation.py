@@ -57,7 +57,7 @@ class Index(harness.Case):
                 self.assertProblem(answer, 403, "not-allowed")
                 self.assertProblem(self.client.put("/v1/queues/other", {}, **headers), 403, "not-allowed")
                 self.assertProblem(self.client.delete("/v1/jobs/1", **headers), 403, "not-allowed")
-                self.assertProblem(self.client.post(f"/v1/queues/{self.queue}/jobs", bytes(2 << 20), **headers), 403, "not-allowed")
+                self.assertProblem(self.client.post(f"/v1/queues/{self.queue}/jobs", bytes(1 << 16), **headers), 403, "not-allowed")
             self.assertEqual(self.client.get("/v1/queues", **headers).status, 200)
         self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["submitted"], 3)
 
