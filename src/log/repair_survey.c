@@ -465,7 +465,7 @@ static int check_history(struct log_repair *r)
 	         "all there: seg-%016llx.log is the first that is gone, and what it said of jobs that have "
 	         "ended "
 	         "with it",
-	         (unsigned long long)(r->first + missing));
+	         (unsigned long long)r->first + (unsigned long long)missing);
 	return log_problem_damaged(r->log, r->problem, wanted > 0 ? name : "", 0, reason);
 }
 

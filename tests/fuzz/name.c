@@ -57,8 +57,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	of = data[0] % (NAMESPACE_BYTES_MAX + 1);
 	if (of > size - 1)
 		of = size - 1;
-	if (of > 0 && namespace_valid((const char *)data + 1, of))
-	namespace = (struct wh_slice){(const char *)data + 1, of};
+	if (of > 0 && namespace_valid((const char *)data + 1, of)) {
+		namespace.data = (const char *)data + 1;
+		namespace.len = of;
+	}
 	/* of its own, so that a byte read beyond is seen */
 	copy = malloc(size - of);
 	CHECK(copy);

@@ -305,7 +305,7 @@ static void events(void **state)
 			wh_leases_free(leases);
 		}
 		bare.type = "other";
-		wh_transaction_free(done = NEED_PTR(wh_client_transact(client, actions + 2, 1, &how), 1));
+		wh_transaction_free(NEED_PTR(wh_client_transact(client, actions + 2, 1, &how), 1));
 		actions[0].queue = "no-such-topic";
 		NEED(wh_client_transact(client, actions, 1, &how), -WH_ECALL_UNKNOWN_TOPIC);
 		assert_true(problem.action == 0 && strcmp(problem.code, "unknown-topic") == 0);

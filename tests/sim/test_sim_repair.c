@@ -102,7 +102,7 @@ static void get_file(struct folder *f, const char *folder, const char *name)
 	char path[400];
 	struct file *file = &f->files[f->files_count++];
 	must(f->files_count < FILES_MAX && strlen(name) < sizeof(file->name), "too many files");
-	strcpy(file->name, name);
+	memcpy(file->name, name, strlen(name) + 1);
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	int64_t fd = await(wh_open(loop, path, O_RDONLY, 0));
 	must(fd >= 0, "%s: %s", path, wh_strerror(fd));
