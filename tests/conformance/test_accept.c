@@ -188,7 +188,7 @@ struct sleeper {
 	wh_loop *loop;
 	int listener;
 	wh_future f;
-	int taken_count;
+	_Atomic int taken_count;
 };
 
 static struct sleeper sleepers[SLEEPERS];
@@ -233,6 +233,14 @@ static void connect_one_by_one(const struct sockaddr_in *address)
 	}
 }
 
+static bool all_have_taken(void)
+{
+	for (int i = 0; i < SLEEPERS; i++)
+		if (sleepers[i].taken_count == 0)
+			return false;
+	return true;
+}
+
 /* Of the loops that sleep on one listener a connection wakes one, and not always the same. Whoever is woken in vain goes back to sleep within
  * the kernel, so sleeps are counted: each connection would be one for each loop. */
 static void a_connection_wakes_one_loop(void **state)
@@ -255,10 +263,12 @@ static void a_connection_wakes_one_loop(void **state)
 		slept = times_slept() - slept;
 	} while (slept >= few && ++rounds < ROUNDS); /* a busy machine makes threads sleep that would not */
 	assert_true(slept < few);
+	/* each has its turn, if not in so many connections: whoever is still awake is passed over */
+	while (strcmp(wh_engine_name(loop), "epoll") == 0 && !all_have_taken() && ++rounds < 8 * ROUNDS)
+		connect_one_by_one(&address);
 	for (int i = 0; i < SLEEPERS; i++)
 		wh_loop_close(sleepers[i].loop);
-	for (int i = 0; i < SLEEPERS; i++)
-		assert_true(sleepers[i].taken_count > 0 || strcmp(wh_engine_name(loop), "epoll") != 0);
+	assert_true(all_have_taken() || strcmp(wh_engine_name(loop), "epoll") != 0);
 	close_fd(listener);
 }
 
