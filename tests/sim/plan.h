@@ -186,8 +186,8 @@ static inline void plan_seeds(const char *name, plan_run *run, uint64_t seeds)
 
 /* ---- power and faults at every disk call: run() returns how many there are in the first life ---- */
 
-/* Power is cut at every disk call of each seed's life, with each damage. */
-static inline void plan_cut_everywhere(plan_run *run, uint64_t seeds)
+/* Power is cut at every disk call of each seed's life, with each damage. What must have come of it all is the caller's to say. */
+static inline void plan_cut_everywhere(const char *name, plan_run *run, uint64_t seeds)
 {
 	uint64_t first = env_number("WHILST_SIM_FIRST", 1);
 	double from = seconds();
@@ -203,9 +203,7 @@ static inline void plan_cut_everywhere(plan_run *run, uint64_t seeds)
 			}
 		}
 	}
-	tally_print("power cuts", first, seeds, from);
-	assert_true(tally.kept > tally.lost);
-	assert_true(tally.lost > 0);
+	tally_print(name, first, seeds, from);
 }
 
 /* Every disk call of each seed's life fails, once or from then on. */

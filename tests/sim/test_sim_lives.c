@@ -505,7 +505,8 @@ static uint64_t run(void)
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
 	refusals = 0;
-	plan_cut_everywhere(run, 3);
+	plan_cut_everywhere("power cuts", run, 3);
+	assert_true(tally.kept > tally.lost && tally.lost > 0);
 	assert_true(tally.files > tally.recoveries); /* the test is of files as well */
 	assert_true(refusals < tally.kept / 20);     /* the model knows what is possible */
 	printf("%" PRIu64 " checkpoints, %" PRIu64 " segments released, %" PRIu64 " jobs moved\n",

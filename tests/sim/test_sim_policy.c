@@ -340,20 +340,7 @@ static uint64_t run(void)
 
 static void test_power_is_cut_at_every_disk_call(void **state)
 {
-	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 3);
-	double from = seconds();
-	tally = (struct tally){0};
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
-		plan = (struct plan){.seed = seed};
-		uint64_t calls = run();
-		for (uint64_t at = 1; at <= calls; at++) {
-			for (int damage = 0; damage <= WH_SIM_KILLED; damage++) {
-				plan = (struct plan){.seed = seed, .crash_at = at, .damage = damage};
-				(void)run();
-			}
-		}
-	}
-	tally_print("policies", first, seeds, from);
+	plan_cut_everywhere("policies", run, 3);
 	assert_true(tally.kept > tally.runs && tally.checked > tally.runs);
 }
 
