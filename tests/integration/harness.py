@@ -5,6 +5,7 @@ $WHILST_ENGINE. A server that was started is always stopped, and how it ended is
 if the server it used also ended well. Nothing here sleeps to wait for something: it reads the state again
 until a deadline.
 """
+import contextlib
 import http.client
 import json
 import os
@@ -253,6 +254,21 @@ def eventually(check, what="it", timeout=DEADLINE):
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not happen in {timeout} s")
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def workers(work, *arguments, count=4):
+    """As many threads that do work(*arguments, stop), until what is inside has ended: then stop is set, and they are waited for."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=work, args=(*arguments, stop)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def refuses(port):

@@ -72,15 +72,9 @@ class Chain(unittest.TestCase):
                 for chain in range(CHAINS):
                     links.see((chain, 0), client.submit("links", json.dumps([chain, 0]), "?attempts=1000&time-to-run=1s&retention=1d"))
                 client.close()
-            stop = threading.Event()
-            threads = [threading.Thread(target=self.work, args=(server, links, stop)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            time.sleep(chance.uniform(0.02, 0.15))  # the moment of the kill is the test's subject
-            server.kill()
-            stop.set()
-            for thread in threads:
-                thread.join()
+            with harness.workers(self.work, server, links):
+                time.sleep(chance.uniform(0.02, 0.15))  # the moment of the kill is the test's subject
+                server.kill()
             self.assertEqual(links.wrong, [])
         server.start()
         client = server.client()

@@ -63,26 +63,14 @@ class Graph(unittest.TestCase):
                 self.assertEqual(answer.status, 200, answer)
                 self.ids = [r["id"] for r in answer.json()["results"]]
                 client.close()
-            stop = threading.Event()
-            threads = [threading.Thread(target=self.work, args=(server, stop)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            time.sleep(chance.uniform(0.02, 0.12))  # the moment of the kill is the test's subject
-            server.kill()
-            stop.set()
-            for thread in threads:
-                thread.join()
+            with harness.workers(self.work, server):
+                time.sleep(chance.uniform(0.02, 0.12))  # the moment of the kill is the test's subject
+                server.kill()
             self.assertEqual(self.wrong, [])
         server.start()
         client = server.client()
-        stop = threading.Event()
-        threads = [threading.Thread(target=self.work, args=(server, stop)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        harness.eventually(lambda: client.get(QUEUE).json()["jobs"]["done"] == JOBS, "all of the graph", timeout=60)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with harness.workers(self.work, server):
+            harness.eventually(lambda: client.get(QUEUE).json()["jobs"]["done"] == JOBS, "all of the graph", timeout=60)
         queue = client.get(QUEUE).json()
         self.assertEqual(self.wrong, [])
         self.assertEqual((queue["submitted"], queue["jobs"]["done"], queue["jobs"]["awaiting"]), (JOBS, JOBS, 0), queue)
