@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "front/api.h"
+#include "front/once.h"
 
 static const char *const failures[JOB_AFTER_FAILURES] = {"cancel", "bury", "run", "wait"};
 
@@ -56,18 +56,29 @@ bool after_read(struct wh_slice text, struct after *ret)
 	return false;
 }
 
-uint64_t after_refused(struct api *api, const struct token *token, struct store_slice after)
+static bool may_await(struct api *api, const struct token *token, uint64_t job)
 {
+	struct store_slice queue;
+
+	return token && store_queue_of(api->store, job, &queue) == 0 &&
+	       (authorize_allows(token, TOKEN_READ, answer_slice(queue)) ||
+	        authorize_allows(token, TOKEN_SUBMIT, answer_slice(queue)) ||
+	        authorize_allows(token, TOKEN_WORK, answer_slice(queue)));
+}
+
+uint64_t after_refused(struct api *api, wh_http_exchange *x, struct store_slice after, struct once *once)
+{
+	const struct token *token;
+
+	if (after.len == 0 || !api->tokens ||
+	    (once && once->given && store_key_known(api->store, once_key(once))))
+		return 0;
+	token = authorize_who(api, x);
 	for (size_t i = 0; i < after.len / sizeof(uint64_t); i++) {
-		struct store_slice queue;
 		uint64_t id;
 
 		memcpy(&id, (const uint8_t *)after.data + i * sizeof(id), sizeof(id));
-		if ((id & STORE_AFTER_ACTION) || store_queue_of(api->store, id, &queue) != 0)
-			continue;
-		if (!authorize_allows(token, TOKEN_READ, answer_slice(queue)) &&
-		    !authorize_allows(token, TOKEN_SUBMIT, answer_slice(queue)) &&
-		    !authorize_allows(token, TOKEN_WORK, answer_slice(queue)))
+		if (!(id & STORE_AFTER_ACTION) && !may_await(api, token, id))
 			return id;
 	}
 	return 0;

@@ -1,16 +1,16 @@
 /* src/front/after.h -- which jobs a new one is to run after, as clients say it.
  *
- * Used by: api_submit.c, transaction.c, api_transaction.c, answer.c. Thread: the front's.
+ * Used by: api_submit.c, upload.c, transaction.c, api_transaction.c, answer.c. Thread: the front's.
  */
 #ifndef WH_FRONT_AFTER_H
 #define WH_FRONT_AFTER_H
 
 #include "base/text.h"
-#include "front/token.h"
 #include "store/store.h"
-#include "whilst/whilst.h"
+#include "whilst/http.h"
 
 struct api;
+struct once;
 
 enum { AFTER_QUERY_MAX = 1000 }; /* ids in a query; a transaction may have JOB_AFTER_MAX */
 struct after {
@@ -25,8 +25,11 @@ bool after_read(struct wh_slice text, struct after *ret);
 const char *after_failure(int failure);
 bool after_failure_read(const char *text, size_t len, uint8_t *ret);
 
-/* after_refused() - one of the jobs that the token may neither look at nor hand over nor work on; 0: none is. What is not there is not told. */
-uint64_t after_refused(struct api *api, const struct token *token, struct store_slice after);
+/* after_refused() - the first of the jobs that whoever sends x may not have others wait for, since there is none of that id, or since the token
+ * may neither look at it nor hand it over nor work on it: so nobody learns which of these it is. 0: none is; or the server has no
+ * tokens, and the store says what is not there; or what is asked for under this key (NULL: none) has been answered before. Judged in the turn in
+ * which it is done. x may have been read whole, if it was retained. */
+uint64_t after_refused(struct api *api, wh_http_exchange *x, struct store_slice after, struct once *once);
 
 /* after_put() - what an awaiting job waits for, as JSON; null of any other. */
 void after_put(struct wh__text *text, const struct store_view *view);

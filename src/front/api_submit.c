@@ -35,7 +35,7 @@ static void refused(struct call *call, int64_t error, const char *reason)
 	} else if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
 		snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)call->job);
 		answer_problem(call->api, call->x, answer_problem_of(error), members, "%s: after=%llu: %s",
-		               text, (unsigned long long)call->job, reason);
+		               text, (unsigned long long)call->job, reason ? reason : job_strerror(error));
 	} else {
 		answer_error(call->api, call->x, error, reason, JOB_NONE, text);
 	}
@@ -254,18 +254,25 @@ static bool read_policy(struct request *request, struct store_submit *submit,
 	return read_key(request, unique, &submit->unique) && read_key(request, group, &submit->group);
 }
 
-/* Those that the token may not know of are as if they were not there. */
-static bool may_await(struct request *request, struct store_slice after)
+static void unknown_awaited(struct request *request, uint64_t job)
 {
-	const struct token *token = request->api->tokens ? authorize_who(request->api, request->x) : NULL;
-	uint64_t job = token ? after_refused(request->api, token, after) : 0;
 	char members[40];
 
 	snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)job);
+	answer_problem(request->api, request->x, PROBLEM_UNKNOWN_AWAITED, members,
+	               "queue '%.*s': after=%llu: %s", SHOWN(request), (unsigned long long)job,
+	               job_strerror(JOB_EAWAITED));
+}
+
+/* Of a body in pieces it is judged when that is here (upload.c), and now, so that it need not come in vain. */
+static bool may_await(struct request *request, const struct store_submit *submit, struct once *once)
+{
+	uint64_t job = request->streamed && once->given
+	                       ? 0
+	                       : after_refused(request->api, request->x, submit->after, once);
+
 	if (job != 0)
-		answer_problem(request->api, request->x, PROBLEM_UNKNOWN_AWAITED, members,
-		               "queue '%.*s': after=%llu: %s", (int)request->name_len, request->name,
-		               (unsigned long long)job, job_strerror(JOB_EAWAITED));
+		unknown_awaited(request, job);
 	return job == 0;
 }
 
@@ -289,7 +296,7 @@ static bool read_after(struct request *request, struct store_submit *submit,
 		                     "after must be ids of jobs with commas between, at most 1000 (more in a "
 		                     "transaction)");
 	submit->after = (struct store_slice){after->ids, after->count * sizeof(after->ids[0])};
-	return may_await(request, submit->after);
+	return true;
 }
 
 static bool read_options(struct request *request, struct store_submit *submit, struct option options[OPTIONS])
@@ -372,6 +379,8 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	once_mix(&once, request->content_type);
 	if (!request->streamed)
 		once_mix(&once, request_body(request));
+	if (!may_await(request, &submit, &once))
+		return;
 	if (batch || lines) {
 		if (submit.unique.len > 0)
 			refuse_option(request, PROBLEM_BAD_REQUEST,

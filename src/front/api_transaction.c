@@ -186,11 +186,12 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- who may ----------------------------------------------------------------------------- */
 
-static bool may_await(struct request *request, const struct token *token, const struct store_action *action,
-                      size_t index)
+static bool may_await(struct request *request, const struct store_action *action, size_t index,
+                      struct once *once)
 {
-	uint64_t job =
-		action->kind == STORE_SUBMIT ? after_refused(request->api, token, action->submit.after) : 0;
+	uint64_t job = action->kind == STORE_SUBMIT
+	                       ? after_refused(request->api, request->x, action->submit.after, once)
+	                       : 0;
 	char members[100];
 
 	snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-awaited\",\"awaited\":%llu",
@@ -202,7 +203,8 @@ static bool may_await(struct request *request, const struct token *token, const 
 	return job == 0;
 }
 
-static bool may(struct request *request, const struct token *token, const struct transaction *t, size_t index)
+static bool may(struct request *request, const struct token *token, const struct transaction *t, size_t index,
+                struct once *once)
 {
 	const struct store_action *action = &t->actions[index];
 	enum token_action scope = transaction_scope(action->kind);
@@ -218,7 +220,7 @@ static bool may(struct request *request, const struct token *token, const struct
 			0}; /* only who may do this to any job learns that it is not there, and nobody in a namespace */
 	if ((queue.len > 0 || request->namespace.len == 0) &&
 	    authorize_allows(token, scope, answer_slice(queue)))
-		return may_await(request, token, action, index);
+		return may_await(request, action, index, once);
 	if (queue.len == 0) {
 		snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-job\"", index);
 		answer_problem(request->api, request->x, PROBLEM_ACTION_REFUSED, members,
@@ -231,7 +233,7 @@ static bool may(struct request *request, const struct token *token, const struct
 	return false;
 }
 
-static bool may_all(struct request *request, const struct transaction *t)
+static bool may_all(struct request *request, const struct transaction *t, struct once *once)
 {
 	const struct token *token;
 
@@ -244,7 +246,7 @@ static bool may_all(struct request *request, const struct transaction *t)
 		return false;
 	}
 	for (size_t i = 0; i < t->count; i++) {
-		if (!may(request, token, t, i))
+		if (!may(request, token, t, i, once))
 			return false;
 	}
 	return true;
@@ -425,7 +427,7 @@ void api_transaction(struct request *request)
 	if (!transaction_read(&transaction, request->namespace, body.data, body.len,
 	                      request->api->options.payload_bytes_max, &refusal))
 		malformed(request, &refusal);
-	else if (may_all(request, &transaction))
+	else if (may_all(request, &transaction, &once))
 		judge(request, &transaction, level, &once);
 	transaction_done(&transaction);
 }

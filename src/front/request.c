@@ -298,7 +298,6 @@ bool request_options(struct request *request, struct option *options, size_t cou
 {
 	struct wh_slice name, value;
 	size_t at = 0;
-	bool cursor;
 
 	while (target_query_next(&request->target, &at, &name, &value)) {
 		size_t i = 0;
@@ -310,10 +309,7 @@ bool request_options(struct request *request, struct option *options, size_t cou
 			               (int)(name.len < 100 ? name.len : 100), name.data);
 			return false;
 		}
-		/* where a list goes on; of a change it would be something else */
-		cursor = request->route->method == WH_HTTP_GET && wh_slice_equal(name, "after");
-		if ((!cursor && !request_within(request, "query", name)) ||
-		    !read_option(request, &options[i], value))
+		if (!request_within(request, "query", name) || !read_option(request, &options[i], value))
 			return false;
 	}
 	return true;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "front/after.h"
 #include "front/once.h"
 
 struct upload {
@@ -92,6 +93,19 @@ static void broke_off(struct upload *upload, int64_t error)
 	call_end(call);
 }
 
+/* What was there when the body began to come may have gone, or gone elsewhere. */
+static bool may_await(struct upload *upload)
+{
+	struct call *call = upload->call;
+	uint64_t job = upload->action.kind == STORE_SUBMIT
+	                       ? after_refused(call->api, call->x, upload->action.submit.after, upload->once)
+	                       : 0;
+
+	if (job != 0)
+		call->job = job;
+	return job == 0;
+}
+
 /* It is on the disk. */
 static void ended(wh_loop *loop, wh_res res, void *arg)
 {
@@ -108,6 +122,11 @@ static void ended(wh_loop *loop, wh_res res, void *arg)
 		upload->action.submit.queue = (struct store_slice){call->name, call->name_len};
 	if (upload->once)
 		store_key_mix_body(upload->once->key.fingerprint, upload->body);
+	if (!may_await(upload)) {
+		call_then(call, wh_failed(loop, -JOB_EAWAITED), upload->then);
+		end(upload);
+		return;
+	}
 	call_then(call,
 	          upload->url.data
 	                  ? callback_submit(call->api->store, &upload->action.submit, upload->url,
@@ -202,7 +221,11 @@ void upload_start(struct call *call, const struct store_action *action, const st
 		length += before ? (int64_t)before->len : 0;
 	if (once && once->given)
 		upload->once = copy_once(once);
-	if ((!before || !before->failed) && (!once || !once->given || upload->once))
+	/* the token is asked for once more at the end */
+	if (submit && upload->action.submit.after.len > 0 && call->api->tokens &&
+	    wh_http_retain(call->x) != 0)
+		error = -ENOMEM;
+	else if ((!before || !before->failed) && (!once || !once->given || upload->once))
 		error = store_body_open(call->api->store, length < 0 ? -1 : length,
 		                        submit ? 0u : STORE_BODY_RESULT, &upload->body);
 	if (error < 0) {

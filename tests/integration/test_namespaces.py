@@ -7,6 +7,7 @@ import base64
 import collections
 import http.server
 import json
+import os
 import re
 import socket
 import struct
@@ -617,6 +618,157 @@ class TwoTenants(Tenants):
             answer, _ = harness.read_answer(early)
         self.problem(answer, 401, "no-token")
         self.assertEqual(self.queues_of_root(), [])
+
+
+MISSING = 9007199254740000
+
+
+class Joins(Tenants):
+    """Jobs that run after others: those of one's own namespace, and no word of any other."""
+
+    def setUp(self):
+        super().setUp()
+        self.mine, self.foreign = self.acme.submit("mail"), self.bolt.submit("mail")
+        self.plain = self.root.submit("mail")
+        self.forgotten = self.acme.submit("brief", b"x", "?retention=0s")
+        gone, lease, _ = self.acme.reserve("brief")
+        self.assertEqual((gone, self.acme.complete(gone, lease).status), (self.forgotten, 200))
+        self.none = (self.foreign, self.plain, self.forgotten, MISSING)
+
+    def transact(self, who, *actions, **headers):
+        return who.post("/v1/transactions", json.dumps({"actions": actions}).encode(), Content_Type="application/json", **headers)
+
+    def alike(self, ask, status, code, **members):
+        """One answer for what is another's, in no namespace, forgotten, and never given: the same words and the same fields."""
+        seen = set()
+        for job in self.none:
+            answer = ask(job)
+            self.problem(answer, status, code)
+            body = answer.json()
+            self.assertEqual(body.pop("awaited"), job, answer)
+            self.assertEqual({k: body.get(k) for k in members}, members, answer)
+            body["detail"] = re.sub(rf"(job |after=){job}:", r"\1N:", body["detail"])
+            fields = sorted(name for name in dict(answer.headers) if name.lower() != "date")
+            seen.add((json.dumps(body, sort_keys=True), tuple(fields)))
+        self.assertEqual(len(seen), 1, seen)
+
+    def test_within(self):
+        then = self.acme.submit("then", b"x", f"?after={self.mine}&after-failure=run")
+        seen = self.acme.get(f"/v1/jobs/{then}").json()
+        self.assertEqual((seen["state"], seen["queue"], seen["awaits"]),
+                         ("awaiting", "then", {"open": 1, "count": 1, "after_failure": "run", "jobs": [self.mine]}))
+        self.problem(self.bolt.get(f"/v1/jobs/{then}"), 404, "unknown-job")
+        lines = self.acme.post(f"/v1/queues/then/jobs?after={self.mine},{then}", b"1\n2\n", Content_Type="application/x-ndjson")
+        self.assertEqual(lines.status, 202, lines)
+        large = self.acme.submit("then", b"y" * (2 << 20), f"?after={self.mine}")
+        self.assertEqual(self.acme.get(f"/v1/jobs/{large}").json()["state"], "awaiting")
+        self.assertEqual(self.acme.get("/v1/queues/then").json()["jobs"]["awaiting"], 4)
+        job, lease, _ = self.acme.reserve("mail")
+        self.assertEqual((job, self.acme.complete(job, lease).status), (self.mine, 200))
+        self.assertEqual(self.acme.get("/v1/queues/then").json()["jobs"]["ready"], 2)
+        # what is done is still there, and keeps nothing waiting
+        last = self.acme.submit("then", b"x", f"?after={self.mine}")
+        self.assertEqual(self.acme.get(f"/v1/jobs/{last}").json()["state"], "ready")
+        made = subprocess.run([harness.BINARY, "submit", "then", "--server", f"http://127.0.0.1:{self.server.port}", "--after", str(then)], input=b"x",
+                              capture_output=True, timeout=60, check=True, env={**os.environ, "WHILST_TOKEN": self.tokens["acme"]})
+        self.assertEqual(self.acme.get(f"/v1/jobs/{int(made.stdout)}").json()["awaits"]["jobs"], [then])
+
+    def test_not_there(self):
+        for query in ("?after={}", f"?after={self.mine},{{}}", f"?after={{}},{self.mine}", "?after={}&after-failure=run", "?after={}&unique=u",
+                      "?after={}&run-at=2030-01-01T00:00:00Z", f"?after={{}},{MISSING - 1}"):
+            self.alike(lambda job, query=query: self.acme.post("/v1/queues/then/jobs" + query.format(job), b"x"), 409, "unknown-awaited")
+        for kind, body in (("application/x-ndjson", b"1\n2\n"), (BATCH, struct.pack("<I", 1) + b"x"), ("text/plain", b"y" * (2 << 20))):
+            self.alike(lambda job, kind=kind, body=body: self.acme.post(f"/v1/queues/then/jobs?after={job}", body, Content_Type=kind),
+                       409, "unknown-awaited")
+        self.assertEqual(self.acme.get("/v1/queues/then").status, 404)
+        # nor is it told by what else is refused, and in which order: the first one that is not there is named
+        for first, second in ((MISSING, self.foreign), (self.foreign, MISSING), (self.forgotten, self.foreign), (self.plain, self.forgotten)):
+            answer = self.acme.post(f"/v1/queues/then/jobs?after={first},{second}", b"x")
+            self.assertEqual(answer.json()["awaited"], first)
+
+    def test_other_reasons_come_behind(self):
+        """A queue that is full and a job that has the key already answer before, or behind, whichever of them it is."""
+        self.acme.put("/v1/queues/full", {"jobs_max": 1})
+        self.acme.submit("full")
+        self.acme.submit("one", b"x", "?unique=u")
+        self.alike(lambda job: self.acme.post(f"/v1/queues/full/jobs?after={job}", b"x"), 409, "unknown-awaited")
+        self.alike(lambda job: self.acme.post(f"/v1/queues/one/jobs?unique=u&after={job}", b"x"), 409, "unknown-awaited")
+        self.problem(self.acme.post(f"/v1/queues/full/jobs?after={self.mine}", b"x"), 429, "queue-full")
+        self.assertTrue(self.acme.post(f"/v1/queues/one/jobs?unique=u&after={self.mine}", b"x").json()["duplicate"])
+
+    def test_transactions(self):
+        self.acme.put("/v1/topics/news", {"retention": "1h"})
+        self.acme.put("/v1/topics/news/subscriptions/all", {"queue": "told"})
+        submit, publish = {"action": "submit", "queue": "then", "payload": "x"}, {"action": "publish", "topic": "news", "payload": "p", "type": "t"}
+        done = self.transact(self.acme, {**submit, "queue": "first"}, publish, {**submit, "after": [{"action": 0}, self.mine]},
+                             {**submit, "after": [{"action": 2}], "after_failure": "bury"})
+        self.assertEqual(done.status, 200, done)
+        first, event, second, third = done.json()["results"]
+        self.assertEqual((second["state"], third["state"]), ("awaiting", "awaiting"))
+        self.assertEqual(self.root.get(f"/v1/jobs/{third['id']}").json()["queue"], "acme:then")
+        self.assertEqual(self.acme.get(f"/v1/jobs/{second['id']}").json()["awaits"]["jobs"], [first["id"], self.mine])
+        self.assertNotIn(b"acme", done.body)
+        self.assertEqual(self.acme.get("/v1/queues/told").json()["jobs"]["ready"], 1)
+        counts = self.acme.get("/v1/queues").body
+        for actions, at in (([{**submit, "after": ["N"]}], 0), ([submit, publish, {**submit, "after": [self.mine, {"action": 0}, "N"]}], 2),
+                            ([submit, {**submit, "after": ["N"]}, {"action": "cancel", "job": MISSING}], 1),
+                            ([{**submit, "after": ["N"]}, {"action": "publish", "topic": "none", "payload": "p", "type": "t"}], 0),
+                            ([{"action": "complete", "job": self.mine, "lease": "1.1"}, {**submit, "after": ["N"]}], 1)):
+            text = json.dumps({"actions": actions})
+            self.alike(lambda job, text=text: self.acme.post("/v1/transactions", text.replace('"N"', str(job)).encode(),
+                                                             Content_Type="application/json"),
+                       409, "action-refused", cause="unknown-awaited", action=at)
+        self.assertEqual(self.acme.get("/v1/queues").body, counts)
+        # the topic of another is not published to by what runs after one's own
+        refused = self.transact(self.bolt, publish, {**submit, "after": [self.foreign]})
+        self.assertEqual((refused.status, refused.json()["cause"]), (409, "unknown-topic"))
+
+    def test_keys(self):
+        """What was answered is answered again, though what it ran after has gone; a new request under the key finds out nothing."""
+        brief = self.acme.submit("brief", b"x", "?retention=0s")
+        asked = {"/v1/queues/then/jobs?after=" + str(brief): b"x", "/v1/queues/large/jobs?after=" + str(brief): b"y" * (2 << 20),
+                 "/v1/transactions": json.dumps({"actions": [{"action": "submit", "queue": "then", "payload": "x", "after": [brief]}]}).encode()}
+        answers = [self.acme.post(path, body, Idempotency_Key="k", Content_Type="application/json") for path, body in asked.items()]
+        job, lease, _ = self.acme.reserve("brief")
+        self.assertEqual((job, self.acme.complete(job, lease).status), (brief, 200))
+        for before, (path, body) in zip(answers, asked.items()):
+            self.assertLess(before.status, 300, before)
+            again = self.acme.post(path, body, Idempotency_Key="k", Content_Type="application/json")
+            self.assertEqual((again.status, again.body, again["Idempotent-Replayed"]), (before.status, before.body, "true"))
+            self.problem(self.acme.post(path, body, Content_Type="application/json"), 409,
+                         "action-refused" if "transactions" in path else "unknown-awaited")
+        for queue, size in (("then", 1), ("large", 2 << 20)):
+            for job in (*self.none, self.mine):
+                self.problem(self.acme.post(f"/v1/queues/{queue}/jobs?after={job}", b"z" * size, Idempotency_Key="k"), 422, "key-reused")
+            self.alike(lambda job, queue=queue, size=size: self.acme.post(f"/v1/queues/{queue}/jobs?after={job}", b"z" * size,
+                                                                          Idempotency_Key="new"), 409, "unknown-awaited")
+
+    def test_what_goes_while_a_large_body_comes(self):
+        """Judged again when the body is here: what was moved out of the namespace meanwhile is not there."""
+        head = (f"POST /v1/queues/then/jobs?after={self.mine} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self.tokens['acme']}\r\n"
+                f"Content-Length: {2 << 20}\r\nExpect: 100-continue\r\n\r\n").encode()
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=harness.DEADLINE) as s:
+            s.sendall(head)
+            self.assertTrue(s.recv(100).startswith(b"HTTP/1.1 100"))
+            self.assertEqual(self.root.post("/v1/queues/acme%3Amail/move?to=bolt%3Ataken").json(), {"count": 1})
+            s.sendall(b"y" * (2 << 20))
+            self.problem(harness.read_answer(s)[0], 409, "unknown-awaited")
+        self.assertEqual(self.acme.get("/v1/queues/then").status, 404)
+        self.none += (self.mine,)
+        self.alike(lambda job: self.acme.post(f"/v1/queues/then/jobs?after={job}", b"x"), 409, "unknown-awaited")
+
+    def test_scopes(self):
+        """Without a prefix, too: what the token may neither read, submit nor work is as if it were not there."""
+        self.add("narrow", "submit:then", "read:open", "work:busy")
+        with self.serve() as server:
+            root, narrow = As(self, server, "root"), As(self, server, "narrow")
+            jobs = {queue: root.submit(queue) for queue in ("then", "open", "busy", "shut")}
+            for queue in ("then", "open", "busy"):
+                self.assertEqual(narrow.post(f"/v1/queues/then/jobs?after={jobs[queue]}", b"x").status, 202)
+            for first, second in ((jobs["shut"], MISSING), (MISSING, jobs["shut"])):
+                answer = narrow.post(f"/v1/queues/then/jobs?after={jobs['open']},{first},{second}", b"x")
+                self.problem(answer, 409, "unknown-awaited")
+                self.assertEqual(answer.json()["awaited"], first)
 
 
 class Beanstalk(Tokens):
