@@ -7,6 +7,7 @@
 #include "front/beanstalk_parse.h"
 
 #include <string.h>
+#include <strings.h>
 
 enum shape { EXACT, ANY, ID, ID_PRIORITY, RELEASE, PUT, COUNT, SECONDS, TUBE, PAUSE };
 
@@ -188,6 +189,17 @@ static bool arguments(struct cursor *c, int shape, struct beanstalk_command *ret
 	}
 }
 
+/* A page of elsewhere can have a browser send here whatever body it likes, behind a head of HTTP; it would be read as commands. What begins so is over
+ * with its first line, or, if that is too long to be read, with the field that every browser sends next. */
+static bool is_http(const char *line, size_t len)
+{
+	static const char version[] = " HTTP/1.", host[] = "host:";
+	const size_t version_len = sizeof(version) - 1, host_len = sizeof(host) - 1;
+
+	return (len > version_len && memcmp(line + len - version_len - 1, version, version_len) == 0) ||
+	       (len >= host_len && strncasecmp(line, host, host_len) == 0);
+}
+
 void beanstalk_parse(const char *line, size_t len, struct beanstalk_command *ret)
 {
 	*ret = (struct beanstalk_command){.kind = BEANSTALK_UNKNOWN};
@@ -204,4 +216,6 @@ void beanstalk_parse(const char *line, size_t len, struct beanstalk_command *ret
 		ret->kind = arguments(&c, table[i].shape, ret) ? table[i].kind : BEANSTALK_BAD_FORMAT;
 		return;
 	}
+	if (is_http(line, len))
+		ret->kind = BEANSTALK_QUIT;
 }

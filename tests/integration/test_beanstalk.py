@@ -220,6 +220,18 @@ def a_line_of_225_bytes(w):
 
 
 @scenario()
+def a_page_that_sends_commands(w):
+    put = "put 0 0 60 1\r\nx\r\n"
+    head = f"Host: 127.0.0.1:11300\r\nContent-Type: text/plain\r\nContent-Length: {len(put)}\r\n\r\n"
+    for job, first in zip("ABCD", ("POST / HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "POST /" + "a" * 300 + " HTTP/1.1\r\n", "")):
+        c = w.connection()
+        c.send(first + head + put)
+        known = ["BAD_FORMAT" if len(first) > 224 else "UNKNOWN_COMMAND"] if first else []
+        c.differ("http", known + ["UNKNOWN_COMMAND"] * 4 + [f"INSERTED {job}"], (known if len(first) > 224 else []) + [None])
+    w.connection().ask("host\r\nHTTP/1.1\r\nx HTTP/1\r\n", "UNKNOWN_COMMAND", "UNKNOWN_COMMAND", "UNKNOWN_COMMAND")
+
+
+@scenario()
 def a_cr_within_a_line(w):
     c = w.connection()
     c.send("foo\rbar\r\n")
