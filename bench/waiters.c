@@ -115,7 +115,7 @@ static void submit_jobs(void)
 {
 	static char text[BYTES];
 	for (uint32_t i = 0; i < jobs; i++) {
-		ask("POST /v1/queues/waiters/jobs HTTP/1.1\r\nHost: bench\r\nWhilst-Commit: async\r\n"
+		ask("POST /v1/queues/waiters/jobs HTTP/1.1\r\nHost: localhost\r\nWhilst-Commit: async\r\n"
 		    "Content-Length: 1\r\n\r\nx",
 		    text, sizeof text);
 		const char *id = strstr(text, "{\"id\":");
@@ -133,7 +133,7 @@ static void wait_for_jobs(void)
 		struct epoll_event event = {.events = EPOLLIN, .data.ptr = waiter};
 		*waiter = (struct waiter){.fd = dial(i), .job = i % jobs};
 		int len = snprintf(request, sizeof request,
-		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: bench\r\n%s%u\r\n\r\n",
+		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: localhost\r\n%s%u\r\n\r\n",
 		                   (unsigned long long)ids[waiter->job],
 		                   stream ? "Accept: text/event-stream\r\nBench: " : "Prefer: wait=", wait_s);
 		say(waiter->fd, request, (size_t)len);
@@ -187,7 +187,7 @@ static void cancel_jobs(void)
 	char request[160];
 	for (uint32_t i = 0; i < cancels && i < jobs; i++) {
 		uint32_t left = connections / jobs + (i < connections % jobs);
-		snprintf(request, sizeof request, "DELETE /v1/jobs/%llu HTTP/1.1\r\nHost: bench\r\n\r\n",
+		snprintf(request, sizeof request, "DELETE /v1/jobs/%llu HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		         (unsigned long long)ids[i]);
 		int64_t since = now_ns(CLOCK_MONOTONIC);
 		say(control, request, strlen(request));

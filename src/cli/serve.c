@@ -369,6 +369,13 @@ static int open_store(struct server *server)
 	            problem.text[0] ? problem.text : wh_strerror(error));
 }
 
+static void use_hosts(struct server *server)
+{
+	const struct serve_values *hosts = &server->settings.hosts;
+
+	front_use_hosts(server->front, (const char *const *)hosts->values, hosts->count);
+}
+
 static int open_front(struct server *server)
 {
 	const struct serve_settings *settings = &server->settings;
@@ -405,6 +412,7 @@ static int open_front(struct server *server)
 	}
 	front_use_tokens(server->front, server->tokens);
 	server->tokens = NULL;
+	use_hosts(server);
 	error = give_listeners(server, false);
 	if (error == 0 && front_schedules(server->front) != 0)
 		error = fail(server, SERVE_FAILED, "cannot-start", "out of memory");
@@ -492,6 +500,7 @@ static void reload(struct server *server)
 		     wh_strerror(error), sandbox_hint(server, error));
 	} else {
 		serve_settings_take(&server->settings, &fresh, on_changed, server);
+		use_hosts(server);
 		front_use_tokens(server->front, tokens);
 		tokens = NULL;
 		server->secrets = secrets;

@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "front/front.h"
+#include "front/host.h"
 
 enum { USAGE = 2, FILE_BYTES_MAX = 1 << 20, SOURCE_BYTES = 512 };
 
@@ -43,6 +44,10 @@ static const struct setting {
          TEXT, AT(tls_client_ca), 0, 0, NULL},
 	{"tokens", "FILE", "who may do what over HTTP, lines of `whilst token`; read again at SIGHUP", TEXT,
          AT(tokens), 0, 0, NULL},
+	{"hosts", "NAME",
+         "name that requests may say the server has (Host), *.NAME or *; repeatable (default: see the "
+         "manual)",
+         TEXTS, AT(hosts), 0, 0, NULL},
 	{"beanstalk", "ADDR:PORT",
          "address for beanstalkd's protocol, or unix:PATH; repeatable (default: none)", TEXTS, AT(beanstalk),
          0, 0, NULL},
@@ -115,8 +120,8 @@ enum { SETTINGS = sizeof(table) / sizeof(table[0]) };
 _Static_assert((int)SETTINGS <= (int)SERVE_SETTINGS_MAX, "where each setting comes from is remembered");
 
 /* What a running server takes over at SIGHUP; the TLS files are read again too, under their old names. */
-static const size_t while_running[] = {AT(service), AT(tokens), AT(callback_secrets), AT(log_level),
-                                       AT(drain_timeout_ns)};
+static const size_t while_running[] = {AT(service),   AT(tokens), AT(callback_secrets),
+                                       AT(log_level), AT(hosts),  AT(drain_timeout_ns)};
 
 void serve_settings_help(void)
 {
@@ -434,6 +439,11 @@ static int check_together(const struct serve_settings *settings)
 	if (settings->tls_client_ca.count > 0 && settings->listen_tls.count == 0)
 		return usage("tls-client-ca", "needs listen-tls: in the clear nobody shows a certificate%s%s",
 		             "", "");
+	for (unsigned i = 0; i < settings->hosts.count; i++)
+		if (!host_valid(settings->hosts.values[i]))
+			return usage("hosts",
+			             "'%s' is no name of a host without its port, *.NAME, or * for any%s",
+			             settings->hosts.values[i], "");
 	return 0;
 }
 

@@ -25,7 +25,7 @@ enum { SERVE_SETTINGS_MAX = 64 };
 
 struct serve_settings {
 	struct serve_values listen, listen_tls, beanstalk, service, data, config;
-	struct serve_values private_targets, callback_secrets;
+	struct serve_values private_targets, callback_secrets, hosts;
 	struct serve_values tls_certificate, tls_key, tls_client_ca, tokens;
 	uint64_t max_payload_bytes, max_connections;
 	uint64_t front_threads;

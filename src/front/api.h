@@ -13,6 +13,7 @@
 #include "deliver/ranges.h"
 #include "deliver/service.h"
 #include "front/front.h"
+#include "front/host.h"
 #include "front/namespace.h"
 #include "front/prefer.h"
 #include "front/problem.h"
@@ -64,6 +65,7 @@ struct api {
 	uint32_t replay_step;       /* events that it takes at most; 0: no step yet */
 	uint64_t events_published, events_replayed;
 	struct front_options options;
+	struct hosts hosts;
 	struct token_table *tokens; /* NULL: nobody is asked for one */
 	int64_t tokens_since;       /* wh_now() when they were read */
 	int64_t refusal_told_at;    /* of a token; wh_now() */

@@ -83,6 +83,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 	unsigned methods = 0;
 	uint64_t body_max;
 
+	if (host_refused(api, x))
+		return;
 	if (!target_split(&target, wh_http_path(x), wh_http_query(x))) {
 		if (wh_http_method(x) == WH_HTTP_OPTIONS)
 			answer_bytes(api, x, 204, NULL, NULL, 0);
@@ -353,6 +355,11 @@ void front_use_tokens(struct api *api, struct token_table *tokens)
 	token_table_free(api->tokens);
 	api->tokens = tokens;
 	api->tokens_since = wh_now(api->loop);
+}
+
+void front_use_hosts(struct api *api, const char *const *names, unsigned count)
+{
+	api->hosts = (struct hosts){names, count};
 }
 
 int front_use_secrets(struct api *api, const struct secrets *secrets)

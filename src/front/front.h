@@ -52,6 +52,9 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
  * good for. Takes tokens; NULL: nobody is asked. */
 void front_use_tokens(struct api *api, struct token_table *tokens);
 
+/* front_use_hosts() - names that the server goes by, see host.h; all valid by host_valid(), borrowed until the next call or front_close(). */
+void front_use_hosts(struct api *api, const char *const *names, unsigned count);
+
 /* front_use_secrets() - callbacks are signed with these from now on; copied. NULL: nobody can ask for one. Synchronous, or in a task. 0 or
  * -errno. */
 int front_use_secrets(struct api *api, const struct secrets *secrets);

@@ -47,6 +47,7 @@
 	X(TARGET_TOO_LONG, "target-too-long", 414, "The request target is too long")                      \
 	X(WRONG_CONTENT_TYPE, "wrong-content-type", 415, "The body has a type that is not for this path") \
 	X(EXPECTATION_FAILED, "expectation-failed", 417, "The expectation cannot be met")                 \
+	X(MISDIRECTED, "misdirected", 421, "The request is for another server")                           \
 	X(LEVEL_UNAVAILABLE, "level-unavailable", 422, "This commit level cannot be given")               \
 	X(BAD_VALUE, "bad-value", 422, "A value is outside its range")                                    \
 	X(TARGET_REFUSED, "target-refused", 422, "The address is one that may not be reached")            \

@@ -217,7 +217,7 @@ static void ask(struct world *w, const char *method, const char *path, const cha
 	len += (size_t)snprintf(request, sizeof(request), "%s ", method);
 	len += expand(w, path, request + len, sizeof(request) - len);
 	len += (size_t)snprintf(request + len, sizeof(request) - len,
-	                        " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+	                        " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
 	if (w->large)
 		len += (size_t)snprintf(request + len, sizeof(request) - len,
 		                        "Transfer-Encoding: chunked\r\n");

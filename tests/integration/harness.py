@@ -108,6 +108,10 @@ class Client:
         return self.post(f"/v1/jobs/{job}/complete{query}", result, Whilst_Lease=lease, **headers)
 
 
+# What tests that speak HTTP by hand say as their Host; test_hosts.py is about what is said by default.
+HOSTS = "x h a here other elsewhere.example"
+
+
 class Server:
     """`whilst serve`, running. data=None: a folder of its own, removed at the end."""
 
@@ -115,7 +119,7 @@ class Server:
         self.own = data is None
         self.data = data or tempfile.mkdtemp(prefix="whilst-test-")
         self.args, self.listen, self.preexec = list(args), listen, preexec
-        self.env = dict(os.environ, **(env or {}))
+        self.env = {"WHILST_HOSTS": HOSTS, **os.environ, **(env or {})}
         self.process, self.port, self.stderr = None, None, []
         if start:
             self.start()
