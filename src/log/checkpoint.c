@@ -1,8 +1,8 @@
 /* src/log/checkpoint.c -- writing a checkpoint in the background while the log goes on.
  *
  * Records are copied into chunks; chunks are written one after the other by a chain of operations, which goes on by itself as
- * long as there is something to do and flushes every few MiB, so that the last flush is short and the disk stays free for
- * commits. Nobody's commit waits for any of it. When everything is in the file: fsync, rename, fsync of the folder, and
+ * long as there is something to do. Each is on the disk before the next is written, so that the last flush is short and commits never
+ * wait behind more than one. When everything is in the file: fsync, rename, fsync of the folder, and
  * the two manifests, in this order; only what both of them name counts for log_segment_release().
  *
  * Up to the rename nothing depends on the file, so a full disk or want of memory ends the checkpoint alone. Other errors
@@ -16,7 +16,7 @@
 
 #include "log/inside.h"
 
-enum { CHUNK_BYTES = 256 << 10, CHUNKS_KEPT_MAX = 4, SYNC_EVERY_BYTES = 8 << 20 };
+enum { CHUNK_BYTES = 256 << 10, CHUNKS_KEPT_MAX = 4 };
 
 struct chunk {
 	struct chunk *next;
@@ -56,8 +56,9 @@ struct log_checkpoint {
 	struct chunk *open, *queue, *queue_last, *kept;
 	uint32_t kept_count;
 	uint64_t offset; /* of the next closed chunk */
-	uint64_t chunks, records, queued_bytes, unsynced_bytes;
-	uint8_t *block; /* header, then trailer */
+	uint64_t chunks, records, queued_bytes;
+	uint64_t written_to, synced_to; /* of the file's bytes */
+	uint8_t *block;                 /* header, then trailer */
 	int fd, step;
 	bool busy;             /* an operation is under way */
 	bool held;             /* the owner has the handle */
@@ -300,13 +301,16 @@ static void write_trailer(struct log_checkpoint *c)
 	start(c, TRAILER, wh_pwrite_all(c->log->loop, c->fd, c->block, LOG_BLOCK_BYTES, c->offset));
 }
 
-/* The body: what is queued, a flush now and then, and when nothing more is to come, the rest. */
+/* The body: what is queued, each piece on the disk before the next, so that commits wait for none for long; and when nothing more
+ * is to come, the rest. */
 static void go_on_writing(struct log_checkpoint *c)
 {
 	struct log *log = c->log;
 	struct chunk *chunk = c->queue;
-	if (c->unsynced_bytes >= SYNC_EVERY_BYTES)
-		start(c, BODY_SYNC, wh_fsync(log->loop, c->fd, true));
+	if (c->written_to > c->synced_to)
+		start(c, BODY_SYNC,
+		      wh_sync_range(log->loop, c->fd, c->synced_to, c->written_to - c->synced_to,
+		                    LOG_WRITE_OUT));
 	else if (chunk)
 		start(c, BODY, wh_pwrite_all(log->loop, c->fd, chunk->bytes, chunk->len, chunk->offset));
 	else if (c->ending)
@@ -402,7 +406,7 @@ static void written(struct log_checkpoint *c)
 	if (!c->queue)
 		c->queue_last = NULL;
 	c->queued_bytes -= chunk->len;
-	c->unsynced_bytes += chunk->len;
+	c->written_to = chunk->offset + chunk->len;
 	c->log->stats.checkpoint_written_bytes += chunk->len;
 	chunk_done(c, chunk);
 	wh_mark_raise(c->room, ++c->room_count);
@@ -433,6 +437,8 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		finish(c);
 		return;
 	}
+	if (c->step == BODY_SYNC && res.n == -ENOSYS)
+		res.n = 0; /* then it is written out when all of it is */
 	if (res.n < 0 && ends_the_checkpoint_alone(c, res.n)) {
 		if (!c->error)
 			log_notice(log, WH_LOG_WARNING, "%s: %s: %s; it is given up", log->path,
@@ -446,7 +452,7 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 	} else if (c->step == BODY) {
 		written(c);
 	} else if (c->step == BODY_SYNC) {
-		c->unsynced_bytes = 0;
+		c->synced_to = c->written_to;
 	}
 	go_on(c);
 }

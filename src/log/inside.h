@@ -19,6 +19,9 @@ enum {
 	LOG_RECYCLED_MAX = 2,
 };
 
+/* Of wh_sync_range(): on the disk when it ends, but for the disk's own cache and what makes it found again. */
+#define LOG_WRITE_OUT (SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
+
 #define LOG_CHECKPOINT_NAME      "checkpoint-%016llx.ckp"
 #define LOG_CHECKPOINT_TEMPORARY "checkpoint-%016llx.tmp"
 
@@ -70,8 +73,10 @@ struct log {
 	struct log_segment *next; /* the segment after the current one */
 	int next_state, making_step;
 	int making_fd;
+	int making_direct_fd; /* the same file for zeros, past the page cache; -1: not that way */
 	uint64_t making_filled;
-	uint64_t making_name; /* number in its temporary name: its own, or that of the recycled file */
+	uint64_t making_piece; /* where the piece under way begins */
+	uint64_t making_name;  /* number in its temporary name: its own, or that of the recycled file */
 	uint8_t *zeros, *making_block;
 	bool full;
 	uint64_t files_open, reads_count;

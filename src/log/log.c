@@ -210,7 +210,7 @@ struct log *log_new(wh_loop *loop, const struct log_options *options)
 	log->loop = loop;
 	log->options = *options;
 	log->options.path = NULL;
-	log->directory_fd = log->lock_fd = log->making_fd = -1;
+	log->directory_fd = log->lock_fd = log->making_fd = log->making_direct_fd = -1;
 	log->manifest_fd[0] = log->manifest_fd[1] = -1;
 	log->group_max = (uint32_t)options->group_bytes;
 	log->path = strdup(options->path);
@@ -272,6 +272,7 @@ void log_release(struct log *log)
 		close_fd(&log->spares[i]->fd, log->loop);
 	if (log->next)
 		close_fd(&log->next->fd, log->loop);
+	close_fd(&log->making_direct_fd, log->loop);
 	close_fd(&log->making_fd, log->loop);
 	remove_unfinished(log);
 	close_fd(&log->manifest_fd[0], log->loop);

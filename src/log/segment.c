@@ -3,7 +3,10 @@
  * Making one is a chain of operations in the background: create under a temporary name, allocate, identity and zeros in
  * pieces, flush, rename, flush the folder. Its space counts from the moment it is allocated; nothing is
  * written into it before all of the chain is done. A full disk breaks the chain, which is then tried anew every
- * second; so does want of memory, which loses nothing but time. Thread: the log's loop.
+ * second; so does want of memory, which loses nothing but time.
+ *
+ * A commit that is flushed meanwhile waits for what the disk was given before. So a piece is short and is on the disk before the
+ * next one begins: written past the page cache where the file system can, which saves a copy as well. Thread: the log's loop.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,14 +16,19 @@
 
 #include "log/inside.h"
 
-enum { RETRY_MS = 1000, PACE_MS = 10, SYNC_EVERY_BYTES = 8 << 20 };
+enum {
+	RETRY_MS = 1000,
+	PACE_BYTES_PER_S = 100 << 20,
+	PIECE_BYTES = 128 << 10,
+	PIECE_CACHED_BYTES = 512 << 10
+};
 
-enum step { CREATE, ALLOCATE, IDENTITY, FILL, FILL_SYNC, SYNC, RENAME, SYNC_DIRECTORY };
+enum step { CREATE, ALLOCATE, IDENTITY, OPEN_DIRECT, FILL, FILL_SYNC, SYNC, RENAME, SYNC_DIRECTORY };
 
 static const char *const step_texts[] = {
 	"cannot create the next segment", "cannot allocate the next segment", "cannot write the next segment",
-	"cannot write the next segment",  "cannot flush the next segment",    "cannot flush the next segment",
-	"cannot rename the next segment", "cannot flush the folder",
+	"cannot open the next segment",   "cannot write the next segment",    "cannot flush the next segment",
+	"cannot flush the next segment",  "cannot rename the next segment",   "cannot flush the folder",
 };
 
 struct log_segment *log_segment_new(uint64_t number)
@@ -118,12 +126,35 @@ static bool is_lack_of_memory(int64_t error)
 	return error == -ENOMEM || error == -EAGAIN;
 }
 
+/* Shares of the next segment that are filled with zeros, and of the present one that are used up. */
+static double share_filled(const struct log *log)
+{
+	return (double)log->making_filled / (double)log->next->bytes;
+}
+
+static double share_used(const struct log *log)
+{
+	const struct log_segment *current = log_current(log);
+	return current && log->append_segment == current ? (double)log->append_offset / (double)current->bytes
+	                                                 : 1;
+}
+
+/* Short, so that a commit does not wait long behind it; long, when commits would have to wait for the segment. */
+static uint64_t piece_bytes(const struct log *log)
+{
+	uint64_t most = log->making_direct_fd >= 0 ? PIECE_BYTES : PIECE_CACHED_BYTES;
+	uint64_t left = log->next->bytes - log->making_filled;
+	if (share_filled(log) < share_used(log))
+		most = LOG_FILL_BYTES;
+	most -= log->making_filled % most;
+	return left < most ? left : most;
+}
+
 static void start_step(struct log *log, int step)
 {
 	struct log_segment *segment = log->next;
-	uint64_t left = segment->bytes - log->making_filled;
-	uint64_t piece = LOG_FILL_BYTES - log->making_filled % LOG_FILL_BYTES;
-	bool named = step == CREATE || step == RENAME;
+	bool named = step == CREATE || step == OPEN_DIRECT || step == RENAME;
+	bool direct = log->making_direct_fd >= 0;
 	char *path = NULL, *to = NULL;
 	wh_future f;
 	log->making_step = step;
@@ -154,12 +185,16 @@ static void start_step(struct log *log, int step)
 						    });
 		f = wh_pwrite_all(log->loop, log->making_fd, log->making_block, LOG_BLOCK_BYTES, 0);
 		break;
+	case OPEN_DIRECT:
+		f = wh_open(log->loop, path, O_WRONLY | O_DIRECT, 0);
+		break;
 	case FILL:
-		f = wh_pwrite_all(log->loop, log->making_fd, log->zeros, left < piece ? left : piece,
-		                  log->making_filled);
+		f = wh_pwrite_all(log->loop, direct ? log->making_direct_fd : log->making_fd, log->zeros,
+		                  piece_bytes(log), log->making_filled);
 		break;
 	case FILL_SYNC:
-		f = wh_fsync(log->loop, log->making_fd, true);
+		f = wh_sync_range(log->loop, log->making_fd, log->making_piece,
+		                  log->making_filled - log->making_piece, LOG_WRITE_OUT);
 		break;
 	case SYNC:
 		f = wh_fsync(log->loop, log->making_fd, false);
@@ -205,9 +240,16 @@ static void on_given_up(wh_loop *loop, wh_res res, void *arg)
 	retry_later(log);
 }
 
-static void on_unfinished_closed(wh_loop *loop, wh_res res, void *arg)
+static void on_descriptor_closed(wh_loop *loop, wh_res res, void *arg)
 {
 	log_op_end(arg);
+}
+
+static void close_making(struct log *log, int *fd)
+{
+	if (*fd >= 0)
+		log_op(log, wh_close(log->loop, *fd), on_descriptor_closed);
+	*fd = -1;
 }
 
 /* Give back what there is of it, and try again later: with the same number, so that what cannot be removed for want
@@ -217,9 +259,8 @@ static void give_up(struct log *log)
 	char *path = log_path(log, "seg-%016llx.tmp", (unsigned long long)log->making_name);
 	log->next_state = LOG_NEXT_NONE;
 	log->next = log_segment_free(log->next);
-	if (log->making_fd >= 0)
-		log_op(log, wh_close(log->loop, log->making_fd), on_unfinished_closed);
-	log->making_fd = -1;
+	close_making(log, &log->making_direct_fd);
+	close_making(log, &log->making_fd);
 	log_room_changed(log);
 	if (path)
 		log_op(log, wh_unlink(log->loop, path), on_given_up);
@@ -245,7 +286,8 @@ static void lack_memory(struct log *log, int64_t error)
 {
 	int step = log->making_step;
 	bool placed = log->append_segment == log->next;
-	if (!log_current(log) || (placed && step != IDENTITY && step != FILL && step != RENAME)) {
+	if (!log_current(log) ||
+	    (placed && step != IDENTITY && step != OPEN_DIRECT && step != FILL && step != RENAME)) {
 		log_fail(log, error, step_texts[step], log->path);
 		return;
 	}
@@ -271,14 +313,6 @@ static void next_is_ready(struct log *log)
 	log_pump_soon(log);
 }
 
-static int after_fill(struct log *log, int64_t n)
-{
-	log->making_filled += (uint64_t)n;
-	if (log->making_filled == log->next->bytes)
-		return SYNC;
-	return log->making_filled % SYNC_EVERY_BYTES == 0 ? FILL_SYNC : FILL;
-}
-
 static void on_pace(wh_loop *loop, wh_res res, void *arg)
 {
 	struct log *log = arg;
@@ -292,23 +326,31 @@ static void on_pace(wh_loop *loop, wh_res res, void *arg)
 /* Is there time? The zeros keep well ahead of what is being used up in the present segment. */
 static bool may_rest(const struct log *log)
 {
-	const struct log_segment *current = log_current(log);
-	if (!current || log->append_segment != current)
-		return false;
-	double used = (double)log->append_offset / (double)current->bytes;
-	return (double)log->making_filled / (double)log->next->bytes > 2 * used + 0.125;
+	return share_filled(log) > 2 * share_used(log) + 0.125;
 }
 
-/* The next piece: at once, or after a rest that leaves the disk to those who wait for it. */
-static void fill_on(struct log *log, int step)
+/* The last piece is on the disk. The next one: at once, or after a rest that leaves the disk to those who wait for it. */
+static void fill_on(struct log *log)
 {
-	if (step != FILL || !may_rest(log)) {
-		start_step(log, step);
-		return;
+	uint64_t bytes = log->making_filled - log->making_piece;
+	log->making_piece = log->making_filled;
+	if (log->making_filled == log->next->bytes) {
+		close_making(log, &log->making_direct_fd);
+		start_step(log, SYNC);
+	} else if (!may_rest(log)) {
+		start_step(log, FILL);
+	} else {
+		log->pace_timer = wh_sleep(log->loop, (int64_t)(bytes * WH_NS_PER_S / PACE_BYTES_PER_S));
+		log->pace_armed = true;
+		log_op(log, log->pace_timer, on_pace);
 	}
-	log->pace_timer = wh_sleep(log->loop, PACE_MS * WH_NS_PER_MS);
-	log->pace_armed = true;
-	log_op(log, log->pace_timer, on_pace);
+}
+
+/* Not past the page cache, then: the file system cannot, or wants other bounds. */
+static void fill_cached(struct log *log)
+{
+	close_making(log, &log->making_direct_fd);
+	start_step(log, FILL);
 }
 
 static void on_step(wh_loop *loop, wh_res res, void *arg)
@@ -319,8 +361,21 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 	int step = log->making_step;
 	if (step == CREATE && res.n >= 0)
 		log->making_fd = (int)res.n;
+	if (step == OPEN_DIRECT && res.n >= 0)
+		log->making_direct_fd = (int)res.n;
 	if (log->closing || log->failed)
 		return; /* what is unfinished is removed at the next start */
+	if (step == OPEN_DIRECT || (step == FILL && res.n == -EINVAL && log->making_direct_fd >= 0)) {
+		if (res.n < 0)
+			fill_cached(log);
+		else
+			start_step(log, FILL);
+		return;
+	}
+	if (step == FILL_SYNC && res.n == -ENOSYS) {
+		fill_on(log); /* then it is written out when all of it is */
+		return;
+	}
 	if (step == ALLOCATE && (res.n == -EOPNOTSUPP || res.n == -ENOSYS)) {
 		start_step(log, IDENTITY); /* then the space counts when the zeros are there */
 		return;
@@ -348,17 +403,24 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		start_step(log, IDENTITY);
 		break;
 	case IDENTITY:
-		log->making_filled = LOG_BLOCK_BYTES;
-		start_step(log, FILL);
+		log->making_piece = log->making_filled = LOG_BLOCK_BYTES;
+		start_step(log, OPEN_DIRECT);
 		break;
 	case FILL:
-		fill_on(log, after_fill(log, res.n));
+		log->making_filled += (uint64_t)res.n;
+		if (log->making_direct_fd >= 0)
+			fill_on(log);
+		else
+			start_step(log, FILL_SYNC);
+		break;
+	case FILL_SYNC:
+		fill_on(log);
 		break;
 	case SYNC_DIRECTORY:
 		next_is_ready(log);
 		break;
 	default:
-		start_step(log, step == FILL_SYNC ? FILL : step + 1);
+		start_step(log, step + 1);
 		break;
 	}
 }
