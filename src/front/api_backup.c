@@ -2,6 +2,9 @@
  *
  * The files are pinned until the archive has been taken, in pieces as large as the client takes them. Its length is known
  * from the start; what breaks off is cut off, so that nobody takes a part for the whole.
+ *
+ * A client must not pin them for ever: it is cut off when it takes nothing for as long as any client may, less than SLOW_BYTES in SLOW_NS, or
+ * when the disk is full and would not be without it.
  * Thread: the loop of the store.
  */
 #include <errno.h>
@@ -11,7 +14,10 @@
 
 #include "front/api.h"
 
-enum { PIECE_BYTES = 128 << 10, TAR_BLOCK = 512, TAR_END_BYTES = 2 * TAR_BLOCK };
+enum { PIECE_BYTES = 128 << 10, TAR_BLOCK = 512, TAR_END_BYTES = 2 * TAR_BLOCK, SLOW_BYTES = 1 << 20 };
+
+#define SLOW_NS (60 * WH_NS_PER_S)
+#define LOOK_NS WH_NS_PER_S
 
 struct backup {
 	struct api *api;
@@ -21,6 +27,11 @@ struct backup {
 	struct store_backup_file file;
 	uint64_t offset; /* in the file, its padding included */
 	bool headed, ended, over;
+	bool writing, timed; /* .pending, .timer are under way */
+	wh_future pending, timer;
+	uint64_t sent, slow_from; /* bytes of the archive; as they were at .slow_at */
+	int64_t slow_at;
+	const char *why; /* it breaks off; NULL: the client has gone */
 	int fd;
 	int64_t wall_s;
 	uint8_t piece[PIECE_BYTES];
@@ -28,34 +39,62 @@ struct backup {
 
 static void go_on(struct backup *b);
 
+/* Worth a line: a copy that somebody counts on is not made. */
+static void tell(const struct backup *b, bool whole)
+{
+	struct api *api = b->api;
+	struct store_position position = store_backup_position(b->pinned);
+	char members[200];
+
+	if (!api->options.event || wh_http_method(b->x) == WH_HTTP_HEAD)
+		return;
+	snprintf(members, sizeof(members), "position=%u/%llu bytes=%llu whole=%s%s%s%s", position.epoch,
+	         (unsigned long long)position.lsn, (unsigned long long)b->sent, whole ? "yes" : "no",
+	         whole ? "" : " reason=\"",
+	         whole    ? ""
+	         : b->why ? b->why
+	                  : "the client has gone",
+	         whole ? "" : "\"");
+	api->options.event(whole ? WH_LOG_INFO : WH_LOG_WARNING, "backup", members, api->options.event_arg);
+}
+
 static void end(struct backup *b, bool whole)
 {
 	struct api *api = b->api;
 
 	wh_http_on_close(b->x, NULL, NULL);
 	wh_http_on_drain(b->x, NULL, NULL);
+	tell(b, whole);
 	if (whole)
 		wh_http_end(b->x);
 	else
 		wh_http_abort(b->x);
+	b->x = NULL;
 	if (b->fd >= 0)
 		(void)wh_detach(wh_close(api->loop, b->fd));
 	store_backup_end(b->pinned);
-	free(b);
+	if (b->timed)
+		wh_cancel(b->timer); /* and it is freed there */
+	else
+		free(b);
 	api->calls_count--;
 	front_check_drained(api);
 }
 
 static void then(struct backup *b, wh_future future, wh_callback *callback)
 {
-	if (wh_then(future, callback, b) != 0)
-		end(b, false);
+	b->pending = future;
+	if (wh_then(future, callback, b) == 0)
+		return;
+	b->why = "out of memory";
+	end(b, false);
 }
 
 static void on_written(wh_loop *loop, wh_res res, void *arg)
 {
 	struct backup *b = arg;
 
+	b->writing = false;
 	if (res.n < 0 || b->over)
 		end(b, false);
 	else if (b->ended)
@@ -66,6 +105,8 @@ static void on_written(wh_loop *loop, wh_res res, void *arg)
 
 static void send_piece(struct backup *b, const void *bytes, size_t len)
 {
+	b->sent += len;
+	b->writing = true;
 	then(b, wh_http_write(b->x, bytes, len), on_written);
 }
 
@@ -73,7 +114,9 @@ static void on_read(wh_loop *loop, wh_res res, void *arg)
 {
 	struct backup *b = arg;
 
-	if (res.n <= 0 || b->over) { /* 0: shorter than it was pinned */
+	if (res.n <= 0 || b->over) {
+		if (!b->over)
+			b->why = res.n < 0 ? wh_strerror(res.n) : "a file is shorter than it was";
 		end(b, false);
 		return;
 	}
@@ -87,10 +130,56 @@ static void on_opened(wh_loop *loop, wh_res res, void *arg)
 
 	if (res.n >= 0)
 		b->fd = (int)res.n;
+	else
+		b->why = wh_strerror(res.n);
 	if (res.n < 0 || b->over)
 		end(b, false);
 	else
 		go_on(b);
+}
+
+/* Now, if it waits for the client; else when what is under way has ended. */
+static void break_off(struct backup *b, const char *why)
+{
+	b->over = true;
+	b->why = why;
+	if (b->writing)
+		wh_cancel(b->pending);
+}
+
+static void on_look(wh_loop *loop, wh_res res, void *arg);
+
+static void look_later(struct backup *b)
+{
+	b->timer = wh_sleep(b->api->loop, LOOK_NS);
+	b->timed = wh_then(b->timer, on_look, b) == 0;
+	if (!b->timed)
+		break_off(b, "out of memory");
+}
+
+static void on_look(wh_loop *loop, wh_res res, void *arg)
+{
+	struct backup *b = arg;
+	int64_t now = wh_now(loop);
+
+	b->timed = false;
+	if (!b->x) {
+		free(b);
+		return;
+	}
+	if (store_backup_over(b->pinned)) {
+		break_off(b, "the disk is full, and files that are not needed any more are held for it");
+		return;
+	}
+	if (now - b->slow_at >= SLOW_NS) {
+		if (b->sent - b->slow_from < SLOW_BYTES) {
+			break_off(b, "the client takes less than 1 MiB in a minute");
+			return;
+		}
+		b->slow_at = now;
+		b->slow_from = b->sent;
+	}
+	look_later(b);
 }
 
 static uint64_t padded(uint64_t bytes)
@@ -170,9 +259,16 @@ static void go_on(struct backup *b)
 	}
 }
 
-static void on_over(void *arg)
+/* What is under way ends by itself, and then it ends. */
+static void on_gone(void *arg)
 {
-	((struct backup *)arg)->over = true; /* what is under way ends by itself, and then it ends */
+	((struct backup *)arg)->over = true;
+}
+
+static void on_drain(void *arg)
+{
+	((struct backup *)arg)->why = "the server stops";
+	on_gone(arg);
 }
 
 void api_log_backup(struct request *request)
@@ -187,17 +283,22 @@ void api_log_backup(struct request *request)
 	if (!request_options(request, NULL, 0))
 		return;
 	b = malloc(sizeof(*b));
+	if (b)
+		memset(b, 0, offsetof(struct backup, piece));
 	error = b ? store_backup_begin(api->store, &b->pinned) : -ENOMEM;
 	if (error < 0) {
 		free(b);
-		answer_error(api, request->x, error, NULL, JOB_NONE, "log");
+		if (error == -JOB_EBUSY)
+			answer_problem(api, request->x, PROBLEM_TOO_BUSY, NULL,
+			               "%d backups are being taken, more are not at once", STORE_BACKUPS_MAX);
+		else
+			answer_error(api, request->x, error, NULL, JOB_NONE, "log");
 		return;
 	}
 	b->api = api;
 	b->x = request->x;
-	b->index = 0;
-	b->headed = b->ended = b->over = false;
 	b->fd = -1;
+	b->slow_at = wh_now(api->loop);
 	b->wall_s = wh_wall_now(api->loop) / WH_NS_PER_S;
 	for (size_t i = 0; store_backup_file(b->pinned, i, &file); i++)
 		bytes += TAR_BLOCK + padded(file.file_bytes);
@@ -207,10 +308,12 @@ void api_log_backup(struct request *request)
 	wh_http_start(b->x, 200, (int64_t)bytes);
 	answer_count(api, b->x, 200);
 	api->calls_count++;
-	wh_http_on_close(b->x, on_over, b);
-	wh_http_on_drain(b->x, on_over, b);
-	if (wh_http_method(b->x) == WH_HTTP_HEAD)
+	wh_http_on_close(b->x, on_gone, b);
+	wh_http_on_drain(b->x, on_drain, b);
+	if (wh_http_method(b->x) == WH_HTTP_HEAD) {
 		end(b, true);
-	else
-		go_on(b);
+		return;
+	}
+	look_later(b);
+	go_on(b);
 }

@@ -232,12 +232,10 @@ void log_checkpoint_forget(struct log *log, uint64_t lsn)
 
 void log_checkpoint_remove_old(struct log *log)
 {
-	if (log->pins > 0)
-		return;
 	size_t kept = 0;
 	for (size_t i = 0; i < log->checkpoints_old_count; i++) {
 		uint64_t lsn = log->checkpoints_old[i];
-		char *path = lsn < log_manifest_checkpoint(log)
+		char *path = lsn < log_manifest_checkpoint(log) && !log_checkpoint_is_pinned(log, lsn)
 		                     ? log_path(log, LOG_CHECKPOINT_NAME, (unsigned long long)lsn)
 		                     : NULL;
 		if (path)

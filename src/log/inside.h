@@ -119,7 +119,7 @@ struct log {
 	size_t checkpoints_old_count;
 
 	/* release.c */
-	size_t pins;                                    /* log_pin(): no file goes */
+	struct log_pin *pins;                           /* their files stay */
 	uint64_t below;                                 /* lower numbers may be released */
 	struct log_segment *released, *releasing;       /* whose files are to go; whose is going */
 	struct log_segment *recycled[LOG_RECYCLED_MAX]; /* named seg-NUMBER.tmp, open */
@@ -240,6 +240,7 @@ struct log_segment *log_segment_by_number(const struct log *log, uint64_t number
 void log_release_go_on(struct log *log); /* a read or a pin has ended */
 void log_release_abandon(struct log *log);
 void log_release_free(struct log *log);
+bool log_checkpoint_is_pinned(const struct log *log, uint64_t lsn);
 bool log_scan_is_of(struct log *log, const struct log_segment *segment);
 void log_scan_abandon(struct log *log);
 void log_scan_free(struct log *log);

@@ -348,8 +348,9 @@ int log_segment_release(struct log *log, uint64_t number) WH_MUST_USE;
 
 /* ---- pins -------------------------------------------------------------------------------- */
 
-/* What the log consists of at one moment, for a backup while it goes on. As long as it is pinned no file of it is removed,
- * changed below what is to be copied, or becomes another: releases take place afterwards.
+/* What the log consists of at one moment, for a backup while it goes on. As long as it is pinned none of its files is removed,
+ * changed below what is to be copied, or becomes another: their release takes place afterwards. What comes later is not held, so that a
+ * pin costs no more space than its files have.
  *
  * A copy is a folder with the files that log_pin_files() names, of each the first .bytes bytes and zeros up to .file_bytes
  * (truncate(2) will do), and with log_pin_manifest() as manifest-a, all of them flushed. It holds what was flushed when it was
@@ -368,6 +369,8 @@ size_t log_pin_files(const struct log_pin *pin,
                      const struct log_pin_file **ret);   /* borrowed until log_unpin() */
 const void *log_pin_manifest(const struct log_pin *pin); /* 4,096 bytes */
 uint64_t log_pin_lsn(const struct log_pin *pin);         /* where the copy will end */
+/* log_pinned_bytes() - of segments that were released and are there only because they are pinned. */
+uint64_t log_pinned_bytes(const struct log *log);
 /* log_unpin() - returns NULL, accepts it. Before log_close(). */
 struct log_pin *log_unpin(struct log *log, struct log_pin *pin);
 

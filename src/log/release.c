@@ -1,7 +1,7 @@
 /* src/log/release.c -- segments below the checkpoint: which there are, letting them go, and pins that keep everything.
  *
  * A segment that is released is unknown at once; its file goes in the background, one at a time, when no read of it is under
- * way and nobody has pinned the log. One or two files that are as long as new segments are made lose their name, durably, and
+ * way and no pin has it: those hold what was there when they were made, and nothing that came later. One or two files that are as long as new segments are made lose their name, durably, and
  * become the next segments (segment.c); the others are removed. Not a byte of a file changes while it has the name of a
  * segment: after a crash the name may be there again, but then so is the content. Thread: the log's loop.
  */
@@ -169,12 +169,46 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 	}
 }
 
+struct log_pin {
+	struct log_pin *next;
+	struct log_pin_file *files;
+	size_t count;
+	uint64_t lsn, checkpoint; /* 0: none */
+	uint64_t last;            /* segment */
+	uint8_t manifest[LOG_BLOCK_BYTES];
+};
+
+static bool is_pinned(const struct log *log, const struct log_segment *segment)
+{
+	for (const struct log_pin *pin = log->pins; pin; pin = pin->next)
+		if (segment->number <= pin->last)
+			return true;
+	return false;
+}
+
+bool log_checkpoint_is_pinned(const struct log *log, uint64_t lsn)
+{
+	for (const struct log_pin *pin = log->pins; pin; pin = pin->next)
+		if (pin->checkpoint == lsn)
+			return true;
+	return false;
+}
+
+uint64_t log_pinned_bytes(const struct log *log)
+{
+	uint64_t bytes = 0;
+	for (const struct log_segment *segment = log->released; segment; segment = segment->next)
+		if (is_pinned(log, segment))
+			bytes += segment->bytes;
+	return bytes;
+}
+
 void log_release_go_on(struct log *log)
 {
-	if (log->releasing || log->pins > 0 || log->closing || log->failed)
+	if (log->releasing || log->closing || log->failed)
 		return;
 	struct log_segment **at = &log->released;
-	while (*at && (*at)->reads > 0)
+	while (*at && ((*at)->reads > 0 || is_pinned(log, *at)))
 		at = &(*at)->next;
 	struct log_segment *segment = *at;
 	if (!segment)
@@ -247,13 +281,6 @@ void log_release_free(struct log *log)
 
 /* ---- pins -------------------------------------------------------------------------------- */
 
-struct log_pin {
-	struct log_pin_file *files;
-	size_t count;
-	uint64_t lsn;
-	uint8_t manifest[LOG_BLOCK_BYTES];
-};
-
 static char *add_file(struct log_pin *pin, uint64_t bytes, uint64_t file_bytes)
 {
 	struct log_pin_file *file = &pin->files[pin->count++];
@@ -274,6 +301,7 @@ int log_pin(struct log *log, struct log_pin **ret)
 	}
 	const struct log_checkpoint_name *checkpoint = &log->manifest.checkpoint;
 	pin->lsn = wh_mark_read(log->flushed);
+	pin->checkpoint = checkpoint->lsn;
 	log_manifest_fill(log, 0);
 	log_manifest_put(pin->manifest, &log->manifest);
 	if (checkpoint->lsn > 0)
@@ -286,8 +314,10 @@ int log_pin(struct log *log, struct log_pin **ret)
 		uint64_t bytes = LOG_SEGMENT_HEAD_BYTES + (end > base ? end - base : 0);
 		snprintf(add_file(pin, bytes, segment->bytes), LOG_PIN_NAME_BYTES, "seg-%016llx.log",
 		         (unsigned long long)segment->number);
+		pin->last = segment->number;
 	}
-	log->pins++;
+	pin->next = log->pins;
+	log->pins = pin;
 	*ret = pin;
 	return 0;
 }
@@ -312,12 +342,13 @@ struct log_pin *log_unpin(struct log *log, struct log_pin *pin)
 {
 	if (!pin)
 		return NULL;
+	struct log_pin **at = &log->pins;
+	while (*at != pin)
+		at = &(*at)->next;
+	*at = pin->next;
 	free(pin->files);
 	free(pin);
-	assert(log->pins > 0);
-	if (--log->pins == 0) {
-		log_checkpoint_remove_old(log);
-		log_release_go_on(log);
-	}
+	log_checkpoint_remove_old(log);
+	log_release_go_on(log);
 	return NULL;
 }

@@ -1,6 +1,9 @@
 /* src/store/backup.c -- what a backup consists of, held still while it is copied. See store.h.
  *
  * The log pins its files; the machine goes on. A copy starts as after a crash, with what was flushed when it was pinned.
+ *
+ * Files of bodies are numbered in the order in which they are made: those up to the newest one at that time are held, whether or not a
+ * job of the copy names them. When the disk is full, a copy for which something is held has to end: it can be made again.
  */
 #include "store/inside.h"
 
@@ -13,6 +16,9 @@ struct backup_blob {
 
 struct store_backup {
 	struct store *store;
+	struct store_backup *next;
+	uint64_t newest; /* file of a body */
+	bool over;
 	struct log_pin *pin;
 	struct backup_blob *blobs;
 	size_t blobs_count;
@@ -55,6 +61,29 @@ static int list_blobs(struct store_backup *backup)
 	return 0;
 }
 
+bool store_backup_holds(const struct store *store, uint64_t number)
+{
+	for (const struct store_backup *b = store->backups; b; b = b->next)
+		if (number <= b->newest)
+			return true;
+	return false;
+}
+
+void store_backups_yield(struct store *store)
+{
+	if (store->blobs.gone_held == 0 && log_pinned_bytes(store->log) == 0)
+		return;
+	for (struct store_backup *b = store->backups; b; b = b->next)
+		b->over = true;
+}
+
+bool store_backup_over(const struct store_backup *backup)
+{
+	if (log_full(backup->store->log))
+		store_backups_yield(backup->store);
+	return backup->over;
+}
+
 int store_backup_begin(struct store *store, struct store_backup **ret)
 {
 	struct store_backup *backup;
@@ -62,6 +91,8 @@ int store_backup_begin(struct store *store, struct store_backup **ret)
 
 	if (store->failed)
 		return (int)store->failed;
+	if (store->backups_count >= STORE_BACKUPS_MAX)
+		return -JOB_EBUSY;
 	backup = calloc(1, sizeof(*backup));
 	if (!backup)
 		return -ENOMEM;
@@ -74,18 +105,29 @@ int store_backup_begin(struct store *store, struct store_backup **ret)
 		free(backup);
 		return error;
 	}
-	store->blobs.held++;
+	backup->newest = (uint64_t)log_epoch(store->log) << 32 | store->blobs.sequence;
+	backup->next = store->backups;
+	store->backups = backup;
+	store->backups_count++;
 	*ret = backup;
 	return 0;
 }
 
 struct store_backup *store_backup_end(struct store_backup *backup)
 {
+	struct store_backup **at;
+	struct store *store;
+
 	if (!backup)
 		return NULL;
-	log_unpin(backup->store->log, backup->pin);
-	if (--backup->store->blobs.held == 0)
-		store_blobs_flushed(backup->store);
+	store = backup->store;
+	for (at = &store->backups; *at != backup;)
+		at = &(*at)->next;
+	*at = backup->next;
+	store->backups_count--;
+	log_unpin(store->log, backup->pin);
+	store->blobs.gone_held = 0;
+	store_blobs_flushed(store);
 	free(backup->blobs);
 	free(backup);
 	return NULL;

@@ -273,12 +273,19 @@ void store_blobs_flushed(struct store *store)
 	char name[STORE_BLOB_NAME_BYTES];
 	bool flushed;
 
-	if (blobs->removing || blobs->held > 0 || blobs->gone_count == 0 || store->failed || store->closing)
+	if (blobs->removing || store->failed || store->closing)
 		return;
-	gone = &blobs->gone[blobs->gone_first];
+	while (blobs->gone_held < blobs->gone_count &&
+	       store_backup_holds(store, blobs->gone[blobs->gone_first + blobs->gone_held].number))
+		blobs->gone_held++;
+	if (blobs->gone_held == blobs->gone_count)
+		return;
+	gone = &blobs->gone[blobs->gone_first + blobs->gone_held];
 	flushed = store_reached(store, STORE_LOCAL) > gone->place;
 	if (flushed) {
 		store_blob_name(gone->number, true, name);
+		/* the first of those that are held takes its place */
+		blobs->gone[blobs->gone_first + blobs->gone_held] = blobs->gone[blobs->gone_first];
 		blobs->gone_first++;
 		blobs->gone_count--;
 		blobs->removing =

@@ -93,6 +93,8 @@ static void fail(struct store_body *body, int64_t error)
 {
 	if (body->error == 0)
 		body->error = error;
+	if ((error == -ENOSPC || error == -EDQUOT) && body->store)
+		store_backups_yield(body->store);
 	tell(body);
 }
 

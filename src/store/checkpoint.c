@@ -82,6 +82,8 @@ static void given_up(struct store *store, int64_t error)
 	if (store->failed || error == -ECANCELED)
 		return;
 	store->stats.checkpoints_failed++;
+	if (error == -ENOSPC || error == -EDQUOT)
+		store_backups_yield(store);
 	snprintf(text, sizeof(text), "no checkpoint: %s; the next one will be tried in %d s",
 	         wh_strerror(error), (int)(AGAIN_NS / WH_NS_PER_S));
 	notice(store, WH_LOG_WARNING, text);

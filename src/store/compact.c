@@ -367,7 +367,9 @@ static bool pressed(const struct store *store)
 	uint64_t live = store->segments.live > 0 ? (uint64_t)store->segments.live : 0;
 
 	log_stats(store->log, &stats);
-	return stats.full || stats.disk_bytes > 2 * live + store->options.compact_slack;
+	/* what backups hold goes with them */
+	return stats.full ||
+	       stats.disk_bytes - log_pinned_bytes(store->log) > 2 * live + store->options.compact_slack;
 }
 
 void store_compact_look(struct store *store)

@@ -229,8 +229,8 @@ struct store_blobs {
 	uint32_t readers_count;
 	struct store_blob_gone *gone; /* a queue */
 	size_t gone_first, gone_count, gone_cap;
+	size_t gone_held; /* so many of the first are of backups */
 	bool removing;
-	uint32_t held; /* by backups that need every file */
 };
 
 struct store_channel; /* follow.c */
@@ -295,6 +295,8 @@ struct store {
 	bool stalled; /* what is due could not be written: the time for it comes with room, or with again_at */
 	struct store_request *preparing; /* whose bodies are being written */
 	struct store_blobs blobs;
+	struct store_backup *backups; /* backup.c */
+	uint32_t backups_count;
 	struct store_kept_lines kept;
 	/* settings, sorted by key */
 	struct store_setting *settings;
@@ -474,6 +476,11 @@ void store_blobs_told(struct store *store, uint64_t bytes); /* for the figures: 
 void store_blobs_fail(struct store *store, int64_t error);  /* nobody knows what the folder holds */
 void store_blobs_end(struct store *store);                  /* nothing new is begun; what is under way ends */
 void store_blobs_done(struct store *store);
+
+/* backup.c */
+bool store_backup_holds(const struct store *store, uint64_t number); /* this file of a body */
+void store_backups_yield(
+	struct store *store); /* the disk is full: those for which something is held are to end */
 
 /* blob_write.c */
 struct store_body *store_body_ref(struct store_body *body);

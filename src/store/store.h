@@ -767,19 +767,23 @@ wh_future store_wait_position(struct store *store, struct store_position positio
 /* What a copy of the data folder consists of, held still while it is made: files, of each the first .bytes bytes and zeros up to
  * .file_bytes. A start with a folder of these, flushed, has everything up to store_backup_position(), as after a crash. */
 struct store_backup;
-enum { STORE_BACKUP_MANIFEST_BYTES = 4096 };
+enum { STORE_BACKUP_MANIFEST_BYTES = 4096, STORE_BACKUPS_MAX = 2 };
 struct store_backup_file {
 	const char *name; /* borrowed until store_backup_end() */
 	uint64_t bytes, file_bytes;
 	const void *content; /* NULL: in the file of that name */
 };
-/* store_backup_begin() - 0, -ENOMEM, or the error with which the log has failed. Several are allowed. Ended before store_close(). */
+/* store_backup_begin() - 0; -JOB_EBUSY: STORE_BACKUPS_MAX are under way; -ENOMEM, or the error with which the log has failed. Ended before
+ * store_close(). Its files are not removed meanwhile: so it costs at most as much space as they have, and what is made after it comes and
+ * goes as ever. */
 int store_backup_begin(struct store *store, struct store_backup **ret) WH_MUST_USE;
 struct store_position store_backup_position(const struct store_backup *backup);
 /* store_backup_file() - the index-th; false: there are no more. */
 bool store_backup_file(const struct store_backup *backup, size_t index, struct store_backup_file *ret);
 /* store_backup_open() - for reading: as wh_open(). */
 wh_future store_backup_open(const struct store_backup *backup, const char *name);
+/* store_backup_over() - is it to be ended, since the disk is full and space is held back for it? Look at it from time to time. */
+bool store_backup_over(const struct store_backup *backup);
 struct store_backup *store_backup_end(struct store_backup *backup); /* NULL; accepts NULL */
 
 /* ---- figures ----------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* tests/sim/served.h -- a server on a simulated machine whose power fails, for test programs whose clients are on others.
  *
- * The program says what is served: server_open() to server_free().
+ * The program says what is served: server_open() to server_free(). It may say how, before this: #define SERVED_CHECKPOINT_BYTES and
+ * SERVED_COMPACT_SLACK, as of struct store_options.
  */
 #ifndef TESTS_SIM_SERVED_H
 #define TESTS_SIM_SERVED_H
@@ -13,6 +14,11 @@
 #include "store/store.h"
 
 enum { LIVES_MAX = 20 };
+
+#ifndef SERVED_CHECKPOINT_BYTES
+#define SERVED_CHECKPOINT_BYTES 0
+#define SERVED_COMPACT_SLACK    0
+#endif
 
 static wh_sim_world *world;
 static wh_sim *machine;
@@ -48,8 +54,11 @@ static void stop_server(void)
 
 static bool start_server(int port)
 {
-	struct store_options options = {
-		.directory = "/data", .segment_bytes = 1 << 16, .on_failure = on_failure};
+	struct store_options options = {.directory = "/data",
+	                                .segment_bytes = 1 << 16,
+	                                .checkpoint_bytes = SERVED_CHECKPOINT_BYTES,
+	                                .compact_slack = SERVED_COMPACT_SLACK,
+	                                .on_failure = on_failure};
 	struct store_problem problem = {0};
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 	has_failed = false;

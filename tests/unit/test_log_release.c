@@ -320,6 +320,19 @@ static void a_pinned_log_can_be_copied(void **state)
 	for (int i = 0; i < 20; i++)
 		must_commit(log, &model, 1, LOG_LOCAL);
 	size_t count = log_pin_files(pin, &files);
+	/* what came later goes as ever */
+	unsigned long long later = 0;
+	assert_int_equal(sscanf(files[count - 1].name, "seg-%16llx", &later), 1);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 60; i++)
+			must_commit(log, &model, 3, LOG_LOCAL);
+		assert_int_equal(help_checkpoint(log, &model), 0);
+	}
+	uint64_t held = log_pinned_bytes(log);
+	assert_true(held > 0);
+	assert_int_equal(log_segment_release(log, later + 1), 0);
+	wait_until_gone(folder, later + 1);
+	assert_int_equal(log_pinned_bytes(log), held);
 	for (size_t i = 0; i < count; i++) {
 		size_t len;
 		uint8_t *bytes = help_load(folder, files[i].name, &len);
@@ -332,6 +345,7 @@ static void a_pinned_log_can_be_copied(void **state)
 	pin = log_unpin(log, pin);
 	wait_until_gone(folder, 1);
 	wait_until_gone(folder, 2);
+	assert_int_equal(log_pinned_bytes(log), 0);
 	assert_int_equal(log_close(log), 0);
 	log = must_open(folder, &model);
 	assert_all_replayed(&model);
