@@ -44,9 +44,10 @@ class Backup(unittest.TestCase):
                 done = whilst("backup", self.copy, "--server", url, check=False)
                 self.assertEqual(done.returncode, 1, done)
                 self.assertFalse(os.path.exists(self.copy))
+                # what is not sound can be looked at, until the next one; what broke off is gone
+                self.assertEqual(os.path.exists(self.copy + ".partial"), damage == "flip")
                 if damage == "flip":
                     self.assertIn(f"payload of job {job}", done.stderr)
-                shutil.rmtree(self.copy + ".partial")
 
     def test_large_bodies(self):
         """Files beside the log are in it, also of a job that ends while the copy is being taken."""
