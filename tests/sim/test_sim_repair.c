@@ -9,6 +9,8 @@
  *
  *     WHILST_SIM_FIRST, WHILST_SIM_SEEDS   see plan.h
  *     WHILST_REPAIR_RANDOM                 how often each folder is damaged by chance besides (default 40)
+ *     WHILST_REPAIR_WALK                   1: instead, each block of each file of a compacted folder of four lives is damaged in each way and repaired in
+ *                                          each way; N: each N-th of these. Segments are 64, 128 and 192 KiB, by the seed
  *     WHILST_REPAIR_LOUD                   tell of every repair
  */
 #include "plan.h"
@@ -19,16 +21,7 @@
 #include "log/log.h"
 #include "store/repair.h"
 
-enum {
-	SEGMENT = 64 << 10,
-	BLOB = 8 << 10,
-	JOBS = 92,
-	SHAPES = 23,
-	IDS = 1200,
-	FILES_MAX = 96,
-	SPOTS = 3,
-	TEXT = 4000
-};
+enum { BLOB = 8 << 10, JOBS = 92, SHAPES = 23, IDS = 1200, FILES_MAX = 96, SPOTS = 3, TEXT = 4000 };
 
 #define DAY (86400 * WH_NS_PER_S)
 
@@ -59,6 +52,7 @@ struct folder {
 };
 
 static wh_sim *sim;
+static uint64_t segment = 64 << 10;
 static wh_loop *loop;
 static struct folder folders[2];
 static unsigned char named[IDS + 1];
@@ -188,9 +182,9 @@ static struct store *open_store(const char *directory, bool compacts)
 	struct store_problem problem = {0};
 	struct store *store = NULL;
 	struct store_options options = {.directory = directory,
-	                                .segment_bytes = SEGMENT,
-	                                .checkpoint_bytes = compacts ? SEGMENT : UINT64_C(1) << 40,
-	                                .compact_slack = compacts ? SEGMENT : UINT64_C(1) << 40,
+	                                .segment_bytes = segment,
+	                                .checkpoint_bytes = compacts ? segment : UINT64_C(1) << 40,
+	                                .compact_slack = compacts ? segment : UINT64_C(1) << 40,
 	                                .blob_bytes = BLOB,
 	                                .recent_bytes = 4096,
 	                                .log = verbose ? tell : NULL};
@@ -487,7 +481,22 @@ static void fill(struct store *store, unsigned from, unsigned until, bool compac
 	}
 }
 
-static void make_folder(struct folder *f, bool compacted)
+/* Closed in order or killed, and opened again: another epoch. */
+static struct store *another_life(struct store *store)
+{
+	bool killed = chance(2);
+	flush(store);
+	if (killed)
+		wh_sim_power_cut(sim);
+	check(store_close(store) == 0 || killed, "close");
+	loop = wh_loop_close(loop);
+	check(!killed || wh_sim_restart(sim, NULL, WH_SIM_KILLED) == 0, "restart");
+	loop = plan_loop(sim);
+	return open_store("/data", true);
+}
+
+/* lives: beside the first. */
+static void make_folder(struct folder *f, bool compacted, unsigned lives)
 {
 	struct store_stats stats = {0};
 	*f = (struct folder){.what = compacted ? "compacted" : "all there", .compacted = compacted};
@@ -496,7 +505,11 @@ static void make_folder(struct folder *f, bool compacted)
 	struct store *store = open_store("/data", compacted);
 	put_queue(store, "short", "dead", 0);
 	put_queue(store, "rated", "", 1000);
-	fill(store, 0, JOBS, compacted);
+	for (unsigned life = 0; life <= lives; life++) {
+		fill(store, JOBS * life / (lives + 1), JOBS * (life + 1) / (lives + 1), compacted);
+		if (life < lives)
+			store = another_life(store);
+	}
 	for (int i = 0; i < 3000 && compacted && stats.segments_released < 3; i++) {
 		churn(store, 5);
 		wh_await(wh_sleep(loop, 5 * WH_NS_PER_MS));
@@ -875,6 +888,24 @@ static void damage_by_chance(const struct folder *f, uint64_t times)
 	}
 }
 
+/* Every block of every file, one at a time. */
+static void walk_blocks(const struct folder *f, uint64_t stride)
+{
+	static const int ways[] = {FLIP, GARBAGE, ZEROS};
+	uint64_t count = 0;
+	for (size_t i = 0; i < f->files_count; i++)
+		for (uint64_t at = 0; at < f->files[i].used; at += 4096)
+			for (size_t way = 0; way < 3; way++)
+				for (int how = STORE_REPAIR_SKIP; how <= STORE_REPAIR_CUT; how++) {
+					uint64_t left = f->files[i].used - at;
+					if (count++ % stride == plan.seed % stride)
+						damage_and_judge(f, i, at,
+						                 left < 4096 ? (uint32_t)left : 4096,
+						                 ways[way], how, 0);
+				}
+	must(count > 1000, "%" PRIu64 " damages", count);
+}
+
 static void free_folder(struct folder *f)
 {
 	for (size_t i = 0; i < f->files_count; i++)
@@ -884,17 +915,31 @@ static void free_folder(struct folder *f)
 	free(f->others);
 }
 
+/* Whatever block is damaged: each job that is left can be read, and what the repair does not name is what it was. */
+static void test_each_block(uint64_t seed, uint64_t stride)
+{
+	segment = (1 + seed % 3) * (64 << 10);
+	plan = (struct plan){.seed = seed};
+	chance_state = seed;
+	make_folder(&folders[1], true, 3);
+	look_at_all(&folders[1]);
+	walk_blocks(&folders[1], stride);
+	free_folder(&folders[1]);
+}
+
 static void test_damage_is_repaired(void **state)
 {
 	uint64_t first = env_number("WHILST_SIM_FIRST", 1), seeds = env_number("WHILST_SIM_SEEDS", 1);
-	uint64_t times = env_number("WHILST_REPAIR_RANDOM", 40);
+	uint64_t times = env_number("WHILST_REPAIR_RANDOM", 40), walk = env_number("WHILST_REPAIR_WALK", 0);
 	double from = seconds();
 	loud = getenv("WHILST_REPAIR_LOUD") != NULL;
-	for (uint64_t seed = first; seed < first + seeds; seed++) {
+	for (uint64_t seed = first; walk > 0 && seed < first + seeds; seed++)
+		test_each_block(seed, walk);
+	for (uint64_t seed = first; walk == 0 && seed < first + seeds; seed++) {
 		plan = (struct plan){.seed = seed};
 		chance_state = seed;
 		for (int i = 0; i < 2; i++) {
-			make_folder(&folders[i], i);
+			make_folder(&folders[i], i, 0);
 			find_records(&folders[i]);
 			look_at_all(&folders[i]);
 		}
@@ -912,7 +957,7 @@ static void test_damage_is_repaired(void **state)
 	       first, first + seeds - 1, sums.repaired, sums.nothing, sums.refused, sums.impossible,
 	       sums.named, sums.back, seconds() - from);
 	fflush(stdout);
-	assert_true(sums.repaired > 100 * seeds);
+	assert_true(sums.repaired > (walk ? 500 / walk : 100) * seeds);
 }
 
 int main(void)
