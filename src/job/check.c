@@ -71,6 +71,24 @@ static int check_policy(struct job_machine *m, const struct job_queue *q, uint64
 	return 0;
 }
 
+void job_pend(struct job_machine *m, uint32_t queue)
+{
+	struct job_queue *q = queue != 0 ? job_queue_at(m, queue) : NULL;
+
+	if (!q)
+		return;
+	if (q->pending++ == 0) {
+		q->next_pending = m->pending;
+		m->pending = q;
+	}
+}
+
+void job_pend_none(struct job_machine *m)
+{
+	for (; m->pending; m->pending = m->pending->next_pending)
+		m->pending->pending = 0;
+}
+
 int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t nth, struct job_record *r)
 {
 	if (q && q->config.jobs_max > 0 && unfinished(q) + q->pending >= q->config.jobs_max)
@@ -349,16 +367,6 @@ int job_check_cancel(struct job_machine *m, uint64_t id, int64_t now_ns, struct 
 	else if (!(s->flags & JOB_SLOT_CANCEL))
 		*r = (struct job_record){.type = JOB_CANCEL, .id = id};
 	return 0;
-}
-
-int job_fail_room(struct job_machine *m, uint64_t count)
-{
-	return job_policy_room(m, count);
-}
-
-int job_kick_room(struct job_machine *m, uint64_t count)
-{
-	return job_ext_room(m, count);
 }
 
 int job_check_kick(struct job_machine *m, uint64_t id, struct job_record *r)

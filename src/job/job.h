@@ -48,7 +48,8 @@ struct job_queue {
 	/* the store's */
 	void *waiters;
 	uint32_t waiters_count; /* more than 0: the queue is told of by job_woken() when it gets ready jobs */
-	uint32_t pending;       /* jobs that the transaction being checked will add */
+	uint32_t pending;       /* jobs that the transaction being checked will add: job_pend() */
+	struct job_queue *next_pending;
 	/* the machine's */
 	bool limited;         /* by concurrency or rate */
 	bool rate_waits;      /* job_limits_end() is to look at it */
@@ -174,15 +175,10 @@ int job_check_return(struct job_machine *machine, uint64_t id, struct job_lease 
 /* A running job whose cancellation was asked for becomes cancelled. */
 int job_check_acknowledge(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
 
-/* job_fail_room(): memory for count failures of one transaction. */
-int job_fail_room(struct job_machine *machine, uint64_t count);
-
 /* Without. r->type 0: nothing is left to do, the wish is fulfilled already. */
 /* job_check_done() - a job that was submitted in this commit is done, without a result: kept for who looks at it. */
 int job_check_done(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *ret);
 int job_check_cancel(struct job_machine *machine, uint64_t id, int64_t now_ns, struct job_record *r);
-/* job_kick_room(): memory for count kicks of one transaction. */
-int job_kick_room(struct job_machine *machine, uint64_t count);
 int job_check_kick(struct job_machine *machine, uint64_t id, struct job_record *r);
 int job_check_delete(struct job_machine *machine, uint64_t id, const struct job_lease *lease_or_null,
                      int64_t now_ms, struct job_record *r);
@@ -198,7 +194,7 @@ int job_check_delete(struct job_machine *machine, uint64_t id, const struct job_
  * it from its records: submit_place, error_place, and of its last error at_ns, attempt, reason and text; the options of its SUBMIT. -JOB_ESTATE: it is not failed,
  * or not by these.
  *
- * job_edit_room(): memory for count of these of one transaction. */
+ * job_edit_room(): memory for count of these, of kicks, failures and submits of one transaction, all together. */
 int job_check_edit(struct job_machine *machine, uint64_t id, struct job_record *r);
 int job_check_move(struct job_machine *machine, uint64_t id, uint32_t queue, bool anew, struct job_record *r);
 int job_check_revive(struct job_machine *machine, uint64_t id, uint32_t queue, struct job_record *r);
@@ -207,6 +203,10 @@ int job_edit_room(struct job_machine *machine, uint64_t count);
 /* job_touch() - mark a job as named by the transaction being checked; -JOB_ETWICE: it is already, or a submit of it is to run after it. */
 int job_touch(struct job_machine *machine, uint64_t id);
 void job_untouch(struct job_machine *machine, uint64_t id);
+
+/* job_pend() - the transaction being checked will add a job to this queue, which counts for its limit. job_pend_none() - it has been checked. */
+void job_pend(struct job_machine *machine, uint32_t queue);
+void job_pend_none(struct job_machine *machine);
 
 /* Queues. */
 bool job_name_valid(struct job_slice name);

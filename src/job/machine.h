@@ -289,8 +289,9 @@ struct job_machine {
 	uint32_t names_cap;
 	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
 	struct job_queue *woken;
-	struct job_queue *over; /* retain.c */
-	int64_t pauses_end_ms;  /* of the pauses for a time the first; INT64_MAX: none */
+	struct job_queue *over;    /* retain.c */
+	struct job_queue *pending; /* job_pend() */
+	int64_t pauses_end_ms;     /* of the pauses for a time the first; INT64_MAX: none */
 	int64_t rates_end_ms; /* when a queue may give out a job again that it had to keep, the first; INT64_MAX */
 	struct job_pool policies, groups, uniques, joins, edges, awaited;
 	struct job_table group_table, unique_table, awaited_table;

@@ -174,9 +174,10 @@ static int check_leased(struct store *store, const struct store_action *a, int64
 }
 
 /* What record would do it? text: JOB_ERROR_TEXT_MAX bytes of the caller's. nth: submits before it. */
-static int check(struct store *store, const struct store_action *a, uint64_t nth, int64_t now_ns, char *text,
-                 struct job_record *r)
+static int check(struct store *store, const struct store_wish *wish, size_t index, uint64_t nth,
+                 int64_t now_ns, char *text, struct job_record *r)
 {
+	const struct store_action *a = &wish->actions[index];
 	struct job_machine *m = store->jobs;
 	struct job_queue *q;
 	int error;
@@ -201,6 +202,10 @@ static int check(struct store *store, const struct store_action *a, uint64_t nth
 		return job_check_kick(m, a->job, r);
 	case STORE_EDIT:
 		return store_check_edit(store, a, now_ns, r);
+	case STORE_MOVE:
+		return store_check_move(store, a, r);
+	case STORE_REPLAY:
+		return store_check_replay(store, wish, a, r);
 	case STORE_DELETE:
 		return job_check_delete(m, a->job, a->lease.claim ? &a->lease : NULL,
 		                        now_ns / STORE_NS_PER_MS, r);
@@ -271,8 +276,9 @@ static void carry_out(struct store *store, const struct store_action *a, struct 
 		result->at = 0;
 }
 
-static uint64_t bytes_of(const struct store_action *a)
+static uint64_t bytes_of(const struct store_wish *wish, size_t index)
 {
+	const struct store_action *a = &wish->actions[index];
 	struct store_body *body = store_body_of(a);
 	struct job_record r = {0}, of_body = {0};
 
@@ -296,6 +302,9 @@ static uint64_t bytes_of(const struct store_action *a)
 		break;
 	case STORE_PROGRESS:
 		r.body = a->progress.bytes;
+		break;
+	case STORE_REPLAY:
+		r.text.len = store_revival_bytes(wish, a);
 		break;
 	case STORE_QUEUE_PUT:
 	case STORE_QUEUE_PAUSE:
@@ -342,7 +351,7 @@ int store_queue_make(struct store *store, struct store_slice name)
 
 static bool names_job(int kind)
 {
-	return kind >= STORE_COMPLETE && kind <= STORE_DELETE;
+	return (kind >= STORE_COMPLETE && kind <= STORE_DELETE) || kind == STORE_MOVE || kind == STORE_REPLAY;
 }
 
 static bool stands_alone(int kind)
@@ -356,21 +365,24 @@ static void untouch(struct store *store, const struct store_wish *wish, size_t c
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct store_action *a = &wish->actions[i];
-		struct job_queue *q;
 
 		if (store_after_count(a) > 0)
 			store_after_checked(store, wish, i, commit);
 		if (wish->count == 1)
 			break;
-
 		if (names_job(a->kind))
 			job_untouch(store->jobs, a->job);
-		if (a->kind != STORE_SUBMIT)
-			continue;
-		q = job_queue_find(store->jobs, a->submit.queue);
-		if (q)
-			q->pending = 0;
 	}
+	job_pend_none(store->jobs);
+}
+
+/* The number of the queue that a record adds a job to; 0: to none. */
+static uint32_t arrives_at(const struct store_action *a, const struct job_record *r)
+{
+	bool adds = a->kind == STORE_SUBMIT || a->kind == STORE_MOVE || a->kind == STORE_REPLAY ||
+	            r->type == JOB_DEAD;
+
+	return adds && r->type != 0 ? r->queue : 0;
 }
 
 /* The first pass. Result 0, or the refusal and its index. */
@@ -398,18 +410,16 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 			*ret_index = i;
 			return error;
 		}
-		error = check(store, a, submits, now_ns, text, &r);
+		error = check(store, wish, i, submits, now_ns, text, &r);
 		if (error == 0 && a->kind == STORE_SUBMIT && r.type == 0)
 			commit->results[i].job = r.id; /* for those that are to run after it */
 		else if (error == 0 && store_after_count(a) > 0)
 			error = store_after_check(store, wish, i, commit);
 		if (error == 0) {
 			*ret_any = true;
-			if (a->kind == STORE_SUBMIT && r.type != 0) {
-				submits++;
-				if (wish->count > 1)
-					job_queue_find(store->jobs, a->submit.queue)->pending++;
-			}
+			submits += a->kind == STORE_SUBMIT && r.type != 0;
+			if (wish->count > 1)
+				job_pend(store->jobs, arrives_at(a, &r));
 		} else if (wish->flags & STORE_EACH) {
 			commit->results[i].error = error;
 			if (error == -JOB_ECANCELLED)
@@ -444,6 +454,13 @@ static uint64_t count_kind(const struct store_wish *wish, int kind)
 	return n;
 }
 
+/* What takes memory of the machine when it is carried out, beside submits. */
+static uint64_t count_others(const struct store_wish *wish)
+{
+	return count_kind(wish, STORE_KICK) + count_kind(wish, STORE_FAIL) + count_kind(wish, STORE_EDIT) +
+	       count_kind(wish, STORE_MOVE) + count_kind(wish, STORE_REPLAY);
+}
+
 /* What was refused leaves no queue behind: those that were made for it, which are empty, go again. Without room in the log they stay. */
 static void unmake_queues(struct store *store, const uint32_t *made, size_t count)
 {
@@ -468,10 +485,13 @@ static bool same(struct store_slice a, struct store_slice b)
 /* The queue that an action needs, made if it is not there: *ret is its number then. */
 static int prepare_queue(struct store *store, const struct store_action *a, uint32_t *ret)
 {
-	struct store_slice name = a->kind == STORE_SUBMIT ? a->submit.queue : a->queue.dead_letter;
+	bool moves = (a->kind == STORE_MOVE || a->kind == STORE_REPLAY) && a->move.to.len > 0;
+	struct store_slice name = a->kind == STORE_SUBMIT ? a->submit.queue
+	                          : moves                 ? a->move.to
+	                                                  : a->queue.dead_letter;
 	int error;
 
-	if (a->kind != STORE_SUBMIT && a->kind != STORE_QUEUE_PUT)
+	if (a->kind != STORE_SUBMIT && a->kind != STORE_QUEUE_PUT && !moves)
 		return 0;
 	if (a->kind == STORE_QUEUE_PUT && (name.len == 0 || !job_name_valid(a->queue.name)))
 		return 0;
@@ -497,7 +517,7 @@ static int submits_room(struct store *store, const struct store_wish *wish, uint
 static int prepare(struct store *store, struct store_wish *wish, uint64_t submits, size_t *ret_index,
                    uint32_t **made, size_t *made_count)
 {
-	uint64_t fails = wish->count > 1 ? count_kind(wish, STORE_FAIL) : 0;
+	uint64_t others = wish->count > 1 ? count_others(wish) : 0;
 
 	*ret_index = 0;
 	for (size_t i = 0; i < wish->count; i++) {
@@ -515,11 +535,7 @@ static int prepare(struct store *store, struct store_wish *wish, uint64_t submit
 			(*made)[(*made_count)++] = number;
 	}
 	*ret_index = 0;
-	if (wish->count > 1 && job_kick_room(store->jobs, count_kind(wish, STORE_KICK)) < 0)
-		return -ENOMEM;
-	if (fails > 0 && job_fail_room(store->jobs, fails) < 0)
-		return -ENOMEM;
-	if (wish->count > 1 && job_edit_room(store->jobs, count_kind(wish, STORE_EDIT)) < 0)
+	if (others > 0 && job_edit_room(store->jobs, others + submits) < 0)
 		return -ENOMEM;
 	return submits > 0 ? submits_room(store, wish, submits, ret_index) : 0;
 }
@@ -533,12 +549,18 @@ static int level_of(struct store_wish *wish)
 		int kind = wish->actions[i].kind;
 
 		extends = extends && (kind == STORE_EXTEND || kind == STORE_RETURN);
-		never_async = never_async || kind >= STORE_DELETE;
+		never_async = never_async || (kind >= STORE_DELETE && kind < STORE_MOVE);
 	}
 	error = store_level(wish->level, extends ? STORE_ASYNC : STORE_LOCAL, &wish->level);
 	if (error == 0 && never_async)
 		wish->level = STORE_LOCAL;
 	return error;
+}
+
+/* An earlier action has ended what the job awaited: it is ready, and needs no kick. */
+static bool is_done_already(const struct store_action *a, int error)
+{
+	return a->kind == STORE_KICK && error == -JOB_ESTATE;
 }
 
 /* The second pass. */
@@ -556,7 +578,7 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	for (size_t i = 0; i < wish->count; i++) {
 		int kind = wish->actions[i].kind;
 
-		bytes += bytes_of(&wish->actions[i]);
+		bytes += bytes_of(wish, i);
 		bodies += store_body_of(&wish->actions[i]) != NULL;
 		essential = essential && kind != STORE_QUEUE_PUT && kind != STORE_SETTING_PUT;
 	}
@@ -582,7 +604,11 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 		}
 		if (commit->results[i].error < 0)
 			continue;
-		commit->results[i].error = check(store, a, 0, now_ns, text, &r);
+		commit->results[i].error = check(store, wish, i, 0, now_ns, text, &r);
+		if (is_done_already(a, commit->results[i].error)) {
+			commit->results[i].error = 0;
+			r = (struct job_record){0};
+		}
 		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
 		if (commit->results[i].error < 0)
 			continue;

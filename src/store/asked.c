@@ -1,5 +1,5 @@
 /* src/store/asked.c -- changes of which a client asked for fewer, or more, than there are actions: an event is a submit for each
- * subscription that it matches, or none at all. See store.h.
+ * subscription that it matches, or none at all; a job whose end somebody is to be told of is two. See store.h.
  *
  * Actions are judged and carried out as ever; what is answered, and what a key keeps, is one result for each thing that was asked for, so
  * that it does not matter which subscriptions there are when it is asked for again.
@@ -39,7 +39,7 @@ void store_asked_fold(const struct store_wish *wish, struct store_commit *commit
 	for (size_t i = 0; i < wish->asking.count; i++) {
 		const struct store_asked *asked = &wish->asking.items[i];
 
-		assert(at + asked->actions <= wish->count && (asked->event || asked->actions == 1));
+		assert(at + asked->actions <= wish->count && (asked->event || asked->actions > 0));
 		if (asked->actions == 0)
 			all[i] = (struct store_result){.event = true};
 		else

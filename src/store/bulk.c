@@ -389,6 +389,7 @@ static struct store_bulk *bulk_new(struct store *store, struct store_slice queue
 	}
 	bulk->store = store;
 	bulk->future = future;
+	bulk->on_read = bulk_go_on;
 	bulk->queue = q->number;
 	bulk->id_max = job_ids_next(store->jobs) - 1;
 	bulk->next = store->bulks;

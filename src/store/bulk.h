@@ -52,6 +52,8 @@ struct store_bulk {
 	uint32_t ids_at, ids_count;
 	struct bulk_item *items; /* BULK_READ_JOBS, of those that come next; NULL: nothing is read */
 	uint32_t items_count, reading;
+	void (*on_read)(
+		struct store_bulk *bulk); /* all that was begun has been read; may be within bulk_read() */
 	struct store_list *listed;
 };
 
@@ -72,6 +74,10 @@ static inline bool bulk_reads(const struct store_bulk *bulk)
 /* bulk_read() - begin to read of the next jobs what is to be known of them. false: there is nothing to wait for; else bulk_go_on() follows, in
  * another turn. */
 bool bulk_read(struct store_bulk *bulk);
+/* bulk_read_failed() - the same of these jobs, as far as they have failed, of whatever queues, to call them back; they are put behind .items_count. */
+bool bulk_read_failed(struct store_bulk *bulk, const uint64_t *ids, size_t count);
+/* bulk_item_holds() - does the job still stand by what was read of it? */
+bool bulk_item_holds(const struct bulk_item *item);
 /* bulk_read_item() - what has been read of the job that is next; NULL: nothing, or it has changed since: it must be read anew. */
 const struct bulk_item *bulk_read_item(struct store_bulk *bulk, uint64_t id);
 void bulk_read_forget(struct store_bulk *bulk);

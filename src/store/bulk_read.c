@@ -22,18 +22,20 @@ static bool same_places(const struct job_places *a, const struct job_places *b)
 	return a->state == b->state && a->base == b->base && a->error == b->error && a->submit == b->submit;
 }
 
+bool bulk_item_holds(const struct bulk_item *item)
+{
+	struct job_places now;
+
+	return job_places(item->bulk->store->jobs, item->id, &now) == 0 && same_places(&now, &item->places);
+}
+
 const struct bulk_item *bulk_read_item(struct store_bulk *bulk, uint64_t id)
 {
 	for (uint32_t i = 0; i < bulk->items_count; i++) {
 		const struct bulk_item *item = &bulk->items[i];
-		struct job_places now;
 
-		if (item->id != id)
-			continue;
-		if (item->error == 0 &&
-		    (job_places(bulk->store->jobs, id, &now) < 0 || !same_places(&now, &item->places)))
-			return NULL;
-		return item;
+		if (item->id == id)
+			return item->error != 0 || bulk_item_holds(item) ? item : NULL;
 	}
 	return NULL;
 }
@@ -131,7 +133,7 @@ static void end(struct bulk_item *item, int64_t error)
 	if (item->at_ns < bulk->from_ns || item->at_ns > bulk->until_ns)
 		item->matches = false;
 	if (--bulk->reading == 0)
-		bulk_go_on(bulk);
+		bulk->on_read(bulk);
 }
 
 static void on_record(void *arg, int64_t error, const struct job_record *r)
@@ -181,19 +183,31 @@ static void go_on(struct bulk_item *item)
 }
 
 /* What is to be read of it; false: nothing. */
-static bool begin(struct store_bulk *bulk, uint64_t id, struct bulk_item *item)
+static bool begin(struct store_bulk *bulk, uint64_t id, const struct job_info *info, struct bulk_item *item)
 {
-	struct job_info info;
-
-	if (job_look(bulk->store->jobs, id, &info) < 0 || !bulk_means(bulk, id, &info))
+	if (!bulk_asks(bulk) && info->state != JOB_FAILED)
 		return false;
-	if (!bulk_asks(bulk) && info.state != JOB_FAILED)
-		return false;
-	*item = (struct bulk_item){.bulk = bulk, .id = id, .state = info.state, .matches = true};
+	*item = (struct bulk_item){.bulk = bulk, .id = id, .state = info->state, .matches = true};
 	(void)job_places(bulk->store->jobs, id, &item->places);
-	item->stage = job_state_finished(info.state) ? STAGE_END
-	              : item->places.error != 0      ? STAGE_ERROR
-	                                             : STAGE_SUBMIT;
+	item->stage = job_state_finished(info->state) ? STAGE_END
+	              : item->places.error != 0       ? STAGE_ERROR
+	                                              : STAGE_SUBMIT;
+	return true;
+}
+
+/* Those from first on. false: there are none. */
+static bool read_all(struct store_bulk *bulk, uint32_t first)
+{
+	uint32_t count = bulk->items_count;
+
+	if (count == first)
+		return false;
+	/* the last one to end goes on: none may, before all have begun */
+	bulk->reading = count - first;
+	for (uint32_t i = first; i < count; i++)
+		bulk->items[i].phase = store_look_begin(bulk->store);
+	for (uint32_t i = first; i < count; i++)
+		go_on(&bulk->items[i]);
 	return true;
 }
 
@@ -204,15 +218,24 @@ bool bulk_read(struct store_bulk *bulk)
 	bulk_read_forget(bulk);
 	if (until > bulk->ids_count)
 		until = bulk->ids_count;
-	for (uint32_t i = bulk->ids_at; i < until; i++)
-		bulk->items_count += begin(bulk, bulk->ids[i], &bulk->items[bulk->items_count]);
-	if (bulk->items_count == 0)
-		return false;
-	/* the last one to end goes on: none may, before all have begun */
-	bulk->reading = bulk->items_count;
-	for (uint32_t i = 0, count = bulk->items_count; i < count; i++) {
-		bulk->items[i].phase = store_look_begin(bulk->store);
-		go_on(&bulk->items[i]);
+	for (uint32_t i = bulk->ids_at; i < until; i++) {
+		struct job_info info;
+
+		if (job_look(bulk->store->jobs, bulk->ids[i], &info) == 0 &&
+		    bulk_means(bulk, bulk->ids[i], &info))
+			bulk->items_count +=
+				begin(bulk, bulk->ids[i], &info, &bulk->items[bulk->items_count]);
 	}
-	return true;
+	return read_all(bulk, 0);
+}
+
+bool bulk_read_failed(struct store_bulk *bulk, const uint64_t *ids, size_t count)
+{
+	uint32_t first = bulk->items_count;
+	struct job_info info;
+
+	for (size_t i = 0; i < count; i++)
+		if (job_look(bulk->store->jobs, ids[i], &info) == 0)
+			bulk->items_count += begin(bulk, ids[i], &info, &bulk->items[bulk->items_count]);
+	return read_all(bulk, first);
 }

@@ -508,6 +508,8 @@ struct store_wish {
 	wh_future future;
 	struct store_key key;       /* name empty: none */
 	struct store_asking asking; /* items NULL: none */
+	struct store_revival
+		*revival; /* what was read of failed jobs that are to be replayed; NULL: nothing was */
 };
 /* Judge it, do it, answer its future. -EAGAIN: nothing was done for want of room in the log; else 0. */
 int store_grant_wish(struct store *store, struct store_wish *wish);
@@ -519,6 +521,20 @@ wh_future store_grant_later(struct store *store, struct store_wish *wish);
 void store_answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit);
 /* edit.c: what record edits a job so? */
 int store_check_edit(struct store *store, const struct store_action *a, int64_t now_ns, struct job_record *r);
+/* revive.c: jobs that are moved, or called back from their failure, by actions. store_revival_needed(): has something to be read for that first?
+ * store_revival_new(): 0 or -ENOMEM. store_revival_read(): n = 0 once some of it has been read, or could not be, which is told when it is judged; until
+ * store_revival_ended(). Counted; ref and unref accept NULL. store_check_move(), store_check_replay(): what record does it? store_revival_bytes(): of
+ * the text and the keys in that. */
+bool store_revival_needed(const struct store *store, const struct store_wish *wish);
+int store_revival_new(struct store *store, const struct store_wish *wish, struct store_revival **ret);
+wh_future store_revival_read(struct store_revival *revival);
+bool store_revival_ended(const struct store_revival *revival);
+struct store_revival *store_revival_ref(struct store_revival *revival);
+struct store_revival *store_revival_unref(struct store_revival *revival);
+int store_check_move(struct store *store, const struct store_action *a, struct job_record *r);
+int store_check_replay(struct store *store, const struct store_wish *wish, const struct store_action *a,
+                       struct job_record *r);
+uint64_t store_revival_bytes(const struct store_wish *wish, const struct store_action *a);
 /* submit.c: the record of a new job, but for what its check fills in; and its queue. */
 int store_submit_record(struct store *store, const struct store_submit *submit, int64_t now_ns,
                         struct job_queue **ret_queue, struct job_record *r);

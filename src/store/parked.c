@@ -1,8 +1,8 @@
 /* src/store/parked.c -- changes that cannot be made just now: copied, and made later.
  *
  * Those for which the log has no room are tried again in order. That is when 64 MiB are unwritten or the next segment is still being made. What is kept is bounded; beyond it changes
- * are refused with JOB_EBUSY. Those that bring whole bodies too large for records wait until these are in files, each
-for itself. See inside.h.
+ * are refused with JOB_EBUSY. Those that bring whole bodies too large for records wait until these are in files, and
+ * those that call failed jobs back until their records have been read, each for itself. See inside.h.
  */
 #include "store/inside.h"
 
@@ -17,7 +17,7 @@ struct store_request {
 	struct store_request *prev;
 	size_t index;            /* of the action whose body is being written */
 	struct store_body *body; /* that one */
-	bool ending;
+	bool ending, reviving;   /* what is waited for: the end of that body; what is read of failed jobs */
 	struct store_action actions[];
 };
 
@@ -52,6 +52,10 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_M
 		break;
 	case STORE_BURY:
 		ret[n++] = &a->bury.error;
+		break;
+	case STORE_MOVE:
+	case STORE_REPLAY:
+		ret[n++] = &a->move.to;
 		break;
 	case STORE_SETTING_PUT:
 	case STORE_SETTING_DELETE:
@@ -90,6 +94,7 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 		return -ENOMEM;
 	*request = (struct store_request){.wish = *wish, .bytes = bytes, .store = store};
 	request->wish.actions = request->actions;
+	store_revival_ref(request->wish.revival);
 	memcpy(request->actions, wish->actions, wish->count * sizeof(struct store_action));
 	to = (uint8_t *)&request->actions[wish->count];
 	if (wish->asking.items) {
@@ -122,6 +127,7 @@ static void request_free(struct store_request *request)
 	for (size_t i = 0; i < request->wish.count; i++)
 		store_body_free(store_body_of(&request->actions[i]));
 	store_body_free(request->body);
+	store_revival_unref(request->wish.revival);
 	free(request);
 }
 
@@ -226,7 +232,7 @@ bool store_needs_preparing(const struct store *store, const struct store_wish *w
 		if ((a.kind == STORE_SUBMIT || a.kind == STORE_COMPLETE) && large(store, &a))
 			return !store->failed && !store->closing;
 	}
-	return false;
+	return store_revival_needed(store, wish) && !store->failed && !store->closing;
 }
 
 /* All bodies are in files, or one cannot be. */
@@ -257,7 +263,9 @@ static void on_prepared(wh_loop *loop, wh_res res, void *arg)
 	} else if (res.n < 0) {
 		prepared(request, res.n);
 	} else {
-		if (request->ending) {
+		if (request->reviving) {
+			request->reviving = false;
+		} else if (request->ending) {
 			struct store_action *a = &request->actions[request->index++];
 
 			*(a->kind == STORE_SUBMIT ? &a->submit.body : &a->complete.body) = request->body;
@@ -268,6 +276,25 @@ static void on_prepared(wh_loop *loop, wh_res res, void *arg)
 		}
 		prepare_next(request);
 	}
+}
+
+/* Bodies come first: what is read of jobs is of the moment then. */
+static void revive_next(struct store_request *request)
+{
+	struct store *store = request->store;
+	int error = 0;
+
+	if (!request->wish.revival && store_revival_needed(store, &request->wish))
+		error = store_revival_new(store, &request->wish, &request->wish.revival);
+	if (error < 0 || !request->wish.revival || store_revival_ended(request->wish.revival)) {
+		prepared(request, error);
+		return;
+	}
+	request->reviving = true;
+	if (wh_then(store_revival_read(request->wish.revival), on_prepared, request) == 0)
+		store->operations++;
+	else
+		prepared(request, -ENOMEM);
 }
 
 static void prepare_next(struct store_request *request)
@@ -286,7 +313,7 @@ static void prepare_next(struct store_request *request)
 	       !(slice = large(store, &request->actions[request->index])))
 		request->index++;
 	if (request->index == request->wish.count) {
-		prepared(request, 0);
+		revive_next(request);
 		return;
 	}
 	if (!request->body)

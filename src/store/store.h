@@ -125,9 +125,9 @@ enum store_action_kind {
 	/* settings: small named values of the server (services of the gateway); local at least */
 	STORE_SETTING_PUT,
 	STORE_SETTING_DELETE,
-	/* of store_do_many() alone */
-	STORE_MOVE,   /* waiting jobs to another queue, each in its state */
-	STORE_REPLAY, /* failed jobs, buried and dead ones, ready again with none of their attempts begun; dead ones where they became dead */
+	/* also of store_do_many() */
+	STORE_MOVE,   /* a waiting job to another queue, in its state */
+	STORE_REPLAY, /* a failed job, a buried or a dead one, ready again with none of its attempts begun; a dead one where it became dead */
 };
 
 struct store_body;
@@ -234,6 +234,10 @@ struct store_action {
 			int64_t keep_ns;   /* as above */
 		} cancel;
 		struct store_edit edit;
+		/* MOVE, and if wanted REPLAY: another queue, made if it is not there, whose limits do not keep the job out */
+		struct {
+			struct store_slice to;
+		} move;
 		struct {
 			struct store_slice name;
 			/* PUT; config.dead_letter is not looked at: name of the queue, made if it is not there; empty: none */
@@ -319,7 +323,7 @@ wh_future store_apply_once(struct store *store, const struct store_action *actio
 /* What a client asked for may take several actions, or none: an event has one for each subscription. Then it has one result. */
 struct store_asked {
 	uint32_t actions; /* how many, next to one another */
-	bool event;       /* it is an event, and they are submits of it; else there is one action */
+	bool event; /* it is an event, and they are submits of it; else its result is that of the first, and there is one */
 };
 struct store_asking {
 	const struct store_asked *items; /* all actions, in order */
@@ -622,6 +626,10 @@ wh_future store_list(struct store *store, struct store_slice queue, unsigned sta
                      uint32_t max);
 /* store_list_some() - the same of those that which means; its kind, to and count_max do not count. */
 wh_future store_list_some(struct store *store, const struct store_many *which, uint32_t after, uint32_t max);
+
+/* store_limit() - of what an error of the store says that there are as many as may be: how many, and the name of the limit, static. 0: it is
+ * about none. */
+uint64_t store_limit(const struct store *store, int64_t error, const char **ret_name);
 
 /* store_makes_queues() - is an unknown queue made by who submits to it? */
 bool store_makes_queues(const struct store *store);

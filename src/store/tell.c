@@ -216,6 +216,25 @@ bool store_makes_queues(const struct store *store)
 	return !store->options.queues_declared;
 }
 
+uint64_t store_limit(const struct store *store, int64_t error, const char **ret_name)
+{
+	enum { QUEUES_DEFAULT = 65536 }; /* of the machine */
+	struct job_totals totals;
+	uint64_t queues;
+
+	*ret_name = "";
+	if (error == -JOB_EKEYS_FULL) {
+		*ret_name = "idempotency-keys";
+		return store->options.keys_max;
+	}
+	if (error != -JOB_EMEMORY_FULL)
+		return 0;
+	job_totals(store->jobs, &totals);
+	queues = store->options.queues_max ? store->options.queues_max : QUEUES_DEFAULT;
+	*ret_name = totals.queues >= queues ? "the number of queues" : "the number of jobs";
+	return totals.queues >= queues ? queues : store->options.jobs_max;
+}
+
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret)
 {
 	struct job_info info;
