@@ -14,8 +14,9 @@ enum { BARE_BYTES = 24, TRACED_BYTES = 26, PARENT_BYTES = 55, JOBS_MAX = 1000 };
 struct lot {
 	struct wh_leases is;
 	struct wh_http_response *response;
-	struct wh_leased *jobs; /* of is, to be filled */
-	char *strings;          /* room for as many bytes as the body has */
+	struct wh_leased *jobs;       /* of is, to be filled */
+	struct wh_http_field *fields; /* room for those of all jobs */
+	char *strings;                /* room for as many bytes as the body has */
 };
 
 struct wh_leases *wh_leases_free(struct wh_leases *leases)
@@ -33,14 +34,16 @@ static void dispose(wh_res res, void *arg)
 	wh_leases_free(res.ptr);
 }
 
-static struct lot *new_lot(size_t count, size_t string_bytes)
+static struct lot *new_lot(size_t count, size_t field_count, size_t string_bytes)
 {
-	struct lot *lot = calloc(1, sizeof(*lot) + count * sizeof(*lot->jobs) + string_bytes);
+	struct lot *lot = calloc(1, sizeof(*lot) + count * sizeof(*lot->jobs) +
+	                                    field_count * sizeof(*lot->fields) + string_bytes);
 
 	if (!lot)
 		return NULL;
 	lot->jobs = (struct wh_leased *)(void *)(lot + 1);
-	lot->strings = (char *)(lot->jobs + count);
+	lot->fields = (struct wh_http_field *)(void *)(lot->jobs + count);
+	lot->strings = (char *)(lot->fields + field_count);
 	lot->is.jobs = lot->jobs;
 	lot->is.count = count;
 	return lot;
@@ -79,7 +82,7 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 	struct wh_slice type = wh_http_response_header(response, "Content-Type"),
 			parent = wh_http_response_header(response, "traceparent"),
 			state = wh_http_response_header(response, "tracestate");
-	struct lot *lot = new_lot(1, type.len + parent.len + state.len + 3);
+	struct lot *lot = new_lot(1, 0, type.len + parent.len + state.len + 3);
 	struct wh_leased *job;
 	uint64_t attempt;
 
@@ -105,6 +108,50 @@ static int64_t read_single(struct wh_http_response *response, struct lot **ret)
 	return 0;
 }
 
+static bool take_slice(struct lot *lot, struct wh_slice value, struct wh_slice *ret)
+{
+	const char *string = NULL;
+
+	if (!take_string(lot, value, &string) || !string)
+		return false;
+	*ret = (struct wh_slice){string, (size_t)(lot->strings - string) - 1};
+	return true;
+}
+
+static const char event_name[] = "Whilst-Event";
+
+/* The fields that were kept with it, and of what is about an event its position, named as it is alone: there is room for all. */
+static bool take_fields(struct lot *lot, struct wh_slice json, struct wh_leased *job)
+{
+	struct wh_slice headers = wh__json_member(json, "headers"), event = wh__json_member(json, "event"),
+			at = {NULL, 0}, name;
+
+	job->fields = lot->fields;
+	while (wh__json_each(headers, &at, &name)) {
+		if (!take_slice(lot, name, &lot->fields->name) || !take_slice(lot, at, &lot->fields->value))
+			return false;
+		lot->fields++;
+	}
+	if (event.data) {
+		lot->fields->name = (struct wh_slice){event_name, sizeof(event_name) - 1};
+		if (!take_slice(lot, event, &lot->fields->value))
+			return false;
+		lot->fields++;
+	}
+	job->field_count = (size_t)(lot->fields - job->fields);
+	return true;
+}
+
+static size_t count_fields(struct wh_slice json)
+{
+	struct wh_slice headers = wh__json_member(json, "headers"), at = {NULL, 0}, name;
+	size_t count = wh__json_member(json, "event").data != NULL;
+
+	while (wh__json_each(headers, &at, &name))
+		count++;
+	return count;
+}
+
 static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *job)
 {
 	uint64_t attempt;
@@ -116,7 +163,8 @@ static bool take_job(struct lot *lot, struct wh_slice json, struct wh_leased *jo
 	    !wh__read_duration(wh__json_member(json, "time_to_run"), &job->time_to_run_ns) ||
 	    !take_string(lot, wh__json_member(json, "content_type"), &job->type) || !job->type ||
 	    !take_string(lot, wh__json_member(json, "traceparent"), &job->traceparent) ||
-	    !take_string(lot, wh__json_member(json, "tracestate"), &job->tracestate))
+	    !take_string(lot, wh__json_member(json, "tracestate"), &job->tracestate) ||
+	    !take_fields(lot, json, job))
 		return false;
 	job->attempt = (uint32_t)attempt;
 	job->payload.data = lot->strings;
@@ -131,12 +179,12 @@ static int64_t read_json(struct wh_http_response *response, struct lot **ret)
 {
 	struct wh_slice jobs = wh__json_member(wh__body_json(response), "jobs"), at = {NULL, 0};
 	struct lot *lot;
-	size_t count = 0;
+	size_t count = 0, field_count = 0;
 	bool good = true;
 
-	while (wh__json_next(jobs, &at))
-		count++;
-	lot = new_lot(count, jobs.len);
+	for (; wh__json_next(jobs, &at); count++)
+		field_count += count_fields(at);
+	lot = new_lot(count, field_count, jobs.len);
 	if (!lot)
 		return -ENOMEM;
 	at.data = NULL;
@@ -207,7 +255,7 @@ static int64_t read_bare(struct wh_http_response *response, struct lot **ret)
 	if (counted < 0)
 		return -WH_EHTTP_SYNTAX;
 	count = (size_t)counted;
-	lot = new_lot(count, string_bytes);
+	lot = new_lot(count, 0, string_bytes);
 	if (!lot)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {

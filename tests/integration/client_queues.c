@@ -304,6 +304,24 @@ static void events(void **state)
 			assert_true(i != 3 || has_field(&leases->jobs[0], "ce-source", "/b"));
 			wh_leases_free(leases);
 		}
+		/* leased together they have their fields, too; what is no event has none */
+		wh_transaction_free(NEED_PTR(wh_client_transact(client, actions, 3, &how), 3));
+		leases = NEED_PTR(wh_client_reserve(client, queue, 3, 20 * S, &how), 3);
+		assert_true(has_field(&leases->jobs[0], "ce-region", "%C3%A9%20%22u%22%20100%25") &&
+		            has_field(&leases->jobs[0], "ce-id", "A%201") &&
+		            equals(leases->jobs[0].payload, "seventeen"));
+		assert_int_equal(leases->jobs[1].field_count, 0);
+		assert_true(has_field(&leases->jobs[2], "ce-source", "/b") &&
+		            equals(leases->jobs[2].payload, "x"));
+		for (size_t i = 0; i < 3; i += 2) {
+			const struct wh_leased *job = &leases->jobs[i];
+
+			for (size_t k = 0; k < job->field_count; k++)
+				assert_true(job->fields[k].name.data[job->fields[k].name.len] == 0);
+			assert_true(job->fields[job->field_count - 1].value.len >= 3);
+			assert_true(wh_slice_equal(job->fields[job->field_count - 1].name, "Whilst-Event"));
+		}
+		wh_leases_free(leases);
 		bare.type = "other";
 		wh_transaction_free(NEED_PTR(wh_client_transact(client, actions + 2, 1, &how), 1));
 		actions[0].queue = "no-such-topic";
