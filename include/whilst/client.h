@@ -171,8 +171,8 @@ struct wh_submit_options {
 		unique; /* no second job of the queue while one has this key, see wh_receipt. Not of many at once */
 	int64_t unique_while_ns; /* this long from now on; or WH_UNIQUE_... */
 	const char *group;       /* jobs of the queue with the same one run in their order */
-	/* a URL that is told of the job's end by a signed message (docs/reference/http.md); the server must have secrets for it. Of one job at a
-	 * time: not of many at once, nor in a transaction (-EINVAL), nor with unique (-WH_ECALL_BAD_VALUE). NULL: none */
+	/* a URL that is told of the job's end by a signed message (docs/reference/http.md); the server must have secrets for it. Of many at once it is for
+	 * each, and there are at most 5,000 then; in a transaction such a submit counts as two. Not with unique (-WH_ECALL_BAD_VALUE). NULL: none */
 	const char *callback;
 	/* it runs after these jobs, all of which must be done: ids, at most 1,000, in a transaction 10,000; there also WH_AFTER_ACTION(i), what the i-th
 	 * action, a submit before this one, makes. delay_ns counts from the end of the last one then. A job that is not there is -WH_ECALL_REFUSED, code
@@ -210,7 +210,7 @@ struct wh_ids {
 /* Returns NULL, accepts NULL. */
 WH_API struct wh_ids *wh_ids_free(struct wh_ids *ids);
 
-/* wh_client_submit_many() - hand over at most 10,000 payloads, all or none, as one commit: n = how many, ptr = struct wh_ids *,
+/* wh_client_submit_many() - hand over at most 10,000 payloads (5,000 with a callback), all or none, as one commit: n = how many, ptr = struct wh_ids *,
  * given. Payloads are copied; type and options hold for all. Errors as of wh_client_submit(). */
 WH_API wh_future wh_client_submit_many(wh_client *client, const char *queue, const struct iovec *payloads,
                                        size_t count, const char *type,
@@ -404,7 +404,8 @@ struct wh_leased {
 	int64_t time_to_run_ns; /* 0: not told, see wh_client_reserve_bare() */
 	const char *type;       /* of the payload; NULL: not told */
 	struct wh_slice payload;
-	/* of a job that was leased alone (jobs_max 1): the header fields that it came with, of an event its attributes (ce-type) */
+	/* The header fields that it came with: those that were kept with it, of an event its attributes (ce-type), and its position, Whilst-Event; leased alone
+	 * (jobs_max 1) also those of the answer. None by wh_client_reserve_bare() */
 	size_t field_count;
 	const struct wh_http_field *fields;
 	const char *traceparent, *tracestate; /* of who submitted it; NULL: none */
@@ -420,7 +421,7 @@ WH_API struct wh_leases *wh_leases_free(struct wh_leases *leases);
 /* wh_client_reserve() - lease up to jobs_max jobs (1 to 1,000), waiting at most wait_ns for the first: n = how many, ptr = struct wh_leases
  * *, given; none in time: n = 0, ptr = NULL. What was leased by a request whose answer is lost (-WH_ECALL_UNKNOWN), that
  * was cancelled, or whose result is dropped comes back when its time to run is over. wh_client_reserve_bare(): in the binary
- * form, without types and times to run: a third less to send. Errors -WH_ECALL_BAD_VALUE (the queue's name). */
+ * form, without types, fields and times to run: a third less to send. Errors -WH_ECALL_BAD_VALUE (the queue's name). */
 WH_API wh_future wh_client_reserve(wh_client *client, const char *queue, uint32_t jobs_max, int64_t wait_ns,
                                    const struct wh_how *how);
 WH_API wh_future wh_client_reserve_bare(wh_client *client, const char *queue, uint32_t jobs_max,
@@ -488,6 +489,11 @@ enum wh_action_kind {
 	WH_ACTION_CANCEL,     /* job */
 	WH_ACTION_KICK,       /* job */
 	WH_ACTION_PUBLISH,    /* queue: the topic; event */
+	WH_ACTION_EDIT,       /* job, edit */
+	WH_ACTION_MOVE,       /* job, queue: the one that it goes to; of a job that waits */
+	/* job; of one that has failed, is buried, or is dead and waits: ready again, with none of its attempts begun, where it was or became dead; or in queue, if
+	 * that is not NULL */
+	WH_ACTION_REPLAY,
 };
 /* One of a transaction; what its kind does not name is ignored. A job may be named once. Everything is borrowed for the call only. */
 struct wh_action {
@@ -502,6 +508,7 @@ struct wh_action {
 	int64_t delay_ns;
 	const uint32_t *priority;     /* NULL: as it was */
 	const struct wh_event *event; /* its data without release */
+	const struct wh_edit *edit;
 };
 /* What became of it. */
 struct wh_acted {

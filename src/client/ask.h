@@ -147,6 +147,8 @@ void wh__result_dispose(wh_res res, void *arg);
 
 /* submit.c */
 const char *wh__after_failure(int failure); /* "cancel", ... */
+/* wh__put_edit() - the members of an edit; a comma before the first unless it is the first byte but one. */
+void wh__put_edit(struct wh__text *json, const struct wh_edit *edit);
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options);
 
 /* topic.c: may an attribute of an event have this name? */

@@ -105,8 +105,7 @@ wh_future wh_client_submit_many(wh_client *client, const char *queue, const stru
 
 	if (!ask)
 		return failed;
-	if (!queue || !*queue || count == 0 || count > WH__ASK_ITEMS_MAX || (options && options->callback) ||
-	    !wh__ask_key(ask, how))
+	if (!queue || !*queue || count == 0 || count > WH__ASK_ITEMS_MAX || !wh__ask_key(ask, how))
 		return wh__ask_refuse(ask, -EINVAL);
 	for (size_t i = 0; i < count; i++) {
 		if (payloads[i].iov_len > UINT32_MAX)

@@ -254,9 +254,8 @@ static void put_when(struct wh__text *json, const char *name, int64_t at, const 
 	wh__text_format(json, "\"%.*s\"", (int)wh__put_instant(instant, at), instant);
 }
 
-static void put_edit(struct wh__text *json, const struct wh_edit *edit)
+void wh__put_edit(struct wh__text *json, const struct wh_edit *edit)
 {
-	wh__text_put(json, "{", 1);
 	if (edit->fields & WH_EDIT_PRIORITY) {
 		put_member(json, "priority");
 		wh__text_u64(json, edit->priority);
@@ -277,7 +276,6 @@ static void put_edit(struct wh__text *json, const struct wh_edit *edit)
 		             edit->retention_ns == 0);
 	if (edit->fields & WH_EDIT_EXPIRES)
 		put_when(json, "expires_at", edit->expires_at, "expires", edit->expires_ns);
-	wh__text_put(json, "}", 1);
 }
 
 wh_future wh_client_edit(wh_client *client, uint64_t job, const struct wh_edit *edit,
@@ -292,7 +290,9 @@ wh_future wh_client_edit(wh_client *client, uint64_t job, const struct wh_edit *
 	if (!ask)
 		return failed;
 	wh__text_init(&json, NULL, 0);
-	put_edit(&json, edit);
+	wh__text_put(&json, "{", 1);
+	wh__put_edit(&json, edit);
+	wh__text_put(&json, "}", 1);
 	wh__ask_field(ask, "Content-Type", type, sizeof(type) - 1);
 	if (edit->if_match)
 		wh__ask_field(ask, "If-Match", edit->if_match, strlen(edit->if_match));

@@ -98,6 +98,8 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 		wh__text_put(text, "]", 1);
 	if (options->after_failure != WH_AFTER_CANCEL)
 		put_string(text, "after_failure", wh__after_failure(options->after_failure));
+	if (options->callback)
+		put_string(text, "callback", options->callback);
 }
 
 static bool put_fail(struct wh__text *text, const struct wh_action *action)
@@ -175,6 +177,17 @@ static bool put_publish(struct wh__text *text, const struct wh_action *action)
 	return true;
 }
 
+static bool put_edit(struct wh__text *text, const struct wh_action *action)
+{
+	if (!action->edit)
+		return false;
+	put_number(text, "job", action->job);
+	wh__put_edit(text, action->edit);
+	if (action->edit->if_match)
+		put_string(text, "if_match", action->edit->if_match);
+	return true;
+}
+
 /* What follows the name of the action. false: it is none. */
 static bool put_members(struct wh__text *text, const struct wh_action *action)
 {
@@ -186,7 +199,7 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		put_lease(text, &action->lease);
 	switch (action->kind) {
 	case WH_ACTION_SUBMIT:
-		if (!action->queue || !*action->queue || action->options.callback)
+		if (!action->queue || !*action->queue)
 			return false;
 		put_string(text, "queue", action->queue);
 		put_payload(text, "payload_base64", &action->payload);
@@ -226,6 +239,14 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		return true;
 	case WH_ACTION_PUBLISH:
 		return put_publish(text, action);
+	case WH_ACTION_EDIT:
+		return put_edit(text, action);
+	case WH_ACTION_MOVE:
+	case WH_ACTION_REPLAY:
+		put_number(text, "job", action->job);
+		if (action->queue)
+			put_string(text, "to", action->queue);
+		return action->queue ? *action->queue != 0 : action->kind == WH_ACTION_REPLAY;
 	default:
 		return false;
 	}
@@ -233,8 +254,9 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 
 static bool put_action(struct wh__text *text, const struct wh_action *action)
 {
-	static const char *const names[] = {NULL,       "submit", "complete", "fail", "release", "extend",
-	                                    "progress", "bury",   "cancel",   "kick", "publish"};
+	static const char *const names[] = {NULL,      "submit",   "complete", "fail",   "release",
+	                                    "extend",  "progress", "bury",     "cancel", "kick",
+	                                    "publish", "edit",     "move",     "replay"};
 
 	if (action->kind < WH_ACTION_SUBMIT || action->kind >= (int)(sizeof(names) / sizeof(names[0])))
 		return false;

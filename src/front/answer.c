@@ -186,12 +186,37 @@ enum problem answer_problem_of(int64_t error)
 	return PROBLEM_INTERNAL;
 }
 
+void answer_full(struct api *api, wh_http_exchange *x, struct store_slice queue, const char *more,
+                 const char *subject)
+{
+	struct job_queue_config config = {0};
+	char members[120];
+
+	if (store_queue_config(api->store, queue, &config) == 0 && config.jobs_max > 0) {
+		snprintf(members, sizeof(members), ",\"limit\":%llu%s", (unsigned long long)config.jobs_max,
+		         more ? more : "");
+		answer_problem(api, x, PROBLEM_QUEUE_FULL, members, "%s: %s, its jobs_max is %llu", subject,
+		               job_strerror(JOB_EQUEUE_FULL), (unsigned long long)config.jobs_max);
+	} else { /* configured anew meanwhile */
+		answer_problem(api, x, PROBLEM_QUEUE_FULL, more, "%s: %s", subject,
+		               job_strerror(JOB_EQUEUE_FULL));
+	}
+}
+
 void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
                   const char *subject)
 {
 	char members[40] = "";
 	enum problem problem = answer_problem_of(error);
+	const char *limit_name;
+	uint64_t limit = store_limit(api->store, error, &limit_name);
 
+	if (limit > 0) {
+		snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)limit);
+		answer_problem(api, x, problem, members, "%s: %s, %s is %llu", subject, job_strerror(error),
+		               limit_name, (unsigned long long)limit);
+		return;
+	}
 	if (state > JOB_NONE)
 		snprintf(members, sizeof(members), ",\"state\":\"%s\"", answer_state(state));
 	answer_problem(api, x, problem, members, "%s: %s", subject,

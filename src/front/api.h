@@ -258,6 +258,9 @@ void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, 
 /* answer_error() - a refusal or failure of the store. subject: "job 17", 'queue "mail"'; reason and state may be missing. */
 void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
                   const char *subject);
+/* answer_full() - the same of a queue (its full name) that holds as many jobs as it may, with that number as "limit"; more: further members, or NULL. */
+void answer_full(struct api *api, wh_http_exchange *x, struct store_slice queue, const char *more,
+                 const char *subject);
 enum problem answer_problem_of(int64_t error); /* that tells of an error of the store */
 /* answer_action() - {"id": 17, ...}: what became of a job by an action that was done. */
 void answer_action(struct wh__text *text, int kind, uint64_t job, const struct store_result *result);
@@ -312,10 +315,14 @@ bool callback_asked(wh_http_exchange *x); /* by Whilst-Callback? */
 /* callback_read() - the URL that is to be told, from Whilst-Callback or this option of the query; *ret absent: none. false: refused and
  * answered. */
 bool callback_read(struct request *request, struct wh_slice option, struct wh_slice *ret);
-/* callback_submit() - once_apply() of the job and, if there is a url, of what waits for its end. callback_begin() - with its commit, in which nothing was refused;
- * of any other submit: nothing. */
+/* callback_wrong() - why nobody may be told at this URL, and what kind of problem that is; NULL: it is well. */
+const char *callback_wrong(const struct api *api, struct wh_slice url, enum problem *ret);
+/* callback_submit() - once_apply() of the job and, if there is a url, of what waits for its end. callback_fill() - of count jobs: behind each action, which is a
+ * submit, there is room for what waits for its end. callback_begin() - with the commit of one or the other, in which nothing was refused; of a single
+ * submit without a callback: nothing. */
 wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url,
                           int level, struct once *once);
+void callback_fill(struct store_action *actions, size_t count, struct wh_slice url);
 void callback_begin(struct api *api, const struct store_commit *commit);
 
 /* ---- large bodies (upload.c, download.c) ------------------------------------------------- */
@@ -352,6 +359,10 @@ void front_check_drained(struct api *api);
 void api_log_stream(struct call *call);
 bool api_parse_position(const char *text, size_t len, struct store_position *ret); /* "epoch/lsn" */
 bool api_parse_version(const char *text, size_t len, uint64_t *ret); /* of an ETag, without its quotes */
+/* api_edit_match() - only if the job is still what one of these entity tags says ("*", or absent: anyhow). NULL, or what is wrong with them. */
+const char *api_edit_match(struct wh_slice tags, struct store_edit *edit);
+extern const char api_edit_states[],
+	api_edit_attempts[]; /* why it was refused: by its state; by attempts_max */
 /* api_job_stream(), api_queue_stream() - answer by events: of a job until its end, of a queue (of all when the call has no name). last:
  * Last-Event-ID, may be empty. */
 void api_job_stream(struct call *call, struct wh_slice last);

@@ -200,13 +200,13 @@ static bool read_patch(struct request *request, struct store_edit *edit)
 /* ---- If-Match ---------------------------------------------------------------------------- */
 
 /* A list of tags; ours are versions in hexadecimal. Compared strongly: a weak one is none of ours. */
-static bool read_if_match(struct request *request, struct store_edit *edit)
+const char *api_edit_match(struct wh_slice tags, struct store_edit *edit)
 {
-	const char *at = request->if_match.data, *end;
+	const char *at = tags.data, *end;
 
-	if (!at || (request->if_match.len == 1 && *at == '*'))
-		return true;
-	end = at + request->if_match.len;
+	if (!at || (tags.len == 1 && *at == '*'))
+		return NULL;
+	end = at + tags.len;
 	edit->conditional = true;
 	while (at < end) {
 		const char *close = *at == '"' ? memchr(at + 1, '"', (size_t)(end - at - 1)) : NULL;
@@ -216,24 +216,28 @@ static bool read_if_match(struct request *request, struct store_edit *edit)
 			bool weak = end - at > 2 && at[0] == 'W' && at[1] == '/' && at[2] == '"';
 
 			close = weak ? memchr(at + 3, '"', (size_t)(end - at - 3)) : at;
-			if (!close || (!weak && !strchr(" \t,", *at))) {
-				answer_problem(
-					request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
-					"If-Match: '%.*s' is not a list of entity tags",
-					(int)(request->if_match.len < 100 ? request->if_match.len : 100),
-					request->if_match.data);
-				return false;
-			}
+			if (!close || *at == 0 || (!weak && !strchr(" \t,", *at)))
+				return "is not a list of entity tags";
 		} else if (edit->versions_count == STORE_EDIT_VERSIONS_MAX) {
-			answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
-			               "If-Match: more than %d entity tags", STORE_EDIT_VERSIONS_MAX);
-			return false;
+			return "has more than 8 entity tags";
 		} else if (api_parse_version(at + 1, (size_t)(close - at - 1), &version)) {
 			edit->versions[edit->versions_count++] = version;
 		}
 		at = close + 1;
 	}
-	return true;
+	return NULL;
+}
+_Static_assert(STORE_EDIT_VERSIONS_MAX == 8, "as it is told");
+
+static bool read_if_match(struct request *request, struct store_edit *edit)
+{
+	const char *why = api_edit_match(request->if_match, edit);
+
+	if (why)
+		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL, "If-Match: '%.*s' %s",
+		               (int)(request->if_match.len < 100 ? request->if_match.len : 100),
+		               request->if_match.data, why);
+	return !why;
 }
 
 bool api_parse_version(const char *text, size_t len, uint64_t *ret)
@@ -255,10 +259,14 @@ bool api_parse_version(const char *text, size_t len, uint64_t *ret)
 
 /* ---- the call ---------------------------------------------------------------------------- */
 
+const char api_edit_states[] =
+	"run_at is changed of a job that is delayed or ready, expires_at of one that has not "
+	"been begun";
+const char api_edit_attempts[] =
+	"attempts_max must leave room for the attempts begun, and one more if the job waits";
+
 static void edited(wh_loop *loop, wh_res res, void *arg)
 {
-	static const char why[] = "run_at is changed of a job that is delayed or ready, expires_at of one "
-				  "that has not been begun";
 	struct call *call = arg;
 	struct store_commit *commit = res.ptr;
 	int64_t code = res.n < 0 ? res.n : commit->error;
@@ -270,11 +278,11 @@ static void edited(wh_loop *loop, wh_res res, void *arg)
 	if (res.n >= 0)
 		store_commit_free(commit);
 	if (code == -JOB_EVALUE)
-		reason = "attempts_max must leave room for the attempts begun, and one more if the job waits";
+		reason = api_edit_attempts;
 	if (code == 0)
 		call_finish(call, JOB_NONE); /* as it is now */
 	else
-		call_refuse(call, code, code == -JOB_ESTATE ? why : reason);
+		call_refuse(call, code, code == -JOB_ESTATE ? api_edit_states : reason);
 }
 
 void api_job_edit(struct request *request)

@@ -186,7 +186,10 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		         queue + call->hidden);
 	else
 		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
-	answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
+	if (error == -JOB_EQUEUE_FULL && queue)
+		answer_full(call->api, call->x, (struct store_slice){queue, strlen(queue)}, NULL, subject);
+	else
+		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
 	if (res.n >= 0)
 		store_commit_free(commit);
 	call_end(call);

@@ -271,18 +271,6 @@ void api_schedule_put(struct request *request)
 
 /* ---- now --------------------------------------------------------------------------------- */
 
-/* The limit that was met is part of the answer, and only the queue knows it. */
-static void answer_full(struct call *call, const char *subject, const char *reason)
-{
-	struct store_queue_view view;
-	char members[40] = "";
-
-	if (store_queue_now(call->api->store, (struct store_slice){call->name, call->name_len}, &view) == 0)
-		snprintf(members, sizeof(members), ",\"limit\":%llu",
-		         (unsigned long long)view.config.jobs_max);
-	answer_problem(call->api, call->x, PROBLEM_QUEUE_FULL, members, "%s: %s", subject, reason);
-}
-
 static void ran(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -295,7 +283,8 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 	if (error < 0) {
 		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
 		if (error == -JOB_EQUEUE_FULL)
-			answer_full(call, subject, commit->reason);
+			answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
+			            NULL, subject);
 		else
 			answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE,
 			             subject);

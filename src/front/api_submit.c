@@ -16,7 +16,7 @@
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
-enum { ANSWER_LINES, ANSWER_BATCH };
+enum { ANSWER_BATCH = 0, ANSWER_LINES = 1, ANSWER_CALLED_BACK = 2 }; /* bits */
 enum { LINE_BYTES_MAX = 32 };
 
 static void subject(const struct call *call, char *to, size_t len)
@@ -29,9 +29,8 @@ static void refused(struct call *call, int64_t error, const char *reason)
 	char text[TARGET_NAME_BYTES_MAX + 20], members[40];
 
 	subject(call, text, sizeof(text));
-	if (error == -JOB_EQUEUE_FULL && call->arg) {
-		snprintf(members, sizeof(members), ",\"limit\":%llu", *(unsigned long long *)call->arg);
-		answer_problem(call->api, call->x, PROBLEM_QUEUE_FULL, members, "%s: %s", text, reason);
+	if (error == -JOB_EQUEUE_FULL) {
+		answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len}, NULL, text);
 	} else if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
 		snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)call->job);
 		answer_problem(call->api, call->x, answer_problem_of(error), members, "%s: after=%llu: %s",
@@ -40,21 +39,6 @@ static void refused(struct call *call, int64_t error, const char *reason)
 		answer_error(call->api, call->x, error, reason, JOB_NONE, text);
 	}
 	call_end(call);
-}
-
-/* The limit that was met is part of the answer, and only the queue knows it. */
-static void got_queue(wh_loop *loop, wh_res res, void *arg)
-{
-	struct call *call = arg;
-
-	if (res.n >= 1) {
-		struct store_queues *queues = res.ptr;
-		call->arg = malloc(sizeof(unsigned long long));
-		if (call->arg)
-			*(unsigned long long *)call->arg = queues->queues[0].config.jobs_max;
-		store_queues_free(queues);
-	}
-	refused(call, -JOB_EQUEUE_FULL, job_strerror(JOB_EQUEUE_FULL));
 }
 
 static bool was_refused(struct call *call, wh_res res)
@@ -69,12 +53,7 @@ static bool was_refused(struct call *call, wh_res res)
 		call->job = commit->results[commit->failed].job;
 	if (res.n >= 0)
 		store_commit_free(commit);
-	if (error == -JOB_EQUEUE_FULL)
-		call_then(call,
-		          store_queue(call->api->store, (struct store_slice){call->name, call->name_len}),
-		          got_queue);
-	else
-		refused(call, error, reason);
+	refused(call, error, reason);
 	return true;
 }
 
@@ -102,16 +81,17 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-static void answer_ids(struct call *call, const struct store_commit *commit)
+/* step: 2 with callbacks, whose own jobs are nobody's business. */
+static void answer_ids(struct call *call, const struct store_commit *commit, size_t step)
 {
 	char given[4096];
 	struct wh__text text;
-	bool lines = call->action == ANSWER_LINES;
+	bool lines = call->action & ANSWER_LINES;
 	char *to;
 
 	wh__text_init(&text, given, sizeof(given));
-	to = wh__text_room(&text, commit->count * (lines ? LINE_BYTES_MAX : 12));
-	for (size_t i = 0; to && i < commit->count; i++) {
+	to = wh__text_room(&text, commit->count / step * (lines ? LINE_BYTES_MAX : 12));
+	for (size_t i = 0; to && i < commit->count; i += step) {
 		if (lines) {
 			memcpy(to, "{\"id\":", 6);
 			to += 6;
@@ -133,36 +113,56 @@ static void answer_ids(struct call *call, const struct store_commit *commit)
 static void submitted_many(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
+	bool called_back = call->action & ANSWER_CALLED_BACK;
 
 	if (was_refused(call, res))
 		return;
+	if (called_back)
+		callback_begin(call->api, res.ptr);
 	once_told(call->x, res.ptr);
-	answer_ids(call, res.ptr);
+	answer_ids(call, res.ptr, called_back ? 2 : 1);
 	store_commit_free(res.ptr);
 	call_end(call);
 }
 
-/* Jobs that differ in their payload only, under a key. */
-static wh_future submit_once(wh_loop *loop, struct store *store, const struct store_submit *options,
-                             const struct batch *batch, int level, struct once *once)
+/* Jobs that differ in their payload only, under a key or with callbacks. */
+static wh_future submit_each(struct request *request, const struct store_submit *options,
+                             const struct batch *batch, struct wh_slice url, int level, struct once *once)
 {
-	struct store_action *actions = calloc(batch->count, sizeof(*actions));
+	size_t step = url.data ? 2 : 1;
+	struct store_action *actions = calloc(batch->count * step, sizeof(*actions));
 	wh_future future;
 
 	if (!actions)
-		return wh_failed(loop, -ENOMEM);
+		return wh_failed(request->api->loop, -ENOMEM);
 	for (size_t i = 0; i < batch->count; i++) {
-		actions[i].kind = STORE_SUBMIT;
-		actions[i].submit = *options;
-		actions[i].submit.payload = batch->items[i];
+		actions[i * step].kind = STORE_SUBMIT;
+		actions[i * step].submit = *options;
+		actions[i * step].submit.payload = batch->items[i];
 	}
-	future = once_apply(store, actions, batch->count, level, once);
+	if (url.data)
+		callback_fill(actions, batch->count, url);
+	future = once_apply(request->api->store, actions, batch->count * step, level, once);
 	free(actions);
 	return future;
 }
 
-static void submit_many(struct request *request, struct store_submit *submit, int level, bool lines,
-                        struct once *once)
+/* Each callback is a job of its own. false: refused and answered. */
+static bool has_room(struct request *request, const struct batch *batch, struct wh_slice url)
+{
+	enum { CALLED_BACK_MAX = JOB_ACTIONS_MAX / 2 };
+	char members[40];
+
+	if (!url.data || batch->count <= CALLED_BACK_MAX)
+		return true;
+	snprintf(members, sizeof(members), ",\"limit\":%d", CALLED_BACK_MAX);
+	answer_problem(request->api, request->x, PROBLEM_TOO_LARGE, members,
+	               "a batch whose jobs are called back has at most %d items", CALLED_BACK_MAX);
+	return false;
+}
+
+static void submit_many(struct request *request, struct store_submit *submit, struct wh_slice url, int level,
+                        bool lines, struct once *once)
 {
 	struct store *store = request->api->store;
 	struct wh_slice body = request_body(request);
@@ -174,16 +174,16 @@ static void submit_many(struct request *request, struct store_submit *submit, in
 
 	if (wrong != BATCH_GOOD) {
 		batch_refuse(request, &batch, wrong);
-	} else {
+	} else if (has_room(request, &batch, url)) {
 		call = call_new(request, CALL_OTHER);
 		if (call) {
-			call->action = lines ? ANSWER_LINES : ANSWER_BATCH;
-			call_then(
-				call,
-				once->given
-					? submit_once(request->api->loop, store, submit, &batch, level, once)
-					: store_submit_many(store, submit, batch.items, batch.count, level),
-				submitted_many);
+			call->action = (uint8_t)((lines ? ANSWER_LINES : ANSWER_BATCH) |
+			                         (url.data ? ANSWER_CALLED_BACK : 0));
+			call_then(call,
+			          once->given || url.data
+			                  ? submit_each(request, submit, &batch, url, level, once)
+			                  : store_submit_many(store, submit, batch.items, batch.count, level),
+			          submitted_many);
 		}
 	}
 	batch_done(&batch);
@@ -361,11 +361,6 @@ static void submit_with_options(struct request *request, struct store_submit sub
 		url = (struct wh_slice){options[CALLBACK].text, (size_t)options[CALLBACK].value};
 	if (!callback_read(request, url, &url))
 		return;
-	if (url.data && (batch || lines)) {
-		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "callback: jobs of a batch are not called back; submit them one by one");
-		return;
-	}
 	/* the job that has the key already has been promised to nobody else */
 	if (url.data && submit.unique.len > 0) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
@@ -386,7 +381,7 @@ static void submit_with_options(struct request *request, struct store_submit sub
 			refuse_option(request, PROBLEM_BAD_REQUEST,
 			              "unique is the key of one job, and a batch may hold many");
 		else
-			submit_many(request, &submit, level, lines, &once);
+			submit_many(request, &submit, url, level, lines, &once);
 		return;
 	}
 	call = call_new(request, CALL_SUBMIT);

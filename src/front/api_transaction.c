@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/push.h"
+#include "deliver/service.h"
 #include "deliver/trace.h"
 #include "front/after.h"
 #include "front/once.h"
+#include "front/own.h"
 #include "front/publication.h"
 #include "front/publish.h"
 #include "front/transaction.h"
@@ -19,6 +22,7 @@ struct acted {           /* of the receipt, call->arg: one for each action */
 	uint64_t job;    /* of a publish: which event */
 	uint32_t behind; /* up to where the store's actions are its own */
 	int kind;
+	bool called_back;
 };
 
 static const struct acted *acted_of(const struct call *call)
@@ -43,7 +47,7 @@ static bool is_about_action(int64_t error)
 	return error == -JOB_EUNKNOWN_JOB || error == -JOB_EEXPIRED || error == -JOB_EUNKNOWN_QUEUE ||
 	       error == -JOB_ELEASE_LOST || error == -JOB_ECANCELLED || error == -JOB_EFINISHED ||
 	       error == -JOB_ESTATE || error == -JOB_ETWICE || error == -JOB_EAWAITED ||
-	       error == -JOB_EAWAITED_FULL;
+	       error == -JOB_EAWAITED_FULL || error == -JOB_EVERSION;
 }
 
 static bool is_awaited(int64_t error)
@@ -85,6 +89,14 @@ static void answer_refusal(struct call *call, int state)
 		call_end(call);
 		return;
 	}
+	if (call->error == -JOB_EQUEUE_FULL && receipt_queue(call->arg, call->action_at)) {
+		const char *queue = receipt_queue(call->arg, call->action_at);
+
+		snprintf(members, sizeof(members), ",\"action\":%u", index);
+		answer_full(call->api, call->x, (struct store_slice){queue, strlen(queue)}, members, subject);
+		call_end(call);
+		return;
+	}
 	if (!is_about_action(call->error)) {
 		snprintf(members, sizeof(members), ",\"action\":%u", index);
 		answer_problem(call->api, call->x, answer_problem_of(call->error), members, "%s: %s", subject,
@@ -119,11 +131,26 @@ static void got_state(wh_loop *loop, wh_res res, void *arg)
 	answer_refusal(arg, state);
 }
 
+/* In the words of what was asked for. */
+static const char *reason_of(int kind, const struct store_commit *commit)
+{
+	if (kind == STORE_EDIT && commit->error == -JOB_ESTATE)
+		return api_edit_states;
+	if (kind == STORE_EDIT && commit->error == -JOB_EVALUE)
+		return api_edit_attempts;
+	if (kind == STORE_MOVE && commit->error == -JOB_EVALUE)
+		return "it is in that queue already";
+	if (kind == STORE_REPLAY && commit->error == -JOB_ESTATE)
+		return "a job is called back that has failed, is buried, or is dead and waits in another "
+		       "queue";
+	return commit->reason;
+}
+
 static void refuse(struct call *call, const struct store_commit *commit)
 {
 	call->error = commit->error;
-	call->reason = commit->reason;
 	call->action_at = commit->failed;
+	call->reason = reason_of(acted_of(call)[find_action(call, commit->failed)].kind, commit);
 	call->job = commit->results[commit->failed].job;
 	if (commit->error == -JOB_EFINISHED || commit->error == -JOB_ESTATE ||
 	    commit->error == -JOB_ECANCELLED)
@@ -152,6 +179,9 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 			wh__text_put(&text, "}", 1);
 			continue;
 		}
+		if (acted[i].called_back &&
+		    !commit->replayed) /* what waits for its end has the id behind it */
+			push_callback(call->api->push, commit->results[i].job, commit->results[i].job + 1);
 		answer_action(&text, acted[i].kind, acted[i].job ? acted[i].job : commit->results[i].job,
 		              &commit->results[i]);
 	}
@@ -203,6 +233,39 @@ static bool may_await(struct request *request, const struct store_action *action
 	return job == 0;
 }
 
+/* Whoever sends a job to a queue must be one who may submit to it. */
+static bool may_send(struct request *request, const struct token *token, const struct store_action *action,
+                     size_t index)
+{
+	bool sends = (action->kind == STORE_MOVE || action->kind == STORE_REPLAY) && action->move.to.len > 0;
+	char members[40];
+
+	if (!sends || authorize_allows(token, TOKEN_SUBMIT, answer_slice(action->move.to)))
+		return true;
+	snprintf(members, sizeof(members), ",\"action\":%zu", index);
+	authorize_refuse(request->api, request->x, token, TOKEN_SUBMIT, answer_slice(action->move.to),
+	                 members);
+	return false;
+}
+
+/* Jobs of the server's own queues are neither sent elsewhere nor, if they are promises, called back. */
+static bool may_leave(struct request *request, const struct store_action *action, size_t index)
+{
+	struct store_slice queue;
+	char members[40];
+
+	if ((action->kind != STORE_MOVE && action->kind != STORE_REPLAY) ||
+	    store_queue_of(request->api->store, action->job, &queue) != 0 ||
+	    (action->move.to.len > 0 ? !service_owns_queue(queue.data, queue.len)
+	                             : !own_is_promise(queue.data, queue.len)))
+		return true;
+	snprintf(members, sizeof(members), ",\"action\":%zu", index);
+	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, members,
+	               "action %zu, %s job %llu: it is in one of the server's own queues, and stays there",
+	               index, transaction_verb(action->kind), (unsigned long long)action->job);
+	return false;
+}
+
 static bool may(struct request *request, const struct token *token, const struct transaction *t, size_t index,
                 struct once *once)
 {
@@ -220,7 +283,7 @@ static bool may(struct request *request, const struct token *token, const struct
 			0}; /* only who may do this to any job learns that it is not there, and nobody in a namespace */
 	if ((queue.len > 0 || request->namespace.len == 0) &&
 	    authorize_allows(token, scope, answer_slice(queue)))
-		return may_await(request, action, index, once);
+		return may_await(request, action, index, once) && may_send(request, token, action, index);
 	if (queue.len == 0) {
 		snprintf(members, sizeof(members), ",\"action\":%zu,\"cause\":\"unknown-job\"", index);
 		answer_problem(request->api, request->x, PROBLEM_ACTION_REFUSED, members,
@@ -270,8 +333,8 @@ static void malformed(struct request *request, const struct transaction_refusal 
 	answer_problem(request->api, request->x, refusal->problem, members, "%s", refusal->detail);
 }
 
-/* What is wrong with an event. */
-static void refuse_event(struct request *request, size_t index, enum event_wrong wrong,
+/* What is wrong with an event, or with what an action takes. */
+static void refuse_event(struct request *request, size_t index, const char *verb, enum event_wrong wrong,
                          const struct event_refusal *refusal)
 {
 	char members[80];
@@ -288,7 +351,7 @@ static void refuse_event(struct request *request, size_t index, enum event_wrong
 	               wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
 	               : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
 	                                         : PROBLEM_BAD_REQUEST,
-	               members, "action %zu, publish: %s", index, refusal->detail);
+	               members, "action %zu, %s: %s", index, verb, refusal->detail);
 }
 
 static bool add_event(struct request *request, const struct transaction_event *event, size_t index,
@@ -318,11 +381,16 @@ static bool add_event(struct request *request, const struct transaction_event *e
 		wrong = publication_bare(p, topic, &bare, &refusal);
 	}
 	if (wrong != EVENT_GOOD)
-		refuse_event(request, index, wrong, &refusal);
+		refuse_event(request, index, "publish", wrong, &refusal);
 	return wrong == EVENT_GOOD;
 }
 
-/* Actions are named by the client as it counts them, and an event may take several, or none. */
+/* Actions are named by the client as it counts them, and an event may take several, or none; of a submit the first is the job. */
+static uint64_t first_of(const uint32_t *behind, uint64_t index)
+{
+	return index > 0 ? behind[index - 1] : 0;
+}
+
 static void count_after(const struct store_action *action, const uint32_t *behind)
 {
 	size_t count = action->kind == STORE_SUBMIT ? action->submit.after.len / sizeof(uint64_t) : 0;
@@ -330,7 +398,43 @@ static void count_after(const struct store_action *action, const uint32_t *behin
 
 	for (size_t i = 0; i < count; i++)
 		if (ids[i] & STORE_AFTER_ACTION)
-			ids[i] = STORE_AFTER_ACTION | (behind[ids[i] & ~STORE_AFTER_ACTION] - 1);
+			ids[i] = STORE_AFTER_ACTION | first_of(behind, ids[i] & ~STORE_AFTER_ACTION);
+}
+
+/* false: refused and answered. */
+static bool may_tell(struct request *request, struct wh_slice url, size_t index)
+{
+	enum problem problem;
+	const char *why = callback_wrong(request->api, url, &problem);
+	char members[40];
+
+	snprintf(members, sizeof(members), ",\"action\":%zu", index);
+	if (why)
+		answer_problem(request->api, request->x, problem, members,
+		               "action %zu, submit, callback %.*s: %s", index,
+		               (int)(url.len < 200 ? url.len : 200), url.data, why);
+	return !why;
+}
+
+static bool add_action(struct request *request, const struct transaction *t, size_t index,
+                       struct publication *p)
+{
+	const struct store_action *action = &t->actions[index];
+	struct wh_slice url = t->callbacks ? t->callbacks[index] : (struct wh_slice){NULL, 0};
+	struct event_refusal refusal = {.limit = JOB_ACTIONS_MAX};
+
+	if (!may_leave(request, action, index) || (url.data && !may_tell(request, url, index)))
+		return false;
+	if (url.data ? publication_called_back(p, action, url) : publication_action(p, action))
+		return true;
+	snprintf(refusal.detail, sizeof(refusal.detail),
+	         "a transaction has at most %d actions, those that its events and callbacks take among them",
+	         JOB_ACTIONS_MAX);
+	refuse_event(request, index, transaction_verb(action->kind),
+	             p->actions_count + (url.data ? 1 : 0) >= JOB_ACTIONS_MAX ? EVENT_TOO_LARGE
+	                                                                      : EVENT_NO_MEMORY,
+	             &refusal);
+	return false;
 }
 
 /* Each action, and what it takes; behind: one for each. false: refused and answered. */
@@ -341,21 +445,9 @@ static bool gather(struct request *request, const struct transaction *t, struct 
 		const struct store_action *action = &t->actions[i];
 
 		count_after(action, behind);
-		if (action->kind == TRANSACTION_PUBLISH) {
-			if (!add_event(request, &t->events[action->job], i, p))
-				return false;
-		} else if (!publication_action(p, action)) {
-			struct event_refusal refusal = {.limit = JOB_ACTIONS_MAX};
-
-			snprintf(
-				refusal.detail, sizeof(refusal.detail),
-				"a transaction has at most %d actions, those that its events take among them",
-				JOB_ACTIONS_MAX);
-			refuse_event(request, i,
-			             p->actions_count >= JOB_ACTIONS_MAX ? EVENT_TOO_LARGE : EVENT_NO_MEMORY,
-			             &refusal);
+		if (action->kind == TRANSACTION_PUBLISH ? !add_event(request, &t->events[action->job], i, p)
+		                                        : !add_action(request, t, i, p))
 			return false;
-		}
 		behind[i] = (uint32_t)p->actions_count;
 	}
 	return true;
@@ -375,6 +467,7 @@ static void apply(struct request *request, const struct transaction *t, struct p
 	for (size_t i = 0; i < t->count; i++) {
 		acted[i].job = t->actions[i].job;
 		acted[i].kind = t->actions[i].kind;
+		acted[i].called_back = t->callbacks && t->callbacks[i].data;
 	}
 	if (request->traced)
 		trace_read(request->x, &trace);

@@ -143,6 +143,8 @@ bool namespace_knows_option(struct wh_slice name)
 		"progress",
 		"topic",
 		"event",
+		"attempts_max",
+		"if_match",
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {

@@ -33,6 +33,11 @@ static bool refuse(struct request *request, const char *why)
 	return true;
 }
 
+bool own_is_promise(const char *queue, size_t len)
+{
+	return is(queue, len, CALLBACKS_PENDING);
+}
+
 bool own_refused(struct request *request, enum own_use use)
 {
 	const char *queue = request->name;
@@ -42,7 +47,7 @@ bool own_refused(struct request *request, enum own_use use)
 
 	if (!service_owns_queue(queue, len))
 		return false;
-	if (is(queue, len, CALLBACKS_PENDING))
+	if (own_is_promise(queue, len))
 		return refuse(request, "what waits there is promised to those who asked to be called back: "
 		                       "the server keeps it; DELETE /v1/jobs/{id} calls one off");
 	name_len = name_behind(queue, len, SERVICE_QUEUE_PREFIX, name);

@@ -8,5 +8,7 @@ enum own_use { OWN_REMOVE, OWN_CONFIGURE, OWN_PAUSE, OWN_JOBS };
 
 /* own_refused() - is the request's queue one to which this is not done? true: refused and answered. */
 bool own_refused(struct request *request, enum own_use use);
+/* own_is_promise() - is it the queue of callbacks that wait for the end of their job? */
+bool own_is_promise(const char *queue, size_t len);
 
 #endif

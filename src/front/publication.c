@@ -6,9 +6,13 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "front/api.h"
 #include "front/once.h"
 
-enum { ID_BYTES = STORE_NOTE_BYTES, OF_TOPIC = UINT16_MAX, OF_NOTHING = UINT16_MAX - 1 };
+enum { ID_BYTES = STORE_NOTE_BYTES };
+
+/* Of a plan whose queue is none of a topic's subscriptions: the topic's own; that of a submit, named alone; none. */
+enum { OF_TOPIC = UINT16_MAX, OF_SUBMIT = UINT16_MAX - 1, OF_NOTHING = UINT16_MAX - 2 };
 
 /* Whose queue an action is for; and where in the kept lines, which may still move, its headers are. */
 struct publication_plan {
@@ -88,14 +92,46 @@ static enum event_wrong too_many(struct event_refusal *refusal)
 	return EVENT_TOO_LARGE;
 }
 
+/* Where the name of a submit's queue is among the names; what follows each other is often for the same one. */
+static uint32_t put_queue(struct publication *p, struct store_slice queue)
+{
+	const struct publication_plan *last = p->actions_count > 0 ? &p->plans[p->actions_count - 1] : NULL;
+	const char *name = last && last->queue == OF_SUBMIT ? p->names.data + last->names : NULL;
+	size_t at = p->names.len;
+
+	if (name && strlen(name) == queue.len && memcmp(name, queue.data, queue.len) == 0)
+		return last->names;
+	wh__text_put(&p->names, queue.data, queue.len);
+	wh__text_put(&p->names, "", 1);
+	return (uint32_t)at;
+}
+
 bool publication_action(struct publication *p, const struct store_action *action)
 {
+	struct publication_plan plan = {.queue = OF_NOTHING};
+
 	if (p->actions_count >= JOB_ACTIONS_MAX || !grow_actions(p) ||
 	    !grow((void **)&p->asked, p->asked_count, &p->asked_cap, sizeof(p->asked[0])))
 		return false;
-	p->plans[p->actions_count] = (struct publication_plan){.queue = OF_NOTHING};
+	if (action->kind == STORE_SUBMIT) {
+		plan.queue = OF_SUBMIT;
+		plan.names = put_queue(p, action->submit.queue);
+	}
+	p->plans[p->actions_count] = plan;
 	p->actions[p->actions_count++] = *action;
 	p->asked[p->asked_count++] = (struct store_asked){.actions = 1};
+	return !p->names.failed;
+}
+
+bool publication_called_back(struct publication *p, const struct store_action *action, struct wh_slice url)
+{
+	size_t at = p->actions_count;
+
+	if (at + 2 > JOB_ACTIONS_MAX || !publication_action(p, action) || !grow_actions(p))
+		return false;
+	p->plans[p->actions_count++] = (struct publication_plan){.queue = OF_NOTHING};
+	p->asked[p->asked_count - 1].actions = 2;
+	callback_fill(&p->actions[at], 1, url);
 	return true;
 }
 
@@ -261,7 +297,7 @@ wh_future publication_apply(struct publication *p, struct store *store, struct s
 
 	memcpy(asking.note, p->note, sizeof(asking.note));
 	for (size_t i = 0; i < p->actions_count; i++) {
-		if (p->plans[i].queue != OF_NOTHING)
+		if (p->plans[i].queue != OF_NOTHING && p->plans[i].queue != OF_SUBMIT)
 			p->actions[i].submit.headers =
 				(struct store_slice){p->kept.data + p->plans[i].kept, p->plans[i].kept_len};
 		if (p->actions[i].kind == STORE_SUBMIT)
@@ -325,7 +361,9 @@ const char *receipt_queue(const struct receipt *r, uint32_t action)
 	if (action >= r->actions || r->plans[action].queue == OF_NOTHING)
 		return NULL;
 	name = r->names + r->plans[action].names;
-	for (unsigned i = r->plans[action].queue == OF_TOPIC ? 0u : r->plans[action].queue + 1u; i > 0; i--)
+	if (r->plans[action].queue == OF_TOPIC || r->plans[action].queue == OF_SUBMIT)
+		return name;
+	for (unsigned i = r->plans[action].queue + 1u; i > 0; i--)
 		name += strlen(name) + 1;
 	return name;
 }

@@ -48,6 +48,8 @@ enum event_wrong publication_bare(struct publication *p, const struct topic *top
                                   const struct publication_bare *bare, struct event_refusal *refusal);
 /* publication_action() - what is no event; it has a result of its own. false: no memory, or there are too many. */
 bool publication_action(struct publication *p, const struct store_action *action);
+/* publication_called_back() - the same of a submit whose end this URL is told of, which takes two. */
+bool publication_called_back(struct publication *p, const struct store_action *action, struct wh_slice url);
 /* publication_apply() - all of it. once NULL: without a key. trace: of all submits. */
 wh_future publication_apply(struct publication *p, struct store *store, struct store_slice trace, int level,
                             struct once *once);
@@ -64,7 +66,7 @@ struct receipt *publication_receipt(const struct publication *p, size_t extra_by
 /* receipt_put() - "id":"A234","event":"3/81921","jobs":2, of the index-th event. */
 void receipt_put(const struct receipt *r, size_t index, const struct store_commit *commit,
                  const struct store_result *result, struct wh__text *text);
-/* receipt_queue() - whose queue a refused action was for; NULL: it is of no event. */
+/* receipt_queue() - the queue, in full, that a refused action was for; NULL: it submits nothing. */
 const char *receipt_queue(const struct receipt *r, uint32_t action);
 
 #endif

@@ -66,7 +66,7 @@ bool schedule_action(struct transaction *t, const struct schedule *schedule, uin
 		/* an instant is one, and so is a job that others run after; a schedule is for many */
 		if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
 		    !wh_slice_equal(name, "\"after\"") && !wh_slice_equal(name, "\"after_failure\"") &&
-		    !wh_slice_equal(name, "\"action\""))
+		    !wh_slice_equal(name, "\"callback\"") && !wh_slice_equal(name, "\"action\""))
 			continue;
 		snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here",
 		         (int)name.len, name.data);

@@ -3,7 +3,7 @@
  * {"actions": [{"action": "complete", "job": 17, "lease": "3.42", "result": ...}, {"action": "submit", "queue": ...}]}: an
  * action has its verb and the verb's members, and nothing else. An event stays as it was written, to the digit.
  */
-#include "front/transaction.h"
+#include "front/transaction_inside.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,32 +12,25 @@
 
 #include "base/json.h"
 #include "base/units.h"
-#include "deliver/service.h"
-#include "front/after.h"
-#include "front/api.h"
-#include "front/event.h"
 #include "front/namespace.h"
 
-#define DAY_NS    (INT64_C(86400) * WH_NS_PER_S)
-#define BIT(kind) (1u << (kind))
+#define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
 enum {
 	LEASED = BIT(STORE_COMPLETE) | BIT(STORE_FAIL) | BIT(STORE_RELEASE) | BIT(STORE_EXTEND) |
 	         BIT(STORE_PROGRESS) | BIT(STORE_BURY),
-	OF_A_JOB = LEASED | BIT(STORE_CANCEL) | BIT(STORE_KICK)
+	OF_A_JOB = LEASED | BIT(STORE_CANCEL) | BIT(STORE_KICK) | BIT(STORE_EDIT) | BIT(STORE_MOVE) |
+	           BIT(STORE_REPLAY)
 };
 
-static const struct verb {
-	const char *name;
-	int kind;
-	enum token_action scope;
-	bool within; /* it names nothing outside a client's namespace */
-} verbs[] = {
+static const struct transaction_verb verbs[] = {
 	{"submit", STORE_SUBMIT, TOKEN_SUBMIT, true}, {"complete", STORE_COMPLETE, TOKEN_WORK, true},
 	{"fail", STORE_FAIL, TOKEN_WORK, true},       {"release", STORE_RELEASE, TOKEN_WORK, true},
 	{"extend", STORE_EXTEND, TOKEN_WORK, true},   {"progress", STORE_PROGRESS, TOKEN_WORK, true},
 	{"bury", STORE_BURY, TOKEN_WORK, true},       {"cancel", STORE_CANCEL, TOKEN_SUBMIT, true},
 	{"kick", STORE_KICK, TOKEN_ADMIN, true},      {"publish", TRANSACTION_PUBLISH, TOKEN_PUBLISH, true},
+	{"edit", STORE_EDIT, TOKEN_SUBMIT, true},     {"move", STORE_MOVE, TOKEN_ADMIN, true},
+	{"replay", STORE_REPLAY, TOKEN_ADMIN, true},
 };
 enum { VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -53,41 +46,6 @@ enum form {
 	FORM_LEASE,
 	FORM_EVENT, /* an object, as it stands */
 	FORM_AFTER, /* ids of jobs, or {"action": index} */
-};
-
-enum member {
-	QUEUE,
-	JOB,
-	LEASE,
-	PAYLOAD,
-	PAYLOAD_BASE64,
-	RESULT,
-	RESULT_BASE64,
-	CONTENT_TYPE,
-	STATUS,
-	PRIORITY,
-	DELAY,
-	RUN_AT,
-	TIME_TO_RUN,
-	ATTEMPTS,
-	RETENTION,
-	EXPIRES,
-	EXPIRES_AT,
-	UNIQUE,
-	UNIQUE_WHILE,
-	GROUP,
-	AFTER,
-	AFTER_FAILURE,
-	ERROR,
-	RETRY,
-	BY,
-	PROGRESS,
-	TOPIC,
-	EVENT,
-	TYPE,
-	SOURCE,
-	SUBJECT,
-	MEMBERS
 };
 
 static const struct {
@@ -107,21 +65,27 @@ static const struct {
 	[CONTENT_TYPE] = {"content_type", BIT(STORE_SUBMIT) | BIT(STORE_COMPLETE) | BIT(TRANSACTION_PUBLISH),
                           0, FORM_TEXT, 0, 0},
 	[STATUS] = {"status", BIT(STORE_COMPLETE), 0, FORM_NUMBER, 200, 599},
-	[PRIORITY] = {"priority", BIT(STORE_SUBMIT) | BIT(STORE_RELEASE) | BIT(STORE_BURY), 0, FORM_NUMBER, 0,
-                      UINT32_MAX},
-	[DELAY] = {"delay", BIT(STORE_SUBMIT) | BIT(STORE_FAIL) | BIT(STORE_RELEASE), 0, FORM_DURATION, 0,
-                   3650 * DAY_NS},
-	[RUN_AT] = {"run_at", BIT(STORE_SUBMIT), 0, FORM_INSTANT, 0, 0},
-	[TIME_TO_RUN] = {"time_to_run", BIT(STORE_SUBMIT), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
+	[PRIORITY] = {"priority", BIT(STORE_SUBMIT) | BIT(STORE_RELEASE) | BIT(STORE_BURY) | BIT(STORE_EDIT),
+                      0, FORM_NUMBER, 0, UINT32_MAX},
+	[DELAY] = {"delay", BIT(STORE_SUBMIT) | BIT(STORE_FAIL) | BIT(STORE_RELEASE) | BIT(STORE_EDIT), 0,
+                   FORM_DURATION, 0, 3650 * DAY_NS},
+	[RUN_AT] = {"run_at", BIT(STORE_SUBMIT) | BIT(STORE_EDIT), 0, FORM_INSTANT, 0, 0},
+	[TIME_TO_RUN] = {"time_to_run", BIT(STORE_SUBMIT) | BIT(STORE_EDIT), 0, FORM_DURATION, WH_NS_PER_MS,
+                         30 * DAY_NS},
 	[ATTEMPTS] = {"attempts", BIT(STORE_SUBMIT), 0, FORM_NUMBER, 1, JOB_ATTEMPTS_MAX},
-	[RETENTION] = {"retention", BIT(STORE_SUBMIT), 0, FORM_DURATION, 0, 3650 * DAY_NS},
-	[EXPIRES] = {"expires", BIT(STORE_SUBMIT), 0, FORM_DURATION, WH_NS_PER_MS, 3650 * DAY_NS},
-	[EXPIRES_AT] = {"expires_at", BIT(STORE_SUBMIT), 0, FORM_INSTANT, 0, 0},
+	[RETENTION] = {"retention", BIT(STORE_SUBMIT) | BIT(STORE_EDIT), 0, FORM_DURATION, 0, 3650 * DAY_NS},
+	[EXPIRES] = {"expires", BIT(STORE_SUBMIT) | BIT(STORE_EDIT), 0, FORM_DURATION, WH_NS_PER_MS,
+                     3650 * DAY_NS},
+	[EXPIRES_AT] = {"expires_at", BIT(STORE_SUBMIT) | BIT(STORE_EDIT), 0, FORM_INSTANT, 0, 0},
 	[UNIQUE] = {"unique", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[UNIQUE_WHILE] = {"unique_while", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[GROUP] = {"group", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
 	[AFTER] = {"after", BIT(STORE_SUBMIT), 0, FORM_AFTER, 0, 0},
 	[AFTER_FAILURE] = {"after_failure", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
+	[CALLBACK] = {"callback", BIT(STORE_SUBMIT), 0, FORM_TEXT, 0, 0},
+	[ATTEMPTS_MAX] = {"attempts_max", BIT(STORE_EDIT), 0, FORM_NUMBER, 1, JOB_ATTEMPTS_MAX},
+	[IF_MATCH] = {"if_match", BIT(STORE_EDIT), 0, FORM_TEXT, 0, 0},
+	[TO] = {"to", BIT(STORE_MOVE) | BIT(STORE_REPLAY), BIT(STORE_MOVE), FORM_TEXT, 0, 0},
 	[ERROR] = {"error", BIT(STORE_FAIL) | BIT(STORE_BURY), 0, FORM_TEXT, 0, 0},
 	[RETRY] = {"retry", BIT(STORE_FAIL), 0, FORM_FLAG, 0, 0},
 	[BY] = {"by", BIT(STORE_EXTEND), 0, FORM_DURATION, WH_NS_PER_MS, 30 * DAY_NS},
@@ -133,24 +97,10 @@ static const struct {
 	[SUBJECT] = {"subject", BIT(TRANSACTION_PUBLISH), 0, FORM_TEXT, 0, 0},
 };
 
-struct value {
-	bool given, is_json;
-	int64_t number;
-	struct store_slice text;
-	struct job_lease lease;
-};
-
-struct reading {
-	struct transaction *transaction;
-	struct transaction_refusal *refusal;
-	struct wh_slice namespace;
-	size_t index;
-	uint64_t item_bytes_max;
-	struct wh_slice list, at; /* as text: the array, and the action of index at_index */
-	size_t at_index;
-	const struct verb *verb;
-	struct value values[MEMBERS];
-};
+const char *transaction_name(enum member member)
+{
+	return members[member].name;
+}
 
 const char *transaction_verb(int kind)
 {
@@ -170,7 +120,7 @@ enum token_action transaction_scope(int kind)
 	return TOKEN_ADMIN;
 }
 
-static bool wrong(struct reading *reading, enum problem problem, const char *what, const char *how)
+bool transaction_wrong(struct reading *reading, enum problem problem, const char *what, const char *how)
 {
 	reading->refusal->problem = problem;
 	reading->refusal->action = (long)reading->index;
@@ -180,7 +130,7 @@ static bool wrong(struct reading *reading, enum problem problem, const char *wha
 	return false;
 }
 
-static bool no_memory(struct reading *reading)
+bool transaction_no_memory(struct reading *reading)
 {
 	reading->refusal->problem = PROBLEM_TOO_BUSY;
 	reading->refusal->action = -1;
@@ -189,7 +139,7 @@ static bool no_memory(struct reading *reading)
 }
 
 /* Remember memory that is the transaction's; NULL is passed on as want of memory. */
-static bool own(struct reading *reading, void *memory)
+bool transaction_own(struct reading *reading, void *memory)
 {
 	struct transaction *t = reading->transaction;
 
@@ -199,13 +149,13 @@ static bool own(struct reading *reading, void *memory)
 
 		if (!owned) {
 			free(memory);
-			return no_memory(reading);
+			return transaction_no_memory(reading);
 		}
 		t->owned = owned;
 		t->owned_cap = cap;
 	}
 	if (!memory)
-		return no_memory(reading);
+		return transaction_no_memory(reading);
 	t->owned[t->owned_count++] = memory;
 	return true;
 }
@@ -221,7 +171,7 @@ static bool read_json(struct reading *reading, const json_t *json, struct value 
 {
 	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
 
-	if (!own(reading, text))
+	if (!transaction_own(reading, text))
 		return false;
 	ret->text = (struct store_slice){text, strlen(text)};
 	ret->is_json = true;
@@ -235,15 +185,16 @@ static bool read_base64(struct reading *reading, enum member member, const json_
 	size_t len;
 
 	if (!json_is_string(json))
-		return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "must be a string in base64");
+		return transaction_wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+		                         "must be a string in base64");
 	bytes = malloc(text.len + 1);
 	if (bytes && text.len > 0)
 		memcpy(bytes, text.data, text.len);
-	if (!own(reading, bytes))
+	if (!transaction_own(reading, bytes))
 		return false;
 	if (!wh__unbase64(bytes, text.len, &len))
-		return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
-		             "is not base64 (RFC 4648, with padding)");
+		return transaction_wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+		                         "is not base64 (RFC 4648, with padding)");
 	ret->text = (struct store_slice){bytes, len};
 	return true;
 }
@@ -253,13 +204,14 @@ static bool read_number(struct reading *reading, enum member member, const json_
 	char range[80];
 
 	if (!json_is_integer(json))
-		return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "must be a whole number");
+		return transaction_wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+		                         "must be a whole number");
 	ret->number = json_integer_value(json);
 	if (ret->number >= members[member].min && ret->number <= members[member].max)
 		return true;
 	snprintf(range, sizeof(range), "must be from %lld to %lld", (long long)members[member].min,
 	         (long long)members[member].max);
-	return wrong(reading, PROBLEM_BAD_VALUE, members[member].name, range);
+	return transaction_wrong(reading, PROBLEM_BAD_VALUE, members[member].name, range);
 }
 
 static bool read_duration(struct reading *reading, enum member member, const json_t *json, struct value *ret)
@@ -267,14 +219,14 @@ static bool read_duration(struct reading *reading, enum member member, const jso
 	struct store_slice text = string_of(json);
 
 	if (!json_is_string(json) || !wh__parse_duration(text.data, text.len, &ret->number))
-		return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
-		             "must be a duration with its unit, such as \"30s\"");
+		return transaction_wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+		                         "must be a duration with its unit, such as \"30s\"");
 	if (ret->number >= members[member].min && ret->number <= members[member].max)
 		return true;
-	return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
-	             members[member].max == 30 * DAY_NS ? "must be from 1ms to 30d"
-	             : members[member].min > 0          ? "must be from 1ms to 3650d"
-	                                                : "must be at most 3650d");
+	return transaction_wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
+	                         members[member].max == 30 * DAY_NS ? "must be from 1ms to 30d"
+	                         : members[member].min > 0          ? "must be from 1ms to 3650d"
+	                                                            : "must be at most 3650d");
 }
 
 static bool read_lease(const struct store_slice text, struct job_lease *ret)
@@ -298,8 +250,9 @@ static bool read_raw(struct reading *reading, enum member member, struct value *
 		reading->at_index++;
 	raw = wh__json_member(reading->at, members[member].name);
 	if (!raw.data) /* found by its name with the escapes undone */
-		return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
-		             "must be named without escapes, and nest no deeper than its data may");
+		return transaction_wrong(
+			reading, PROBLEM_BAD_JSON, members[member].name,
+			"must be named without escapes, and nest no deeper than its data may");
 	ret->text = (struct store_slice){raw.data, raw.len};
 	return true;
 }
@@ -312,14 +265,15 @@ static bool read_awaited(struct reading *reading, const json_t *json, uint64_t *
 	json_int_t number = json_integer_value(index ? index : json);
 
 	if (!json_is_integer(index ? index : json))
-		return wrong(reading, PROBLEM_BAD_JSON, "after",
-		             "must hold ids of jobs, or {\"action\": i} for a submit of this transaction");
+		return transaction_wrong(
+			reading, PROBLEM_BAD_JSON, "after",
+			"must hold ids of jobs, or {\"action\": i} for a submit of this transaction");
 	if (!index && (number < 1 || number > (json_int_t)JOB_ID_MAX))
-		return wrong(reading, PROBLEM_BAD_VALUE, "after", "holds what is no id of a job");
+		return transaction_wrong(reading, PROBLEM_BAD_VALUE, "after", "holds what is no id of a job");
 	if (index && (number < 0 || (size_t)number >= reading->index ||
 	              reading->transaction->actions[number].kind != STORE_SUBMIT))
-		return wrong(reading, PROBLEM_BAD_VALUE, "after",
-		             "names an action that is no submit, or not before this one");
+		return transaction_wrong(reading, PROBLEM_BAD_VALUE, "after",
+		                         "names an action that is no submit, or not before this one");
 	*ret = index ? STORE_AFTER_ACTION | (uint64_t)number : (uint64_t)number;
 	return true;
 }
@@ -330,9 +284,10 @@ static bool read_after(struct reading *reading, const json_t *json, struct value
 	uint64_t *ids;
 
 	if (!json_is_array(json) || count == 0 || count > JOB_AFTER_MAX)
-		return wrong(reading, PROBLEM_BAD_JSON, "after", "must be an array of 1 to 10000 jobs");
+		return transaction_wrong(reading, PROBLEM_BAD_JSON, "after",
+		                         "must be an array of 1 to 10000 jobs");
 	ids = malloc(count * sizeof(ids[0]));
-	if (!own(reading, ids))
+	if (!transaction_own(reading, ids))
 		return false;
 	for (size_t i = 0; i < count; i++)
 		if (!read_awaited(reading, json_array_get(json, i), &ids[i]))
@@ -341,12 +296,22 @@ static bool read_after(struct reading *reading, const json_t *json, struct value
 	return true;
 }
 
+/* What an edit may set back, by null. */
+static bool is_edited(enum member member)
+{
+	return member == PRIORITY || member == RUN_AT || member == DELAY || member == TIME_TO_RUN ||
+	       member == ATTEMPTS_MAX || member == RETENTION || member == EXPIRES || member == EXPIRES_AT;
+}
+
 static bool read_member(struct reading *reading, enum member member, const json_t *json)
 {
 	struct value *value = &reading->values[member];
 	const char *name = members[member].name;
 
 	value->given = true;
+	value->is_null = json_is_null(json) && reading->verb->kind == STORE_EDIT && is_edited(member);
+	if (value->is_null)
+		return true;
 	switch (members[member].form) {
 	case FORM_NUMBER:
 		return read_number(reading, member, json, value);
@@ -356,15 +321,17 @@ static bool read_member(struct reading *reading, enum member member, const json_
 		return (json_is_string(json) &&
 		        wh__parse_instant(json_string_value(json), json_string_length(json),
 		                          &value->number)) ||
-		       wrong(reading, PROBLEM_BAD_JSON, name,
-		             "must be an instant as in RFC 3339, such as \"2026-11-23T20:00:00Z\"");
+		       transaction_wrong(
+			       reading, PROBLEM_BAD_JSON, name,
+			       "must be an instant as in RFC 3339, such as \"2026-11-23T20:00:00Z\"");
 	case FORM_FLAG:
 		value->number = json_is_true(json);
 		return json_is_boolean(json) ||
-		       wrong(reading, PROBLEM_BAD_JSON, name, "must be true or false");
+		       transaction_wrong(reading, PROBLEM_BAD_JSON, name, "must be true or false");
 	case FORM_TEXT:
 		value->text = string_of(json);
-		return json_is_string(json) || wrong(reading, PROBLEM_BAD_JSON, name, "must be a string");
+		return json_is_string(json) ||
+		       transaction_wrong(reading, PROBLEM_BAD_JSON, name, "must be a string");
 	case FORM_VALUE:
 		value->text = string_of(json);
 		return json_is_string(json) || read_json(reading, json, value);
@@ -376,10 +343,11 @@ static bool read_member(struct reading *reading, enum member member, const json_
 		return read_after(reading, json, value);
 	case FORM_LEASE:
 		return (json_is_string(json) && read_lease(string_of(json), &value->lease)) ||
-		       wrong(reading, PROBLEM_BAD_JSON, name, "must be a token such as \"3.42\"");
+		       transaction_wrong(reading, PROBLEM_BAD_JSON, name, "must be a token such as \"3.42\"");
 	case FORM_EVENT:
 		if (!json_is_object(json))
-			return wrong(reading, PROBLEM_BAD_JSON, name, "must be an object, a CloudEvent");
+			return transaction_wrong(reading, PROBLEM_BAD_JSON, name,
+			                         "must be an object, a CloudEvent");
 		return read_raw(reading, member, value);
 	}
 	return false;
@@ -387,212 +355,7 @@ static bool read_member(struct reading *reading, enum member member, const json_
 
 /* ---- actions ----------------------------------------------------------------------------- */
 
-/* The body of a submit or complete, said in one way or the other. */
-static bool take_body(struct reading *reading, enum member plain, enum member base64, struct store_slice *ret,
-                      struct store_slice *ret_type)
-{
-	const struct value *value = &reading->values[plain], *type = &reading->values[CONTENT_TYPE];
-
-	if (value->given && reading->values[base64].given)
-		return wrong(reading, PROBLEM_BAD_JSON, members[base64].name,
-		             "and its plain form are two ways to say the same: give one of them");
-	*ret_type = STORE_SLICE("application/octet-stream");
-	if (value->given)
-		*ret_type = value->is_json ? STORE_SLICE("application/json")
-		                           : STORE_SLICE("text/plain; charset=utf-8");
-	*ret = value->given ? value->text : reading->values[base64].text;
-	if (type->given)
-		*ret_type = type->text;
-	if (ret_type->len > JOB_CONTENT_TYPE_MAX)
-		return wrong(reading, PROBLEM_BAD_VALUE, "content_type", "is longer than 255 bytes");
-	for (size_t i = 0; i < ret_type->len; i++) { /* it will be a header field */
-		uint8_t c = ((const uint8_t *)ret_type->data)[i];
-
-		if (c < 0x20 || c == 0x7f)
-			return wrong(reading, PROBLEM_BAD_VALUE, "content_type", "has a control character");
-	}
-	if (ret->len <= reading->item_bytes_max)
-		return true;
-	reading->refusal->limit = reading->item_bytes_max;
-	return wrong(reading, PROBLEM_TOO_LARGE, members[plain].name, "is larger than max-payload");
-}
-
-static bool take_key(struct reading *reading, enum member member, struct store_slice *ret)
-{
-	const struct value *value = &reading->values[member];
-
-	*ret = value->text;
-	for (size_t i = 0; i < ret->len; i++) {
-		uint8_t c = ((const uint8_t *)ret->data)[i];
-
-		if (c < 0x20 || c == 0x7f)
-			return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
-			             "has a control character");
-	}
-	return !value->given || (ret->len > 0 && ret->len <= JOB_KEY_MAX) ||
-	       wrong(reading, PROBLEM_BAD_VALUE, members[member].name, "must be 1 to 200 bytes");
-}
-
-/* What few submits say. */
-static bool take_policy(struct reading *reading, struct store_submit *submit)
-{
-	const struct value *v = reading->values, *scope = &v[UNIQUE_WHILE];
-
-	if (v[EXPIRES].given && v[EXPIRES_AT].given)
-		return wrong(reading, PROBLEM_BAD_JSON, "expires_at",
-		             "and expires are two ways to say the same: give one of them");
-	submit->expires_ns = v[EXPIRES].number;
-	if (v[EXPIRES_AT].given)
-		submit->expires_at = v[EXPIRES_AT].number > 0 ? v[EXPIRES_AT].number : 1;
-	if (scope->given && !v[UNIQUE].given)
-		return wrong(reading, PROBLEM_BAD_JSON, "unique_while", "says nothing without unique");
-	if (scope->given &&
-	    !request_unique_while(scope->text.data, scope->text.len, &submit->unique_while_ns))
-		return wrong(reading, PROBLEM_BAD_VALUE, "unique_while",
-		             "must be \"queued\", \"active\" or a duration from 1ms to 3650d");
-	if (v[AFTER_FAILURE].given && !v[AFTER].given)
-		return wrong(reading, PROBLEM_BAD_JSON, "after_failure", "says nothing without after");
-	if (v[AFTER_FAILURE].given && !after_failure_read(v[AFTER_FAILURE].text.data,
-	                                                  v[AFTER_FAILURE].text.len, &submit->after_failure))
-		return wrong(reading, PROBLEM_BAD_VALUE, "after_failure",
-		             "must be \"cancel\", \"bury\", \"run\" or \"wait\"");
-	submit->after = v[AFTER].text;
-	return take_key(reading, UNIQUE, &submit->unique) && take_key(reading, GROUP, &submit->group);
-}
-
-/* The full name of what is named. */
-static bool take_name(struct reading *reading, enum member member, struct store_slice *ret)
-{
-	const struct value *value = &reading->values[member];
-	struct wh_slice said = {value->text.data, value->text.len};
-	char name[TARGET_NAME_BYTES_MAX], *copy;
-	size_t len;
-
-	if (namespace_name(reading->namespace, said, name, &len))
-		return wrong(reading, PROBLEM_BAD_VALUE, members[member].name,
-		             "must be 1 to 200 bytes of A-Z a-z 0-9 - + / ; . $ _ ( ), the first not '-'");
-	*ret = value->text;
-	if (len == said.len)
-		return true;
-	copy = malloc(len);
-	if (copy)
-		memcpy(copy, name, len);
-	if (!own(reading, copy))
-		return false;
-	*ret = (struct store_slice){copy, len};
-	return true;
-}
-
-static bool take_submit(struct reading *reading, struct store_submit *submit)
-{
-	const struct value *v = reading->values;
-
-	if (!take_name(reading, QUEUE, &submit->queue))
-		return false;
-	if (service_owns_queue(submit->queue.data, submit->queue.len))
-		return wrong(reading, PROBLEM_BAD_VALUE, "queue",
-		             "must not be callbacks or begin with call/, topic/ or callbacks/: such names "
-		             "are the server's");
-	if (v[DELAY].given && v[RUN_AT].given)
-		return wrong(reading, PROBLEM_BAD_JSON, "run_at",
-		             "and delay are two ways to say the same: give one of them");
-	submit->priority = v[PRIORITY].given ? (uint32_t)v[PRIORITY].number : JOB_PRIORITY_DEFAULT;
-	submit->delay_ns = v[DELAY].number;
-	submit->run_at = v[RUN_AT].given ? (v[RUN_AT].number > 0 ? v[RUN_AT].number : 1) : 0;
-	submit->time_to_run_ns = v[TIME_TO_RUN].number;
-	submit->attempts_max = (uint32_t)v[ATTEMPTS].number;
-	submit->retention_ns = v[RETENTION].given && v[RETENTION].number == 0 ? -1 : v[RETENTION].number;
-	return take_policy(reading, submit) &&
-	       take_body(reading, PAYLOAD, PAYLOAD_BASE64, &submit->payload, &submit->content_type);
-}
-
-static struct wh_slice slice_of(const struct value *value)
-{
-	return (struct wh_slice){value->given ? value->text.data : NULL, value->text.len};
-}
-
-/* What an event is beyond its form is judged when it is published. */
-static bool take_publish(struct reading *reading, struct store_action *action)
-{
-	const struct value *v = reading->values;
-	struct transaction *t = reading->transaction;
-	struct transaction_event event = {.json = slice_of(&v[EVENT])};
-	struct store_slice data, type;
-
-	for (int member = 0; member < MEMBERS && v[EVENT].given; member++) {
-		if (v[member].given && member != TOPIC && member != EVENT)
-			return wrong(reading, PROBLEM_BAD_JSON, members[member].name,
-			             "is for what is no event yet, and \"event\" is one");
-	}
-	if (!take_name(reading, TOPIC, &event.topic) ||
-	    !take_body(reading, PAYLOAD, PAYLOAD_BASE64, &data, &type))
-		return false;
-	if (data.len > 0 || v[PAYLOAD].given || v[PAYLOAD_BASE64].given)
-		event.data = (struct wh_slice){data.data, data.len};
-	if (event.data.data || v[CONTENT_TYPE].given)
-		event.content_type = (struct wh_slice){type.data, type.len};
-	event.type = slice_of(&v[TYPE]);
-	event.source = slice_of(&v[SOURCE]);
-	event.subject = slice_of(&v[SUBJECT]);
-	if (t->events_count == t->events_cap) {
-		size_t cap = t->events_cap ? t->events_cap * 2 : 16;
-		struct transaction_event *events = realloc(t->events, cap * sizeof(*events));
-
-		if (!events)
-			return no_memory(reading);
-		t->events = events;
-		t->events_cap = cap;
-	}
-	action->job = t->events_count;
-	t->events[t->events_count++] = event;
-	return true;
-}
-
-static bool take_action(struct reading *reading, struct store_action *action)
-{
-	const struct value *v = reading->values;
-
-	action->kind = reading->verb->kind;
-	action->job = (uint64_t)v[JOB].number;
-	action->lease = v[LEASE].lease;
-	switch (action->kind) {
-	case STORE_SUBMIT:
-		return take_submit(reading, &action->submit);
-	case TRANSACTION_PUBLISH:
-		return take_publish(reading, action);
-	case STORE_COMPLETE:
-		action->complete.status = (uint32_t)v[STATUS].number;
-		return take_body(reading, RESULT, RESULT_BASE64, &action->complete.bytes,
-		                 &action->complete.content_type);
-	case STORE_FAIL:
-		action->fail.error = v[ERROR].text;
-		action->fail.no_retry = v[RETRY].given && !v[RETRY].number;
-		action->fail.delay_set = v[DELAY].given;
-		action->fail.delay_ns = v[DELAY].number;
-		return true;
-	case STORE_RELEASE:
-		action->release.delay_ns = v[DELAY].number;
-		action->release.priority_set = v[PRIORITY].given;
-		action->release.priority = (uint32_t)v[PRIORITY].number;
-		return true;
-	case STORE_EXTEND:
-		action->extend.by_ns = v[BY].number;
-		return true;
-	case STORE_PROGRESS:
-		action->progress.bytes = v[PROGRESS].text;
-		return action->progress.bytes.len <= JOB_PROGRESS_MAX ||
-		       wrong(reading, PROBLEM_TOO_LARGE, "progress", "is larger than 4 KiB");
-	case STORE_BURY:
-		action->bury.error = v[ERROR].text;
-		action->bury.priority_set = v[PRIORITY].given;
-		action->bury.priority = (uint32_t)v[PRIORITY].number;
-		return true;
-	default:
-		return true;
-	}
-}
-
-static const struct verb *find_verb(const json_t *name)
+static const struct transaction_verb *find_verb(const json_t *name)
 {
 	for (size_t i = 0; i < VERBS && json_is_string(name); i++) {
 		if (strcmp(json_string_value(name), verbs[i].name) == 0)
@@ -610,15 +373,17 @@ static bool read_action(struct reading *reading, json_t *json, struct store_acti
 	memset(reading->values, 0, sizeof(reading->values));
 	reading->verb = NULL;
 	if (!json_is_object(json))
-		return wrong(reading, PROBLEM_BAD_JSON, "actions", "must hold objects");
+		return transaction_wrong(reading, PROBLEM_BAD_JSON, "actions", "must hold objects");
 	reading->verb = find_verb(json_object_get(json, "action"));
 	if (!reading->verb)
-		return wrong(
+		return transaction_wrong(
 			reading, PROBLEM_BAD_JSON, "action",
-			"must be submit, complete, fail, release, extend, progress, bury, cancel, kick or "
-			"publish");
+			"must be submit, complete, fail, release, extend, progress, bury, cancel, kick, "
+			"edit, "
+			"move, replay or publish");
 	if (reading->namespace.len > 0 && !reading->verb->within)
-		return wrong(reading, PROBLEM_NOT_WITHIN, "action", "is not for a token with a prefix");
+		return transaction_wrong(reading, PROBLEM_NOT_WITHIN, "action",
+		                         "is not for a token with a prefix");
 	bit = BIT(reading->verb->kind);
 	json_object_foreach(json, key, value)
 	{
@@ -628,20 +393,23 @@ static bool read_action(struct reading *reading, json_t *json, struct store_acti
 			continue;
 		if (reading->namespace.len > 0 &&
 		    !namespace_knows_option((struct wh_slice){key, strlen(key)}))
-			return wrong(reading, PROBLEM_NOT_WITHIN, key, "is not for a token with a prefix");
+			return transaction_wrong(reading, PROBLEM_NOT_WITHIN, key,
+			                         "is not for a token with a prefix");
 		while (member < MEMBERS &&
 		       (!(members[member].kinds & bit) || strcmp(key, members[member].name) != 0))
 			member++;
 		if (member == MEMBERS)
-			return wrong(reading, PROBLEM_BAD_JSON, key, "is no member of this action");
+			return transaction_wrong(reading, PROBLEM_BAD_JSON, key,
+			                         "is no member of this action");
 		if (!read_member(reading, (enum member)member, value))
 			return false;
 	}
 	for (int member = 0; member < MEMBERS; member++) {
 		if ((members[member].needed & bit) && !reading->values[member].given)
-			return wrong(reading, PROBLEM_BAD_JSON, members[member].name, "is missing");
+			return transaction_wrong(reading, PROBLEM_BAD_JSON, members[member].name,
+			                         "is missing");
 	}
-	return take_action(reading, action);
+	return transaction_take(reading, action);
 }
 
 /* ---- the whole --------------------------------------------------------------------------- */
@@ -715,7 +483,8 @@ bool transaction_read(struct transaction *t, struct wh_slice namespace, const ch
 	reading.list = wh__json_member((struct wh_slice){text, len}, "actions");
 	t->actions = calloc(count, sizeof(t->actions[0]));
 	if (!t->actions)
-		return no_memory(&reading);
+		return transaction_no_memory(&reading);
+	reading.count = count;
 	for (size_t i = 0; i < count; i++) {
 		reading.index = i;
 		if (!read_action(&reading, json_array_get(list, i), &t->actions[i]))
@@ -731,6 +500,7 @@ void transaction_done(struct transaction *t)
 		free(t->owned[i]);
 	free(t->owned);
 	free(t->actions);
+	free(t->callbacks);
 	free(t->events);
 	json_decref(t->json);
 }

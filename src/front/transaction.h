@@ -25,6 +25,8 @@ struct transaction_event {
 struct transaction {
 	size_t count;
 	struct store_action *actions; /* point into the rest; of an event .job is its index */
+	struct wh_slice *
+		callbacks; /* of each action the URL to be told of the job's end, or absent; NULL: there is none */
 	struct transaction_event *events;
 	size_t events_count, events_cap;
 	void **owned; /* texts and bytes that were made while reading */

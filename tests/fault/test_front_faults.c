@@ -100,6 +100,71 @@ static void jobs_round(struct world *w)
 		same(w, "left", number(w, "\"delayed\":") + number(w, "\"ready\":"), many);
 }
 
+/* ---- transactions ------------------------------------------------------------------------ */
+
+/* A job that has failed, ready to be called back. */
+static unsigned long failed_job(struct world *w)
+{
+	static char lease[120];
+	unsigned long id;
+	const char *at;
+	char path[80];
+
+	must_do(w, "POST", "/v1/queues/f@/jobs?attempts=1&unique=key&group=g", "Content-Type: text/plain\r\n",
+	        "payload", 202);
+	must_do(w, "POST", "/v1/queues/f@/reserve", NULL, NULL, 200);
+	id = number(w, "Whilst-Job: ");
+	at = strstr(w->answer, "Whilst-Lease: ");
+	assert_non_null(at);
+	snprintf(lease, sizeof(lease), "%.*s\r\n", (int)strcspn(at, "\r"), at);
+	snprintf(path, sizeof(path), "/v1/jobs/%lu/fail", id);
+	must_do(w, "POST", path, lease, "no", 200);
+	return id;
+}
+
+static void look_at(struct world *w, unsigned long job, const char *shows, bool does)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/v1/jobs/%lu", job);
+	must_do(w, "GET", path, NULL, NULL, 200);
+	if ((strstr(w->answer, shows) != NULL) != does)
+		fail_msg("WHILST_FAULT=%ld (%d): job %lu, which was %s: %s", w->round, in_a_row, job,
+		         does ? "changed" : "not changed", w->answer);
+}
+
+/* Jobs are called back, moved, edited and kicked beside a submit: all of them, or none. */
+static void transaction_round(struct world *w)
+{
+	unsigned long failed = failed_job(w), moved, edited, submitted;
+	char body[600];
+	bool done;
+
+	must_do(w, "POST", "/v1/queues/w@/jobs", NULL, "payload", 202);
+	moved = number(w, "{\"id\":");
+	must_do(w, "POST", "/v1/queues/w@/jobs?delay=1h", NULL, "payload", 202);
+	edited = number(w, "{\"id\":");
+	snprintf(body, sizeof(body),
+	         "{\"actions\":[{\"action\":\"replay\",\"job\":%lu},{\"action\":\"move\",\"job\":%lu,\"to\":"
+	         "\"to@\"},"
+	         "{\"action\":\"edit\",\"job\":%lu,\"priority\":7,\"expires\":\"1h\"},"
+	         "{\"action\":\"submit\",\"queue\":\"to@\",\"payload\":\"x\",\"group\":\"h\"}]}",
+	         failed, moved, edited);
+	memory_is_short(w);
+	done = did(w, "POST", "/v1/transactions", JSON, body, 200);
+	memory_is_back();
+	if (!done && w->status == 0)
+		return; /* nobody knows */
+	look_at(w, failed, "\"state\":\"ready\"", done);
+	look_at(w, moved, "\"queue\":\"to", done);
+	look_at(w, edited, "\"priority\":7", done);
+	ask(w, "GET", "/v1/queues/to@", NULL, NULL, NULL);
+	submitted = w->status == 200 ? number(w, "\"submitted\":") : 0;
+	same(w, "submitted", submitted, done ? 1 : 0);
+	if (!done) /* asked for again, it is done */
+		must_do(w, "POST", "/v1/transactions", JSON, body, 200);
+}
+
 /* ---- events ------------------------------------------------------------------------------ */
 
 static const char event_list[] =
@@ -442,6 +507,12 @@ static void test_jobs(void **state)
 	every_allocation(jobs_round, 20);
 }
 
+static void test_transactions(void **state)
+{
+	(void)state;
+	every_allocation(transaction_round, 10);
+}
+
 static void test_topics(void **state)
 {
 	(void)state;
@@ -486,6 +557,7 @@ int main(void)
 		cmocka_unit_test(every_form),
 		cmocka_unit_test(test_jobs),
 		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_transactions),
 #if !LIBRARY_FAILS
 		cmocka_unit_test(test_topics),
 		cmocka_unit_test(test_replay),

@@ -60,7 +60,10 @@ static const char text[] = "{\"actions\": [{\"action\": \"complete\", \"job\": 1
 			   "\"result\": {\"a\": [1, 2.5]}},"
 			   "{\"action\": \"submit\", \"queue\": \"a\", \"payload_base64\": \"AAEC\"},"
 			   "{\"action\": \"submit\", \"queue\": \"b\", \"payload\": [\"x\"], "
-			   "\"after\": [{\"action\": 1}, 7]},"
+			   "\"after\": [{\"action\": 1}, 7], \"callback\": \"http://h/\"},"
+			   "{\"action\": \"edit\", \"job\": 9, \"priority\": null, \"if_match\": \"*\"},"
+			   "{\"action\": \"move\", \"job\": 10, \"to\": \"c\"},"
+			   "{\"action\": \"replay\", \"job\": 11},"
 			   "{\"action\": \"progress\", \"job\": 4, \"lease\": \"1.4\", \"progress\": [1]},"
 			   "{\"action\": \"publish\", \"topic\": \"t\", \"event\": {\"id\": \"1\"}},"
 			   "{\"action\": \"publish\", \"topic\": \"t\", \"payload\": {}, \"type\": \"x\"}]}";
@@ -80,7 +83,7 @@ static void each_allocation(void **state)
 		                        1000, &refusal);
 		if (good) {
 			assert_true(calls < fail_at); /* nothing was left to fail */
-			assert_int_equal(transaction.count, 6);
+			assert_int_equal(transaction.count, 9);
 		} else {
 			assert_int_equal(refusal.problem, PROBLEM_TOO_BUSY);
 			assert_string_not_equal(refusal.detail, "");

@@ -494,7 +494,7 @@ static void transactions(void **state)
 		struct wh_action bad = {.kind = WH_ACTION_SUBMIT, .queue = queue};
 
 		bad.kind = i == 0   ? 0
-		           : i == 1 ? WH_ACTION_PUBLISH + 1
+		           : i == 1 ? WH_ACTION_REPLAY + 1
 		           : i == 2 ? WH_ACTION_PROGRESS
 		                    : bad.kind;
 		bad.kind = i == 4   ? WH_ACTION_FAIL
@@ -507,6 +507,66 @@ static void transactions(void **state)
 		bad.status = i == 7 ? -1 : 0;
 		NEED(wh_client_transact(client, &bad, 1, &how), -EINVAL);
 		assert_int_equal(problem.action, -1);
+	}
+}
+
+/* Jobs that are told to be others, in one commit. */
+static void others_of_a_transaction(void **state)
+{
+	char to[40];
+	struct wh_submit_options once = {.attempts = 1};
+	uint64_t failed = submit("f", &once), edited, moved, buried;
+	struct wh_edit edit = {.fields =
+	                               WH_EDIT_PRIORITY | WH_EDIT_RUN_AT | WH_EDIT_ATTEMPTS | WH_EDIT_EXPIRES,
+	                       .priority = 3,
+	                       .delay_ns = 3600 * S,
+	                       .attempts = 7};
+	struct wh_action actions[4];
+	struct wh_transaction *done;
+	struct wh_job *look;
+	struct wh_edit stale = {.fields = WH_EDIT_PRIORITY, .if_match = "\"0\""};
+
+	(void)state;
+	snprintf(to, sizeof(to), "%s/to", queue);
+	NEED(wh_client_fail(client, lease_one(), "no", WH_RETRY_BACKOFF, &how), WH_JOB_FAILED);
+	buried = submit("b", NULL);
+	NEED(wh_client_bury(client, lease_one(), "odd", NULL, &how), WH_JOB_BURIED);
+	edited = submit("e", NULL);
+	moved = submit("m", NULL);
+	actions[0] = (struct wh_action){.kind = WH_ACTION_EDIT, .job = edited, .edit = &edit};
+	actions[1] = (struct wh_action){.kind = WH_ACTION_MOVE, .job = moved, .queue = to};
+	actions[2] = (struct wh_action){.kind = WH_ACTION_REPLAY, .job = failed, .queue = to};
+	actions[3] = (struct wh_action){.kind = WH_ACTION_REPLAY, .job = buried};
+	done = NEED_PTR(wh_client_transact(client, actions, 4, &how), 4);
+	assert_true(done->results[0].state == WH_JOB_DELAYED && done->results[1].state == WH_JOB_READY);
+	assert_true(done->results[2].state == WH_JOB_READY && done->results[3].state == WH_JOB_READY);
+	assert_true(done->results[2].job == failed && done->results[3].job == buried);
+	wh_transaction_free(done);
+	look = NEED_PTR(wh_client_look(client, edited, &how), WH_JOB_DELAYED);
+	assert_non_null(strstr(look->json, "\"priority\":3"));
+	assert_non_null(strstr(look->json, "\"attempts_max\":7"));
+	wh_job_free(look);
+	look = NEED_PTR(wh_client_look(client, failed, &how), WH_JOB_READY);
+	assert_non_null(strstr(look->json, to));
+	wh_job_free(look);
+	/* only if it is still what was looked at; which action it was is told */
+	actions[0] = (struct wh_action){.kind = WH_ACTION_SUBMIT, .queue = queue};
+	actions[1] = (struct wh_action){.kind = WH_ACTION_EDIT, .job = edited, .edit = &stale};
+	NEED(wh_client_transact(client, actions, 2, &how), -WH_ECALL_CHANGED);
+	assert_int_equal(problem.action, 1);
+	actions[1] = (struct wh_action){.kind = WH_ACTION_REPLAY, .job = edited};
+	NEED(wh_client_transact(client, actions, 2, &how), -WH_ECALL_WRONG_STATE);
+	assert_int_equal(problem.action, 1);
+	/* what is none is not sent */
+	for (int i = 0; i < 4; i++) {
+		struct wh_action bad = {.kind = i == 0   ? WH_ACTION_EDIT
+		                                : i == 1 ? WH_ACTION_MOVE
+		                                : i == 2 ? WH_ACTION_MOVE
+		                                         : WH_ACTION_REPLAY,
+		                        .job = edited,
+		                        .queue = i >= 2 ? "" : NULL};
+
+		NEED(wh_client_transact(client, &bad, 1, &how), -EINVAL);
 	}
 }
 
@@ -704,11 +764,12 @@ static void the_log(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(a_life),          ONE(waits_overlap), ONE(run),     ONE(cancel_and_kick),
-		ONE(edits),           ONE(expired),       ONE(options), ONE(levels),
-		ONE(borrowed_bodies), ONE(reserve_many),  ONE(verbs),   ONE(transactions),
-		ONE(policies),        ONE(keys),          ONE(batches), ONE(the_log),
-		ONE(after_others),
+		ONE(a_life),          ONE(waits_overlap), ONE(run),
+		ONE(cancel_and_kick), ONE(edits),         ONE(expired),
+		ONE(options),         ONE(levels),        ONE(borrowed_bodies),
+		ONE(reserve_many),    ONE(verbs),         ONE(transactions),
+		ONE(policies),        ONE(keys),          ONE(batches),
+		ONE(the_log),         ONE(after_others),  ONE(others_of_a_transaction),
 	};
 
 	return RUN_OVER_BOTH(tests);

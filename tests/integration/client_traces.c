@@ -274,10 +274,47 @@ static void called_back(void **state)
 	wh_http_server_close(receiver.http);
 }
 
+/* Each of a batch, and of a transaction those that say so. */
+static void each_called_back(void **state)
+{
+	struct wh_submit_options options = {.callback = receiver.url};
+	static char work[] = "work";
+	struct iovec payloads[2] = {{work, 4}, {work, 4}};
+	struct wh_action actions[] = {{.kind = WH_ACTION_SUBMIT, .queue = queue},
+	                              {.kind = WH_ACTION_SUBMIT, .queue = queue, .options = options}};
+	struct wh_transaction *transaction;
+	struct wh_leases *leases;
+	struct wh_ids *ids;
+	uint64_t told[3];
+
+	(void)state;
+	receiver_open();
+	ids = NEED(wh_client_submit_many(client, queue, payloads, 2, NULL, &options, &plain), 2);
+	transaction = NEED(wh_client_transact(client, actions, 2, &plain), 2);
+	told[0] = ids->ids[0];
+	told[1] = ids->ids[1];
+	told[2] = transaction->results[1].job;
+	for (int i = 0, told_of = 0; i < 4; i++) {
+		leases = NEED(wh_client_reserve(client, queue, 1, 5 * S, &plain), 1);
+		receiver.told = wh_promise(loop, NULL, NULL);
+		NEED(wh_client_complete(client, leases->jobs[0].lease, 200, NULL, &plain), 0);
+		if (leases->jobs[0].lease.job == transaction->results[0].job) {
+			wh_cancel(receiver.told);
+			wh_detach(receiver.told);
+		} else {
+			NEED(wh_deadline(receiver.told, wh_now(loop) + 60 * S), 0);
+			assert_int_equal(receiver.job, told[told_of++]);
+		}
+		wh_leases_free(leases);
+	}
+	wh_transaction_free(transaction);
+	wh_ids_free(ids);
+	wh_http_server_close(receiver.http);
+}
+
 static void not_called_back(void **state)
 {
-	struct wh_submit_options options = {.callback = "http://127.0.0.1:1/"},
-				 inside = {.callback = "http://10.0.0.1/"},
+	struct wh_submit_options options = {.callback = "http://10.0.0.1/"},
 				 unique = {.callback = "http://127.0.0.1:1/", .unique = "u"};
 	static char work[] = "work";
 	struct iovec payloads[1] = {{work, 4}};
@@ -285,10 +322,12 @@ static void not_called_back(void **state)
 	struct wh_payload payload = {.bytes = "work", .len = 4};
 
 	(void)state;
-	NEED(wh_client_submit_many(client, queue, payloads, 1, NULL, &options, &plain), -EINVAL);
-	NEED(wh_client_transact(client, &action, 1, &plain), -EINVAL);
+	NEED(wh_client_submit_many(client, queue, payloads, 1, NULL, &options, &plain), -WH_ECALL_REFUSED);
+	assert_string_equal(problem.code, "target-refused");
+	NEED(wh_client_transact(client, &action, 1, &plain), -WH_ECALL_REFUSED);
+	assert_string_equal(problem.code, "target-refused");
 	NEED(wh_client_submit(client, queue, &payload, &unique, &plain), -WH_ECALL_BAD_VALUE);
-	NEED(wh_client_submit(client, queue, &payload, &inside, &plain), -WH_ECALL_REFUSED);
+	NEED(wh_client_submit(client, queue, &payload, &options, &plain), -WH_ECALL_REFUSED);
 	assert_string_equal(problem.code, "target-refused");
 	NEED(wh_client_reserve(client, queue, 1, 0, &plain), 0);
 }
@@ -306,8 +345,8 @@ static int write_secrets(void)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(leased_alone), ONE(leased_together), ONE(many_at_once),    ONE(malformed),
-		ONE(by_a_worker),  ONE(called_back),     ONE(not_called_back),
+		ONE(leased_alone), ONE(leased_together), ONE(many_at_once),     ONE(malformed),
+		ONE(by_a_worker),  ONE(called_back),     ONE(each_called_back), ONE(not_called_back),
 	};
 	int failed;
 

@@ -167,6 +167,137 @@ class Messages(Callbacks):
         self.assertEqual(len(self.receiver.seen), 50)
 
 
+BATCH = "application/vnd.whilst.batch"
+
+
+def items(*payloads):
+    return b"".join(len(payload).to_bytes(4, "little") + payload for payload in payloads)
+
+
+class Batches(Callbacks):
+    """Each job of a batch is told of by a message of its own, and so is each that a transaction submits with a callback."""
+
+    def ids(self, answer):
+        if answer["Content-Type"] == BATCH:
+            return [int.from_bytes(answer.body[i + 4:i + 12], "little") for i in range(0, len(answer.body), 12)]
+        return [json.loads(line)["id"] for line in answer.body.splitlines()]
+
+    def finish(self, jobs, queue="q"):
+        for _ in jobs:
+            job, lease, _ = self.client.reserve(queue, Prefer="wait=20")
+            self.assertIn(job, jobs)
+            self.assertEqual(self.client.complete(job, lease).status, 200)
+
+    def told(self, jobs):
+        """These, each by one message that is signed, and nobody else."""
+        harness.eventually(lambda: len(self.receiver.messages()) >= len(jobs), "all messages")
+        self.assertEqual(sorted(document["data"]["id"] for _, document in self.receiver.messages().values()), sorted(jobs))
+        for _, headers, body in self.receiver.seen:
+            self.assertTrue(is_signed(headers, body, SECRETS[0]))
+        harness.eventually(lambda: self.jobs("callbacks/pending")["ready"] == 0, "no promise left")
+
+    def transact(self, *actions, **headers):
+        return self.client.post("/v1/transactions", json.dumps({"actions": list(actions)}), Content_Type="application/json", **headers)
+
+    def test_lines(self):
+        answer = self.client.post("/v1/queues/q/jobs", b'{"a":1}\n2\n"three"', Content_Type="application/x-ndjson", Whilst_Callback=self.url)
+        self.assertEqual(answer.status, 202, answer)
+        jobs = self.ids(answer)
+        self.assertEqual((len(set(jobs)), self.jobs("q")["ready"], self.jobs("callbacks/pending")["ready"]), (3, 3, 3))
+        self.finish(jobs)
+        self.told(jobs)
+
+    def test_items(self):
+        option = "?callback=" + self.url.replace(":", "%3A").replace("/", "%2F").replace("?", "%3F").replace("=", "%3D")
+        answer = self.client.post("/v1/queues/q/jobs" + option, items(b"", b"\0", b"x" * 5000), Content_Type=BATCH)
+        self.assertEqual(answer.status, 202, answer)
+        jobs = self.ids(answer)
+        self.assertEqual(len(set(jobs)), 3)
+        self.client.delete(f"/v1/jobs/{jobs[0]}")
+        self.finish(jobs[1:])
+        self.told(jobs)
+        self.assertEqual({d["type"] for _, d in self.receiver.messages().values()}, {"job.done", "job.cancelled"})
+
+    def test_as_many_as_there_may_be(self):
+        answer = self.client.post("/v1/queues/q/jobs?retention=0s", items(*[b"x"] * 5000), Content_Type=BATCH, Whilst_Callback=self.url)
+        self.assertEqual(answer.status, 202, answer)
+        self.assertEqual((len(set(self.ids(answer))), self.jobs("callbacks/pending")["ready"]), (5000, 5000))
+        # called off in one go: the jobs are told of as what they have become
+        self.client.post("/v1/queues/callbacks/pause")
+        self.assertEqual(self.client.post("/v1/queues/q/purge").json()["count"], 5000)
+        harness.eventually(lambda: self.jobs("callbacks")["ready"] == 5000, "all of them", 60)
+
+    def test_a_batch_under_a_key(self):
+        def ask():
+            answer = self.client.post("/v1/queues/q/jobs?delay=1ms", b"1\n2\n3", Content_Type="application/x-ndjson", Whilst_Callback=self.url,
+                                      Idempotency_Key="k")
+            self.assertEqual(answer.status, 202, answer)
+            return self.ids(answer)
+
+        jobs = ask()
+        self.assertEqual(ask(), jobs)
+        self.restart_after_kill()
+        self.assertEqual(ask(), jobs)
+        self.finish(jobs)
+        self.told(jobs)
+        self.assertEqual(ask(), jobs)
+        other = self.client.post("/v1/queues/q/jobs?delay=1ms", b"1\n2\n3", Content_Type="application/x-ndjson", Idempotency_Key="k")
+        self.assertEqual((other.status, other.json()["code"]), (422, "key-reused"))
+
+    def test_a_batch_and_a_kill(self):
+        answer = self.client.post("/v1/queues/q/jobs", b"1\n2\n3\n4", Content_Type="application/x-ndjson", Whilst_Callback=self.url)
+        jobs = self.ids(answer)
+        self.finish(jobs[:2])
+        self.restart_after_kill()
+        self.finish(jobs[2:])
+        self.told(jobs)
+
+    def test_a_transaction(self):
+        first = self.client.submit("q")
+        job, lease, _ = self.client.reserve("q")
+        self.assertEqual(job, first)
+        answer = self.transact({"action": "submit", "queue": "q", "payload": 1, "callback": self.url},
+                               {"action": "complete", "job": first, "lease": lease},
+                               {"action": "submit", "queue": "q", "payload": 2, "after": [{"action": 0}], "callback": self.url},
+                               {"action": "submit", "queue": "q", "payload": 3, "after": [{"action": 2}]})
+        self.assertEqual(answer.status, 200, answer)
+        made = [result["id"] for result in answer.json()["results"] if result["id"] != first]
+        self.assertEqual([result["state"] for result in answer.json()["results"]], ["ready", "done", "awaiting", "awaiting"])
+        self.assertEqual(self.client.get(f"/v1/jobs/{made[2]}").json()["awaits"]["jobs"], [made[1]])
+        self.restart_after_kill()
+        self.finish(made)
+        self.told(made[:2])
+
+    def test_a_transaction_under_a_key(self):
+        def ask():
+            answer = self.transact({"action": "submit", "queue": "q", "callback": self.url}, {"action": "submit", "queue": "q"}, Idempotency_Key="k")
+            self.assertEqual(answer.status, 200, answer)
+            return [result["id"] for result in answer.json()["results"]]
+
+        jobs = ask()
+        self.assertEqual(ask(), jobs)
+        self.restart_after_kill()
+        self.assertEqual(ask(), jobs)
+        self.finish(jobs)
+        self.told(jobs[:1])
+
+    def test_what_a_transaction_is_refused(self):
+        for url, status, code in (("x", 400, "bad-request"), ("http://10.0.0.1/", 422, "target-refused"), ("", 400, "bad-request")):
+            answer = self.transact({"action": "submit", "queue": "q"}, {"action": "submit", "queue": "q", "callback": url})
+            self.assertEqual((answer.status, answer.json()["code"], answer.json()["action"]), (status, code, 1), answer)
+        answer = self.transact({"action": "submit", "queue": "q", "callback": self.url, "unique": "u"})
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["action"]), (422, "bad-value", 0), answer)
+        answer = self.transact({"action": "cancel", "job": 1, "callback": self.url})
+        self.assertEqual((answer.status, answer.json()["code"]), (400, "bad-json"), answer)
+        answer = self.transact(*[{"action": "submit", "queue": "q", "callback": self.url}] * 5001)
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["action"], answer.json()["limit"]), (413, "too-large", 5000, 10000))
+        # refused further on: the index is the client's own
+        answer = self.transact({"action": "submit", "queue": "q", "callback": self.url}, {"action": "cancel", "job": 2 ** 52})
+        self.assertEqual((answer.status, answer.json()["action"], answer.json()["cause"]), (409, 1, "unknown-job"), answer)
+        self.assertEqual(self.jobs("callbacks/pending")["ready"], 0)
+        self.assertNotIn("q", [one["name"] for one in self.client.get("/v1/queues").json()["queues"]], "nothing was done")
+
+
 class Refusals(Callbacks):
     def problem(self, url, status, code, path="/v1/queues/q/jobs", body=b"x", **headers):
         answer = self.client.post(path, body, Whilst_Callback=url, **headers)
@@ -178,7 +309,8 @@ class Refusals(Callbacks):
         for url in ("http://10.0.0.1/", "http://[::1]/", "http://169.254.169.254/latest", "https://[::ffff:192.168.0.1]:8443/"):
             self.problem(url, 422, "target-refused")
         self.problem(self.url, 400, "bad-request", "/v1/queues/q/jobs?callback=http%3A%2F%2F127.0.0.1")
-        self.problem(self.url, 422, "bad-value", body=b"{}\n{}", Content_Type="application/x-ndjson")
+        self.problem("http://10.0.0.1/", 422, "target-refused", body=b"{}\n{}", Content_Type="application/x-ndjson")
+        self.problem(self.url, 413, "too-large", body=b"1\n" * 5001, Content_Type="application/x-ndjson")
         self.assertNotIn("q", [one["name"] for one in self.client.get("/v1/queues").json()["queues"]], "nothing was done")
 
     def test_names(self):
@@ -217,6 +349,11 @@ class Refusals(Callbacks):
             client = server.client()
             answer = client.post("/v1/queues/q/jobs", b"x", Whilst_Callback="http://example.com/")
             self.assertEqual((answer.status, answer.json()["code"]), (422, "bad-value"))
+            answer = client.post("/v1/queues/q/jobs", b"1\n2", Whilst_Callback="http://example.com/", Content_Type="application/x-ndjson")
+            self.assertEqual((answer.status, answer.json()["code"]), (422, "bad-value"))
+            answer = client.post("/v1/transactions", b'{"actions":[{"action":"submit","queue":"q","callback":"http://example.com/"}]}',
+                                 Content_Type="application/json")
+            self.assertEqual((answer.status, answer.json()["code"], answer.json()["action"]), (422, "bad-value", 0))
             client.close()
 
     def test_files(self):

@@ -38,6 +38,7 @@ ELSEWHERE = {
     ("docs/packaging.md", "whilst_dep ="): "tests/integration/installed/run",
     ("docs/guide/fetch.md", "$ fetch"): "tests/integration/test_examples.py",
     ("docs/guide/tls-proxy.md", "openssl req"): "tests/integration/test_examples.py",
+    ("docs/guide/transactions.md", "echo "): "tests/integration/test_guide_events.py",
 }
 # what is drawn, not done: layouts, arrows
 DRAWN = {("docs/format-log.md", "block 0"), ("docs/format-log.md", "   E = the highest"), ("docs/reference/batch.md", "item   ="), ("CONTRIBUTING.md", "src/base  <-"),

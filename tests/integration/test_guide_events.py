@@ -6,12 +6,13 @@ import os
 import pathlib
 import re
 import subprocess
+import tempfile
 import unittest
 
 import harness
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
-PAGES = {"guide/events.md": 10, "guide/schedules.md": 6, "guide/dead-letters.md": 20, "guide/joins.md": 12}  # how many commands there are at least
+PAGES = {"guide/events.md": 10, "guide/schedules.md": 6, "guide/dead-letters.md": 20, "guide/joins.md": 12, "guide/transactions.md": 14}  # how many commands there are at least
 VARIES = [(r"\b\d+/\d+\b", "E/L"), (r"\b[0-9a-f]{32}\b", "ID"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "INSTANT"), (r'"left":\d+}', '"left":N}')]
 
 
@@ -35,9 +36,17 @@ class Guide(unittest.TestCase):
             with self.subTest(page):
                 self.assertGreaterEqual(self.run_page(page), least)
 
+    def arguments(self, page, secrets):
+        """What the page says of how the server is started."""
+        if "--callback-secrets" not in (DOCS / page).read_text(encoding="utf-8"):
+            return ()
+        secrets.write("whsec_" + "A" * 32 + "\n")
+        secrets.flush()
+        return ("--callback-secrets", secrets.name, "--allow-private-targets", "127.0.0.0/8")
+
     def run_page(self, page):
         count = 0
-        with harness.Server() as server:
+        with tempfile.NamedTemporaryFile("w", prefix="whilst-secrets-") as secrets, harness.Server(*self.arguments(page, secrets)) as server:
             path = os.path.dirname(os.path.abspath(harness.BINARY)) + ":" + os.environ["PATH"]
             env = dict(os.environ, PATH=path, WHILST_SERVER=f"http://127.0.0.1:{server.port}", http_proxy="", NO_PROXY="*")
             for command, output in commands(page):

@@ -272,7 +272,8 @@ class TwoTenants(Tenants):
         _, lease, _ = self.bolt.reserve("mail")
         for action in ({"action": "complete", "lease": lease}, {"action": "cancel"}, {"action": "kick"},
                        {"action": "progress", "lease": lease, "progress": 1}, {"action": "extend", "lease": lease},
-                       {"action": "fail", "lease": lease}, {"action": "release", "lease": lease}, {"action": "bury", "lease": lease}):
+                       {"action": "fail", "lease": lease}, {"action": "release", "lease": lease}, {"action": "bury", "lease": lease},
+                       {"action": "edit", "priority": 1}, {"action": "move", "to": "other"}, {"action": "replay"}, {"action": "replay", "to": "other"}):
             answers = [self.acme.post("/v1/transactions", json.dumps({"actions": [{"action": "submit", "queue": "mail", "payload": "x"},
                                                                                   {**action, "job": job}]}).encode(),
                                       Content_Type="application/json") for job in (foreign, 9007199254740000)]
@@ -286,6 +287,20 @@ class TwoTenants(Tenants):
                               Content_Type="application/json")
         job = done.json()["results"][0]["id"]
         self.assertEqual(self.root.get(f"/v1/jobs/{job}").json()["queue"], "acme:mail")
+        # what is moved or called back stays within
+        act = lambda *actions: self.acme.post("/v1/transactions", json.dumps({"actions": actions}).encode(), Content_Type="application/json")
+        moved = act({"action": "edit", "job": job, "priority": 3, "attempts_max": 2, "if_match": "*"}, {"action": "submit", "queue": "mail"})
+        self.assertEqual(moved.status, 200, moved)
+        self.assertEqual(act({"action": "move", "job": job, "to": "post"}).json()["results"], [{"id": job, "state": "ready"}])
+        self.assertEqual(self.root.get(f"/v1/jobs/{job}").json()["queue"], "acme:post")
+        for name in ("bolt:mail", "acme:mail"):
+            self.problem(act({"action": "move", "job": job, "to": name}), 422, "bad-value")
+        # a full queue, in the words of the namespace
+        self.acme.put("/v1/queues/full", {"jobs_max": 1})
+        full = act({"action": "submit", "queue": "full"}, {"action": "submit", "queue": "full"})
+        self.problem(full, 429, "queue-full")
+        self.assertEqual((full.json()["limit"], full.json()["action"]), (1, 1))
+        self.assertNotIn("acme", full.body.decode())
         for name in ("bolt:mail", "acme:mail", ":mail", "mail:", "a:b:c", "bolt%3Amail", "bolt\u0000:mail", "bolt\uff1amail"):
             refused = self.acme.post("/v1/transactions", json.dumps({"actions": [{"action": "submit", "queue": name, "payload": "x"}]}).encode(),
                                      Content_Type="application/json")

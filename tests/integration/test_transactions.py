@@ -10,7 +10,7 @@ import unittest
 import harness
 
 
-class Transactions(harness.Case):
+class Acting(harness.Case):
     ARGS = ("--max-payload", "3MiB")
 
     def act(self, *actions, **headers):
@@ -29,6 +29,8 @@ class Transactions(harness.Case):
     def counts(self, queue=None):
         return self.client.get(f"/v1/queues/{queue or self.queue}").json()["jobs"]
 
+
+class Transactions(Acting):
     def test_a_job_and_its_successors(self):
         held = self.leased()
         answer = self.act({"action": "complete", **held, "result": {"sum": 3}, "status": 201},
@@ -187,7 +189,7 @@ class Transactions(harness.Case):
         self.client.put(f"/v1/queues/{self.queue}", {"jobs_max": 2})
         three = [{"action": "submit", "queue": self.queue}] * 3
         answer = self.act(*three)
-        self.assertProblem(answer, 429, "queue-full", action=2)
+        self.assertProblem(answer, 429, "queue-full", action=2, limit=2)
         self.assertEqual(answer["Retry-After"], "1")
         self.assertEqual(self.counts()["ready"], 0)
         self.assertEqual(self.act(*three[:2]).status, 200)
@@ -282,6 +284,176 @@ class Transactions(harness.Case):
         self.assertEqual(sorted(int(base64.b64decode(job["payload"])) for job in jobs), list(range(40)))
 
 
+class Others(Acting):
+    """Jobs that are told to be others in the same commit: edited, moved, called back from their failure."""
+
+    def look(self, job):
+        return self.client.get(f"/v1/jobs/{job}").json()
+
+    def failed(self, queue=None, query="?attempts=1", error="no"):
+        """A job whose last attempt failed."""
+        queue = queue or self.queue
+        job = self.client.submit(queue, b"payload", query)
+        got, lease, _ = self.client.reserve(queue)
+        self.assertEqual(got, job)
+        self.assertEqual(self.client.post(f"/v1/jobs/{job}/fail", error.encode(), Whilst_Lease=lease).status, 200)
+        return job
+
+    def test_edit(self):
+        one, two = self.client.submit(self.queue), self.client.submit(self.queue, b"x", "?delay=1h&priority=9&expires=1h")
+        held = self.leased()  # one
+        answer = self.act({"action": "complete", **held},
+                          {"action": "edit", "job": two, "priority": None, "delay": "2h", "time_to_run": "7s", "attempts_max": 3, "retention": "0s",
+                           "expires_at": None},
+                          {"action": "submit", "queue": self.queue})
+        self.assertEqual((answer.status, held["job"]), (200, one), answer)
+        self.assertEqual(answer.json()["results"][1], {"id": two, "state": "delayed"})
+        view = self.look(two)
+        self.assertEqual((view["priority"], view["time_to_run"], view["attempts_max"], view["retention"], view["expires_at"]), (1024, "7s", 3, "0s", None))
+        # only if it is still what was looked at
+        tag = self.client.get(f"/v1/jobs/{two}")["ETag"]
+        self.refused(self.act({"action": "submit", "queue": self.queue}, {"action": "edit", "job": two, "run_at": None, "if_match": '"0"'}), 1,
+                     "precondition-failed")
+        answer = self.act({"action": "edit", "job": two, "run_at": None, "if_match": f'"0", {tag}'})
+        self.assertEqual(answer.json()["results"], [{"id": two, "state": "ready"}])
+        self.refused(self.act({"action": "edit", "job": two, "run_at": None, "if_match": tag}), 0, "precondition-failed")
+        self.assertEqual(self.act({"action": "edit", "job": two, "priority": 1, "if_match": "*"}).status, 200)
+
+    def test_edit_refused(self):
+        job, held, done = self.client.submit(self.queue + "-w"), self.leased(), self.leased()
+        self.client.complete(done["job"], done["lease"])
+        new = {"action": "submit", "queue": self.queue + "-new"}
+        self.refused(self.act(new, {"action": "edit", "job": done["job"], "priority": 1}), 1, "job-finished", state="done")
+        self.refused(self.act(new, {"action": "edit", "job": held["job"], "run_at": None}), 1, "wrong-state", state="running")
+        self.refused(self.act(new, {"action": "edit", "job": 2 ** 52, "priority": 1}), 1, "unknown-job")
+        self.refused(self.act(new, {"action": "edit", "job": job, "priority": 1}, {"action": "kick", "job": job}), 2, "named-twice")
+        document = self.assertProblem(self.act(new, {"action": "edit", "job": held["job"], "attempts_max": 0}), 422, "bad-value", action=1)
+        document = self.assertProblem(self.act({"action": "release", **held}, {"action": "edit", "job": job, "attempts_max": 1001}), 422, "bad-value", action=1)
+        self.assertIn("attempts_max", document["detail"])
+        for wrong in ({"delay": "1s", "run_at": None}, {"expires": "1s", "expires_at": "2030-01-01T00:00:00Z"}, {"priority": "1"}, {"queue": "x"},
+                      {"if_match": "x"}, {"if_match": 7}, {"attempts": 3}, {"delay": 3}):
+            self.assertProblem(self.act(new, {"action": "edit", "job": job, **wrong}), 400, "bad-json", action=1)
+        self.assertProblem(self.act(new, {"action": "cancel", "job": None}), 400, "bad-json", action=1)
+        self.assertProblem(self.client.get(f"/v1/queues/{self.queue}-new"), 404, "unknown-queue")
+        self.assertEqual(self.look(job)["priority"], 1024)
+
+    def test_move(self):
+        to = self.queue + "-to"
+        ready, late = self.client.submit(self.queue), self.client.submit(self.queue, b"x", "?delay=1h")
+        waits = self.client.submit(self.queue, b"x", f"?after={ready}")
+        answer = self.act({"action": "move", "job": ready, "to": to}, {"action": "move", "job": late, "to": to},
+                          {"action": "move", "job": waits, "to": to}, {"action": "submit", "queue": self.queue})
+        self.assertEqual([r["state"] for r in answer.json()["results"]], ["ready", "delayed", "awaiting", "ready"], answer)
+        self.assertEqual({self.look(job)["queue"] for job in (ready, late, waits)}, {to})
+        self.assertEqual((self.counts(to)["ready"], self.counts(to)["delayed"], self.counts(to)["awaiting"]), (1, 1, 1))
+        got, lease, _ = self.client.reserve(to)
+        self.assertEqual(got, ready)
+        # in the same commit in which what it awaits ends
+        answer = self.act({"action": "complete", "job": got, "lease": lease}, {"action": "move", "job": waits, "to": self.queue})
+        self.assertEqual([r["state"] for r in answer.json()["results"]], ["done", "ready"], answer)
+        self.assertEqual(self.counts()["ready"], 2)
+
+    def test_move_refused(self):
+        job, held, fresh = self.client.submit(self.queue + "-w"), self.leased(), self.queue + "-new"
+        first = {"action": "move", "job": job, "to": fresh}
+        self.refused(self.act(first, {"action": "move", "job": held["job"], "to": fresh}), 1, "wrong-state", state="running")
+        self.refused(self.act(first, {"action": "move", "job": 2 ** 52, "to": fresh}), 1, "unknown-job")
+        self.assertProblem(self.act({"action": "move", "job": job, "to": self.queue + "-w"}), 422, "bad-value", action=0)
+        for name in ("callbacks", "call/x", "topic/t", "callbacks/pending", "-x", "", "x" * 201):
+            self.assertProblem(self.act(first, {"action": "move", "job": held["job"], "to": name}), 422, "bad-value", action=1)
+        self.assertProblem(self.act({"action": "move", "job": job}), 400, "bad-json", action=0)
+        self.assertProblem(self.client.get(f"/v1/queues/{fresh}"), 404, "unknown-queue")
+        self.assertEqual(self.look(job)["queue"], self.queue + "-w")
+
+    def test_replay(self):
+        """A failed one, a dead one and a buried one; a failed one has its key again, and all have their errors."""
+        dead = self.queue + "-dead"
+        failed = self.failed(query="?attempts=1&unique=u&group=g&priority=3")
+        self.client.put(f"/v1/queues/{self.queue}-s", {"attempts": 1, "dead_letter": dead})
+        died = self.failed(self.queue + "-s", "")
+        self.assertEqual(self.look(died)["queue"], dead)
+        buried = self.leased()
+        self.assertEqual(self.client.post(f"/v1/jobs/{buried['job']}/bury", Whilst_Lease=buried["lease"]).status, 200)
+        other = self.failed()
+        answer = self.act({"action": "replay", "job": failed}, {"action": "replay", "job": died}, {"action": "replay", "job": buried["job"]},
+                          {"action": "replay", "job": other, "to": self.queue + "-o"}, {"action": "submit", "queue": self.queue, "unique": "u"})
+        self.assertEqual(answer.status, 200, answer)
+        results = answer.json()["results"]
+        self.assertEqual([r["state"] for r in results], ["ready"] * 5)
+        self.assertEqual((results[4]["id"], results[4].get("duplicate")), (failed, True), "the key is the replayed job's again")
+        view = self.look(failed)
+        self.assertEqual((view["attempts"], view["priority"], view["unique"], view["group"], view["errors"][0]["message"]), (0, 3, "u", "g", "no"))
+        self.assertEqual((self.look(died)["queue"], self.look(died)["dead_from"]), (self.queue + "-s", None))
+        self.assertEqual(self.look(other)["queue"], self.queue + "-o")
+        for job, queue in ((died, self.queue + "-s"), (other, self.queue + "-o")):
+            self.assertEqual(self.client.reserve(queue)[0], job)
+        self.assertEqual(self.client.get(f"/v1/jobs/{failed}/payload").body, b"payload")
+
+    def test_replay_refused(self):
+        waits, held, failed, fresh = self.client.submit(self.queue + "-w"), self.leased(), self.failed(self.queue + "-f"), self.queue + "-new"
+        first = {"action": "replay", "job": failed, "to": fresh}
+        self.refused(self.act(first, {"action": "replay", "job": waits}), 1, "wrong-state", state="ready")
+        self.refused(self.act(first, {"action": "replay", "job": held["job"]}), 1, "wrong-state", state="running")
+        self.refused(self.act(first, {"action": "replay", "job": 2 ** 52}), 1, "unknown-job")
+        self.refused(self.act(first, {"action": "replay", "job": failed}), 1, "named-twice")
+        self.client.complete(held["job"], held["lease"])
+        self.refused(self.act(first, {"action": "replay", "job": held["job"]}), 1, "job-finished", state="done")
+        self.assertProblem(self.act(first, {"action": "replay", "job": failed, "to": "call/x"}), 422, "bad-value", action=1)
+        self.assertProblem(self.client.get(f"/v1/queues/{fresh}"), 404, "unknown-queue")
+        self.assertEqual(self.look(failed)["state"], "failed")
+
+    def test_many_replays(self):
+        """More than are read at once, of which some have been written out of memory by then."""
+        jobs = []
+        for _ in range(150):
+            jobs.append(self.client.submit(self.queue, b"y", "?attempts=1"))
+        while (got := self.client.reserve(self.queue)) is not None:
+            self.client.post(f"/v1/jobs/{got[0]}/fail", b"e" * 900, Whilst_Lease=got[1])
+        self.client.close()
+        self.server.stop()
+        self.server.start()
+        self.client = self.server.client()
+        answer = self.act(*[{"action": "replay", "job": job} for job in reversed(jobs)])
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(self.counts()["ready"], 150)
+        self.client.close()
+        self.server.kill()
+        self.server.start()
+        self.client = self.server.client()
+        self.assertEqual((self.counts()["ready"], self.counts()["failed"]), (150, 0))
+        self.assertEqual(self.look(jobs[7])["errors"][0]["message"], "e" * 900)
+
+    def test_under_a_key(self):
+        failed = self.failed()
+        def ask():
+            answer = self.act({"action": "replay", "job": failed}, {"action": "submit", "queue": self.queue + "-n"}, Idempotency_Key="k")
+            self.assertEqual(answer.status, 200, answer)
+            return answer.json()["results"]
+        first = ask()
+        self.assertEqual(ask(), first)
+        self.assertEqual((self.counts()["ready"], self.counts(self.queue + "-n")["ready"]), (1, 1))
+
+    def test_limits_count_what_arrives(self):
+        """A queue that fills up by what the transaction itself sends there takes no more, and the server lives on."""
+        full, dead = self.queue + "-full", {"attempts": 1, "dead_letter": self.queue + "-full"}
+        self.client.put(f"/v1/queues/{full}", {"jobs_max": 1})
+        self.client.put(f"/v1/queues/{self.queue}", dead)
+        held, moved, failed = self.leased(), self.client.submit(self.queue + "-w"), self.failed(self.queue + "-f")
+        submit = {"action": "submit", "queue": full}
+        for sends in ({"action": "fail", **held}, {"action": "move", "job": moved, "to": full}, {"action": "replay", "job": failed, "to": full}):
+            document = self.assertProblem(self.act(sends, submit), 429, "queue-full", action=1, limit=1)
+            self.assertEqual(self.counts(full)["ready"], 0, document)
+        answer = self.act(submit, {"action": "move", "job": moved, "to": full}, {"action": "fail", **held})
+        self.assertEqual([r["state"] for r in answer.json()["results"]], ["ready"] * 3, "no limit keeps out what is sent there")
+        self.assertEqual(self.counts(full)["ready"], 3)
+
+    def test_a_kick_that_is_not_needed_any_more(self):
+        held = self.leased()
+        waits = self.client.submit(self.queue + "-w", b"x", f"?after={held['job']}")
+        answer = self.act({"action": "complete", **held}, {"action": "kick", "job": waits})
+        self.assertEqual([r["state"] for r in answer.json()["results"]], ["done", "ready"], answer)
+
+
 class Declared(harness.Case):
     ARGS = ("--queues", "declared")
 
@@ -299,7 +471,8 @@ class Scopes(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         tokens = {}
         with open(folder.name + "/tokens", "w") as file:
-            for name, *scopes in (("root", "admin"), ("step", "work:in", "submit:out-*", "publish:told-*"), ("none", "metrics"), ("all", "submit")):
+            for name, *scopes in (("root", "admin"), ("step", "work:in", "submit:out-*", "publish:told-*"), ("none", "metrics"), ("all", "submit"),
+                                  ("mover", "admin:in*")):
                 made = subprocess.run([harness.BINARY, "token", name, *scopes], capture_output=True, text=True, timeout=60)
                 if made.returncode != 0:
                     self.skipTest(made.stderr)  # built without OpenSSL
@@ -317,6 +490,12 @@ class Scopes(unittest.TestCase):
                     ("step", 403, "not-allowed", [complete, {"action": "submit", "queue": "other"}], 1),
                     ("step", 403, "not-allowed", [complete, {"action": "cancel", "job": job}], 1),
                     ("step", 403, "not-allowed", [{"action": "kick", "job": job}], 0),
+                    ("step", 403, "not-allowed", [{"action": "edit", "job": job, "priority": 1}], 0),
+                    ("step", 403, "not-allowed", [complete, {"action": "move", "job": job, "to": "out-1"}], 1),
+                    ("step", 403, "not-allowed", [complete, {"action": "replay", "job": job}], 1),
+                    ("mover", 403, "not-allowed", [{"action": "move", "job": job, "to": "other"}], 0),
+                    ("mover", 403, "not-allowed", [{"action": "replay", "job": job, "to": "other"}], 0),
+                    ("mover", 409, "action-refused", [{"action": "move", "job": job, "to": "in-too"}], 0),
                     ("step", 403, "not-allowed", [complete, {"action": "publish", "topic": "other", "payload": 1}], 1),
                     ("all", 403, "not-allowed", [{"action": "publish", "topic": "told-1", "payload": 1}], 0),
                     ("step", 409, "action-refused", [{"action": "publish", "topic": "told-2", "payload": 1}], 0),

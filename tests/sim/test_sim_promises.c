@@ -4,7 +4,7 @@
  * Clients submit jobs of each kind and work on them; a machine of its own takes pushes and callbacks, and does not always answer. What must
  * hold, as far as clients and the receiver can see it:
  *
- * - what is submitted under an Idempotency-Key is one job, however often it is asked for, and one callback;
+ * - what is submitted under an Idempotency-Key, alone, in a batch or in a transaction, is one job, however often it is asked for, and one callback;
  * - a job with a callback whose end was answered is told of, after any crash: done, or failed because it has expired;
  * - a pushed job that was answered is sent at least once, and what its receiver said to it is kept as its result;
  * - a job of a group is not given out before those that came before it have ended;
@@ -57,7 +57,15 @@ static void know(struct job *job, uint64_t id)
 	job->id = id;
 }
 
-/* "keyed-17" */
+/* How a job of a kind that is submitted in several ways is: alone, as the line of a batch, in a transaction. */
+enum { ALONE, IN_BATCH, IN_TRANSACTION, WAYS };
+
+static int way_of(const struct job *job)
+{
+	return job->kind == KEYED ? (int)(job - jobs) % WAYS : ALONE;
+}
+
+/* "keyed-17", as the line of a batch in quotes */
 static struct job *job_of_payload(struct wh_slice payload, int kind)
 {
 	char prefix[24];
@@ -182,9 +190,10 @@ static void on_submitted(wh_loop *l, wh_res res, void *arg)
 	struct client *client = arg;
 	struct job *job = &jobs[client->at];
 
-	must(is_unknown(res) || res.n == 202, "a submission of %s: %d %.*s", queues[job->kind], (int)res.n,
-	     (int)body_of(res).len, body_of(res).data);
-	if (res.n == 202) {
+	must(is_unknown(res) || res.n == (way_of(job) == IN_TRANSACTION ? 200 : 202),
+	     "a submission of %s: %d %.*s", queues[job->kind], (int)res.n, (int)body_of(res).len,
+	     body_of(res).data);
+	if (!is_unknown(res)) {
 		know(job, must_number(body_of(res), "{\"id\":"));
 		job->answered = true;
 	}
@@ -195,8 +204,8 @@ static void submit(struct client *client, struct job *job)
 {
 	int n = (int)(job - jobs);
 	char key[24], url[60];
-	const char *fields[5] = {NULL};
-	int count = 0;
+	const char *fields[7] = {NULL};
+	int count = 0, way = way_of(job);
 
 	snprintf(key, sizeof key, "%s-%d", queues[job->kind], n);
 	snprintf(url, sizeof url, "http://10.0.0.99:9000/told?of=%d", n);
@@ -204,13 +213,25 @@ static void submit(struct client *client, struct job *job)
 		fields[count++] = "Idempotency-Key";
 		fields[count++] = key;
 	}
-	if (calls_back && (job->kind == KEYED || job->kind == LATE)) {
+	if (way != ALONE) {
+		fields[count++] = "Content-Type";
+		fields[count++] = way == IN_BATCH ? "application/x-ndjson" : "application/json";
+	}
+	if (calls_back && (job->kind == KEYED || job->kind == LATE) && way != IN_TRANSACTION) {
 		fields[count++] = "Whilst-Callback";
 		fields[count++] = url;
 	}
 	client->at = (uint64_t)n;
-	snprintf(client->body, sizeof client->body, "%s", key);
-	if (job->kind == GROUPED)
+	snprintf(client->body, sizeof client->body, way == IN_BATCH ? "\"%s\"" : "%s", key);
+	if (way == IN_TRANSACTION)
+		snprintf(client->body, sizeof client->body,
+		         "{\"actions\":[{\"action\":\"submit\",\"queue\":\"keyed\",\"payload\":\"%s\"%s%s%s}]"
+		         "}",
+		         key, calls_back ? ",\"callback\":\"" : "", calls_back ? url : "",
+		         calls_back ? "\"" : "");
+	if (way == IN_TRANSACTION)
+		snprintf(client->path, sizeof client->path, "/v1/transactions");
+	else if (job->kind == GROUPED)
 		snprintf(client->path, sizeof client->path, "/v1/queues/grouped/jobs?group=g%d", n % GROUPS);
 	else if (job->kind == LATE)
 		snprintf(client->path, sizeof client->path, "/v1/queues/late/jobs?expires=2s");
