@@ -222,28 +222,22 @@ static void fill_exchange(wh_http_exchange *x, struct wh__http_head *head)
 	x->parallel = wh__http_is_safe((enum wh_http_method)head->method) && !x->may_upgrade;
 }
 
-static void handle_head(struct wh__http_connection *c, const char *base, size_t len, char *held)
+/* held: base, if the request is to free it. */
+static void handle_request(struct wh__http_connection *c, const char *base, size_t len, char *held,
+                           struct wh__http_head *head)
 {
 	wh_http_server *server = c->server;
-	const char *reason = NULL;
-	wh_http_exchange *x;
-	int status = wh__http_parse_request(base, len, &server->limits, &server->scratch, &reason);
+	wh_http_exchange *x = wh__http_exchange_new(c);
 
-	if (status == 0) {
-		x = wh__http_exchange_new(c);
-		if (!x)
-			c->failed = true;
-	}
-	if (status != 0 || c->failed) {
+	if (!x) {
+		c->failed = true;
 		free(held);
-		if (status != 0)
-			wh__http_input_refuse(c, status, reason);
 		return;
 	}
 	x->base = base;
 	x->head_len = (uint32_t)len;
 	x->base_owned = held != NULL;
-	fill_exchange(x, &server->scratch);
+	fill_exchange(x, head);
 	x->received_at = c->active_at = wh_now(server->loop);
 	x->body_max = server->options.body_bytes_max;
 	c->served = true;
@@ -264,6 +258,37 @@ static void handle_head(struct wh__http_connection *c, const char *base, size_t 
 }
 
 /* ---- heads -------------------------------------------------------------------------------- */
+
+static void handle_head(struct wh__http_connection *c, const char *base, size_t len, char *held)
+{
+	wh_http_server *server = c->server;
+	const char *reason = NULL;
+	int status = wh__http_parse_request(base, len, &server->limits, &server->scratch, &reason);
+
+	if (status == 0) {
+		wh__http_known_learn(&server->known, base, len, &server->scratch);
+		handle_request(c, base, len, held, &server->scratch);
+	} else {
+		free(held);
+		wh__http_input_refuse(c, status, reason);
+	}
+}
+
+/* The request that begins here says what another has said before, and all of its head is here. */
+static bool handle_known(struct wh__http_connection *c)
+{
+	const char *data = input_at(c);
+	size_t len;
+	struct wh__http_head *head =
+		c->scan.start_bytes > 0 ? NULL
+					: wh__http_known_find(&c->server->known, data, input_left(c), &len);
+
+	if (!head)
+		return false;
+	c->input_at += (uint32_t)len;
+	handle_request(c, data, len, NULL, head);
+	return true;
+}
 
 static bool hold(struct wh__http_connection *c, const char *data, size_t len)
 {
@@ -304,6 +329,8 @@ static bool read_head(struct wh__http_connection *c)
 	data = input_at(c);
 	if (c->held_len == 0)
 		c->active_at = wh_now(c->server->loop);
+	if (handle_known(c))
+		return true;
 	status = wh__http_scan(&c->scan, &c->server->limits, data, input_left(c), &consumed, &skipped, &end,
 	                       &reason);
 	if (status) {

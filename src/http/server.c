@@ -123,6 +123,7 @@ void wh__http_server_release(wh_http_server *server)
 		server->spare = x->next;
 		free(x);
 	}
+	wh__http_known_done(&server->known);
 	free(server);
 	if (thread)
 		wh__http_threads_server_gone(thread);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "http/deadline.h"
+#include "http/known.h"
 #include "http/output.h"
 #include "http/parse.h"
 #include "runtime/loop.h"
@@ -57,7 +58,9 @@ struct wh_http_server {
 		*thread; /* of a server that is one thread's part of another; NULL: it is not */
 	int64_t date_second;
 	char date[WH__HTTP_DATE_LINE];
-	struct wh__http_head scratch; /* the head of the request whose handler runs */
+	struct wh__http_head
+		scratch; /* the head of the request whose handler runs, unless it is a known one */
+	struct wh__http_known known;
 };
 
 /* A connection. What only a request needs is in its exchange, so that an idle one is small. */

@@ -4,12 +4,14 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "http/known.h"
 #include "http/message.h"
 #include "http/parse.h"
 
@@ -534,6 +536,97 @@ static void test_responses(void **state)
 	free(text);
 }
 
+/* What a known head means is what the parser says of it. */
+static void must_be_known(struct wh__http_known *known, const char *text, size_t more)
+{
+	static const struct wh__http_limits wide = {
+		.head_bytes_max = 4096, .target_bytes_max = 64, .fields_max = 100};
+	struct wh__http_head parsed, *head;
+	const char *reason = NULL;
+	size_t len = strlen(text), got = 0;
+	char data[2048];
+
+	memset(data, 'x', sizeof(data));
+	memcpy(data, text, len);
+	assert_int_equal(wh__http_parse_request(data, len, &wide, &parsed, &reason), 0);
+	head = wh__http_known_find(known, data, len + more, &got);
+	assert_non_null(head);
+	assert_int_equal(got, len);
+	assert_memory_equal(head, &parsed,
+	                    offsetof(struct wh__http_head, fields) +
+	                            parsed.field_count * sizeof(parsed.fields[0]));
+	assert_null(wh__http_known_find(known, data, len - 1, &got));
+}
+
+static void meet(struct wh__http_known *known, const char *text)
+{
+	static const struct wh__http_limits wide = {
+		.head_bytes_max = 4096, .target_bytes_max = 64, .fields_max = 100};
+	struct wh__http_head parsed;
+	const char *reason = NULL;
+
+	assert_int_equal(wh__http_parse_request(text, strlen(text), &wide, &parsed, &reason), 0);
+	wh__http_known_learn(known, text, strlen(text), &parsed);
+}
+
+#define KNOWN(path, length)                                                                               \
+	"POST " path " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-" \
+	"Length: " length "\r\n\r\n"
+
+static void test_known(void **state)
+{
+	static const char submit[] = KNOWN("/v1/queues/q/jobs", "128");
+	static const char longer[] = KNOWN("/v1/queues/q/jobs", "129");
+	struct wh__http_known known = {0};
+	char text[2048];
+	size_t len;
+
+	/* known when it has come twice, and then whatever else comes once */
+	meet(&known, submit);
+	assert_null(wh__http_known_find(&known, submit, sizeof(submit) - 1, &len));
+	meet(&known, submit);
+	must_be_known(&known, submit, 0);
+	must_be_known(&known, submit, 128);
+	assert_null(wh__http_known_find(&known, longer, sizeof(longer) - 1, &len));
+	meet(&known, longer);
+	must_be_known(&known, submit, 1);
+	/* what comes more often takes its place */
+	meet(&known, longer);
+	must_be_known(&known, longer, 1);
+	assert_null(wh__http_known_find(&known, submit, sizeof(submit) - 1, &len));
+	/* no byte of it may differ */
+	for (size_t i = 0; i < sizeof(longer) - 1; i++) {
+		memcpy(text, longer, sizeof(longer));
+		text[i] ^= 1;
+		assert_null(wh__http_known_find(&known, text, sizeof(longer) - 1, &len));
+	}
+	/* a great many, and more of each than there is room for */
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text),
+		         "GET /v1/jobs/%d HTTP/1.1\r\nHost: localhost\r\nX-Number: %064d\r\n\r\n", i, i);
+		meet(&known, text);
+		assert_null(wh__http_known_find(&known, text, strlen(text), &len));
+		meet(&known, text);
+		must_be_known(&known, text, (size_t)i);
+	}
+	/* too short, too long, too many fields: always parsed */
+	for (int i = 0; i < 3; i++) {
+		meet(&known, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+		snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\nX: %01024d\r\n\r\n", 0);
+		meet(&known, text);
+		assert_null(wh__http_known_find(&known, text, strlen(text), &len));
+	}
+	len = (size_t)snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: a\r\n");
+	for (int i = 0; i < WH__HTTP_KNOWN_FIELDS_MAX; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "A%d: b\r\n", i);
+	(void)snprintf(text + len, sizeof(text) - len, "\r\n");
+	meet(&known, text);
+	meet(&known, text);
+	assert_null(wh__http_known_find(&known, text, strlen(text), &len));
+	wh__http_known_done(&known);
+	assert_null(known.heads[0]);
+}
+
 static void test_words(void **state)
 {
 	char date[WH__HTTP_DATE_LEN + 1] = "", number[20];
@@ -580,7 +673,7 @@ int main(void)
 		cmocka_unit_test(test_fields),       cmocka_unit_test(test_framing),
 		cmocka_unit_test(test_chunks),       cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_chunk_excess), cmocka_unit_test(test_responses),
-		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_known),        cmocka_unit_test(test_words),
 	};
 
 	return cmocka_run_group_tests_name("http parse", tests, NULL, NULL);
