@@ -7,7 +7,8 @@
 #include <assert.h>
 #include <endian.h>
 #include <string.h>
-#include <xxhash.h>
+
+#include "base/hash.h"
 
 static const char identity_magic[8] = {'W', 'H', 'L', 'O', 'G', 'S', 'E', 'G'};
 static const char opening_magic[8] = {'W', 'H', 'L', 'O', 'G', 'O', 'P', 'N'};

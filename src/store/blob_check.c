@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
+#include "base/hash.h"
 
 enum { PIECE = 256 << 10 };
 

@@ -8,7 +8,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <xxhash.h>
+
+#include "base/hash.h"
 
 enum { PIECE = STORE_PIECE_MAX };
 

@@ -12,7 +12,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <xxhash.h>
+
+#include "base/hash.h"
 
 enum { PIECE = STORE_PIECE_MAX, FILL_BYTES = 2 * PIECE };
 

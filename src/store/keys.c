@@ -9,7 +9,7 @@
  */
 #include "store/inside.h"
 
-#include <xxhash.h>
+#include "base/hash.h"
 
 enum {
 	RUN_BYTES = 24,
