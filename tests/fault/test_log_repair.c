@@ -4,17 +4,23 @@
  * Three folders with jobs of every kind, bodies in files, several segments and a checkpoint: one closed in order, one as a kill
  * leaves it, one whose history has been compacted. LOG_REPAIR_SEED chooses where the damage is, LOG_REPAIR_ROUNDS how often.
  */
-#include "../unit/store_support.h"
-
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka wants those four first */
+#include <cmocka.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include "../unit/repair_help.h"
 #include "log/log.h"
 #include "store/repair.h"
 
-enum { SEGMENT = 128 << 10, JOBS = 240, BLOB = 16 << 10, TEXT = 3000, FILES_MAX = 64 };
+enum { SEGMENT = 128 << 10, JOBS = 240, FILES_MAX = 64 };
 
 struct image {
 	const char *what;
@@ -28,16 +34,18 @@ struct image {
 
 static wh_loop *loop;
 static const char *base; /* folder of folders: in memory, where flushing costs nothing, if there is one */
-static char context[256], work[64];
+static char work[64];
 static unsigned char *named; /* by id */
 static uint64_t named_max, damages;
 static uint32_t random_state;
 
-#define CHECK(condition)                                         \
-	do {                                                     \
-		if (!(condition))                                \
-			fail_msg("%s: %s", context, #condition); \
-	} while (0)
+static void repair_wrong(const char *text)
+{
+	fail_msg("%s", text);
+	abort();
+}
+
+#define CHECK(condition) check(condition, "it does not hold")
 
 static uint32_t any(uint32_t below)
 {
@@ -57,108 +65,6 @@ static void __attribute__((format(printf, 1, 2))) shell(const char *format, ...)
 
 /* ---- folders with jobs ------------------------------------------------------------------- */
 
-static int try_it(struct store *store, struct store_action action)
-{
-	wh_res res = wh_await(store_apply(store, &action, 1, 0, STORE_ASYNC));
-	struct store_commit *commit = res.ptr;
-	CHECK(res.n == 0);
-	int error = commit->error;
-	store_commit_free(commit);
-	return error;
-}
-
-static struct store_action leased(int kind, struct store *store, uint64_t job)
-{
-	wh_res res =
-		wh_await(store_reserve(store, &(struct store_reserve){.job = job, .level = STORE_ASYNC}));
-	struct store_lot *lot = res.ptr;
-	CHECK(res.n == 1);
-	struct store_action a = {.kind = kind, .job = job, .lease = lot->jobs[0].lease};
-	store_lot_free(lot);
-	return a;
-}
-
-static void fail_once(struct store *store, uint64_t job, int attempt, bool last)
-{
-	struct store_action a = leased(STORE_FAIL, store, job);
-	char error[100];
-	snprintf(error, sizeof(error), "attempt %d of job %llu", attempt, (unsigned long long)job);
-	a.fail.error = text(error);
-	a.fail.delay_set = true;
-	a.fail.no_retry = last;
-	CHECK(try_it(store, a) == 0);
-}
-
-static void finish(struct store *store, struct store_action a, bool large)
-{
-	static char body[2 * BLOB];
-	memset(body, 'r', sizeof(body));
-	a.kind = STORE_COMPLETE;
-	a.complete.bytes = large ? (struct store_slice){body, sizeof(body)} : text("the result");
-	a.complete.content_type = text("text/x-result");
-	CHECK(try_it(store, a) == 0);
-}
-
-/* What is done to a job once it is there. */
-static void treat(struct store *store, uint64_t job, unsigned shape)
-{
-	struct store_action a;
-	switch (shape) {
-	case 2:
-		a = leased(STORE_PROGRESS, store, job);
-		a.progress.bytes = text("half of it");
-		CHECK(try_it(store, a) == 0);
-		break;
-	case 3:
-	case 4:
-		fail_once(store, job, 1, false);
-		fail_once(store, job, 2, shape == 4);
-		break;
-	case 5:
-	case 6:
-		finish(store, leased(0, store, job), shape == 6);
-		break;
-	case 7:
-		CHECK(try_it(store, (struct store_action){.kind = STORE_CANCEL, .job = job}) == 0);
-		break;
-	case 8:
-		fail_once(store, job, 1, false);
-		finish(store, leased(0, store, job), false);
-		break;
-	case 9:
-		CHECK(try_it(store, (struct store_action){.kind = STORE_DELETE, .job = job}) == 0);
-		break;
-	case 10:
-		a = leased(STORE_BURY, store, job);
-		CHECK(try_it(store, a) == 0);
-		break;
-	}
-}
-
-static uint64_t submit_one(struct store *store, unsigned i, unsigned shape)
-{
-	static char body[2 * BLOB];
-	char queue[16];
-	size_t len = shape == 1 ? BLOB + 1 + i : 200 + i * 37 % 1500;
-	memset(body, 'a' + (int)(i % 26), sizeof(body));
-	snprintf(queue, sizeof(queue), "q%u", i % 5);
-	struct store_action a = {.kind = STORE_SUBMIT,
-	                         .submit = {.queue = text(queue),
-	                                    .payload = {body, len},
-	                                    .content_type = text("text/plain"),
-	                                    .priority = JOB_PRIORITY_DEFAULT,
-	                                    .attempts_max = 10,
-	                                    .retention_ns = 86400 * WH_NS_PER_S,
-	                                    .time_to_run_ns = 86400 * WH_NS_PER_S,
-	                                    .delay_ns = shape == 0 ? 86400 * WH_NS_PER_S : 0}};
-	wh_res res = wh_await(store_apply(store, &a, 1, 0, STORE_ASYNC));
-	struct store_commit *commit = res.ptr;
-	CHECK(res.n == 0 && commit->error == 0);
-	uint64_t id = commit->results[0].job;
-	store_commit_free(commit);
-	return id;
-}
-
 static void on_notice(int level, const char *message, void *arg)
 {
 	(void)arg;
@@ -174,56 +80,15 @@ static struct store *open_store(const char *folder, const struct image *image)
 	                                .segment_bytes = SEGMENT,
 	                                .checkpoint_bytes = 2 * SEGMENT,
 	                                .compact_slack = image->compacted ? SEGMENT : UINT64_C(1) << 40,
-	                                .blob_bytes = BLOB,
+	                                .blob_bytes = REPAIR_BLOB,
 	                                .recent_bytes = 4096,
 	                                .log = on_notice};
 	int error = store_open(loop, &options, &store, &problem);
-	if (error < 0)
-		fail_msg("%s: %s", context, problem.text);
+	check(error == 0, "%s", problem.text);
 	return store;
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */
-
-static char *describe(struct store *store, uint64_t id)
-{
-	static char to[TEXT * 12];
-	wh_res res = wh_await(store_get(store, id, STORE_LOCAL));
-	struct store_view *v = res.ptr;
-	if (res.n == -JOB_EUNKNOWN_JOB || res.n == -JOB_EEXPIRED)
-		return NULL;
-	if (res.n < 0)
-		fail_msg("%s: job %llu: %s", context, (unsigned long long)id, wh_strerror(res.n));
-	size_t len = (size_t)snprintf(
-		to, sizeof(to),
-		"%d a%u/%u t%u r%u.%u.%u.%u c%lld run%lld fin%lld exp%lld lease%u.%llu %.*s %.*s/%llu %u "
-		"%.*s/%llu [%.*s]",
-		v->state, v->attempts, v->attempts_max, v->timeouts, v->reserves, v->releases, v->buries,
-		v->kicks, (long long)v->created_at, (long long)v->run_at, (long long)v->finished_at,
-		(long long)v->expires_at, v->lease.epoch, (unsigned long long)v->lease.claim,
-		(int)v->queue.len, (const char *)v->queue.data, (int)v->content_type.len,
-		(const char *)v->content_type.data, (unsigned long long)v->payload_bytes, v->result_status,
-		(int)v->result_content_type.len, (const char *)v->result_content_type.data,
-		(unsigned long long)v->result_bytes, (int)v->progress.len, (const char *)v->progress.data);
-	for (uint32_t i = 0; i < v->errors_count; i++)
-		len += (size_t)snprintf(to + len, sizeof(to) - len, " %u:%.*s", v->errors[i].attempt,
-		                        (int)v->errors[i].text.len, (const char *)v->errors[i].text.data);
-	for (int result = 0; result < 1 + (v->state == JOB_DONE); result++) {
-		wh_res body = wh_await(result ? store_result(store, id, STORE_LOCAL)
-		                              : store_payload(store, id, STORE_LOCAL));
-		struct store_bytes *bytes = body.ptr;
-		if (body.n < 0)
-			fail_msg("%s: body %d of job %llu: %s", context, result, (unsigned long long)id,
-			         job_strerror(body.n));
-		len += (size_t)snprintf(to + len, sizeof(to) - len, " {%.*s}%llx",
-		                        bytes->body.len < TEXT ? (int)bytes->body.len : TEXT,
-		                        (const char *)bytes->body.data,
-		                        (unsigned long long)bytes->blob.number);
-		store_bytes_unref(bytes);
-	}
-	store_view_free(v);
-	return strdup(to);
-}
 
 enum { IDS = JOBS * 4 };
 
@@ -257,14 +122,6 @@ static void look_at_all(struct image *image)
 
 enum ending { CLEAN, KILLED, COMPACTED };
 
-static void churn(struct store *store, unsigned rounds)
-{
-	for (unsigned i = 0; i < rounds; i++) {
-		uint64_t id = submit_one(store, i, 11);
-		CHECK(try_it(store, (struct store_action){.kind = STORE_DELETE, .job = id}) == 0);
-	}
-}
-
 static void fill_image(struct image *image, enum ending ending)
 {
 	struct store_stats stats = {0};
@@ -272,7 +129,7 @@ static void fill_image(struct image *image, enum ending ending)
 	CHECK(wh_loop_open(&loop, NULL) == 0);
 	struct store *store = open_store(image->folder, image);
 	for (unsigned i = 0; i < JOBS; i++) {
-		treat(store, submit_one(store, i, i % 12), i % 12);
+		treat(store, submit_one(store, i, i % REPAIR_SHAPES_PLAIN), i % REPAIR_SHAPES_PLAIN);
 		if (ending == COMPACTED && i % 20 == 19)
 			churn(store, 100);
 	}
@@ -282,7 +139,7 @@ static void fill_image(struct image *image, enum ending ending)
 	}
 	CHECK(ending != COMPACTED || stats.segments_released >= 5);
 	for (unsigned i = 0; i < 24; i++)
-		treat(store, submit_one(store, i, i % 12), i % 12);
+		treat(store, submit_one(store, i, i % REPAIR_SHAPES_PLAIN), i % REPAIR_SHAPES_PLAIN);
 	store_marks(store, &marks);
 	CHECK(wh_await(store_wait_position(store, (struct store_position){marks.epoch, marks.appended},
 	                                   STORE_LOCAL))
@@ -301,7 +158,7 @@ static void make_image(struct image *image, enum ending ending)
 	static const char *const texts[] = {"closed in order", "killed", "compacted"};
 	*image = (struct image){
 		.what = texts[ending], .compacted = ending == COMPACTED, .killed = ending == KILLED};
-	snprintf(context, sizeof(context), "%s", image->what);
+	snprintf(repair_context, sizeof(repair_context), "%s", image->what);
 	snprintf(image->folder, sizeof(image->folder), "%s/whilst-repair-image-XXXXXX", base);
 	CHECK(mkdtemp(image->folder) != NULL);
 	shell("rmdir %s", image->folder);
@@ -385,8 +242,8 @@ static void damage(const char *file, int kind, bool sealed)
 	if (sealed && used > 5 * 4096 && kind != CUT_SHORT && kind != REMOVE)
 		used -= kind == ZERO_SOME ? 3 * 4096 : 4096;
 	uint64_t at = used > 0 ? any((uint32_t)used) : 0;
-	snprintf(context + strlen(context), sizeof(context) - strlen(context), ", %s: %s at %llu", file,
-	         texts[kind], (unsigned long long)at);
+	snprintf(repair_context + strlen(repair_context), sizeof(repair_context) - strlen(repair_context),
+	         ", %s: %s at %llu", file, texts[kind], (unsigned long long)at);
 	if (used == 0)
 		return;
 	switch (kind) {
@@ -486,16 +343,14 @@ static void check_jobs(struct image *image, struct tally *tally)
 	struct store *store = open_store(work, image);
 	for (uint64_t id = 1; id <= IDS; id++) {
 		char *now = describe(store, id);
-		if (named[id])
-			tally->named++;
-		else if (!now != !image->seen[id] || (now && strcmp(now, image->seen[id]) != 0))
-			fail_msg("%s: job %llu, which is not named, was\n%s\nand is\n%s", context,
-			         (unsigned long long)id, image->seen[id] ? image->seen[id] : "not there",
-			         now ? now : "not there");
+		bool same = !now == !image->seen[id] && (!now || strcmp(now, image->seen[id]) == 0);
+		tally->named += named[id];
+		check(named[id] || same, "job %" PRIu64 ", which is not named, was\n%s\nand is\n%s", id,
+		      image->seen[id] ? image->seen[id] : "not there", now ? now : "not there");
 		free(now);
 	}
 	CHECK(store_recount(store) == 0);
-	CHECK(submit_one(store, 1, 11) > image->last); /* no id is given again */
+	CHECK(submit_one(store, 1, REPAIR_SHAPE_READY) > image->last); /* no id is given again */
 	CHECK(store_close(store) == 0);
 }
 
@@ -532,7 +387,7 @@ static void judge(struct image *image, int how, struct tally *tally)
 	if (error < 0 || result.refused[0]) {
 		CHECK(error == 0 || (error == -WH_EDAMAGED && problem.text[0]));
 		if (error < 0 && getenv("LOG_REPAIR_LOUD"))
-			fprintf(stderr, "%s: %s\n", context, problem.text);
+			fprintf(stderr, "%s: %s\n", repair_context, problem.text);
 		CHECK(repair(how, true, &result, &problem) == error && folder_sum() == before);
 		tally->refused += error == 0;
 		tally->impossible += error < 0;
@@ -550,9 +405,8 @@ static void judge(struct image *image, int how, struct tally *tally)
 	CHECK(first);
 	memcpy(first, named, IDS + 1);
 	CHECK(repair(how, false, &again, &problem) == 0);
-	if (!again.nothing)
-		fail_msg("%s: %llu damages and %llu jobs after the repair", context,
-		         (unsigned long long)again.damages, (unsigned long long)again.jobs);
+	check(again.nothing, "%" PRIu64 " damages and %" PRIu64 " jobs after the repair", again.damages,
+	      again.jobs);
 	memcpy(named, first, IDS + 1);
 	free(first);
 	if (!result.nothing)
@@ -568,7 +422,8 @@ static void damage_all(struct image *image, unsigned rounds)
 			int kind = (int)any(DAMAGE_KINDS), how = (int)any(2);
 			shell("rm -rf %s", work);
 			shell("cp -r %s %s", image->folder, work);
-			snprintf(context, sizeof(context), "%s, %s", image->what, how ? "cut" : "skip");
+			snprintf(repair_context, sizeof(repair_context), "%s, %s", image->what,
+			         how ? "cut" : "skip");
 			damage(image->files[i], kind, image->killed);
 			bool twice = round % 3 == 2;
 			if (twice)
@@ -594,7 +449,7 @@ static void lose_segments(struct image *image)
 			continue;
 		shell("rm -rf %s", work);
 		shell("cp -r %s %s", image->folder, work);
-		snprintf(context, sizeof(context), "%s, skip", image->what);
+		snprintf(repair_context, sizeof(repair_context), "%s, skip", image->what);
 		damage(image->files[i], REMOVE, false);
 		judge(image, STORE_REPAIR_SKIP, &tally);
 	}
@@ -611,7 +466,7 @@ static void test_broken_off(void **state)
 	struct image *image = &images[1];
 	struct store_repair_result result;
 	struct store_problem problem = {0};
-	snprintf(context, sizeof(context), "broken off");
+	snprintf(repair_context, sizeof(repair_context), "broken off");
 	/* what the swap does, by hand: the new log beside the old one, which has lost its manifests already */
 	for (int step = 0; step < 4; step++) {
 		char path[200];
@@ -664,13 +519,13 @@ static void test_ids_of_the_lost(void **state)
 	                                .segment_bytes = SEGMENT,
 	                                .checkpoint_bytes = UINT64_C(1) << 40,
 	                                .compact_slack = UINT64_C(1) << 40,
-	                                .blob_bytes = BLOB};
+	                                .blob_bytes = REPAIR_BLOB};
 	for (int how = STORE_REPAIR_SKIP; how <= STORE_REPAIR_CUT; how++) {
 		struct store_repair_result result;
 		struct store_problem problem = {0};
 		struct store *store = NULL;
 		uint64_t used[FILES_MAX], id = 0;
-		snprintf(context, sizeof(context), "ids of the lost, %d", how);
+		snprintf(repair_context, sizeof(repair_context), "ids of the lost, %d", how);
 		shell("rm -rf %s", work);
 		shell("cp -r %s %s", image->folder, work);
 		for (size_t i = 0; i < image->files_count; i++) {
@@ -680,7 +535,7 @@ static void test_ids_of_the_lost(void **state)
 		}
 		CHECK(store_open(loop, &options, &store, &problem) == 0);
 		for (unsigned i = 0; i < 5; i++)
-			id = submit_one(store, i, 11);
+			id = submit_one(store, i, REPAIR_SHAPE_READY);
 		CHECK(id > image->last && store_close(store) == 0);
 		for (size_t i = 0; i < image->files_count; i++) {
 			static const uint8_t zeros[SEGMENT];
@@ -693,7 +548,7 @@ static void test_ids_of_the_lost(void **state)
 		CHECK(store_open(loop, &options, &store, &problem) == -WH_EDAMAGED);
 		CHECK(repair(how, true, &result, &problem) == 0 && result.kept[0]);
 		CHECK(store_open(loop, &options, &store, &problem) == 0);
-		CHECK(submit_one(store, 1, 11) > id);
+		CHECK(submit_one(store, 1, REPAIR_SHAPE_READY) > id);
 		CHECK(store_close(store) == 0);
 	}
 }
@@ -723,18 +578,18 @@ static void test_a_lost_end(void **state)
 	struct store_repair_result result;
 	struct store_problem problem = {0};
 	uint64_t before[FILES_MAX], after[FILES_MAX];
-	snprintf(context, sizeof(context), "a lost end");
+	snprintf(repair_context, sizeof(repair_context), "a lost end");
 	shell("rm -rf %s", work);
 	shell("cp -r %s %s", image->folder, work);
 	struct store *store = open_store(work, image);
-	submit_one(store, 0, 11);
+	submit_one(store, 0, REPAIR_SHAPE_READY);
 	flush(store);
 	used_of_all(image, before);
 	CHECK(image->seen[1] && image->seen[1][0] == '0' + JOB_DELAYED);
-	CHECK(try_it(store, (struct store_action){.kind = STORE_CANCEL, .job = 1}) == 0);
+	apply(store, (struct store_action){.kind = STORE_CANCEL, .job = 1});
 	flush(store);
 	used_of_all(image, after);
-	submit_one(store, 1, 11);
+	submit_one(store, 1, REPAIR_SHAPE_READY);
 	flush(store);
 	CHECK(store_close(store) == 0);
 	for (size_t i = 0; i < image->files_count; i++) {
