@@ -12,6 +12,7 @@
 #include <stdint.h>
 /* cmocka wants those four first */
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -334,6 +335,28 @@ static inline char *help_copy(const char *folder, const char *const *names)
 		}
 		free(path);
 	}
+	return copy;
+}
+
+/* ... all of it. What is renamed or removed meanwhile is in the copy or is not. */
+static inline char *help_copy_all(const char *folder)
+{
+	char *copy = help_folder();
+	DIR *directory = opendir(folder);
+	assert_non_null(directory);
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		char *path = help_path(folder, entry->d_name);
+		struct stat status;
+		if (stat(path, &status) == 0 && S_ISREG(status.st_mode) &&
+		    strcmp(entry->d_name, "LOCK") != 0) {
+			size_t len;
+			uint8_t *bytes = help_load(folder, entry->d_name, &len);
+			help_save(copy, entry->d_name, bytes, len);
+			free(bytes);
+		}
+		free(path);
+	}
+	closedir(directory);
 	return copy;
 }
 

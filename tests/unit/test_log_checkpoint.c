@@ -1,7 +1,5 @@
 /* tests/unit/test_log_checkpoint.c -- checkpoints on real files: a start begins with them, and what is before them may go.
  */
-#include <dirent.h>
-
 #include "log_help.h"
 
 /* Segments that are just being made are not counted. */
@@ -193,6 +191,124 @@ static void a_checkpoint_that_is_not_there_is_damage(void **state)
 	help_remove(folder);
 }
 
+/* By the time that a checkpoint is done both manifests name it: what only the earlier one needed may be gone, and whichever of the two is
+ * lost, the log starts. */
+static void either_manifest_will_do(void **state)
+{
+	static const char *const names[] = {"manifest-a", "manifest-b"};
+	char *folder = help_folder();
+	struct help_model model;
+	help_init(&model, 1500);
+	struct log *log = must_open(folder, &model);
+	for (int round = 0; round < 4; round++) {
+		for (int i = 0; i < 20; i++)
+			must_commit(log, &model, 3, LOG_LOCAL);
+		assert_int_equal(help_checkpoint(log, &model), 0);
+		while (count_files(folder, ".ckp") > 1)
+			assert_true(wh_loop_turn(loop, WH_NS_PER_MS) >= 0);
+		for (int i = 0; i < 2; i++) {
+			static const uint8_t zeros[4096];
+			char *copy = help_copy_all(folder);
+			help_write_at(copy, names[i], zeros, sizeof zeros, 0);
+			struct log *again = must_open(copy, &model);
+			assert_all_replayed(&model);
+			assert_int_equal(log_close(again), 0);
+			help_remove(copy);
+		}
+	}
+	assert_int_equal(log_close(log), 0);
+	help_fini(&model);
+	help_remove(folder);
+}
+
+/* One of two copies of a folder, which go different ways from here on: as much in as many records. */
+static struct log *go_on(const char *folder, struct help_model *model, uint32_t seed)
+{
+	struct log *log = must_open(folder, model);
+	struct log_commit commit = {0};
+	model->seeds = seed;
+	/* in one turn: no time passes in which the log would add to itself */
+	assert_int_equal(help_commit(log, model, 30, LOG_LOCAL, &commit), 0);
+	assert_int_equal(help_checkpoint(log, model), 0);
+	return log;
+}
+
+static void exchange(const char *one, const char *other, const char *name)
+{
+	size_t bytes[2];
+	uint8_t *contents[2] = {help_load(one, name, &bytes[0]), help_load(other, name, &bytes[1])};
+	assert_int_equal(bytes[0], bytes[1]);
+	assert_memory_not_equal(contents[0], contents[1], bytes[0]);
+	help_save(one, name, contents[1], bytes[1]);
+	help_save(other, name, contents[0], bytes[0]);
+	free(contents[0]);
+	free(contents[1]);
+}
+
+struct twin {
+	char *folder;
+	struct help_model model;
+	struct log_stats stats;
+};
+
+/* Whether the checkpoints of the two are of the same place: they are, unless one of them was late and has sealed itself in between. */
+static bool make_twins(struct twin twins[2])
+{
+	for (int i = 0; i < 2; i++)
+		help_init(&twins[i].model,
+		          0); /* every payload is empty: what differs is not how long it is */
+	twins[0].folder = help_folder();
+	assert_int_equal(log_close(must_open(twins[0].folder, &twins[0].model)), 0);
+	twins[1].folder = help_copy_all(twins[0].folder);
+	for (int i = 0; i < 2; i++) {
+		/* 30: of the same types in the same order */
+		struct log *log = go_on(twins[i].folder, &twins[i].model, i ? 30 : 0);
+		log_stats(log, &twins[i].stats);
+		assert_int_equal(log_close(log), 0);
+	}
+	return twins[0].stats.checkpoint_lsn == twins[1].stats.checkpoint_lsn;
+}
+
+static void free_twins(struct twin twins[2])
+{
+	for (int i = 0; i < 2; i++) {
+		help_fini(&twins[i].model);
+		help_remove(twins[i].folder);
+	}
+}
+
+/* Of the same log, of the same place, of the same size, whole: and it is another one. */
+static void the_checkpoint_of_a_copy_is_refused(void **state)
+{
+	struct twin twins[2];
+	char name[64];
+	for (int attempt = 0; !make_twins(twins); attempt++) {
+		free_twins(twins);
+		assert_true(attempt < 50);
+	}
+	snprintf(name, sizeof name, "checkpoint-%016llx.ckp",
+	         (unsigned long long)twins[0].stats.checkpoint_lsn);
+	exchange(twins[0].folder, twins[1].folder, name);
+	for (int i = 0; i < 2; i++) {
+		struct log_options options = help_options(twins[i].folder, &twins[i].model);
+		struct log_problem problem;
+		struct log *log = NULL;
+		char *path = help_path(twins[i].folder, name);
+		assert_int_equal(log_open(loop, &options, &log, &problem), -WH_EDAMAGED);
+		assert_int_equal(problem.exit_status, 3);
+		assert_string_equal(problem.file, path);
+		assert_string_equal(problem.reason, "the checkpoint does not end as the manifest says");
+		free(path);
+	}
+	exchange(twins[0].folder, twins[1].folder, name);
+	for (int i = 0; i < 2; i++) {
+		struct log *log = must_open(twins[i].folder, &twins[i].model);
+		assert_all_replayed(&twins[i].model);
+		assert_int_equal(log_close(log), 0);
+	}
+	free_twins(twins);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +317,8 @@ int main(void)
 		cmocka_unit_test(records_of_every_size),
 		cmocka_unit_test(leftovers_are_removed),
 		cmocka_unit_test(a_checkpoint_that_is_not_there_is_damage),
+		cmocka_unit_test(either_manifest_will_do),
+		cmocka_unit_test(the_checkpoint_of_a_copy_is_refused),
 	};
 	return cmocka_run_group_tests(tests, open_loop, close_loop);
 }
