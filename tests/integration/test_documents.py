@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -370,6 +371,13 @@ class Documents(harness.Case):
         for line in block("docs/reliability.md", "make torture").splitlines():
             if not line.startswith("make "):
                 self.assertTrue(os.access(ROOT / line.split()[0], os.X_OK), line)
+
+    @shows("docs/design/testing.md", "tests/sim/mutations --jobs")
+    def test_options_of_mutations(self):
+        for line in block("docs/design/testing.md", "tests/sim/mutations --jobs").splitlines():
+            program, *arguments = shlex.split(line, comments=True)
+            done = subprocess.run([ROOT / program, *arguments, "--check"], capture_output=True, text=True, timeout=100, check=False)
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), line)
 
     def test_options_of_the_build(self):
         known = set(re.findall(r"option\('(\w+)'", (ROOT / "meson_options.txt").read_text(encoding="utf-8"))) | {"default_library", "pkgconfig.relocatable", "b_lto", "optimization"}
