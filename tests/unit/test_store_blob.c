@@ -488,6 +488,38 @@ static void test_orphans(void **state)
 
 static int errors_told;
 
+/* What names the file is in the log before the checkpoint, which a start does not read: the checkpoint names it. */
+static void test_a_start_from_a_checkpoint(void **state)
+{
+	enum { LARGE = 300000, JOBS_MAX = 20000 };
+	struct bench *b = *state;
+	static uint8_t bytes[LARGE];
+	char small[SMALL];
+	struct store_stats stats;
+	uint64_t id;
+
+	assert_int_equal(store_close(b->store), 0);
+	b->options.segment_bytes = 1 << 20;
+	b->options.checkpoint_bytes = 1 << 20;
+	reopen(b);
+	fill(bytes, sizeof(bytes));
+	id = submit_pieces(b, bytes, sizeof(bytes), 50000, true);
+	memset(small, 's', SMALL - 1);
+	small[SMALL - 1] = '\0';
+	store_stats(b->store, &stats);
+	for (int i = 0; stats.checkpoints == 0; i++) {
+		assert_true(i < JOBS_MAX);
+		store_commit_free(apply(b, submission("other", small), STORE_ASYNC));
+		store_stats(b->store, &stats);
+	}
+	for (int life = 0; life < 2; life++) {
+		assert_int_equal(store_close(b->store), 0);
+		reopen(b);
+		assert_int_equal(files(b, NULL), 1);
+		expect_payload(b, id, bytes, sizeof(bytes));
+	}
+}
+
 static void count_errors(int level, const char *message, void *arg)
 {
 	(void)arg;
@@ -690,6 +722,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_closed_meanwhile, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_cancelled, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_orphans, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_start_from_a_checkpoint, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_damage, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_damage_while_it_is_read, set_up_small, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_readers, set_up_small, tear_down),
