@@ -255,13 +255,37 @@ static int kernel_workers(void)
 	return count;
 }
 
-/* Left to itself the kernel makes hundreds for so many writes and syncs. */
+/* The most kernel workers that were there at once, or -1. One that has just ended is still to be seen, beside whoever took its
+ * place: what is too many on a second look, and a third, was too many. */
+static int most_workers(wh_loop *bounded, int fd, int bound)
+{
+	enum { CALLS = 400, LOOKS = 100 };
+	char block[4096] = {1};
+	wh_future calls[CALLS];
+	int most = 0;
+	for (int i = 0; i < CALLS; i++)
+		calls[i] =
+			i % 2 ? wh_fsync(bounded, fd, true)
+			      : wh_pwrite_all(bounded, fd, block, sizeof block, (uint64_t)i * sizeof block);
+	for (int i = 0; i < CALLS; i++) {
+		if (wh_await(calls[i]).n != (i % 2 ? 0 : (int)sizeof block))
+			return -1;
+		int count = kernel_workers();
+		for (int look = 0; look < LOOKS && count > bound; look++)
+			count = kernel_workers();
+		most = count > most ? count : most;
+	}
+	return most;
+}
+
+/* Left to itself the kernel makes hundreds for so many writes and syncs. A thread's rings share them, and those of a ring with
+ * another bound stay for seconds: so this is done by a child, which has none. */
 static void kernel_workers_are_bounded(void **state)
 {
-	enum { CALLS = 400, WORKERS = 2 };
+	enum { WORKERS = 2, BOUND = 2 * WORKERS /* a limit for what ends soon, and one for what may last */ };
 	wh_loop *bounded;
 	struct wh_loop_options options = {.engine = WH_URING, .file_workers_max = WORKERS};
-	char path[] = "/tmp/whilst-test-XXXXXX", block[4096] = {1};
+	char path[] = "/tmp/whilst-test-XXXXXX";
 	/* the limit came with 5.15, and is promised of rings that WH_AUTO takes */
 	unsetenv("WHILST_ENGINE");
 	assert_int_equal(wh_loop_open(&bounded, NULL), 0);
@@ -269,24 +293,20 @@ static void kernel_workers_are_bounded(void **state)
 	wh_loop_close(bounded);
 	if (is_old)
 		skip();
-	wh_future calls[CALLS];
-	int most = 0, fd = mkstemp(path);
+	int status, fd = mkstemp(path);
 	assert_true(fd >= 0);
 	unlink(path);
-	assert_int_equal(wh_loop_open(&bounded, &options), 0);
-	for (int i = 0; i < CALLS; i++)
-		calls[i] =
-			i % 2 ? wh_fsync(bounded, fd, true)
-			      : wh_pwrite_all(bounded, fd, block, sizeof block, (uint64_t)i * sizeof block);
-	for (int i = 0; i < CALLS; i++) {
-		assert_int_equal(wh_await(calls[i]).n, i % 2 ? 0 : (int)sizeof block);
-		int count = kernel_workers();
-		most = count > most ? count : most;
+	fflush(NULL);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		int most = wh_loop_open(&bounded, &options) == 0 ? most_workers(bounded, fd, BOUND) : -1;
+		_exit(most >= 0 && most < 100 ? most : 100);
 	}
-	/* a limit for what ends soon, and one for what may last */
-	assert_true(most <= 2 * WORKERS);
 	close(fd);
-	wh_loop_close(bounded);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_in_range(WEXITSTATUS(status), 0, BOUND);
 }
 
 /* A child that inherits the ring cannot submit to it, and takes nothing from its parent. */
