@@ -1,10 +1,11 @@
 /* bench/waiters.c -- many callers that wait for jobs: what an idle one costs, and how soon each learns of the end.
  *
  * Opens --connections of them, from as many addresses of 127.0.0.0/8 as their ports need. Each waits for one of --jobs jobs
- * of its own or in common, by a long poll or, with --stream, an event stream. Then the resident memory that the server
- * --pid has gained is divided by their number, its CPU time over a second in which nothing happens is taken, and jobs are
- * cancelled one after the other: a latency is from the moment before a cancel is sent to a waiter's answer. Plain epoll,
- * nothing of whilst in it; one line of JSON.
+ * of its own or in common, by a long poll or, with --stream, an event stream; more come only when the server says that those
+ * before wait, so that no listen queue overflows. Then the resident memory that the server --pid has gained is divided by
+ * their number, its CPU time over a second in which nothing happens is taken, and jobs are cancelled one after the other: a
+ * latency is from the moment before a cancel is sent to a waiter's answer. Plain epoll, nothing of whilst in it; one line of
+ * JSON.
  *
  *   waiters --connect 127.0.0.1:4480 --pid 4711 --connections 10000 --jobs 10000 --cancels 1000
  */
@@ -24,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PORTS = 20000, EVENTS = 512, BYTES = 8192 };
+enum { PORTS = 20000, EVENTS = 512, BYTES = 8192, METRICS_BYTES = 1 << 20, BATCH = 1000, TOLD_S = 120 };
 
 struct waiter {
 	int fd;
@@ -125,23 +126,6 @@ static void submit_jobs(void)
 	}
 }
 
-static void wait_for_jobs(void)
-{
-	char request[256];
-	for (uint32_t i = 0; i < connections; i++) {
-		struct waiter *waiter = &waiters[i];
-		struct epoll_event event = {.events = EPOLLIN, .data.ptr = waiter};
-		*waiter = (struct waiter){.fd = dial(i), .job = i % jobs};
-		int len = snprintf(request, sizeof request,
-		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: localhost\r\n%s%u\r\n\r\n",
-		                   (unsigned long long)ids[waiter->job],
-		                   stream ? "Accept: text/event-stream\r\nBench: " : "Prefer: wait=", wait_s);
-		say(waiter->fd, request, (size_t)len);
-		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, waiter->fd, &event) != 0)
-			die("epoll_ctl");
-	}
-}
-
 /* Reads what has come within timeout_ms. Of a stream the first answer is the present state. How many were told the end. */
 static uint32_t receive(int timeout_ms, int64_t since)
 {
@@ -159,6 +143,10 @@ static uint32_t receive(int timeout_ms, int64_t since)
 			continue;
 		}
 		text[len] = 0;
+		if (strncmp(text, "HTTP/1.1 ", 9) == 0 && text[9] != '2') {
+			fprintf(stderr, "waiters: %s\n", text);
+			exit(1);
+		}
 		if (waiter->answered || !strstr(text, "\"cancelled\""))
 			continue;
 		waiter->answered = true;
@@ -167,6 +155,41 @@ static uint32_t receive(int timeout_ms, int64_t since)
 			latencies[latencies_count++] = (float)(now_ns(CLOCK_MONOTONIC) - since) / 1000;
 	}
 	return told;
+}
+
+/* Until the server says that so many wait, be it as long as it may: what it has not read yet takes none of its memory. */
+static void see_waiting(uint32_t count)
+{
+	static char text[METRICS_BYTES];
+	const char *name = stream ? "\nwhilst_http_streams " : "\nwhilst_http_parked ", *found;
+	do {
+		receive(stream ? 10 : 0, 0);
+		ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", text, sizeof text);
+		found = strstr(text, name);
+		if (!found)
+			die("no such metric");
+	} while (strtoul(found + strlen(name), NULL, 10) < count);
+}
+
+static void wait_for_jobs(void)
+{
+	char request[256];
+	for (uint32_t i = 0; i < connections; i++) {
+		struct waiter *waiter = &waiters[i];
+		struct epoll_event event = {.events = EPOLLIN, .data.ptr = waiter};
+		*waiter = (struct waiter){.fd = dial(i), .job = i % jobs};
+		int len = snprintf(request, sizeof request,
+		                   "GET /v1/jobs/%llu HTTP/1.1\r\nHost: localhost\r\n%s%u\r\n\r\n",
+		                   (unsigned long long)ids[waiter->job],
+		                   stream ? "Accept: text/event-stream\r\nBench: " : "Prefer: wait=", wait_s);
+		say(waiter->fd, request, (size_t)len);
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, waiter->fd, &event) != 0)
+			die("epoll_ctl");
+		if ((i + 1) % BATCH == 0 || i + 1 == connections)
+			see_waiting(i + 1);
+		if ((i + 1) % (10 * BATCH) == 0)
+			fprintf(stderr, "waiters: %u wait\n", i + 1);
+	}
 }
 
 static int by_size(const void *a, const void *b)
@@ -193,7 +216,7 @@ static void cancel_jobs(void)
 		say(control, request, strlen(request));
 		while (left > 0) {
 			uint32_t told = receive(10000, since);
-			if (told == 0 && now_ns(CLOCK_MONOTONIC) - since > INT64_C(20000000000))
+			if (told == 0 && now_ns(CLOCK_MONOTONIC) - since > TOLD_S * INT64_C(1000000000))
 				die("a waiter was not told");
 			left -= told;
 		}
@@ -251,6 +274,7 @@ int main(int argc, char **argv)
 		die("memory");
 	control = dial(0);
 	submit_jobs();
+	see_waiting(0); /* what that takes is not the waiters' */
 	uint64_t before = resident_bytes(pid);
 	wait_for_jobs();
 	usleep(500000);
