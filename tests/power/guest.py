@@ -20,10 +20,12 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# the folder of kernels, one of which WHILST_GUEST_KERNEL=6.1 names; the newest is the default
 KERNELS = pathlib.Path(os.environ.get("WHILST_GUEST_KERNELS", ROOT / "build/kernels"))
 DISK_BYTES = 320 << 20
 START_S = 600  # an emulated processor on a busy machine
-MODULES = ("failover", "net_failover", "virtio_net", "virtio_blk")
+MODULES = ("virtio_net", "virtio_blk")
+FILE_SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 INIT = """#!/bin/busybox sh
 export PATH=/bin LD_LIBRARY_PATH=@libraries@
@@ -35,8 +37,8 @@ for module in /modules/*.ko; do insmod $module || echo "GUEST no module $module"
 ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
-mount -t ext4 /dev/vda /data || { echo "GUEST no disk"; dmesg | tail -n 20; reboot -f; }
-echo "GUEST $(uname -r), ext4, the drive's cache: $(cat /sys/block/vda/cache_type)"
+mount -t @file_system@ /dev/vda /data || { echo "GUEST no disk"; dmesg | tail -n 20; reboot -f; }
+echo "GUEST $(uname -r), @file_system@, the drive's cache: $(cat /sys/block/vda/cache_type)"
 /bin/whilst serve --data /data/whilst --listen 0.0.0.0:8080 --log-level warn
 echo "GUEST the server ended: $?"
 reboot -f
@@ -48,13 +50,33 @@ class NoGuest(Exception):
 
 
 def find_kernel():
-    images = sorted(glob.glob(str(KERNELS / "*/boot/vmlinuz-*")))
+    wanted = os.environ.get("WHILST_GUEST_KERNEL", "*")
+    images = sorted(glob.glob(str(KERNELS / wanted / "boot/vmlinuz-*")), key=lambda path: [int(n) for n in re.findall(r"\d+", os.path.basename(path))])
     if not images or not all(shutil.which(name) for name in ("qemu-system-x86_64", "mkfs.ext4", "busybox")):
         raise NoGuest("wanted are qemu-system-x86, mkfs.ext4, busybox and a kernel (scripts/test-kernels --fetch 6.12)")
     return pathlib.Path(images[-1])
 
 
-def make_archive(kernel, binary, to):
+def module_content(kernel, name):
+    found = glob.glob(str(kernel.parent.parent / f"**/{name.replace('_', '[_-]')}.ko*"), recursive=True)
+    if not found:
+        raise NoGuest(f"the kernel {kernel.name} has no module {name}")
+    content = pathlib.Path(found[0]).read_bytes()
+    return lzma.decompress(content) if found[0].endswith(".xz") else content
+
+
+def with_needed(kernel, names, found):
+    """Fills found, name to content, in the order in which the kernel takes them: what a module needs comes before it."""
+    for name in names:
+        if name not in found:
+            content = module_content(kernel, name)
+            needed = re.search(rb"\0depends=([^\0]*)\0", content)
+            with_needed(kernel, [n for n in needed.group(1).decode().split(",") if n] if needed else [], found)
+            found[name] = content
+    return found
+
+
+def make_archive(kernel, binary, file_system, to):
     """What the guest starts from."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="whilst-guest-"))
     try:
@@ -63,12 +85,9 @@ def make_archive(kernel, binary, to):
         shutil.copy(shutil.which("busybox"), root / "bin/busybox")
         for name in ("sh", "mkdir", "mount", "insmod", "ip", "echo", "dmesg", "tail", "reboot", "uname", "cat"):
             (root / "bin" / name).symlink_to("busybox")
-        for number, name in enumerate(MODULES):
-            found = glob.glob(str(kernel.parent.parent / f"**/{name}.ko*"), recursive=True)
-            if not found:
-                raise NoGuest(f"the kernel has no module {name}")
-            content = pathlib.Path(found[0]).read_bytes()
-            (root / f"modules/{number}-{name}.ko").write_bytes(lzma.decompress(content) if found[0].endswith(".xz") else content)
+        modules = with_needed(kernel, (*MODULES, *(["xfs"] if file_system == "xfs" else [])), {})  # ext4 is in the kernel
+        for number, (name, content) in enumerate(modules.items()):
+            (root / f"modules/{number:02}-{name}.ko").write_bytes(content)
         shutil.copy(binary, root / "bin/whilst")
         libraries = subprocess.run(["ldd", binary], capture_output=True, text=True, check=True).stdout
         found_libraries = sorted(set(re.findall(r"/[^ :]*\.so[^ ]*", libraries)))
@@ -76,7 +95,7 @@ def make_archive(kernel, binary, to):
             (root / library.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, root / library.lstrip("/"))
         folders = ":".join(sorted({os.path.dirname(library) for library in found_libraries}))
-        (root / "init").write_text(INIT.replace("@libraries@", folders), encoding="ascii")
+        (root / "init").write_text(INIT.replace("@libraries@", folders).replace("@file_system@", file_system), encoding="ascii")
         (root / "init").chmod(0o755)
         names = subprocess.run(["find", "."], cwd=root, capture_output=True, check=True).stdout
         packed = subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], cwd=root, input=names, capture_output=True, check=True).stdout
@@ -88,16 +107,18 @@ def make_archive(kernel, binary, to):
 class Guest:
     """disk: a machine.Disk, on which the file of the guest's disk is. Looks like harness.Server where test_guest.py needs one."""
 
-    def __init__(self, disk, binary):
+    def __init__(self, disk, binary, file_system):
         self.kernel = find_kernel()
+        if not shutil.which(FILE_SYSTEMS[file_system][0]):
+            raise NoGuest(f"{FILE_SYSTEMS[file_system][0]} is wanted")
         self.folder = tempfile.mkdtemp(prefix="whilst-guest-")
         self.image, self.console = os.path.join(disk.path, "disk.img"), os.path.join(self.folder, "console")
         self.process, self.port = None, 0
-        make_archive(self.kernel, binary, os.path.join(self.folder, "archive.gz"))
+        make_archive(self.kernel, binary, file_system, os.path.join(self.folder, "archive.gz"))
         made = os.path.join(self.folder, "disk.img")
         with open(made, "wb") as image:
             image.truncate(DISK_BYTES)
-        subprocess.run(["mkfs.ext4", "-q", "-F", made], check=True)
+        subprocess.run([*FILE_SYSTEMS[file_system], made], check=True)
         shutil.copyfile(made, self.image)
         os.unlink(made)
         for path in (self.image, disk.path):
@@ -112,7 +133,7 @@ class Guest:
         # QEMU 7.2 gets cmpxchg16b wrong, which newer kernels allocate memory with
         command = ["qemu-system-x86_64", "-machine", "pc,acpi=off", "-accel", "tcg", "-cpu", "max,cx16=off", "-m", "768M", "-nographic", "-no-reboot",
                    "-kernel", str(self.kernel), "-initrd", os.path.join(self.folder, "archive.gz"),
-                   "-append", "console=ttyS0 panic=-1 quiet rdinit=/init",
+                   "-append", "console=ttyS0 panic=-1 quiet no_timer_check rdinit=/init",
                    "-drive", f"file={self.image},format=raw,if=virtio,cache=writeback,aio=threads",
                    "-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-10.0.2.15:8080"]
         with open(self.console, "wb") as console:
