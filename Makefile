@@ -47,11 +47,12 @@ peers-loss:
 	@scripts/build plain -Dtests=enabled
 	@tests/power/peers.py $(if $(CUTS),--cuts $(CUTS)) $(PEERS)
 
-# The conformance tests on the kernels of Debian 11 and 12, in virtual machines: KERNEL="6.1 5.10" or images.
+# The conformance tests, and some of the server's, on the kernels of Debian 11 and 12, in virtual machines: KERNEL="6.1 5.10" or
+# images, MINUTES=60 at most; GO_ON=1 leaves out what has passed before.
 test-kernels:
 	@scripts/deps build test kernels
 	@scripts/build plain -Dtests=enabled
-	@scripts/test-kernels $(KERNEL)
+	@scripts/test-kernels $(if $(GO_ON),--go-on) $(if $(MINUTES),--minutes $(MINUTES)) $(KERNEL)
 
 coverage:
 	@scripts/deps build test long
@@ -103,7 +104,7 @@ help:
 	@echo "make test-long   everything, and valgrind"
 	@echo "make torture     crash, cut, break and fuzz for as long as one likes; TIME=8h SEED=1 ONLY='sim power' JOBS=2"
 	@echo "make peers-loss  what whilst and its peers lose when the power goes; CUTS=20 PEERS='whilst redis'"
-	@echo "make test-kernels  the conformance tests on the kernels of Debian 11 and 12, in virtual machines"
+	@echo "make test-kernels  the conformance tests on the kernels of Debian 11 and 12, in virtual machines; MINUTES=60 GO_ON=1"
 	@echo "make coverage    which lines of src/{runtime,engine,io} the tests run; COVERAGE='socket file' chooses tests"
 	@echo "make lint        layout, static analysis, layers, exported symbols"
 	@echo "make format      lay out all C files (clang-format 14)"
