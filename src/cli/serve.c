@@ -410,7 +410,8 @@ static int open_front(struct server *server)
 		if (front_service(server->front, name, equals + 1, detail, sizeof(detail)) != 0)
 			return fail(server, SERVE_FAILED, "cannot-start", "--service %s: %s", text, detail);
 	}
-	front_use_tokens(server->front, server->tokens);
+	if (front_use_tokens(server->front, server->tokens) != 0)
+		return fail(server, SERVE_FAILED, "cannot-start", "out of memory");
 	server->tokens = NULL;
 	use_hosts(server);
 	error = give_listeners(server, false);
@@ -501,12 +502,13 @@ static void reload(struct server *server)
 	} else {
 		serve_settings_take(&server->settings, &fresh, on_changed, server);
 		use_hosts(server);
-		front_use_tokens(server->front, tokens);
-		tokens = NULL;
+		error = front_use_tokens(server->front, tokens);
+		tokens = error == 0 ? NULL : tokens;
 		server->secrets = secrets;
-		error = front_use_secrets(server->front, secrets.count > 0 ? &secrets : NULL);
+		if (error == 0)
+			error = front_use_secrets(server->front, secrets.count > 0 ? &secrets : NULL);
 		if (error != 0)
-			fail(server, 0, "cannot-reload", "callbacks: %s", wh_strerror(error));
+			fail(server, 0, "cannot-reload", "tokens, callbacks: %s", wh_strerror(error));
 		declare_services(server);
 		front_reload_zones(server->front);
 		event(server, WH_LOG_INFO, "reloaded", "");

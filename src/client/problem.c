@@ -31,6 +31,7 @@ static const struct {
 	{"level-unavailable", WH_ECALL_LEVEL_UNAVAILABLE},
 	{"key-reused", WH_ECALL_KEY_REUSED},
 	{"queue-full", WH_ECALL_QUEUE_FULL},
+	{"namespace-full", WH_ECALL_QUEUE_FULL},
 	{"disk-full", WH_ECALL_DISK_FULL},
 	{"draining", WH_ECALL_DRAINING},
 	{"too-busy", WH_ECALL_TOO_BUSY},

@@ -168,6 +168,7 @@ enum problem answer_problem_of(int64_t error)
 		{JOB_EVERSION, PROBLEM_PRECONDITION_FAILED},
 		{JOB_EAWAITED, PROBLEM_UNKNOWN_AWAITED},
 		{JOB_EAWAITED_FULL, PROBLEM_AWAITED_FULL},
+		{JOB_ENAMESPACE_FULL, PROBLEM_NAMESPACE_FULL},
 		{WH_EDAMAGED, PROBLEM_DAMAGED},
 		{ENOSPC, PROBLEM_DISK_FULL},
 		{EDQUOT, PROBLEM_DISK_FULL},
@@ -221,6 +222,20 @@ void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const cha
 		snprintf(members, sizeof(members), ",\"state\":\"%s\"", answer_state(state));
 	answer_problem(api, x, problem, members, "%s: %s", subject,
 	               reason && *reason ? reason : job_strerror(error));
+}
+
+void answer_namespace_full(struct api *api, wh_http_exchange *x, struct store_slice queue,
+                           const char *subject)
+{
+	struct wh_slice name = namespace_of(queue.data, queue.len);
+	struct store_space space = store_space(api->store, (struct store_slice){name.data, name.len});
+	bool jobs = space.jobs_max > 0 && space.unfinished >= space.jobs_max;
+	char members[40];
+
+	snprintf(members, sizeof(members), ",\"limit\":%llu",
+	         (unsigned long long)(jobs ? space.jobs_max : space.queues_max));
+	answer_problem(api, x, PROBLEM_NAMESPACE_FULL, members, "%s: %s", subject,
+	               job_strerror(JOB_ENAMESPACE_FULL));
 }
 
 void answer_committed(wh_http_exchange *x, int level, struct store_position position)

@@ -149,6 +149,9 @@ const struct token *authorize_who(struct api *api, wh_http_exchange *x);
 bool authorize_allows(const struct token *token, enum token_action action, struct wh_slice name);
 void authorize_refuse(struct api *api, wh_http_exchange *x, const struct token *token,
                       enum token_action action, struct wh_slice name, const char *members);
+/* authorize_tell() - what was let pass, in the log of events. */
+void authorize_tell(struct api *api, wh_http_exchange *x, const struct token *token,
+                    enum token_action action);
 /* authorize_is_credential() - was this field meant for us, and is not to be passed on or kept? */
 bool authorize_is_credential(const struct api *api, struct wh_http_field field);
 
@@ -261,6 +264,9 @@ void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const cha
 /* answer_full() - the same of a queue (its full name) that holds as many jobs as it may, with that number as "limit"; more: further members, or NULL. */
 void answer_full(struct api *api, wh_http_exchange *x, struct store_slice queue, const char *more,
                  const char *subject);
+/* answer_namespace_full() - that the queue's namespace does, with the limit that was met. */
+void answer_namespace_full(struct api *api, wh_http_exchange *x, struct store_slice queue,
+                           const char *subject);
 enum problem answer_problem_of(int64_t error); /* that tells of an error of the store */
 /* answer_action() - {"id": 17, ...}: what became of a job by an action that was done. */
 void answer_action(struct wh__text *text, int kind, uint64_t job, const struct store_result *result);

@@ -285,6 +285,9 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 		if (error == -JOB_EQUEUE_FULL)
 			answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
 			            NULL, subject);
+		else if (error == -JOB_ENAMESPACE_FULL)
+			answer_namespace_full(call->api, call->x,
+			                      (struct store_slice){call->name, call->name_len}, subject);
 		else
 			answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE,
 			             subject);

@@ -31,6 +31,9 @@ static void refused(struct call *call, int64_t error, const char *reason)
 	subject(call, text, sizeof(text));
 	if (error == -JOB_EQUEUE_FULL) {
 		answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len}, NULL, text);
+	} else if (error == -JOB_ENAMESPACE_FULL) {
+		answer_namespace_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
+		                      text);
 	} else if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
 		snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)call->job);
 		answer_problem(call->api, call->x, answer_problem_of(error), members, "%s: after=%llu: %s",

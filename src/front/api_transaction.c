@@ -57,7 +57,7 @@ static bool is_awaited(int64_t error)
 
 static bool is_about_item(int64_t error)
 {
-	return error == -JOB_EQUEUE_FULL || error == -JOB_ETOO_LARGE || error == -JOB_EVALUE;
+	return job_is_full(error) || error == -JOB_ETOO_LARGE || error == -JOB_EVALUE;
 }
 
 /* .action_at is the store's. */
@@ -299,6 +299,7 @@ static bool may(struct request *request, const struct token *token, const struct
 static bool may_all(struct request *request, const struct transaction *t, struct once *once)
 {
 	const struct token *token;
+	bool admin = false;
 
 	if (!request->api->tokens)
 		return true;
@@ -311,7 +312,10 @@ static bool may_all(struct request *request, const struct transaction *t, struct
 	for (size_t i = 0; i < t->count; i++) {
 		if (!may(request, token, t, i, once))
 			return false;
+		admin |= transaction_scope(t->actions[i].kind) == TOKEN_ADMIN;
 	}
+	if (admin)
+		authorize_tell(request->api, request->x, token, TOKEN_ADMIN);
 	return true;
 }
 

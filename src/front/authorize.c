@@ -54,14 +54,16 @@ static void tell(struct api *api, wh_http_exchange *x, const struct token *token
                  bool allowed)
 {
 	struct wh_slice path = wh_http_path(x), method = wh_http_method_token(x);
+	struct wh_slice namespace = token ? token_namespace(token) : (struct wh_slice){0};
 	struct wh__text text;
 
 	if (!api->options.event)
 		return;
 	wh__text_init(&text, NULL, 0);
-	wh__text_format(&text,
-	                "token=%s action=%s allowed=%s method=%.*s path=", token ? token_name(token) : "-",
-	                token_action_name(action), allowed ? "yes" : "no", (int)method.len, method.data);
+	wh__text_format(&text, "token=%s namespace=%.*s action=%s allowed=%s method=%.*s path=",
+	                token ? token_name(token) : "-", namespace.len ? (int)namespace.len : 1,
+	                namespace.len ? namespace.data : "-", token_action_name(action),
+	                allowed ? "yes" : "no", (int)method.len, method.data);
 	wh__text_json(&text, path.data, path.len < 300 ? path.len : 300);
 	if (!allowed && api->refusals_untold > 0)
 		wh__text_format(&text, " untold=%llu", (unsigned long long)api->refusals_untold);
@@ -70,6 +72,11 @@ static void tell(struct api *api, wh_http_exchange *x, const struct token *token
 		api->options.event(allowed ? WH_LOG_INFO : WH_LOG_WARNING, "audit", text.data,
 		                   api->options.event_arg);
 	wh__text_done(&text);
+}
+
+void authorize_tell(struct api *api, wh_http_exchange *x, const struct token *token, enum token_action action)
+{
+	tell(api, x, token, action, true);
 }
 
 /* A flood of refusals is not a flood of lines: ten a second, and how many were left out. */
@@ -199,12 +206,17 @@ static void leave(void *arg)
 	token_leave(arg);
 }
 
+static const char *whose(const struct token_excess *excess)
+{
+	return excess->of_namespace ? "the namespace of the token" : "the token";
+}
+
 /* A request holds a connection until it is over: waits, streams and large bodies for long. Connections on which none is under way
  * are nobody's, since each request brings its own token. */
 static bool enter(struct api *api, wh_http_exchange *x, const struct token *token, enum token_action action)
 {
-	uint64_t limit = 0;
-	struct token_use *use = token_enter(token, &limit);
+	struct token_excess excess = {0};
+	struct token_use *use = token_enter(token, &excess);
 	char members[64];
 
 	if (use) {
@@ -213,11 +225,10 @@ static bool enter(struct api *api, wh_http_exchange *x, const struct token *toke
 	}
 	tell_refusal(api, x, token, action);
 	wh_http_set(x, "Retry-After", "1");
-	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)limit);
-	answer_problem(
-		api, x, PROBLEM_TOO_MANY_REQUESTS, members,
-		"the token of %s may have %llu requests under way at once, waits and streams among them",
-		token_name(token), (unsigned long long)limit);
+	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)excess.value);
+	answer_problem(api, x, PROBLEM_TOO_MANY_REQUESTS, members,
+	               "%s of %s may have %llu requests under way at once, waits and streams among them",
+	               whose(&excess), token_name(token), (unsigned long long)excess.value);
 	return false;
 }
 
@@ -225,26 +236,25 @@ static bool enter(struct api *api, wh_http_exchange *x, const struct token *toke
 static bool within_limits(struct api *api, wh_http_exchange *x, const struct token *token,
                           enum token_action action)
 {
-	uint64_t per_second = 0;
-	const char *limit = "";
+	struct token_excess excess = {0};
 	char members[64];
-	int64_t wait = token_spend(token, wh_now(api->loop), wh_http_body_length(x), &limit, &per_second);
+	int64_t wait = token_spend(token, wh_now(api->loop), wh_http_body_length(x), &excess);
 
 	if (wait == 0)
 		return true;
 	if (wait < 0) {
 		answer_problem(api, x, PROBLEM_LENGTH_REQUIRED, NULL,
-		               "the token of %s is limited in bytes: a body must say its Content-Length",
-		               token_name(token));
+		               "%s of %s is limited in bytes: a body must say its Content-Length",
+		               whose(&excess), token_name(token));
 		return false;
 	}
 	tell_refusal(api, x, token, action);
 	wh_http_setf(x, "Retry-After", "%lld", (long long)((wait + WH_NS_PER_S - 1) / WH_NS_PER_S));
-	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)per_second);
+	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)excess.value);
 	answer_problem(api, x, PROBLEM_TOO_MANY_REQUESTS, members,
-	               "the token of %s may have %llu %s a second; come again in %.3f s", token_name(token),
-	               (unsigned long long)per_second, limit[0] == 'r' ? "requests" : "bytes of bodies",
-	               (double)wait / 1e9);
+	               "%s of %s may have %llu %s a second; come again in %.3f s", whose(&excess),
+	               token_name(token), (unsigned long long)excess.value,
+	               excess.limit[0] == 'r' ? "requests" : "bytes of bodies", (double)wait / 1e9);
 	return false;
 }
 

@@ -80,7 +80,7 @@ static void reply_using(struct beanstalk_connection *c, const struct beanstalk_t
 
 void beanstalk_reply_failure(struct beanstalk_connection *c, int64_t error)
 {
-	if (error == -ENOMEM || error == -ENOSPC || error == -JOB_EMEMORY_FULL || error == -JOB_EQUEUE_FULL ||
+	if (error == -ENOMEM || error == -ENOSPC || error == -JOB_EMEMORY_FULL || job_is_full(error) ||
 	    error == -JOB_EBUSY)
 		BEANSTALK_REPLY(c, "OUT_OF_MEMORY");
 	else if (error == -JOB_EUNKNOWN_QUEUE)

@@ -348,13 +348,34 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 	return 0;
 }
 
-void front_use_tokens(struct api *api, struct token_table *tokens)
+/* What namespaces may hold is the store's to keep. */
+static int limit_spaces(struct api *api, const struct token_table *tokens)
 {
+	size_t count = tokens ? token_table_spaces(tokens, NULL, 0) : 0;
+	struct job_space_limit *limits = calloc(count + 1, sizeof(*limits));
+	int error;
+
+	if (!limits)
+		return -ENOMEM;
+	if (count > 0)
+		(void)token_table_spaces(tokens, limits, count);
+	error = store_limit_spaces(api->store, limits, count);
+	free(limits);
+	return error;
+}
+
+int front_use_tokens(struct api *api, struct token_table *tokens)
+{
+	int error = limit_spaces(api, tokens);
+
+	if (error != 0)
+		return error;
 	if (tokens)
 		token_table_follow(tokens, api->tokens);
 	token_table_free(api->tokens);
 	api->tokens = tokens;
 	api->tokens_since = wh_now(api->loop);
+	return 0;
 }
 
 void front_use_hosts(struct api *api, const char *const *names, unsigned count)

@@ -49,8 +49,8 @@ int front_open(wh_loop *loop, struct store *store, const struct front_options *o
 int front_service(struct api *api, const char *name, const char *url, char *detail, size_t detail_len);
 
 /* front_use_tokens() - from now on whoever asks for anything but /livez, /readyz and the page at / must show one of these, and may do what it is
- * good for. Takes tokens; NULL: nobody is asked. */
-void front_use_tokens(struct api *api, struct token_table *tokens);
+ * good for, and namespaces hold what its lines let them. NULL: nobody is asked. 0: tokens is taken; -ENOMEM: it is not, and all is as before. */
+int front_use_tokens(struct api *api, struct token_table *tokens);
 
 /* front_use_hosts() - names that the server goes by, see host.h; all valid by host_valid(), borrowed until the next call or front_close(). */
 void front_use_hosts(struct api *api, const char *const *names, unsigned count);

@@ -53,6 +53,7 @@
 	X(TARGET_REFUSED, "target-refused", 422, "The address is one that may not be reached")            \
 	X(KEY_REUSED, "key-reused", 422, "The idempotency key was used for another request")              \
 	X(QUEUE_FULL, "queue-full", 429, "The queue is full")                                             \
+	X(NAMESPACE_FULL, "namespace-full", 429, "The namespace holds what it may")                       \
 	X(TOO_MANY_REQUESTS, "too-many-requests", 429, "The token has used what it may")                  \
 	X(HEADERS_TOO_LARGE, "headers-too-large", 431, "The header section is too large")                 \
 	X(INTERNAL, "internal", 500, "The server could not do this")                                      \

@@ -105,11 +105,11 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		end_and_go_on(r);
 		return;
 	}
-	if (error == -JOB_EQUEUE_FULL) /* as many as there is room for, not all or none */
+	if (job_is_full(error)) /* as many as there is room for, not all or none */
 		r->api->replay_step = 1;
 	if (error == -ECANCELED || r->api->draining)
 		end(r);
-	else if (error == -JOB_EQUEUE_FULL && r->count > 1)
+	else if (job_is_full(error) && r->count > 1)
 		end_and_go_on(r);
 	else
 		pause(r);

@@ -107,7 +107,7 @@ static void refused(struct api *api, struct schedule *s, int64_t error)
 	if (error != s->error)
 		tell(api, s, "schedule-refused", job_strerror(error));
 	s->error = error;
-	if (error == -JOB_EQUEUE_FULL) /* as many as there is room for, not all or none */
+	if (job_is_full(error)) /* as many as there is room for, not all or none */
 		s->step = 1;
 }
 

@@ -1,8 +1,7 @@
 /* src/front/token.c -- bearer tokens: who may do what. See token.h. */
-#include "front/token.h"
+#include "front/token_inside.h"
 
 #include "base/units.h"
-#include "front/namespace.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -16,38 +15,7 @@ enum { PREFIX_BYTES = 7 };
 static const char *const actions[TOKEN_ACTIONS] = {"open", "any",     "submit",  "work", "read",
                                                    "call", "publish", "metrics", "admin"};
 
-struct scope {
-	enum token_action action;
-	bool all;   /* whatever it begins with */
-	size_t len; /* of pattern */
-	char *pattern;
-};
-
-struct token {
-	unsigned char digest[TOKEN_DIGEST_BYTES];
-	char name[TOKEN_NAME_MAX + 1];
-	size_t scopes_count;
-	struct scope *scopes;
-	struct token_limit *limits; /* LIMITS; NULL: none. Of its own, since it changes with use */
-	struct token_use *use;
-	size_t namespace_len; /* 0: none */
-	char namespace[NAMESPACE_BYTES_MAX];
-};
-enum limit { LIMIT_RATE, LIMIT_BYTES, LIMIT_CONNECTIONS, LIMITS };
-#define LIMIT_MAX (UINT64_C(1) << 50)
-static const char *const limit_names[LIMITS] = {"rate", "bytes", "connections"};
-
-/* Requests under way of a token: of its own, since they outlive tables. */
-struct token_use {
-	uint64_t open;
-	unsigned references; /* of tables, and one for each that is open */
-};
-
-struct token_table { /* sorted by digest */
-	size_t count, cap;
-	struct token *tokens;
-	bool namespaced; /* one of them has a namespace */
-};
+const char *const token_limit_names[LIMIT_WORDS] = {"rate", "bytes", "connections", "jobs", "queues"};
 
 /* ---- digests ----------------------------------------------------------------------------- */
 
@@ -174,8 +142,8 @@ static int parse_limit(const char *text, size_t len, enum limit *ret, uint64_t *
 	static const char units[3][4] = {"KiB", "MiB", "GiB"};
 	uint64_t factor = 1;
 
-	for (int i = 0; equals && i < LIMITS; i++) {
-		if (strlen(limit_names[i]) != name || memcmp(text, limit_names[i], name) != 0)
+	for (int i = 0; equals && i < LIMIT_WORDS; i++) {
+		if (strlen(token_limit_names[i]) != name || memcmp(text, token_limit_names[i], name) != 0)
 			continue;
 		*ret = (enum limit)i;
 		for (size_t unit = 0; i == LIMIT_BYTES && unit < 3; unit++) {
@@ -199,7 +167,8 @@ bool token_limit_valid(const char *text)
 	enum limit limit;
 	uint64_t per_second;
 
-	return parse_limit(text, strlen(text), &limit, &per_second) == 1 && !strpbrk(text, " \t\r\n");
+	return parse_limit(text, strlen(text), &limit, &per_second) == 1 && limit < LIMITS &&
+	       !strpbrk(text, " \t\r\n");
 }
 
 /* As parse_limit(); -EEXIST: it is given twice. */
@@ -211,6 +180,8 @@ static int add_limit(struct token *token, const char *text, size_t len)
 
 	if (found <= 0)
 		return found;
+	if (limit >= LIMITS)
+		return -EINVAL;
 	if (!token->limits)
 		token->limits = calloc(LIMITS, sizeof(token->limits[0]));
 	if (!token->limits)
@@ -246,15 +217,9 @@ bool token_prefix_valid(const char *text)
 	return add_prefix(&token, text, strlen(text)) == 1;
 }
 
-static void unref_use(struct token_use *use)
-{
-	if (use && --use->references == 0)
-		free(use);
-}
-
 static void token_done(struct token *token)
 {
-	unref_use(token->use);
+	token_use_unref(token->use);
 	free(token->limits);
 	for (size_t i = 0; i < token->scopes_count; i++)
 		free(token->scopes[i].pattern);
@@ -340,10 +305,118 @@ static int read_line(struct token *token, const char *at, const char *end, struc
 	return 0;
 }
 
-static int by_digest(const void *a, const void *b)
+/* A place for one more, not yet in its order. NULL: no memory. */
+static struct space *add_space(struct token_table *table, const char *name, size_t len)
 {
-	return memcmp(((const struct token *)a)->digest, ((const struct token *)b)->digest,
-	              TOKEN_DIGEST_BYTES);
+	struct space *space;
+
+	if (table->spaces_count == table->spaces_cap) {
+		size_t cap = table->spaces_cap ? table->spaces_cap * 2 : 16;
+		struct space *more = realloc(table->spaces, cap * sizeof(*more));
+
+		if (!more)
+			return NULL;
+		table->spaces = more;
+		table->spaces_cap = cap;
+	}
+	space = &table->spaces[table->spaces_count];
+	*space = (struct space){.name_len = len, .use = calloc(1, sizeof(*space->use))};
+	if (!space->use)
+		return NULL;
+	space->use->references = 1;
+	memcpy(space->name, name, len);
+	table->spaces_count++;
+	return space;
+}
+
+/* prefix=NAMESPACE LIMIT... */
+static int add_space_line(struct token_table *table, const char *at, const char *end,
+                          struct token_refusal *refusal)
+{
+	size_t word = sizeof(prefix_word) - 1, len;
+	struct space *space;
+	const char *text;
+
+	next_word(&at, end, &text, &len);
+	if (!namespace_valid(text + word, len - word))
+		return refuse(refusal,
+		              "wanted is prefix= and a namespace, 1 to 40 of A-Z a-z 0-9 . _ -, the first "
+		              "not '-'",
+		              text, len);
+	space = add_space(table, text + word, len - word);
+	if (!space)
+		return -ENOMEM;
+	space->told = true;
+	while (next_word(&at, end, &text, &len)) {
+		enum limit limit;
+		uint64_t value;
+
+		if (parse_limit(text, len, &limit, &value) != 1 || space->limits[limit].per_second != 0)
+			return refuse(refusal,
+			              "wanted is a limit of the namespace: rate=N requests a second, bytes=N "
+			              "(KiB, MiB, GiB) a second, connections=N at once, jobs=N or queues=N, "
+			              "each once",
+			              text, len);
+		space->limits[limit].per_second = value;
+	}
+	return 0;
+}
+
+/* By name; what has a line of its own first. */
+static int by_name_told(const void *a, const void *b)
+{
+	int order = token_space_order(a, b);
+
+	return order != 0 ? order : ((const struct space *)b)->told - ((const struct space *)a)->told;
+}
+
+/* Sorted, each once. */
+static int sort_spaces(struct token_table *table, struct token_refusal *refusal)
+{
+	size_t kept = 0;
+
+	if (table->spaces_count == 0)
+		return 0;
+	qsort(table->spaces, table->spaces_count, sizeof(table->spaces[0]), by_name_told);
+	for (size_t i = 1; i < table->spaces_count; i++) {
+		struct space *space = &table->spaces[i];
+
+		if (token_space_order(&table->spaces[kept], space) != 0) {
+			struct space last = table->spaces[++kept];
+
+			table->spaces[kept] = *space;
+			*space = last; /* one that was there already: it is freed below */
+			continue;
+		}
+		if (space->told)
+			return refuse(refusal, "the namespace has two lines", space->name, space->name_len);
+	}
+	for (size_t i = kept + 1; i < table->spaces_count; i++)
+		token_use_unref(table->spaces[i].use);
+	table->spaces_count = kept + 1;
+	return 0;
+}
+
+static int join_spaces(struct token_table *table, struct token_refusal *refusal)
+{
+	int error;
+
+	for (size_t i = 0; i < table->count; i++) {
+		const struct token *token = &table->tokens[i];
+
+		if (token->namespace_len > 0 && !add_space(table, token->namespace, token->namespace_len))
+			return -ENOMEM;
+	}
+	error = sort_spaces(table, refusal);
+	for (size_t i = 0; error == 0 && i < table->count; i++) {
+		struct token *token = &table->tokens[i];
+
+		if (token->namespace_len == 0)
+			continue;
+		token->space = token_space_find(table, token->namespace, token->namespace_len);
+		token->use->above = token_use_ref(token->space->use);
+	}
+	return error;
 }
 
 static int add_line(struct token_table *table, const char *line, const char *end,
@@ -371,8 +444,14 @@ static int add_line(struct token_table *table, const char *line, const char *end
 	}
 	token.use->references = 1;
 	table->tokens[table->count++] = token;
-	table->namespaced = table->namespaced || token.namespace_len > 0;
 	return 0;
+}
+
+static bool is_space_line(const char *line, const char *end)
+{
+	size_t word = sizeof(prefix_word) - 1;
+
+	return (size_t)(end - line) >= word && memcmp(line, prefix_word, word) == 0;
 }
 
 int token_table_read(const char *text, size_t len, struct token_table **ret, struct token_refusal *refusal)
@@ -391,14 +470,17 @@ int token_table_read(const char *text, size_t len, struct token_table **ret, str
 		while (line < stop && strchr(" \t\r", *line))
 			line++;
 		if (line < stop && *line != '#')
-			error = add_line(table, line, stop, refusal);
+			error = is_space_line(line, stop) ? add_space_line(table, line, stop, refusal)
+			                                  : add_line(table, line, stop, refusal);
 	}
+	if (error == 0)
+		error = join_spaces(table, refusal);
 	if (error < 0) {
 		token_table_free(table);
 		return error;
 	}
 	if (table->count > 1)
-		qsort(table->tokens, table->count, sizeof(table->tokens[0]), by_digest);
+		qsort(table->tokens, table->count, sizeof(table->tokens[0]), token_by_digest);
 	*ret = table;
 	return 0;
 }
@@ -409,7 +491,10 @@ struct token_table *token_table_free(struct token_table *table)
 		return NULL;
 	for (size_t i = 0; i < table->count; i++)
 		token_done(&table->tokens[i]);
+	for (size_t i = 0; i < table->spaces_count; i++)
+		token_use_unref(table->spaces[i].use);
 	free(table->tokens);
+	free(table->spaces);
 	free(table);
 	return NULL;
 }
@@ -423,7 +508,7 @@ const struct token *token_find(const struct token_table *table, struct wh_slice 
 	/* What is looked up is the digest: how long that takes tells nothing of the token. */
 	if (table->count == 0 || token_digest(presented.data, presented.len, key.digest) < 0)
 		return NULL;
-	return bsearch(&key, table->tokens, table->count, sizeof(key), by_digest);
+	return bsearch(&key, table->tokens, table->count, sizeof(key), token_by_digest);
 }
 
 const char *token_name(const struct token *token)
@@ -438,85 +523,7 @@ struct wh_slice token_namespace(const struct token *token)
 
 bool token_table_namespaced(const struct token_table *table)
 {
-	return table->namespaced;
-}
-
-/* A limit gives a second's worth at once and earns as much in a second. 0, or how long until cost can be paid. */
-static int64_t judge(const struct token_limit *limit, int64_t now, uint64_t cost, int64_t *ret_earned_at)
-{
-	const int64_t second = INT64_C(1000000000), hour = 3600 * second;
-	int64_t owed = limit->earned_at > now ? limit->earned_at - now : 0, price, wait;
-	double exact = (double)cost * 1e9 / (double)limit->per_second;
-
-	price = exact < (double)hour ? (int64_t)exact : hour;
-	*ret_earned_at = now + owed + price;
-	/* what costs more than a second's worth is let in when nothing is owed */
-	wait = owed + (price < second ? price : second) - second;
-	return wait > 0 ? wait : 0;
-}
-
-int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
-                    uint64_t *ret_per_second)
-{
-	/* those at once are token_enter()'s */
-	const uint64_t cost[LIMITS] = {1, body_bytes > 0 ? (uint64_t)body_bytes : 0, 0};
-	int64_t earned_at[LIMITS] = {0}, wait;
-
-	if (!token->limits)
-		return 0;
-	if (body_bytes < 0 && token->limits[LIMIT_BYTES].per_second != 0)
-		return -EMSGSIZE;
-	for (int i = 0; i < LIMITS; i++) {
-		if (token->limits[i].per_second == 0 || cost[i] == 0)
-			continue;
-		wait = judge(&token->limits[i], now, cost[i], &earned_at[i]);
-		if (wait > 0) {
-			*ret_limit = limit_names[i];
-			*ret_per_second = token->limits[i].per_second;
-			return wait;
-		}
-	}
-	for (int i = 0; i < LIMITS; i++) {
-		if (earned_at[i] != 0)
-			token->limits[i].earned_at = earned_at[i];
-	}
-	return 0;
-}
-
-struct token_use *token_enter(const struct token *token, uint64_t *ret_limit)
-{
-	uint64_t limit = token->limits ? token->limits[LIMIT_CONNECTIONS].per_second : 0;
-	struct token_use *use = token->use;
-
-	if (limit != 0 && use->open >= limit) {
-		*ret_limit = limit;
-		return NULL;
-	}
-	use->open++;
-	use->references++;
-	return use;
-}
-
-void token_leave(struct token_use *use)
-{
-	use->open--;
-	unref_use(use);
-}
-
-void token_table_follow(struct token_table *table, const struct token_table *before)
-{
-	for (size_t i = 0; before && i < table->count; i++) {
-		struct token *token = &table->tokens[i];
-		const struct token *was = before->count == 0 ? NULL
-		                                             : bsearch(token, before->tokens, before->count,
-		                                                       sizeof(*token), by_digest);
-
-		if (!was)
-			continue;
-		unref_use(token->use);
-		token->use = was->use;
-		token->use->references++;
-	}
+	return table->spaces_count > 0;
 }
 
 bool token_allows(const struct token *token, enum token_action action, struct wh_slice name)

@@ -3,10 +3,12 @@
  * The file holds no token, but the SHA-256 of each: a token has 256 random bits, so that no slower hash is needed. One line:
  *
  *     NAME sha256:HEX SCOPE... [LIMIT...] [prefix=NAMESPACE]
+ *     prefix=NAMESPACE LIMIT...
  *
  * A limit is rate=N, requests a second, bytes=N (or KiB, MiB, GiB), bytes of bodies a second, or connections=N, requests under way at once. What is not used in one second may be used in
  * the next, no more: a request that comes too early is told when to come again. One body may be larger than that, and is paid for afterwards.
- * A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all. With a prefix all of
+ * Those of a namespace hold for all its tokens together, beside the tokens' own; it also has jobs=N, unfinished ones in its queues, and queues=N, which
+ * the store keeps. A scope is ACTION or ACTION:PATTERN; PATTERN is a queue's or service's name, or its beginning and `*`; without one, all. With a prefix all of
  * that is within the namespace, and the names are as they are said there (namespace.h).
  * Blank lines and those that begin with # are ignored. Pure, but for the digest; any thread.
  */
@@ -16,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "job/types.h"
 #include "whilst/http.h"
 
 enum token_action {
@@ -65,19 +68,25 @@ const char *token_name(const struct token *token);
 struct wh_slice token_namespace(const struct token *token);
 bool token_table_namespaced(const struct token_table *table);
 
-/* token_spend() - a request with a body of so many bytes (negative: it does not say), now. 0: go on. Positive: it is beyond a limit, "rate" or
- * "bytes" in *ret_limit, and may come again after so many ns; nothing is spent. -EMSGSIZE: bytes are limited, so it has to say. The
- * table is the loop's own. */
-int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, const char **ret_limit,
-                    uint64_t *ret_per_second);
-/* token_enter() - a request is under way from now on; token_leave() - it is over. NULL: as many as may be at once are already, so many
- * in *ret_limit. They are counted over tables: whoever holds some when the file is read again has them still. What is entered
- * may be left when the table is gone. */
+/* A limit that was met: of a token, or of its namespace. */
+struct token_excess {
+	const char *limit; /* "rate", "bytes", "connections" */
+	bool of_namespace;
+	uint64_t value;
+};
+
+/* token_spend() - a request with a body of so many bytes (negative: it does not say), now. 0: go on. Positive: it is beyond a limit, and may come
+ * again after so many ns; nothing is spent. -EMSGSIZE: bytes are limited, so it has to say. The table is the loop's own. */
+int64_t token_spend(const struct token *token, int64_t now, int64_t body_bytes, struct token_excess *ret);
+/* token_enter() - a request is under way from now on; token_leave() - it is over. NULL: as many as may be at once are already. They are counted over tables: whoever holds some when the
+ * file is read again has them still, unless it is of another namespace now. What is entered may be left when the table is gone. */
 struct token_use;
-struct token_use *token_enter(const struct token *token, uint64_t *ret_limit);
+struct token_use *token_enter(const struct token *token, struct token_excess *ret);
 void token_leave(struct token_use *use);
 /* token_table_follow() - table, which takes the place of before (NULL: of none), counts on. */
 void token_table_follow(struct token_table *table, const struct token_table *before);
+/* token_table_spaces() - the namespaces that have limits of jobs or queues, at most max of them to ret (borrowed from the table); how many there are. */
+size_t token_table_spaces(const struct token_table *table, struct job_space_limit *ret, size_t max);
 /* token_limit_valid() - is text a limit as in the file? */
 bool token_limit_valid(const char *text);
 

@@ -35,6 +35,8 @@ void job_set_state(struct job_machine *m, struct job_slot *s, uint32_t state)
 		q->jobs[state]++;
 		m->totals.jobs[state]++;
 	}
+	if (q->space)
+		job_space_count(q->space, before, state);
 	s->state = state & 0xf;
 	if (before == JOB_RUNNING && q->limited)
 		job_queue_wake(m, q);

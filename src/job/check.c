@@ -71,12 +71,14 @@ static int check_policy(struct job_machine *m, const struct job_queue *q, uint64
 	return 0;
 }
 
-void job_pend(struct job_machine *m, uint32_t queue)
+void job_pend(struct job_machine *m, uint32_t queue, bool is_new)
 {
 	struct job_queue *q = queue != 0 ? job_queue_at(m, queue) : NULL;
 
 	if (!q)
 		return;
+	if (is_new && q->space)
+		q->space->pending++;
 	if (q->pending++ == 0) {
 		q->next_pending = m->pending;
 		m->pending = q;
@@ -85,14 +87,20 @@ void job_pend(struct job_machine *m, uint32_t queue)
 
 void job_pend_none(struct job_machine *m)
 {
-	for (; m->pending; m->pending = m->pending->next_pending)
+	for (; m->pending; m->pending = m->pending->next_pending) {
 		m->pending->pending = 0;
+		if (m->pending->space)
+			m->pending->space->pending = 0;
+	}
 }
 
 int job_check_submit(struct job_machine *m, const struct job_queue *q, uint64_t nth, struct job_record *r)
 {
 	if (q && q->config.jobs_max > 0 && unfinished(q) + q->pending >= q->config.jobs_max)
 		return -JOB_EQUEUE_FULL;
+	if (q && q->space && q->space->jobs_max > 0 &&
+	    q->space->unfinished + q->space->pending >= q->space->jobs_max)
+		return -JOB_ENAMESPACE_FULL;
 	if (nth >= job_ids_left(m))
 		return -JOB_EBUSY;
 	if (r->content_type.len > JOB_CONTENT_TYPE_MAX || r->headers.len > JOB_HEADERS_MAX)

@@ -35,13 +35,15 @@ static const char *const own[] = {
 	[JOB_EAWAITED - JOB_EUNKNOWN_JOB] = "a job that it is to run after is unknown, or forgotten",
 	[JOB_EAWAITED_FULL - JOB_EUNKNOWN_JOB] =
 		"as many jobs as may be wait for one that it is to run after",
+	[JOB_ENAMESPACE_FULL - JOB_EUNKNOWN_JOB] =
+		"the namespace has as many unfinished jobs, or queues, as it may",
 };
 
 const char *job_strerror(int64_t error)
 {
 	int64_t code = error < 0 ? -error : error;
 
-	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_EAWAITED_FULL)
+	if (code >= JOB_EUNKNOWN_JOB && code <= JOB_ENAMESPACE_FULL)
 		return own[code - JOB_EUNKNOWN_JOB];
 	if (code > 0 && code < 4096) {
 		const char *text = strerrordesc_np((int)code);

@@ -30,6 +30,18 @@ struct job_lane;
 struct job_kept;
 
 /* A queue. The store reads the first part; the rest is the machine's. */
+/* A namespace: those of its queues together. space.c */
+struct job_space {
+	struct job_space *next; /* in its bucket */
+	uint64_t unfinished, queues;
+	uint64_t jobs_max, queues_max; /* 0: no limit */
+	uint64_t pending;              /* jobs that the transaction being checked will add */
+	uint32_t named;                /* queues whose name is in it, those that are gone among them */
+	bool listed;                   /* of job_spaces_limit() */
+	uint32_t name_len;
+	char name[];
+};
+
 struct job_queue {
 	uint32_t number;
 	bool paused;
@@ -51,10 +63,11 @@ struct job_queue {
 	uint32_t pending;       /* jobs that the transaction being checked will add: job_pend() */
 	struct job_queue *next_pending;
 	/* the machine's */
-	bool limited;         /* by concurrency or rate */
-	bool rate_waits;      /* job_limits_end() is to look at it */
-	int64_t rate_full_ns; /* limit.c: when the bucket of its rate is full again */
-	uint64_t dead_alive;  /* unfinished jobs that failed here and are elsewhere: they name it */
+	bool limited;            /* by concurrency or rate */
+	bool rate_waits;         /* job_limits_end() is to look at it */
+	int64_t rate_full_ns;    /* limit.c: when the bucket of its rate is full again */
+	struct job_space *space; /* NULL: its name has no namespace */
+	uint64_t dead_alive;     /* unfinished jobs that failed here and are elsewhere: they name it */
 	bool woken;
 	struct job_queue *next_woken;
 	uint32_t buried_first, buried_last;
@@ -75,6 +88,13 @@ struct job_queue {
 
 int job_open(struct job_machine **ret, const struct job_limits *limits, int64_t now_ms);
 struct job_machine *job_close(struct job_machine *machine); /* NULL; accepts NULL */
+
+/* job_spaces_limit() - what namespaces may hold, in place of what was said before; What is beyond a limit stays, and no more comes:
+ * -JOB_ENAMESPACE_FULL of submits and of new queues; jobs that are moved, replayed or dead come in any case. 0, -ENOMEM: as before.
+ * job_space_find() - by its name, job_space_of() - by the full name of a queue; NULL: it has neither queues nor limits. */
+int job_spaces_limit(struct job_machine *machine, const struct job_space_limit *limits, size_t count);
+const struct job_space *job_space_find(struct job_machine *machine, struct job_slice name);
+const struct job_space *job_space_of(struct job_machine *machine, struct job_slice queue);
 
 /* ---- apply ------------------------------------------------------------------------------- */
 
@@ -204,8 +224,8 @@ int job_edit_room(struct job_machine *machine, uint64_t count);
 int job_touch(struct job_machine *machine, uint64_t id);
 void job_untouch(struct job_machine *machine, uint64_t id);
 
-/* job_pend() - the transaction being checked will add a job to this queue, which counts for its limit. job_pend_none() - it has been checked. */
-void job_pend(struct job_machine *machine, uint32_t queue);
+/* job_pend() - the transaction being checked will add a job to this queue, which counts for its limit, and if it is new also for that of its namespace. job_pend_none() - it has been checked. */
+void job_pend(struct job_machine *machine, uint32_t queue, bool is_new);
 void job_pend_none(struct job_machine *machine);
 
 /* Queues. */

@@ -199,6 +199,8 @@ static int load_entry(struct job_machine *m, const struct job_entry *entry, int 
 	if (type == JOB_ENTRIES_POLICY)
 		job_policy_load(m, slot, entry);
 	q->jobs[s->state]++;
+	if (q->space)
+		job_space_count(q->space, JOB_NONE, s->state);
 	m->totals.jobs[s->state]++;
 	stand(m, slot);
 	return 0;

@@ -258,8 +258,9 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		}
 	}
 	if (error == 0 && (policies != m->policies.used || !job_groups_sound(m) || !job_uniques_sound(m) ||
-	                   !job_joins_sound(m))) {
-		snprintf(what, cap, "groups, unique keys or what is awaited differ from the jobs");
+	                   !job_joins_sound(m) || !job_spaces_sound(m))) {
+		snprintf(what, cap,
+		         "groups, unique keys, namespaces or what is awaited differ from the jobs");
 		error = -EPROTO;
 	}
 	if (error == 0 && (used != m->slots_used || exts != m->ext_used ||

@@ -230,6 +230,8 @@ struct job_heap {
 	uint32_t count, cap;
 };
 
+enum { JOB_SPACE_BUCKETS = 256 };
+
 struct job_wheel {
 	uint64_t base; /* everything up to this ms has been given out */
 	uint64_t count;
@@ -288,6 +290,7 @@ struct job_machine {
 	struct job_queue **names;
 	uint32_t names_cap;
 	struct job_queue *queue_spare; /* for the next queue, made by job_queue_room() */
+	struct job_space *spaces[JOB_SPACE_BUCKETS], *space_spare;
 	struct job_queue *woken;
 	struct job_queue *over;    /* retain.c */
 	struct job_queue *pending; /* job_pend() */
@@ -582,6 +585,22 @@ void job_queue_apply(struct job_machine *m, const struct job_record *r);
 int job_queue_load(struct job_machine *m, const struct job_record *r, struct job_queue **ret);
 void job_queue_apply_gone(struct job_machine *m, const struct job_record *r);
 int job_queue_room(struct job_machine *m, uint32_t number);
+/* space.c: job_space_room() - for one more namespace, -ENOMEM; job_space_enter() - a new queue, which has its name, is of its namespace; _leave(): it is freed.
+ * job_space_count() - a job of its queues changes from one state to another. */
+int job_space_room(struct job_machine *m);
+void job_space_enter(struct job_machine *m, struct job_queue *q);
+void job_space_leave(struct job_machine *m, struct job_queue *q);
+bool job_spaces_sound(const struct job_machine *m);
+void job_spaces_done(struct job_machine *m);
+static inline bool job_is_unfinished(uint32_t state)
+{
+	return state != JOB_NONE && !job_state_finished((int)state);
+}
+static inline void job_space_count(struct job_space *space, uint32_t before, uint32_t state)
+{
+	space->unfinished += job_is_unfinished(state);
+	space->unfinished -= job_is_unfinished(before);
+}
 void job_queue_woken_forget(struct job_machine *m, struct job_queue *q);
 void job_queues_done(struct job_machine *m);
 

@@ -64,7 +64,7 @@ int job_queue_room(struct job_machine *m, uint32_t number)
 {
 	if (!m->queue_spare)
 		m->queue_spare = calloc(1, sizeof(*m->queue_spare) + JOB_NAME_MAX + 1);
-	if (!m->queue_spare)
+	if (!m->queue_spare || job_space_room(m) < 0)
 		return -ENOMEM;
 	if (number >= m->queues_cap) {
 		uint32_t cap = m->queues_cap ? m->queues_cap : 16;
@@ -149,7 +149,7 @@ int job_check_queue_put(struct job_machine *m, struct job_slice name, const stru
 {
 	struct job_queue *q = job_queue_find(m, name);
 	uint32_t number = q ? q->number : free_number(m);
-
+	const struct job_space *space;
 	int error = check_dead_letter(m, number, config->dead_letter);
 
 	if (!job_name_valid(name) || !config_valid(config))
@@ -158,6 +158,9 @@ int job_check_queue_put(struct job_machine *m, struct job_slice name, const stru
 		return error;
 	if (!q && (m->queues_live >= m->limits.queues_max || number > QUEUE_NUMBER_MAX))
 		return -JOB_EMEMORY_FULL;
+	space = q ? NULL : job_space_of(m, name);
+	if (space && space->queues_max > 0 && space->queues >= space->queues_max)
+		return -JOB_ENAMESPACE_FULL;
 	if (job_queue_room(m, number) < 0)
 		return -ENOMEM;
 	*r = (struct job_record){.type = JOB_QUEUE,
@@ -251,6 +254,7 @@ static struct job_queue *queue_new(struct job_machine *m, const struct job_recor
 	q->created_ns = r->at_ns;
 	q->name_len = (uint32_t)r->body.len;
 	memcpy(q->name, r->body.data, r->body.len);
+	job_space_enter(m, q);
 	m->queues[r->queue] = q;
 	if (r->queue >= m->queues_end) {
 		m->queues_free += r->queue - m->queues_end;
@@ -265,6 +269,8 @@ static void queue_name(struct job_machine *m, struct job_queue *q)
 {
 	*name_at(m, q->name, q->name_len) = q;
 	m->queues_live++;
+	if (q->space)
+		q->space->queues++;
 }
 
 /* Needs job_queue_room(). */
@@ -316,6 +322,7 @@ static void queue_free(struct job_machine *m, struct job_queue *q)
 {
 	job_queue_woken_forget(m, q);
 	job_kept_forget(m, q);
+	job_space_leave(m, q);
 	m->queues[q->number] = NULL;
 	m->queues_free++;
 	free(q->lanes);
@@ -337,6 +344,8 @@ void job_queue_apply_gone(struct job_machine *m, const struct job_record *r)
 	q->gone = true;
 	name_remove(m, q);
 	m->queues_live--;
+	if (q->space)
+		q->space->queues--;
 	job_queue_free_if_gone(m, q);
 }
 
@@ -379,4 +388,5 @@ void job_queues_done(struct job_machine *m)
 	free(m->queues);
 	free(m->names);
 	free(m->queue_spare);
+	job_spaces_done(m);
 }

@@ -69,6 +69,12 @@ static inline size_t job_name_skip(const char *name, size_t len)
 	return colon ? (size_t)(colon - name) + 1 : 0;
 }
 
+/* What the queues of a namespace may hold together, see job_spaces_limit(). */
+struct job_space_limit {
+	struct job_slice name;         /* without the colon */
+	uint64_t jobs_max, queues_max; /* unfinished jobs, queues; 0: no limit */
+};
+
 /* Refusals: negative errno where the field has one, these codes where not. Text: job_strerror(). */
 enum job_error {
 	JOB_EUNKNOWN_JOB = 8193, /* never given, or deleted with its tombstone */
@@ -97,8 +103,15 @@ enum job_error {
 	JOB_EKEYS_FULL,   /* as many keys are kept as may be */
 	JOB_EVERSION,     /* the job is not any more what it was when it was looked at */
 	JOB_EAWAITED,     /* a job that it is to run after was never there, or is forgotten */
-	JOB_EAWAITED_FULL, /* JOB_AWAITED_MAX await one that it is to run after */
+	JOB_EAWAITED_FULL,   /* JOB_AWAITED_MAX await one that it is to run after */
+	JOB_ENAMESPACE_FULL, /* jobs_max or queues_max of the queue's namespace */
 };
+
+/* job_is_full() - is it a limit of a queue or of its namespace, so that fewer may have room, and later all? */
+static inline bool job_is_full(int64_t error)
+{
+	return error == -JOB_EQUEUE_FULL || error == -JOB_ENAMESPACE_FULL;
+}
 
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */
 const char *job_strerror(int64_t error);

@@ -419,7 +419,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 			*ret_any = true;
 			submits += a->kind == STORE_SUBMIT && r.type != 0;
 			if (wish->count > 1)
-				job_pend(store->jobs, arrives_at(a, &r));
+				job_pend(store->jobs, arrives_at(a, &r), a->kind == STORE_SUBMIT);
 		} else if (wish->flags & STORE_EACH) {
 			commit->results[i].error = error;
 			if (error == -JOB_ECANCELLED)

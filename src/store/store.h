@@ -634,6 +634,14 @@ uint64_t store_limit(const struct store *store, int64_t error, const char **ret_
 /* store_makes_queues() - is an unknown queue made by who submits to it? */
 bool store_makes_queues(const struct store *store);
 
+/* store_limit_spaces() - what namespaces may hold, in place of what was said before; no record holds it. 0, -ENOMEM: as before.
+ * store_space() - what one holds, and its limits; all 0: nothing. */
+struct store_space {
+	uint64_t unfinished, queues, jobs_max, queues_max;
+};
+int store_limit_spaces(struct store *store, const struct job_space_limit *limits, size_t count);
+struct store_space store_space(const struct store *store, struct store_slice name);
+
 /* store_queue_of() - the queue of a job, at once; *ret is borrowed until the callback in which this is called returns. 0,
  * -JOB_EUNKNOWN_JOB, -JOB_EEXPIRED. */
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret);

@@ -164,7 +164,7 @@ wh_future store_submit_many(struct store *store, const struct store_submit *opti
 	    store_submit_record(store, options, store_now_ns(store), &q, &r) < 0 ||
 	    job_room(store->jobs, count) < 0 ||
 	    job_check_submit(store->jobs, q, r.group.len > 0 || r.expires_ms > 0 ? count - 1 : 0, &r) < 0 ||
-	    q->config.jobs_max > 0)
+	    q->config.jobs_max > 0 || (q->space && q->space->jobs_max > 0))
 		return submit_slowly(store, options, payloads, count, level, wish.future);
 	commit = store_commit_new(store, count);
 	if (!commit || submit_quickly(store, q, &r, payloads, commit, &wish.level) < 0) {

@@ -211,6 +211,20 @@ int store_state(const struct store *store, uint64_t job)
 	return job_look(store->jobs, job, &info) < 0 ? JOB_NONE : info.state;
 }
 
+int store_limit_spaces(struct store *store, const struct job_space_limit *limits, size_t count)
+{
+	return job_spaces_limit(store->jobs, limits, count);
+}
+
+struct store_space store_space(const struct store *store, struct store_slice name)
+{
+	const struct job_space *space = job_space_find(store->jobs, name);
+
+	return space ? (struct store_space){space->unfinished, space->queues, space->jobs_max,
+	                                    space->queues_max}
+	             : (struct store_space){0};
+}
+
 bool store_makes_queues(const struct store *store)
 {
 	return !store->options.queues_declared;

@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -633,6 +634,116 @@ class TwoTenants(Tenants):
             answer, _ = harness.read_answer(early)
         self.problem(answer, 401, "no-token")
         self.assertEqual(self.queues_of_root(), [])
+
+
+class Limits(Tokens):
+    """What a line of the namespace says, for all its tokens together."""
+
+    def line(self, text):
+        with open(self.path, "a") as file:
+            file.write(text + "\n")
+
+    def test_jobs_and_queues(self):
+        self.add("acme2", "submit", "read", "work", "prefix=acme")
+        self.line("prefix=acme jobs=3 queues=2")
+        with self.serve() as server:
+            acme, two, bolt, root = (As(self, server, name) for name in ("acme", "acme2", "bolt", "root"))
+            job = acme.submit("a")
+            two.submit("b")
+            root.submit("acme%3Aa")
+            for who, path in ((acme, "/v1/queues/a/jobs"), (two, "/v1/queues/b/jobs"), (root, "/v1/queues/acme%3Aa/jobs")):
+                full = who.post(path, b"x")
+                self.assertEqual((full.status, full.json()["code"], full.json()["limit"], full["Retry-After"]), (429, "namespace-full", 3, "1"), full)
+            lines = acme.post("/v1/queues/a/jobs", b"1\n2\n", Content_Type="application/x-ndjson")
+            self.assertEqual((lines.status, lines.json()["code"]), (429, "namespace-full"))
+            refused = acme.post("/v1/transactions", json.dumps({"actions": [{"action": "submit", "queue": "a", "payload": "x"}]}).encode(),
+                                Content_Type="application/json")
+            self.assertEqual((refused.status, refused.json()["code"], refused.json()["action"]), (429, "namespace-full", 0))
+            # over a transaction, too: what ends in it does not make room for what begins in it, and half of it is not done
+            self.assertEqual(bolt.post("/v1/queues/a/jobs", b"x").status, 202)
+            for made in (acme.put("/v1/queues/c", {}), acme.post("/v1/queues/c/jobs", b"x")):
+                self.assertEqual((made.status, made.json()["code"]), (429, "namespace-full"), made)
+            self.assertEqual(acme.delete(f"/v1/jobs/{job}").status, 200)
+            acme.submit("a")
+            # said anew while it runs; what is there stays
+            with open(self.path) as file:
+                text = file.read()
+            with open(self.path, "w") as file:
+                file.write(text.replace("jobs=3 queues=2", "jobs=1"))
+            server.process.send_signal(signal.SIGHUP)
+            harness.eventually(lambda: acme.put("/v1/queues/c", {}).status in (200, 201), "no limit of queues any more")
+            self.assertEqual(acme.post("/v1/queues/a/jobs", b"x").json()["limit"], 1)
+            self.assertEqual(acme.get("/v1/queues/a").json()["jobs"]["ready"], 2)
+
+    def test_topics_and_schedules(self):
+        """Whatever makes jobs meets the same limit, and goes on when there is room."""
+        self.line("prefix=acme jobs=1")
+        with self.serve() as server:
+            acme = As(self, server, "acme")
+            acme.put("/v1/topics/news", {})
+            acme.put("/v1/topics/news/subscriptions/all", {"queue": "told"})
+            acme.put("/v1/schedules/s", {"every": "1h", "job": {"queue": "timed", "payload": "x"}})
+            self.assertEqual(acme.post("/v1/topics/news/events", b"x").status, 202)
+            for path in ("/v1/topics/news/events", "/v1/schedules/s/run"):
+                full = acme.post(path, b"")
+                self.assertEqual((full.status, full.json()["code"]), (429, "namespace-full"), full)
+            job, lease, _ = acme.reserve("told")
+            self.assertEqual(acme.complete(job, lease).status, 200)
+            self.assertEqual(acme.post("/v1/schedules/s/run").status, 202)
+
+    def test_rate_and_at_once(self):
+        self.add("acme2", "admin", "prefix=acme")
+        self.line("prefix=acme rate=5 connections=2")
+        with self.serve() as server:
+            acme, two, bolt = (As(self, server, name) for name in ("acme", "acme2", "bolt"))
+            answers = [who.get("/v1/queues") for _ in range(8) for who in (acme, two)]
+            late = [answer for answer in answers if answer.status == 429]
+            self.assertTrue(late)
+            self.assertTrue(all(answer.json()["limit"] == 5 and "namespace" in answer.json()["detail"] for answer in late))
+            self.assertTrue(all(bolt.get("/v1/queues").status == 200 for _ in range(8)))
+        with open(self.path) as file:
+            text = file.read()
+        with open(self.path, "w") as file:
+            file.write(text.replace("rate=5 ", ""))
+        with self.serve() as server:
+            acme, two = As(self, server, "acme"), As(self, server, "acme2")
+            waits = [who.events(f"/v1/queues/{queue}/events") for who, queue in ((acme, "a"), (two, "b"))
+                     if who.put(f"/v1/queues/{queue}", {}).status == 201]
+            self.assertEqual(len(waits), 2)
+            for who in (acme, two):
+                full = who.get("/v1/queues")
+                self.assertEqual((full.status, full.json()["code"], full.json()["limit"]), (429, "too-many-requests", 2), full)
+            waits[0].close()
+            harness.eventually(lambda: two.get("/v1/queues").status == 200, "one has ended")
+
+    def test_lines_that_are_wrong(self):
+        for wrong in ("prefix=acme jobs=0", "prefix=acme", "prefix=acme read"):
+            self.line(wrong)
+            if wrong == "prefix=acme":
+                self.line(wrong)
+            run = subprocess.run([harness.BINARY, "config", "check", "--tokens", self.path], capture_output=True, text=True, timeout=60)
+            self.assertEqual(run.returncode, 2, run)
+            with open(self.path) as file:
+                lines = file.read().splitlines()
+            with open(self.path, "w") as file:
+                file.write("\n".join(line for line in lines if not line.startswith("prefix=")) + "\n")
+
+    def test_the_log_names_whose(self):
+        with self.serve() as server:
+            acme, root = As(self, server, "acme"), As(self, server, "root")
+            acme.put("/v1/queues/q", {})
+            job = acme.submit("q", b"x", "?delay=1h")
+            done = acme.post("/v1/transactions", json.dumps({"actions": [{"action": "kick", "job": job}]}).encode(), Content_Type="application/json")
+            self.assertEqual(done.status, 200)
+            acme.get("/metrics")
+            root.put("/v1/queues/q", {})
+            def lines():
+                return [line for line in server.log().splitlines() if "ev=audit" in line]
+            harness.eventually(lambda: len(lines()) == 4, "four lines")
+            self.assertIn('token=acme namespace=acme action=admin allowed=yes method=PUT path="/v1/queues/q"', lines()[0])
+            self.assertIn('token=acme namespace=acme action=admin allowed=yes method=POST path="/v1/transactions"', lines()[1])
+            self.assertIn("token=acme namespace=acme action=metrics allowed=no", lines()[2])
+            self.assertIn('token=root namespace=- action=admin allowed=yes', lines()[3])
 
 
 MISSING = 9007199254740000

@@ -143,7 +143,7 @@ class Tokens(unittest.TestCase):
                 client.get("/v1/queues", Authorization="Bearer guess")
             harness.eventually(lambda: "allowed=no" in server.log(), "telling")
             audit = [line for line in server.log().splitlines() if "ev=audit" in line]
-            self.assertRegex(audit[0], r'token=root action=admin allowed=yes method=PUT path="/v1/queues/q"')
+            self.assertRegex(audit[0], r'token=root namespace=- action=admin allowed=yes method=PUT path="/v1/queues/q"')
             self.assertLess(len(audit), 30)  # a flood of guesses is no flood of lines
             for token in [*self.tokens.values(), "guess"]:
                 self.assertNotIn(token, server.log())
@@ -200,7 +200,7 @@ class Tokens(unittest.TestCase):
                 self.assertEqual(other.get("/v1/queues", **self.bearer("root")).status, 200)
             # however often it asks in vain, its time comes
             harness.eventually(lambda: client.get("/v1/queues/none", **self.bearer("slow")).status == 404, "being let in")
-            harness.eventually(lambda: "token=slow action=read allowed=no" in server.log(), "the audit event")
+            harness.eventually(lambda: "token=slow namespace=- action=read allowed=no" in server.log(), "the audit event")
             # bodies: the first is let in whatever its size, and is owed for a while
             body = b"x" * (40 << 20)
             self.assertEqual(client.post("/v1/queues/q/jobs", body, **self.bearer("thin")).status, 202)

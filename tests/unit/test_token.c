@@ -141,11 +141,10 @@ static void what_is_wrong_is_named_with_its_line(void **state)
 
 static int64_t spend(const struct token_table *table, int64_t now, int64_t bytes, const char *wanted)
 {
-	const char *limit = "";
-	uint64_t per_second = 0;
-	int64_t wait = token_spend(token_find(table, slice("whilst")), now, bytes, &limit, &per_second);
+	struct token_excess excess = {.limit = ""};
+	int64_t wait = token_spend(token_find(table, slice("whilst")), now, bytes, &excess);
 
-	assert_string_equal(limit, wait > 0 ? wanted : "");
+	assert_string_equal(excess.limit, wait > 0 ? wanted : "");
 	return wait;
 }
 
@@ -273,13 +272,15 @@ static void at_once(void **state)
 			   *none = table_of("");
 	const struct token *token = token_find(table, slice("whilst"));
 	struct token_use *first = token_enter(token, NULL), *second = token_enter(token, NULL), *third;
-	uint64_t limit = 0;
+	struct token_excess limit = {0};
 
 	(void)state;
 	assert_non_null(first);
 	assert_non_null(second);
 	assert_null(token_enter(token, &limit));
-	assert_int_equal(limit, 2);
+	assert_int_equal(limit.value, 2);
+	assert_string_equal(limit.limit, "connections");
+	assert_false(limit.of_namespace);
 	token_leave(first);
 	first = token_enter(token, NULL);
 	assert_non_null(first);
@@ -309,6 +310,101 @@ static void at_once(void **state)
 	token_leave(first); /* the one of just now: both are of the same token */
 }
 
+/* Of a namespace: for all its tokens together, wherever its line stands. */
+#define OTHER "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae" /* of "foo" */
+static void namespaces_have_limits(void **state)
+{
+	struct token_table *table = table_of("a " DIGEST " read prefix=x rate=100\nprefix=y jobs=7\nb " OTHER
+	                                     " read prefix=x\n"
+	                                     "prefix=x rate=3 bytes=1KiB connections=2 jobs=5 queues=2\n"),
+			   *next, *last;
+	const struct token *a = token_find(table, slice("whilst")), *b = token_find(table, slice("foo"));
+	struct token_use *first, *second;
+	struct token_excess excess = {0};
+	struct job_space_limit spaces[4];
+	int64_t now = 1000 * SECOND;
+
+	(void)state;
+	assert_int_equal(token_spend(a, now, 0, &excess), 0);
+	assert_int_equal(token_spend(b, now, 0, &excess), 0);
+	assert_int_equal(token_spend(a, now, 0, &excess), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_true(token_spend(i ? a : b, now, 0, &excess) > 0);
+		assert_true(excess.of_namespace && excess.value == 3 && strcmp(excess.limit, "rate") == 0);
+	}
+	assert_int_equal(token_spend(b, now + 2 * SECOND, -1, &excess), -EMSGSIZE);
+	assert_int_equal(token_spend(b, now + 2 * SECOND, 1024, &excess), 0);
+	assert_true(token_spend(a, now + 2 * SECOND, 1024, &excess) > 0);
+	assert_string_equal(excess.limit, "bytes");
+	/* at once, and over tables */
+	first = token_enter(a, &excess);
+	second = token_enter(b, &excess);
+	assert_true(first && second && !token_enter(a, &excess) && !token_enter(b, &excess));
+	assert_true(excess.of_namespace && excess.value == 2);
+	next = table_of("prefix=x connections=2\na " DIGEST " read prefix=x\nb " OTHER " read prefix=x\n");
+	token_table_follow(next, table);
+	assert_int_equal(token_table_spaces(table, spaces, 4), 2);
+	assert_true(spaces[0].name.len == 1 && memcmp(spaces[0].name.data, "x", 1) == 0);
+	assert_true(spaces[0].jobs_max == 5 && spaces[0].queues_max == 2);
+	assert_true(spaces[1].jobs_max == 7 && spaces[1].queues_max == 0);
+	assert_int_equal(token_table_spaces(table, spaces, 0), 2);
+	token_table_free(table);
+	assert_null(token_enter(token_find(next, slice("foo")), &excess));
+	token_leave(first);
+	first = token_enter(token_find(next, slice("foo")), &excess);
+	assert_non_null(first);
+	/* a token that is of another namespace now, and one that has none any more: what they held is still of that one */
+	last = table_of("prefix=z connections=1\nprefix=x connections=2\na " DIGEST " read prefix=z\nb " OTHER
+	                " read prefix=x\n");
+	token_table_follow(last, next);
+	token_table_free(next);
+	assert_null(token_enter(token_find(last, slice("foo")), &excess));
+	token_leave(second);
+	second = token_enter(token_find(last, slice("foo")), &excess);
+	assert_non_null(second);
+	token_leave(first);
+	first = token_enter(token_find(last, slice("whilst")), &excess);
+	assert_non_null(first);
+	assert_null(token_enter(token_find(last, slice("whilst")), &excess));
+	table = table_of("a " DIGEST " read\n");
+	token_table_follow(table, last);
+	assert_false(token_table_namespaced(table));
+	token_table_free(last);
+	token_table_free(table);
+	token_leave(first);
+	token_leave(second);
+}
+
+static void lines_of_namespaces(void **state)
+{
+	static const char *const bad[] = {"prefix=x jobs=0",
+	                                  "prefix=x jobs=1 jobs=2",
+	                                  "prefix=x read",
+	                                  "prefix= jobs=1",
+	                                  "prefix=-x jobs=1",
+	                                  "prefix=x jobs=1KiB",
+	                                  "prefix=x jobs",
+	                                  "prefix=x prefix=x",
+	                                  "prefix=a:b jobs=1",
+	                                  "prefix=x\nprefix=x jobs=1",
+	                                  "prefix=x queues=-1",
+	                                  "a " DIGEST " read jobs=1",
+	                                  "a " DIGEST " read queues=1",
+	                                  "prefix=x nodes=3"};
+	struct token_refusal refusal;
+	struct token_table *table;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (token_table_read(bad[i], strlen(bad[i]), &table, &refusal) != -EINVAL)
+			fail_msg("'%s'", bad[i]);
+		assert_true(refusal.detail[0]);
+	}
+	table = table_of("prefix=x\n  prefix=y rate=1\n# prefix=y jobs=1\n");
+	assert_true(token_table_namespaced(table));
+	token_table_free(table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +416,8 @@ int main(void)
 		cmocka_unit_test(limits_that_are_none_are_refused),
 		cmocka_unit_test(prefixes),
 		cmocka_unit_test(at_once),
+		cmocka_unit_test(namespaces_have_limits),
+		cmocka_unit_test(lines_of_namespaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
