@@ -92,7 +92,8 @@ struct wh_receipt {
 	uint64_t job; /* 0: none */
 	int level;    /* enum wh_level, that was reached; WH_LEVEL_DEFAULT: not told */
 	struct wh_position position;
-	bool duplicate; /* of a submit: another job had its unique key, which job names; nothing was submitted */
+	bool duplicate; /* of a submit: another job had its unique key, which job names; of an event: it had been published before, and its topic
+			   deduplicates. Nothing was done */
 };
 
 /* A failure in words. */
@@ -366,7 +367,7 @@ struct wh_event {
 	const struct wh_event_attribute *attributes;
 	struct wh_payload data; /* bytes NULL: none */
 };
-/* wh_client_publish() - n = how many subscriptions it went to, as a job for each, all in one commit. Errors -EINVAL,
+/* wh_client_publish() - n = how many jobs it became, one for each subscription that wants it, all in one commit. Errors -EINVAL,
  * -WH_ECALL_UNKNOWN_TOPIC, -WH_ECALL_QUEUE_FULL (of one of them), -WH_ECALL_TOO_LARGE (1 MiB), -WH_ECALL_REFUSED (what CloudEvents forbids). */
 WH_API wh_future wh_client_publish(wh_client *client, const char *topic, const struct wh_event *event,
                                    const struct wh_how *how);
@@ -377,6 +378,11 @@ struct wh_subscription {
 	const char *filters; /* JSON: an array of filters, see docs/reference/http.md; NULL: every event */
 	const char *
 		from; /* "beginning" or a position, "3/90112": hand over what the topic has kept; NULL: what comes from now on */
+	const char *
+		group; /* an attribute, "subject": events in which it is the same are done in their order, one at a time; NULL: in no groups */
+	const char
+		*unique; /* an attribute: no second job while one has the same; NULL: each event is a job */
+	int64_t unique_while_ns; /* as of struct wh_submit_options */
 };
 /* wh_client_subscribe() - create (n = 1) or replace (n = 0) a subscription; jobs of its queue are the events. The topic is made if need be.
  * Errors -WH_ECALL_BAD_VALUE. */
@@ -385,10 +391,15 @@ WH_API wh_future wh_client_subscribe(wh_client *client, const char *topic, const
 /* n = 0. Errors -WH_ECALL_UNKNOWN_TOPIC (or there is no such subscription). */
 WH_API wh_future wh_client_unsubscribe(wh_client *client, const char *topic, const char *name,
                                        const struct wh_how *how);
-/* wh_client_topic_put() - make (n = 1) or configure (n = 0) a topic: it keeps its events for retention_ns (0: not at all), at most
- * events_max (0: no limit of its own) of them. Errors -WH_ECALL_BAD_VALUE. */
-WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic, int64_t retention_ns,
-                                     uint64_t events_max, const struct wh_how *how);
+/* All-zero means the server's defaults. */
+struct wh_topic_settings {
+	int64_t retention_ns; /* events are kept for so long; 0: not at all */
+	uint64_t events_max;  /* of these the newest; 0: no limit of its own */
+	int64_t deduplicate_ns; /* for so long, retention_ns at most, an event of the same source and id is the same one; 0: it never is */
+};
+/* wh_client_topic_put() - make (n = 1) or configure (n = 0) a topic; settings may be NULL. Errors -WH_ECALL_BAD_VALUE. */
+WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic,
+                                     const struct wh_topic_settings *settings, const struct wh_how *how);
 
 /* ---- working on jobs --------------------------------------------------------------------- */
 
@@ -517,6 +528,7 @@ struct wh_acted {
 	int64_t at;    /* EXTEND: when the lease ends; FAIL: when the job runs next, 0: it does not wait */
 	uint64_t jobs; /* PUBLISH: how many were made of the event */
 	struct wh_position event; /* PUBLISH: its position; all-zero: nobody wanted it */
+	bool duplicate;           /* SUBMIT, PUBLISH: as of struct wh_receipt */
 };
 struct wh_transaction {
 	size_t count;

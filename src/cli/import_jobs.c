@@ -264,6 +264,8 @@ static const char *read_job(char *line, size_t len, struct line_job *job)
 	/* an event that a topic keeps has a position in the log that it comes to */
 	s->done = job->state == JOB_DONE && json_object_get(o, "event") && is_of_topic(s->queue);
 	s->event = s->done;
+	if (s->done) /* it is known by its source and id for as long as it was there */
+		s->unique = text_of(o, "unique");
 	/* what it awaited has another id here: whether it may run is for people to say */
 	s->buried = job->state == JOB_BURIED || job->state == JOB_AWAITING ||
 	            (job_state_finished(job->state) && !s->done);

@@ -74,8 +74,9 @@ static int publish(struct publication *p)
 		else if (res.n < 0)
 			status = cli_failed(&session, &p->problem);
 		else if (p->common.json)
-			printf("{\"jobs\":%lld,\"position\":\"%u/%llu\"}\n", (long long)res.n,
-			       p->receipt.position.epoch, (unsigned long long)p->receipt.position.lsn);
+			printf("{\"jobs\":%lld,\"position\":\"%u/%llu\"%s}\n", (long long)res.n,
+			       p->receipt.position.epoch, (unsigned long long)p->receipt.position.lsn,
+			       p->receipt.duplicate ? ",\"duplicate\":true" : "");
 		else
 			printf("%lld\n", (long long)res.n);
 	}

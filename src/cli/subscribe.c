@@ -20,6 +20,9 @@ static const char usage[] =
 	"  --event-type TYPE    events of this type alone; with * at its end: whose type begins so\n"
 	"  --filters JSON       an array of filters instead, as in docs/reference/http.md\n"
 	"  --from PLACE         beginning, or a position: also what the topic has kept\n"
+	"  --group ATTRIBUTE    events in which it is the same are done in order, one at a time\n"
+	"  --unique ATTRIBUTE   no second job while one has the same\n"
+	"  --unique-while W     active (default), queued or a DURATION from its making on\n"
 	"  --concurrency N, --exit-when-empty\n"
 	"                       as of `whilst work`\n"
 	"  --server URL, --json, --help\n"
@@ -29,7 +32,7 @@ static const char usage[] =
 struct subscriber {
 	struct wh_subscription subscription;
 	struct cli_options common;
-	const char *topic, *name, *type, *concurrency;
+	const char *topic, *name, *type, *concurrency, *unique_while;
 	bool exit_when_empty;
 	struct cli_text queue, filters;
 	char **command; /* up to its NULL */
@@ -117,6 +120,13 @@ static int work(const struct subscriber *s)
 	return status;
 }
 
+static bool read_unique_while(const char *text, int64_t *ret)
+{
+	*ret = strcmp(text, "queued") == 0 ? WH_UNIQUE_QUEUED : WH_UNIQUE_ACTIVE;
+	return *ret == WH_UNIQUE_QUEUED || strcmp(text, "active") == 0 ||
+	       cli_parse_duration("--unique-while", text, ret);
+}
+
 /* -1: go on; else an exit status. */
 static int read_options(struct subscriber *s, int argc, char **argv)
 {
@@ -125,6 +135,9 @@ static int read_options(struct subscriber *s, int argc, char **argv)
 	                                      {"event-type", 1, 0, 'e'},
 	                                      {"filters", 1, 0, 'f'},
 	                                      {"from", 1, 0, 'r'},
+	                                      {"group", 1, 0, 'g'},
+	                                      {"unique", 1, 0, 'u'},
+	                                      {"unique-while", 1, 0, 'w'},
 	                                      {"concurrency", 1, 0, 'c'},
 	                                      {"exit-when-empty", 0, 0, 'x'},
 	                                      {0}};
@@ -146,6 +159,17 @@ static int read_options(struct subscriber *s, int argc, char **argv)
 		case 'r':
 			s->subscription.from = optarg;
 			break;
+		case 'g':
+			s->subscription.group = optarg;
+			break;
+		case 'u':
+			s->subscription.unique = optarg;
+			break;
+		case 'w':
+			s->unique_while = optarg;
+			if (!read_unique_while(optarg, &s->subscription.unique_while_ns))
+				return CLI_USAGE;
+			break;
 		case 'c':
 			s->concurrency = optarg;
 			break;
@@ -164,7 +188,8 @@ int cli_subscribe(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
-	if (argc - optind < 2 || (s.type && s.subscription.filters))
+	if (argc - optind < 2 || (s.type && s.subscription.filters) ||
+	    (s.unique_while && !s.subscription.unique))
 		return cli_usage(usage);
 	s.topic = argv[optind];
 	s.command = argv + optind + 1;

@@ -11,14 +11,18 @@ enum { NAME_BYTES_MAX = 64 };
 
 static void published(struct wh__ask *ask, struct wh_http_response *response)
 {
+	struct wh_slice json = wh__body_json(response);
+	bool duplicate = false;
 	uint64_t jobs;
 
-	if (response->status != 202 ||
-	    !wh__json_u64(wh__json_member(wh__body_json(response), "jobs"), &jobs) ||
+	if (response->status != 202 || !wh__json_u64(wh__json_member(json, "jobs"), &jobs) ||
 	    !wh__ask_receipt(ask, response)) {
 		wh__ask_garbled(ask, response);
 		return;
 	}
+	if (ask->receipt)
+		ask->receipt->duplicate =
+			wh__json_bool(wh__json_member(json, "duplicate"), &duplicate) && duplicate;
 	wh_http_response_free(response);
 	wh__ask_end(ask, (int64_t)jobs, NULL, NULL);
 }
@@ -154,20 +158,46 @@ static wh_future start_with(struct wh__ask *ask, struct wh__text *json)
 	return wh__ask_start(ask);
 }
 
-wh_future wh_client_topic_put(wh_client *client, const char *topic, int64_t retention_ns, uint64_t events_max,
+static void put_member(struct wh__text *json, const char *name)
+{
+	wh__text_format(json, json->len > 1 ? ",\"%s\":" : "\"%s\":", name);
+}
+
+static void put_duration(struct wh__text *json, const char *name, int64_t ns)
+{
+	put_member(json, name);
+	wh__text_format(json, "\"%lldms\"", (long long)(ns > 0 ? (ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS : 0));
+}
+
+static void put_string(struct wh__text *json, const char *name, const char *string)
+{
+	if (!string)
+		return;
+	put_member(json, name);
+	wh__text_json(json, string, strlen(string));
+}
+
+wh_future wh_client_topic_put(wh_client *client, const char *topic, const struct wh_topic_settings *settings,
                               const struct wh_how *how)
 {
+	static const struct wh_topic_settings defaults;
 	wh_future failed;
 	struct wh__ask *ask = ask_topic(client, "PUT", topic, NULL, false, how, wh__answer_created, &failed);
 	struct wh__text json;
 
 	if (!ask)
 		return failed;
+	if (!settings)
+		settings = &defaults;
 	wh__text_init(&json, NULL, 0);
-	wh__text_format(&json, "{\"retention\":\"%lldms\"",
-	                (long long)(retention_ns > 0 ? (retention_ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS : 0));
-	if (events_max > 0)
-		wh__text_format(&json, ",\"events_max\":%llu", (unsigned long long)events_max);
+	wh__text_put(&json, "{", 1);
+	put_duration(&json, "retention", settings->retention_ns);
+	if (settings->events_max > 0) {
+		put_member(&json, "events_max");
+		wh__text_u64(&json, settings->events_max);
+	}
+	if (settings->deduplicate_ns > 0)
+		put_duration(&json, "deduplicate", settings->deduplicate_ns);
 	wh__text_put(&json, "}", 1);
 	return start_with(ask, &json);
 }
@@ -177,26 +207,27 @@ wh_future wh_client_subscribe(wh_client *client, const char *topic, const char *
 {
 	wh_future failed;
 	struct wh__ask *ask = ask_topic(client, "PUT", topic, name, true, how, wh__answer_created, &failed);
-	const char *separator = "";
+	static const struct wh_subscription defaults;
 	struct wh__text json;
 
 	if (!ask)
 		return failed;
+	if (!subscription)
+		subscription = &defaults;
 	wh__text_init(&json, NULL, 0);
 	wh__text_put(&json, "{", 1);
-	if (subscription && subscription->queue) {
-		wh__text_str(&json, "\"queue\":");
-		wh__text_json(&json, subscription->queue, strlen(subscription->queue));
-		separator = ",";
+	put_string(&json, "queue", subscription->queue);
+	if (subscription->filters) {
+		put_member(&json, "filters");
+		wh__text_str(&json, subscription->filters);
 	}
-	if (subscription && subscription->filters) {
-		wh__text_format(&json, "%s\"filters\":%s", separator, subscription->filters);
-		separator = ",";
-	}
-	if (subscription && subscription->from) {
-		wh__text_format(&json, "%s\"from\":", separator);
-		wh__text_json(&json, subscription->from, strlen(subscription->from));
-	}
+	put_string(&json, "from", subscription->from);
+	put_string(&json, "group", subscription->group);
+	put_string(&json, "unique", subscription->unique);
+	if (subscription->unique && subscription->unique_while_ns > 0)
+		put_duration(&json, "unique_while", subscription->unique_while_ns);
+	else if (subscription->unique && subscription->unique_while_ns < 0)
+		put_string(&json, "unique_while", "queued");
 	wh__text_put(&json, "}", 1);
 	return start_with(ask, &json);
 }

@@ -275,6 +275,8 @@ static bool take_acted(struct wh_slice json, struct wh_acted *ret)
 			deadline = wh__json_member(json, "deadline");
 
 	*ret = (struct wh_acted){.state = wh__read_state(wh__json_member(json, "state"))};
+	if (!wh__json_bool(wh__json_member(json, "duplicate"), &ret->duplicate))
+		ret->duplicate = false;
 	if (wh__json_u64(wh__json_member(json, "jobs"), &ret->jobs)) { /* of an event, whose id is a text */
 		struct wh_slice event = wh__json_member(json, "event");
 

@@ -63,7 +63,7 @@ struct api {
 	struct replay *replay;      /* the step of one that is under way; NULL: none */
 	struct replay *replay_room; /* of it; free() */
 	uint32_t replay_step;       /* events that it takes at most; 0: no step yet */
-	uint64_t events_published, events_replayed;
+	uint64_t events_published, events_replayed, events_duplicate;
 	struct front_options options;
 	struct hosts hosts;
 	struct token_table *tokens; /* NULL: nobody is asked for one */

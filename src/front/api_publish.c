@@ -135,6 +135,15 @@ static enum event_wrong read_batch(struct publishing *p, struct event_refusal *r
 
 /* ---- answering ----------------------------------------------------------------------------- */
 
+/* Those that were published before are counted apart. */
+static void count(struct api *api, const struct receipt *r, const struct store_commit *commit)
+{
+	size_t duplicates = receipt_duplicates(commit);
+
+	api->events_published += r->count - duplicates;
+	api->events_duplicate += duplicates;
+}
+
 static void answer(struct call *call, const struct store_commit *commit)
 {
 	const struct receipt *r = call->arg;
@@ -160,11 +169,43 @@ static void answer(struct call *call, const struct store_commit *commit)
 	wh__text_format(&text, ",\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(commit->level),
 	                commit->position.epoch, (unsigned long long)commit->position.lsn);
 	if (!commit->replayed)
-		call->api->events_published += r->count;
+		count(call->api, r, commit);
 	once_told(call->x, commit);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, 202, "application/json", &text);
 	call_end(call);
+}
+
+static void resolve(struct call *call);
+
+static void resolved(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct receipt *receipt = call->arg;
+	int64_t error = receipt_resolved(receipt, res);
+
+	if (error == 0) {
+		resolve(call);
+		return;
+	}
+	store_commit_free(receipt->commit);
+	answer_error(call->api, call->x, error, NULL, JOB_NONE, "topic");
+	call_end(call);
+}
+
+/* Of events that were published before the positions are read. */
+static void resolve(struct call *call)
+{
+	struct receipt *receipt = call->arg;
+	struct store_commit *commit = receipt->commit;
+	wh_future future;
+
+	if (receipt_resolve(receipt, call->api->store, &future)) {
+		call_then(call, future, resolved);
+		return;
+	}
+	answer(call, commit);
+	store_commit_free(commit);
 }
 
 static void committed(wh_loop *loop, wh_res res, void *arg)
@@ -177,8 +218,8 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 
 	if (error == 0) {
 		publish_replay(call->api); /* if one has come to a halt for want of memory */
-		answer(call, commit);
-		store_commit_free(commit);
+		((struct receipt *)call->arg)->commit = commit;
+		resolve(call);
 		return;
 	}
 	if (queue)

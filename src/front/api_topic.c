@@ -18,8 +18,7 @@ struct change {
 	struct subscription *now, *old; /* of a subscription: in the table; out of it */
 	/* of a topic: as it was, as it is to be */
 	bool was_declared;
-	int64_t old_retention_ns, retention_ns;
-	uint64_t old_events_max, events_max;
+	struct topic_config was, config;
 	enum topic_from from;
 	bool replay; /* and nothing else */
 	struct store_position position;
@@ -274,11 +273,10 @@ static void answer_changed(struct call *call, const struct store_commit *commit,
 
 /* ---- topics ------------------------------------------------------------------------------ */
 
-static void topic_set(struct topic *topic, bool declared, int64_t retention_ns, uint64_t events_max)
+static void topic_set(struct topic *topic, bool declared, struct topic_config config)
 {
 	topic->declared = declared;
-	topic->retention_ns = retention_ns;
-	topic->events_max = events_max;
+	topic->config = config;
 }
 
 static void topic_put_done(wh_loop *loop, wh_res res, void *arg)
@@ -293,14 +291,12 @@ static void topic_put_done(wh_loop *loop, wh_res res, void *arg)
 
 	if (error != 0) {
 		if (topic) {
-			topic_set(topic, change->was_declared, change->old_retention_ns,
-			          change->old_events_max);
+			topic_set(topic, change->was_declared, change->was);
 			topic_drop(&call->api->topics, topic);
 		}
 		refuse(change, error, reason);
 	} else {
-		struct topic as_put = {.retention_ns = change->retention_ns,
-		                       .events_max = change->events_max};
+		struct topic as_put = {.config = change->config};
 
 		wh__text_init(&text, NULL, 0);
 		if (!topic) { /* removed in the meantime */
@@ -327,11 +323,10 @@ static void topic_put_setting(struct change *change)
 		return;
 	}
 	change->was_declared = topic->declared;
-	change->old_retention_ns = topic->retention_ns;
-	change->old_events_max = topic->events_max;
-	topic_set(topic, true, change->retention_ns, change->events_max);
+	change->was = topic->config;
+	topic_set(topic, true, change->config);
 	wh__text_init(&text, NULL, 0);
-	topic_write_setting(&text, change->retention_ns, change->events_max);
+	topic_write_setting(&text, &change->config);
 	apply(call, STORE_SETTING_PUT, topic_key(key, call->name, call->name_len), &text, topic_put_done);
 }
 
@@ -354,8 +349,7 @@ void api_topic_put(struct request *request)
 	struct store_action queue = {.kind = STORE_QUEUE_PUT};
 	struct wh_slice body = request_body(request);
 	char detail[TOPIC_DETAIL_BYTES], name[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_NAME_BYTES_MAX];
-	int64_t retention_ns = 0;
-	uint64_t events_max = 0;
+	struct topic_config config = {0};
 	enum topic_wrong wrong = TOPIC_GOOD;
 	struct change *change;
 	int level;
@@ -364,8 +358,7 @@ void api_topic_put(struct request *request)
 	    !request_level(request, true, &level) || !check_topic_name(request))
 		return;
 	if (body.len > 0)
-		wrong = topic_read(body, request->name, request->name_len, &retention_ns, &events_max,
-		                   detail);
+		wrong = topic_read(body, request->name, request->name_len, &config, detail);
 	if (wrong != TOPIC_GOOD) {
 		refuse_json(request, wrong, detail);
 		return;
@@ -380,15 +373,14 @@ void api_topic_put(struct request *request)
 	if (!change)
 		return;
 	change->call->level = level;
-	change->retention_ns = retention_ns;
-	change->events_max = events_max;
-	if (retention_ns == 0) {
+	change->config = config;
+	if (config.retention_ns == 0) {
 		topic_put_setting(change);
 		return;
 	}
 	queue.queue.name = topic_queue_name(name, request->name, request->name_len);
-	queue.queue.config.retention_ns = retention_ns;
-	queue.queue.config.finished_max = events_max;
+	queue.queue.config.retention_ns = config.retention_ns;
+	queue.queue.config.finished_max = config.events_max;
 	call_then(change->call, store_apply(request->api->store, &queue, 1, 0, level), topic_queue_done);
 }
 
@@ -404,7 +396,7 @@ static void topic_delete_done(wh_loop *loop, wh_res res, void *arg)
 	topic = topic_find(&call->api->topics, call->name, call->name_len);
 	if (error != 0) {
 		if (topic && !topic->declared)
-			topic_set(topic, true, change->old_retention_ns, change->old_events_max);
+			topic_set(topic, true, change->was);
 		refuse(change, error, reason);
 	} else {
 		if (topic)
@@ -439,9 +431,10 @@ void api_topic_delete(struct request *request)
 	if (!change)
 		return;
 	change->call->level = level;
-	change->old_retention_ns = topic->retention_ns;
-	change->old_events_max = topic->events_max;
-	topic_set(topic, false, 0, 0); /* it stays in the table, so that it can come back without memory */
+	change->was = topic->config;
+	topic_set(topic, false,
+	          (struct topic_config){
+			  0}); /* it stays in the table, so that it can come back without memory */
 	apply(change->call, STORE_SETTING_DELETE, topic_key(key, request->name, request->name_len), NULL,
 	      topic_delete_done);
 }
@@ -527,7 +520,7 @@ static void subscription_put_setting(struct change *change, uint64_t replay_afte
 	wh__text_init(&text, NULL, 0);
 	subscription_write_setting(&text, s);
 	apply(call, STORE_SETTING_PUT,
-	      subscription_key(key, call->name, call->name_len, s->name, s->name_len), &text,
+	      subscription_setting_key(key, call->name, call->name_len, s->name, s->name_len), &text,
 	      subscription_put_done);
 }
 
@@ -712,8 +705,8 @@ void api_subscription_delete(struct request *request)
 	change->name_len = s->name_len;
 	change->old = subscription_take(&request->api->topics, topic, s->name, s->name_len);
 	apply(change->call, STORE_SETTING_DELETE,
-	      subscription_key(key, request->name, request->name_len, change->name, change->name_len), NULL,
-	      subscription_delete_done);
+	      subscription_setting_key(key, request->name, request->name_len, change->name, change->name_len),
+	      NULL, subscription_delete_done);
 }
 
 /* ---- replay ------------------------------------------------------------------------------ */

@@ -322,7 +322,7 @@ void api_topic_stream(struct request *request)
 	if (!request_level(request, false, &level) || !read_from(request, &position, &beginning) ||
 	    !(topic = request_topic(request)))
 		return;
-	if (topic->retention_ns == 0) {
+	if (topic->config.retention_ns == 0) {
 		answer_problem(request->api, request->x, PROBLEM_KEEPS_NO_EVENTS, NULL,
 		               "topic '%.*s' keeps no events: give it a retention, PUT /v1/topics/{topic} "
 		               "{\"retention\":\"1h\"}",

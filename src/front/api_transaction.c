@@ -187,12 +187,49 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 	}
 	wh__text_format(&text, "],\"level\":\"%s\",\"position\":\"%u/%llu\"}\n", answer_level(commit->level),
 	                commit->position.epoch, (unsigned long long)commit->position.lsn);
-	if (!commit->replayed)
-		call->api->events_published += ((const struct receipt *)call->arg)->count;
+	if (!commit->replayed) {
+		size_t duplicates = receipt_duplicates(commit);
+
+		call->api->events_published += ((const struct receipt *)call->arg)->count - duplicates;
+		call->api->events_duplicate += duplicates;
+	}
 	once_told(call->x, commit);
 	answer_committed(call->x, commit->level, commit->position);
 	answer_done(call->api, call->x, 200, "application/json", &text);
 	call_end(call);
+}
+
+static void resolve(struct call *call);
+
+static void resolved(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct receipt *receipt = call->arg;
+	int64_t error = receipt_resolved(receipt, res);
+
+	(void)loop;
+	if (error == 0) {
+		resolve(call);
+		return;
+	}
+	store_commit_free(receipt->commit);
+	answer_error(call->api, call->x, error, NULL, JOB_NONE, "transaction");
+	call_end(call);
+}
+
+/* Of events that were published before the positions are read. */
+static void resolve(struct call *call)
+{
+	struct receipt *receipt = call->arg;
+	struct store_commit *commit = receipt->commit;
+	wh_future future;
+
+	if (receipt_resolve(receipt, call->api->store, &future)) {
+		call_then(call, future, resolved);
+		return;
+	}
+	answer_results(call, commit);
+	store_commit_free(commit);
 }
 
 static void committed(wh_loop *loop, wh_res res, void *arg)
@@ -207,11 +244,13 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	publish_replay(call->api); /* if one has come to a halt for want of memory */
-	if (commit->error != 0)
+	if (commit->error != 0) {
 		refuse(call, commit);
-	else
-		answer_results(call, commit);
-	store_commit_free(commit);
+		store_commit_free(commit);
+	} else {
+		((struct receipt *)call->arg)->commit = commit;
+		resolve(call);
+	}
 }
 
 /* ---- who may ----------------------------------------------------------------------------- */

@@ -76,6 +76,11 @@ struct wh_slice event_get(const struct event *event, const char *name, size_t le
 /* event_set() - of an event that has not got it yet; what it points to is borrowed. false: there is no room. */
 bool event_set(struct event *event, const char *name, struct wh_slice value);
 
+/* event_put_key() - (event_key.c) the value of an attribute as a group or unique key of a job: itself, or what stands for one of more than JOB_KEY_MAX
+ * bytes. Absent: nothing. event_put_identity(): which event it is, by its source and id. */
+void event_put_key(struct wh__text *text, struct wh_slice value);
+void event_put_identity(struct wh__text *text, const struct event *event);
+
 /* event_put_kept() - the lines that are kept with a job, which are the header fields of binary mode. */
 void event_put_kept(struct wh__text *text, const struct event *event);
 

@@ -132,6 +132,8 @@ static void put_topics(struct wh__text *text, const struct api *api)
 	one(text, "whilst_events_published_total", "counter", "Events published.", api->events_published);
 	one(text, "whilst_events_replayed_total", "counter", "Kept events that were handed over again.",
 	    api->events_replayed);
+	one(text, "whilst_events_duplicate_total", "counter",
+	    "Events that were published again, which their topics deduplicate.", api->events_duplicate);
 	one(text, "whilst_topics", "gauge", "Topics.", api->topics.count);
 	one(text, "whilst_subscriptions", "gauge", "Subscriptions of all topics.", api->topics.subscriptions);
 	one(text, "whilst_replays", "gauge", "Replays that are under way.", api->topics.replays);

@@ -20,13 +20,18 @@ struct publication_plan {
 	uint16_t queue; /* which one of its topic's names */
 	uint32_t kept_len;
 	size_t kept;
+	uint32_t group, unique; /* bytes among the keys, one behind the other */
+	size_t keys;
 };
 
 /* What the answer says of an event. */
 struct publication_event {
 	size_t id; /* in the ids */
 	uint32_t id_len;
-	bool made; /* from the note, which of a request that was done before is that of then */
+	bool made;    /* from the note, which of a request that was done before is that of then */
+	bool named;   /* it has a topic */
+	size_t names; /* which is the first there */
+	struct store_position known; /* of one that was published before */
 };
 
 void publication_open(struct publication *p, wh_loop *loop)
@@ -35,6 +40,7 @@ void publication_open(struct publication *p, wh_loop *loop)
 	wh__text_init(&p->kept, NULL, 0);
 	wh__text_init(&p->ids, NULL, 0);
 	wh__text_init(&p->names, NULL, 0);
+	wh__text_init(&p->keys, NULL, 0);
 }
 
 void publication_done(struct publication *p)
@@ -49,6 +55,7 @@ void publication_done(struct publication *p)
 	wh__text_done(&p->kept);
 	wh__text_done(&p->ids);
 	wh__text_done(&p->names);
+	wh__text_done(&p->keys);
 }
 
 /* ---- putting together ---------------------------------------------------------------------- */
@@ -170,25 +177,49 @@ static enum event_wrong add_action(struct publication *p, const struct event *ev
 	return EVENT_GOOD;
 }
 
+/* What keeps others out, or behind it, of the last action. */
+static void add_keys(struct publication *p, const struct topic *topic, const struct subscription *s,
+                     const struct event *event)
+{
+	struct publication_plan *plan = &p->plans[p->actions_count - 1];
+	struct store_submit *submit = &p->actions[p->actions_count - 1].submit;
+
+	plan->keys = p->keys.len;
+	if (s)
+		subscription_put_group(&p->keys, s, event);
+	plan->group = (uint32_t)(p->keys.len - plan->keys);
+	if (s)
+		subscription_put_unique(&p->keys, s, event);
+	else if (topic->config.deduplicate_ns > 0)
+		event_put_identity(&p->keys, event);
+	plan->unique = (uint32_t)(p->keys.len - plan->keys) - plan->group;
+	if (plan->unique > 0)
+		submit->unique_while_ns = s ? s->unique_while_ns : topic->config.deduplicate_ns;
+}
+
 static enum event_wrong add_actions(struct publication *p, const struct topic *topic,
                                     const struct event *event, struct event_refusal *refusal)
 {
 	enum event_wrong wrong = EVENT_GOOD;
 
 	put_names(p, topic);
-	if (topic->retention_ns > 0) {
+	if (topic->config.retention_ns > 0) {
 		wrong = add_action(p, event, topic_queue(topic), OF_TOPIC, refusal);
 		if (wrong == EVENT_GOOD) {
 			p->actions[p->actions_count - 1].submit.done = true;
-			p->actions[p->actions_count - 1].submit.retention_ns = topic->retention_ns;
+			p->actions[p->actions_count - 1].submit.retention_ns = topic->config.retention_ns;
+			add_keys(p, topic, NULL, event);
 		}
 	}
 	for (size_t i = 0; i < topic->count && wrong == EVENT_GOOD; i++) {
 		const struct subscription *s = topic->subscriptions[i];
 
-		if (filter_matches(s->filter, event))
-			wrong = add_action(p, event, (struct store_slice){s->queue, strlen(s->queue)},
-			                   (uint16_t)i, refusal);
+		if (!filter_matches(s->filter, event))
+			continue;
+		wrong = add_action(p, event, (struct store_slice){s->queue, strlen(s->queue)}, (uint16_t)i,
+		                   refusal);
+		if (wrong == EVENT_GOOD)
+			add_keys(p, topic, s, event);
 	}
 	return wrong;
 }
@@ -202,7 +233,7 @@ static enum event_wrong add_kept(struct publication *p, const struct event *even
 
 	wh__text_put(&p->ids, id.data, id.len);
 	event_put_kept(&p->kept, event);
-	if (p->kept.failed || p->ids.failed || p->names.failed)
+	if (p->kept.failed || p->ids.failed || p->names.failed || p->keys.failed)
 		return EVENT_NO_MEMORY;
 	if (p->kept.len - kept > EVENT_HEADERS_MAX) {
 		snprintf(refusal->detail, sizeof(refusal->detail),
@@ -234,7 +265,10 @@ enum event_wrong publication_event(struct publication *p, const struct topic *to
 		return wrong;
 	}
 	p->memories[p->count] = event->memory; /* goes with the publication */
-	p->events[p->count++] = (struct publication_event){.id = id, .id_len = (uint32_t)(p->ids.len - id)};
+	p->events[p->count++] = (struct publication_event){.id = id,
+	                                                   .id_len = (uint32_t)(p->ids.len - id),
+	                                                   .named = topic != NULL,
+	                                                   .names = p->named_at};
 	p->asked[p->asked_count++] =
 		(struct store_asked){.actions = (uint32_t)(p->actions_count - first), .event = true};
 	p->numbers += p->actions_count > first;
@@ -290,6 +324,17 @@ enum event_wrong publication_bare(struct publication *p, const struct topic *top
 	return wrong;
 }
 
+/* At what has come to its place. */
+static void point(const struct publication *p, const struct publication_plan *plan,
+                  struct store_submit *submit)
+{
+	submit->headers = (struct store_slice){p->kept.data + plan->kept, plan->kept_len};
+	if (plan->group > 0)
+		submit->group = (struct store_slice){p->keys.data + plan->keys, plan->group};
+	if (plan->unique > 0)
+		submit->unique = (struct store_slice){p->keys.data + plan->keys + plan->group, plan->unique};
+}
+
 wh_future publication_apply(struct publication *p, struct store *store, struct store_slice trace, int level,
                             struct once *once)
 {
@@ -298,8 +343,7 @@ wh_future publication_apply(struct publication *p, struct store *store, struct s
 	memcpy(asking.note, p->note, sizeof(asking.note));
 	for (size_t i = 0; i < p->actions_count; i++) {
 		if (p->plans[i].queue != OF_NOTHING && p->plans[i].queue != OF_SUBMIT)
-			p->actions[i].submit.headers =
-				(struct store_slice){p->kept.data + p->plans[i].kept, p->plans[i].kept_len};
+			point(p, &p->plans[i], &p->actions[i].submit);
 		if (p->actions[i].kind == STORE_SUBMIT)
 			p->actions[i].submit.trace = trace;
 	}
@@ -329,29 +373,80 @@ struct receipt *publication_receipt(const struct publication *p, size_t extra_by
 		return NULL;
 	*r = (struct receipt){.count = p->count, .actions = p->actions_count, .extra = r + 1};
 	to = (char *)(r + 1) + extra_bytes;
-	r->events = copy(&to, p->events, events);
+	r->events = (struct publication_event *)(uintptr_t)copy(&to, p->events, events);
 	r->plans = copy(&to, p->plans, plans);
 	r->ids = copy(&to, p->ids.data, p->ids.len);
 	r->names = copy(&to, p->names.data, p->names.len);
 	return r;
 }
 
+bool receipt_resolve(struct receipt *r, struct store *store, wh_future *ret)
+{
+	for (; r->resolved < r->commit->count && r->resolved_events < r->count; r->resolved++) {
+		const struct store_result *result = &r->commit->results[r->resolved];
+		struct publication_event *event = &r->events[r->resolved_events];
+		const char *queue = event->named ? r->names + event->names : "";
+
+		if (!result->event)
+			continue;
+		if (result->duplicate &&
+		    !store_kept_position(store, (struct store_slice){queue, strlen(queue)}, result->job,
+		                         &event->known)) {
+			*ret = store_payload(store, result->job, STORE_ASYNC);
+			return true;
+		}
+		r->resolved_events++;
+	}
+	return false;
+}
+
+/* What is not kept any more has no position that could be told. */
+int64_t receipt_resolved(struct receipt *r, wh_res res)
+{
+	struct store_bytes *bytes = res.n >= 0 ? res.ptr : NULL;
+
+	if (!bytes && res.n != -JOB_EEXPIRED && res.n != -JOB_EUNKNOWN_JOB && res.n != -WH_EDAMAGED)
+		return res.n;
+	if (bytes)
+		r->events[r->resolved_events].known = bytes->event;
+	store_bytes_unref(bytes);
+	r->resolved++;
+	r->resolved_events++;
+	return 0;
+}
+
+size_t receipt_duplicates(const struct store_commit *commit)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < commit->count; i++)
+		count += commit->results[i].event && commit->results[i].duplicate;
+	return count;
+}
+
 void receipt_put(const struct receipt *r, size_t index, const struct store_commit *commit,
                  const struct store_result *result, struct wh__text *text)
 {
 	const struct publication_event *event = &r->events[index];
+	struct store_position position = {0, 0};
 	char id[2 * ID_BYTES + 1];
 
+	if (result->duplicate)
+		position = event->known;
+	else if (result->job > 0)
+		position = (struct store_position){commit->position.epoch, commit->events_from + result->job};
 	wh__text_str(text, "\"id\":");
 	if (event->made)
 		make_id(commit->note, index, id);
 	wh__text_json(text, event->made ? id : r->ids + event->id, event->id_len);
-	if (result->job > 0)
-		wh__text_format(text, ",\"event\":\"%u/%llu\"", commit->position.epoch,
-		                (unsigned long long)commit->events_from + (unsigned long long)result->job);
+	if (position.epoch > 0)
+		wh__text_format(text, ",\"event\":\"%u/%llu\"", position.epoch,
+		                (unsigned long long)position.lsn);
 	else
 		wh__text_str(text, ",\"event\":null");
 	wh__text_format(text, ",\"jobs\":%llu", (unsigned long long)result->count);
+	if (result->duplicate)
+		wh__text_str(text, ",\"duplicate\":true");
 }
 
 const char *receipt_queue(const struct receipt *r, uint32_t action)

@@ -28,7 +28,7 @@ struct publication {
 	bool noted;
 	const struct topic *named;
 	size_t named_at; /* names of its queues, in .names */
-	struct wh__text kept, ids, names;
+	struct wh__text kept, ids, names, keys;
 	uint8_t note[STORE_NOTE_BYTES]; /* ids that are made are made of it */
 };
 
@@ -57,13 +57,23 @@ wh_future publication_apply(struct publication *p, struct store *store, struct s
 /* What is left for the answer: one allocation, free(). */
 struct receipt {
 	size_t count, actions;
-	const struct publication_event *events;
+	struct publication_event *events;
 	const struct publication_plan *plans;
 	const char *ids, *names;
 	void *extra;
+	struct store_commit *commit; /* while positions are read for it */
+	size_t resolved;             /* results that were looked at */
+	size_t resolved_events;      /* and events among them */
 };
 struct receipt *publication_receipt(const struct publication *p, size_t extra_bytes); /* NULL: no memory */
-/* receipt_put() - "id":"A234","event":"3/81921","jobs":2, of the index-th event. */
+/* receipt_resolve() - of events that were published before, in .commit or an earlier one, the positions are those of then: where the store has to read
+ * for it, *ret is a future to be consumed by receipt_resolved(), and this is asked again. false: all are known. receipt_resolved(): 0, or it cannot be
+ * told just now. */
+bool receipt_resolve(struct receipt *r, struct store *store, wh_future *ret);
+int64_t receipt_resolved(struct receipt *r, wh_res res);
+/* receipt_duplicates() - how many events of a commit were published before. */
+size_t receipt_duplicates(const struct store_commit *commit);
+/* receipt_put() - "id":"A234","event":"3/81921","jobs":2, of the index-th event; and "duplicate":true of one that was published before. */
 void receipt_put(const struct receipt *r, size_t index, const struct store_commit *commit,
                  const struct store_result *result, struct wh__text *text);
 /* receipt_queue() - the queue, in full, that a refused action was for; NULL: it submits nothing. */

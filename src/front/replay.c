@@ -24,8 +24,11 @@ struct replay {
 	uint64_t after, until, cursor; /* cursor: events up to here are looked at */
 	uint32_t looked_at;
 	size_t count, bytes;
-	size_t step;                             /* events at most */
-	struct store_bytes *events[STEP_EVENTS]; /* that are wanted */
+	size_t step;                                      /* events at most */
+	struct store_bytes *events[STEP_EVENTS];          /* that are wanted */
+	struct wh__text keys;                             /* of their jobs, one behind the other */
+	uint16_t group[STEP_EVENTS], unique[STEP_EVENTS]; /* bytes of these */
+	int64_t unique_while_ns;
 	size_t topic_len, name_len;
 	char topic[TOPIC_NAME_BYTES_MAX], name[SUBSCRIPTION_NAME_BYTES_MAX];
 };
@@ -36,6 +39,7 @@ static void end(struct replay *r)
 
 	for (size_t i = 0; i < r->count; i++)
 		store_bytes_unref(r->events[i]);
+	wh__text_done(&r->keys);
 	api->replay = NULL;
 	api->calls_count--;
 	front_check_drained(api);
@@ -121,6 +125,7 @@ static void commit(struct replay *r)
 	struct topic *topic = NULL;
 	struct subscription *s = find(r, &topic), then_put;
 	char key[TOPIC_KEY_BYTES];
+	const char *keys = r->keys.data ? r->keys.data : "";
 	struct wh__text text;
 
 	if (!s || !actions) {
@@ -141,7 +146,12 @@ static void commit(struct replay *r)
 		                                          .headers = event->headers,
 		                                          .trace = event->trace,
 		                                          .priority = JOB_PRIORITY_DEFAULT,
-		                                          .about = event->event};
+		                                          .about = event->event,
+		                                          .group = {keys, r->group[i]},
+		                                          .unique = {keys + r->group[i], r->unique[i]}};
+		if (r->unique[i] > 0)
+			actions[i].submit.unique_while_ns = r->unique_while_ns;
+		keys += r->group[i] + r->unique[i];
 	}
 	/* the table follows when it is done: who puts the subscription anew meanwhile says where it stood, and loses nothing */
 	then_put = *s;
@@ -151,7 +161,7 @@ static void commit(struct replay *r)
 	subscription_write_setting(&text, &then_put);
 	actions[r->count].kind = STORE_SETTING_PUT;
 	actions[r->count].setting.key =
-		subscription_key(key, topic->name, topic->name_len, s->name, s->name_len);
+		subscription_setting_key(key, topic->name, topic->name_len, s->name, s->name_len);
 	actions[r->count].setting.value = (struct store_slice){text.data, text.len};
 	then(r,
 	     text.failed ? wh_failed(r->api->loop, -ENOMEM)
@@ -165,8 +175,20 @@ static void commit(struct replay *r)
 
 static void read_next(struct replay *r);
 
-/* 1, 0; -ENOMEM: it cannot be told just now. */
-static int is_wanted(const struct subscription *s, const struct store_bytes *bytes)
+static void put_keys(struct replay *r, const struct subscription *s, const struct event *event)
+{
+	size_t at = r->keys.len;
+
+	subscription_put_group(&r->keys, s, event);
+	r->group[r->count] = (uint16_t)(r->keys.len - at);
+	at = r->keys.len;
+	subscription_put_unique(&r->keys, s, event);
+	r->unique[r->count] = (uint16_t)(r->keys.len - at);
+	r->unique_while_ns = s->unique_while_ns;
+}
+
+/* 1, and its keys are there; 0; -ENOMEM: it cannot be told just now. */
+static int is_wanted(struct replay *r, const struct subscription *s, const struct store_bytes *bytes)
 {
 	struct event event;
 	enum event_wrong wrong =
@@ -177,8 +199,10 @@ static int is_wanted(const struct subscription *s, const struct store_bytes *byt
 	if (wrong != EVENT_GOOD)
 		return wrong == EVENT_NO_MEMORY ? -ENOMEM : 0;
 	yes = filter_matches(s->filter, &event);
+	if (yes)
+		put_keys(r, s, &event);
 	event_done(&event);
-	return yes;
+	return r->keys.failed ? -ENOMEM : yes;
 }
 
 static void got_event(wh_loop *loop, wh_res res, void *arg)
@@ -201,7 +225,7 @@ static void got_event(wh_loop *loop, wh_res res, void *arg)
 		pause(r);
 		return;
 	}
-	wanted = bytes ? is_wanted(s, bytes) : 0;
+	wanted = bytes ? is_wanted(r, s, bytes) : 0;
 	if (wanted < 0) {
 		store_bytes_unref(bytes);
 		pause(r);
@@ -283,6 +307,7 @@ void publish_replay(struct api *api)
 	                     .step = api->replay_step ? api->replay_step : STEP_EVENTS,
 	                     .topic_len = topic->name_len,
 	                     .name_len = s->name_len};
+	wh__text_init(&r->keys, NULL, 0);
 	memcpy(r->topic, topic->name, topic->name_len);
 	memcpy(r->name, s->name, s->name_len);
 	api->replay = r;

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/units.h"
 #include "deliver/service.h"
+#include "front/api.h"
 #include "front/namespace.h"
 
 static enum topic_wrong refuse(char *detail, enum topic_wrong wrong, const char *format, ...)
@@ -56,50 +57,64 @@ static bool is_object(struct wh_slice *json)
 	return wh__json_check(*json) && *json->data == '{';
 }
 
-static enum topic_wrong read_retention(struct wh_slice value, int64_t *ret, char *detail)
+/* 0s: none. */
+static enum topic_wrong read_time(const char *name, struct wh_slice value, int64_t *ret, char *detail)
 {
 	char room[TARGET_NAME_BYTES_MAX];
 	struct wh_slice text = short_string(value, room);
 	int64_t ns;
 
 	if (!text.data || !wh__parse_duration(text.data, text.len, &ns))
-		return refuse(detail, TOPIC_BAD_JSON,
-		              "retention must be a duration with its unit, such as \"24h\"");
+		return refuse(detail, TOPIC_BAD_JSON, "%s must be a duration with its unit, such as \"24h\"",
+		              name);
 	if (ns > TOPIC_RETENTION_MAX_NS || (ns > 0 && ns < 1000000))
-		return refuse(detail, TOPIC_BAD_VALUE, "retention must be 0s or from 1ms to 3650d");
+		return refuse(detail, TOPIC_BAD_VALUE, "%s must be 0s or from 1ms to 3650d", name);
 	*ret = ns;
 	return TOPIC_GOOD;
 }
 
-enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len,
-                            int64_t *ret_retention_ns, uint64_t *ret_events_max, char *detail)
+static enum topic_wrong read_topic_member(struct wh_slice member, struct wh_slice value, struct wh_slice name,
+                                          struct topic_config *ret, char *detail)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+
+	if (wh_slice_equal(member, "\"retention\""))
+		return read_time("retention", value, &ret->retention_ns, detail);
+	if (wh_slice_equal(member, "\"deduplicate\""))
+		return read_time("deduplicate", value, &ret->deduplicate_ns, detail);
+	if (wh_slice_equal(member, "\"events_max\"")) {
+		if (wh__json_is_null(value) || (wh__json_u64(value, &ret->events_max) &&
+		                                ret->events_max >= 1 && ret->events_max <= UINT32_MAX))
+			return TOPIC_GOOD;
+		return refuse(detail, TOPIC_BAD_VALUE, "events_max must be from 1 to 4294967295, or null");
+	}
+	if (!wh_slice_equal(member, "\"name\""))
+		return refuse(detail, TOPIC_BAD_JSON,
+		              "there is no member %.*s; known: retention, events_max, deduplicate",
+		              (int)(member.len < 100 ? member.len : 100), member.data);
+	return is_name(short_string(value, room), name)
+	               ? TOPIC_GOOD
+	               : refuse(detail, TOPIC_BAD_JSON, "name, if there is one, must be that of the path");
+}
+
+enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len, struct topic_config *ret,
+                            char *detail)
 {
 	struct wh_slice at = {NULL, 0}, member;
 	enum topic_wrong wrong = TOPIC_GOOD;
-	char room[TARGET_NAME_BYTES_MAX];
+	struct topic_config config = {0};
 
-	*ret_retention_ns = 0;
-	*ret_events_max = 0;
 	if (!is_object(&json))
 		return refuse(detail, TOPIC_BAD_JSON, "wanted: an object such as {\"retention\":\"24h\"}");
-	while (wrong == TOPIC_GOOD && wh__json_each(json, &at, &member)) {
-		if (wh_slice_equal(member, "\"retention\""))
-			wrong = read_retention(at, ret_retention_ns, detail);
-		else if (wh_slice_equal(member, "\"events_max\"")) {
-			if (!wh__json_is_null(at) && (!wh__json_u64(at, ret_events_max) ||
-			                              *ret_events_max < 1 || *ret_events_max > UINT32_MAX))
-				wrong = refuse(detail, TOPIC_BAD_VALUE,
-				               "events_max must be from 1 to 4294967295, or null");
-		} else if (wh_slice_equal(member, "\"name\"")) {
-			if (!is_name(short_string(at, room), (struct wh_slice){name, name_len}))
-				wrong = refuse(detail, TOPIC_BAD_JSON,
-				               "name, if there is one, must be that of the path");
-		} else {
-			wrong = refuse(detail, TOPIC_BAD_JSON,
-			               "there is no member %.*s; known: retention, events_max",
-			               (int)(member.len < 100 ? member.len : 100), member.data);
-		}
-	}
+	while (wrong == TOPIC_GOOD && wh__json_each(json, &at, &member))
+		wrong = read_topic_member(member, at, (struct wh_slice){name, name_len}, &config, detail);
+	/* what is kept is what is known of, and where the position of an event is found again */
+	if (wrong == TOPIC_GOOD && config.deduplicate_ns > config.retention_ns)
+		wrong = refuse(
+			detail, TOPIC_BAD_VALUE,
+			"deduplicate must be at most the retention: an event is known by what is kept");
+	if (wrong == TOPIC_GOOD)
+		*ret = config;
 	return wrong;
 }
 
@@ -152,6 +167,35 @@ static enum topic_wrong read_filters(struct subscription *s, struct wh_slice val
 	return TOPIC_GOOD;
 }
 
+/* null: none. */
+static enum topic_wrong read_key(const char *name, struct wh_slice value, struct subscription_key *ret,
+                                 char *detail)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	struct wh_slice text = short_string(value, room);
+
+	ret->len = 0;
+	if (wh__json_is_null(value))
+		return TOPIC_GOOD;
+	if (!text.data || !event_name_valid(text.data, text.len))
+		return refuse(detail, TOPIC_BAD_VALUE,
+		              "%s must be the name of an attribute, such as \"subject\", or null", name);
+	memcpy(ret->attribute, text.data, text.len);
+	ret->len = (uint8_t)text.len;
+	return TOPIC_GOOD;
+}
+
+static enum topic_wrong read_unique_while(struct subscription *s, struct wh_slice value, char *detail)
+{
+	char room[TARGET_NAME_BYTES_MAX];
+	struct wh_slice text = short_string(value, room);
+
+	if (text.data && request_unique_while(text.data, text.len, &s->unique_while_ns))
+		return TOPIC_GOOD;
+	return refuse(detail, TOPIC_BAD_VALUE,
+	              "unique_while must be \"queued\", \"active\" or a duration from 1ms to 3650d");
+}
+
 static enum topic_wrong read_from(struct wh_slice value, enum topic_from *ret_from,
                                   struct store_position *ret_position, char *detail)
 {
@@ -175,6 +219,7 @@ struct reading {
 	struct wh_slice namespace;
 	const struct wh_slice *topic, *name;
 	bool stored;
+	bool scope; /* unique_while is there */
 	enum topic_from *from;
 	struct store_position *position;
 	char *detail;
@@ -189,6 +234,14 @@ static enum topic_wrong read_member(struct reading *r, struct wh_slice member, s
 		return read_queue(r->s, short_string(value, room), r->namespace, *r->topic, r->detail);
 	if (wh_slice_equal(member, "\"filters\""))
 		return read_filters(r->s, value, r->detail);
+	if (wh_slice_equal(member, "\"group\""))
+		return read_key("group", value, &r->s->group, r->detail);
+	if (wh_slice_equal(member, "\"unique\""))
+		return read_key("unique", value, &r->s->unique, r->detail);
+	if (wh_slice_equal(member, "\"unique_while\"")) {
+		r->scope = true;
+		return read_unique_while(r->s, value, r->detail);
+	}
 	if (topic || wh_slice_equal(member, "\"name\""))
 		return is_name(short_string(value, room), topic ? *r->topic : *r->name)
 		               ? TOPIC_GOOD
@@ -202,7 +255,8 @@ static enum topic_wrong read_member(struct reading *r, struct wh_slice member, s
 	if (r->stored && wh_slice_equal(member, "\"replay_until\"") &&
 	    wh__json_u64(value, &r->s->replay_until))
 		return TOPIC_GOOD;
-	return refuse(r->detail, TOPIC_BAD_JSON, "there is no member %.*s; known: queue, filters, from",
+	return refuse(r->detail, TOPIC_BAD_JSON,
+	              "there is no member %.*s; known: queue, filters, group, unique, unique_while, from",
 	              (int)(member.len < 100 ? member.len : 100), member.data);
 }
 
@@ -212,7 +266,14 @@ enum topic_wrong subscription_read(struct wh_slice json, struct wh_slice namespa
                                    struct store_position *ret_position, char *detail)
 {
 	struct subscription *s = calloc(1, sizeof(*s));
-	struct reading r = {s, namespace, topic, name, stored, ret_from, ret_position, detail};
+	struct reading r = {.s = s,
+	                    .namespace = namespace,
+	                    .topic = topic,
+	                    .name = name,
+	                    .stored = stored,
+	                    .from = ret_from,
+	                    .position = ret_position,
+	                    .detail = detail};
 	struct wh_slice at = {NULL, 0}, member;
 	enum topic_wrong wrong = TOPIC_GOOD;
 
@@ -225,6 +286,8 @@ enum topic_wrong subscription_read(struct wh_slice json, struct wh_slice namespa
 		               "wanted: an object such as {\"filters\":[{\"exact\":{\"type\":\"a\"}}]}");
 	while (wrong == TOPIC_GOOD && json.len > 0 && wh__json_each(json, &at, &member))
 		wrong = read_member(&r, member, at);
+	if (wrong == TOPIC_GOOD && r.scope && s->unique.len == 0)
+		wrong = refuse(detail, TOPIC_BAD_JSON, "unique_while says nothing without unique");
 	if (wrong == TOPIC_GOOD && !s->queue) {
 		char queue[TOPIC_NAME_BYTES_MAX + SUBSCRIPTION_NAME_BYTES_MAX + 2];
 		int n = snprintf(queue, sizeof(queue), "%.*s/%.*s", (int)topic->len, topic->data,
@@ -264,16 +327,19 @@ bool topic_position(const char *text, size_t len, struct store_position *ret)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void write_limits(struct wh__text *text, int64_t retention_ns, uint64_t events_max)
+static void write_config(struct wh__text *text, const struct topic_config *config)
 {
 	char duration[WH__DURATION_TEXT_BYTES];
 
 	wh__text_format(text, "\"retention\":\"%.*s\",\"events_max\":",
-	                (int)wh__put_duration(duration, retention_ns), duration);
-	if (events_max > 0)
-		wh__text_u64(text, events_max);
+	                (int)wh__put_duration(duration, config->retention_ns), duration);
+	if (config->events_max > 0)
+		wh__text_u64(text, config->events_max);
 	else
 		wh__text_str(text, "null");
+	if (config->deduplicate_ns > 0)
+		wh__text_format(text, ",\"deduplicate\":\"%.*s\"",
+		                (int)wh__put_duration(duration, config->deduplicate_ns), duration);
 }
 
 void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden, uint64_t events)
@@ -281,7 +347,7 @@ void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden
 	wh__text_str(text, "{\"name\":");
 	wh__text_json(text, topic->name + hidden, topic->name_len - hidden);
 	wh__text_put(text, ",", 1);
-	write_limits(text, topic->retention_ns, topic->events_max);
+	write_config(text, &topic->config);
 	wh__text_str(text, ",\"events\":");
 	wh__text_u64(text, events);
 	wh__text_str(text, ",\"subscriptions\":[");
@@ -293,11 +359,30 @@ void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden
 	wh__text_put(text, "]}", 2);
 }
 
-void topic_write_setting(struct wh__text *text, int64_t retention_ns, uint64_t events_max)
+void topic_write_setting(struct wh__text *text, const struct topic_config *config)
 {
 	wh__text_put(text, "{", 1);
-	write_limits(text, retention_ns, events_max);
+	write_config(text, config);
 	wh__text_put(text, "}", 1);
+}
+
+/* What there is none of is not told: an attribute's name has no character that JSON escapes. */
+static void write_key(struct wh__text *text, const char *name, const struct subscription_key *key)
+{
+	if (key->len > 0)
+		wh__text_format(text, ",\"%s\":\"%.*s\"", name, (int)key->len, key->attribute);
+}
+
+static void write_unique_while(struct wh__text *text, int64_t while_ns)
+{
+	char duration[WH__DURATION_TEXT_BYTES];
+
+	if (while_ns > 0)
+		wh__text_format(text, ",\"unique_while\":\"%.*s\"", (int)wh__put_duration(duration, while_ns),
+		                duration);
+	else
+		wh__text_format(text, ",\"unique_while\":\"%s\"",
+		                while_ns == JOB_UNIQUE_QUEUED ? "queued" : "active");
 }
 
 static void write_what(struct wh__text *text, const struct subscription *s, size_t hidden)
@@ -309,6 +394,10 @@ static void write_what(struct wh__text *text, const struct subscription *s, size
 		wh__text_put(text, s->filters.data, s->filters.len);
 	else
 		wh__text_put(text, "[]", 2);
+	write_key(text, "group", &s->group);
+	write_key(text, "unique", &s->unique);
+	if (s->unique.len > 0)
+		write_unique_while(text, s->unique_while_ns);
 }
 
 void subscription_write(struct wh__text *text, const struct topic *topic, const struct subscription *s,
@@ -336,6 +425,26 @@ void subscription_write_setting(struct wh__text *text, const struct subscription
 	wh__text_put(text, "}", 1);
 }
 
+/* ---- keys of jobs ---------------------------------------------------------------------------- */
+
+static void put_key(struct wh__text *text, const struct subscription_key *key, const struct event *event)
+{
+	if (key->len > 0)
+		event_put_key(text, event_get(event, key->attribute, key->len));
+}
+
+void subscription_put_group(struct wh__text *text, const struct subscription *s, const struct event *event)
+{
+	put_key(text, &s->group, event);
+}
+
+void subscription_put_unique(struct wh__text *text, const struct subscription *s, const struct event *event)
+{
+	put_key(text, &s->unique, event);
+}
+
+/* ---- keys of settings ------------------------------------------------------------------------ */
+
 struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t len)
 {
 	size_t prefix = sizeof(TOPIC_SETTING_PREFIX) - 1;
@@ -346,8 +455,8 @@ struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_
 }
 
 /* The last colon is ours: the name of a subscription has none, that of a topic one at most. */
-struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
-                                    const char *name, size_t name_len)
+struct store_slice subscription_setting_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
+                                            const char *name, size_t name_len)
 {
 	size_t len = sizeof(SUBSCRIPTION_SETTING_PREFIX) - 1;
 
@@ -583,22 +692,20 @@ int topic_load(struct topic_table *table, const struct store_setting *setting)
 			value = {setting->value.data, setting->value.len};
 	size_t prefix = sizeof(SUBSCRIPTION_SETTING_PREFIX) - 1;
 	char detail[TOPIC_DETAIL_BYTES];
+	struct topic_config config;
 	struct topic *topic;
-	int64_t retention_ns;
-	uint64_t events_max;
 
 	if (key.len > prefix && memcmp(key.data, SUBSCRIPTION_SETTING_PREFIX, prefix) == 0)
 		return load_subscription(table, (struct wh_slice){key.data + prefix, key.len - prefix},
 		                         value);
 	prefix = sizeof(TOPIC_SETTING_PREFIX) - 1;
-	if (key.len <= prefix || topic_read(value, key.data + prefix, key.len - prefix, &retention_ns,
-	                                    &events_max, detail) != TOPIC_GOOD)
+	if (key.len <= prefix ||
+	    topic_read(value, key.data + prefix, key.len - prefix, &config, detail) != TOPIC_GOOD)
 		return -EINVAL;
 	topic = topic_make(table, key.data + prefix, key.len - prefix);
 	if (!topic)
 		return -ENOMEM;
 	topic->declared = true;
-	topic->retention_ns = retention_ns;
-	topic->events_max = events_max;
+	topic->config = config;
 	return 0;
 }

@@ -25,8 +25,23 @@ enum {
 };
 #define TOPIC_RETENTION_MAX_NS (INT64_C(3650) * 86400 * 1000000000)
 
+/* What a PUT of a topic says. */
+struct topic_config {
+	int64_t retention_ns; /* 0: it keeps no events */
+	uint64_t events_max;  /* 0: no limit of its own */
+	int64_t deduplicate_ns; /* for so long an event of the same source and id is the same one; 0: it never is */
+};
+
+/* Which attribute of an event is a key of its job. */
+struct subscription_key {
+	uint8_t len; /* 0: none is */
+	char attribute[EVENT_NAME_MAX];
+};
+
 struct subscription {
 	char *queue;
+	struct subscription_key group, unique;
+	int64_t unique_while_ns; /* JOB_UNIQUE_..., or for so long */
 	struct wh_slice filters; /* as sent; absent: none */
 	struct filter *filter;   /* NULL: every event */
 	/* a replay hands over the kept events behind the one job, up to the other; replay_until 0: none is under way */
@@ -36,9 +51,8 @@ struct subscription {
 };
 
 struct topic {
-	bool declared;                       /* it has a setting of its own */
-	int64_t retention_ns;                /* 0: it keeps no events */
-	uint64_t events_max;                 /* 0: no limit of its own */
+	bool declared; /* it has a setting of its own */
+	struct topic_config config;
 	struct subscription **subscriptions; /* by name */
 	size_t count, cap;
 	size_t name_len;
@@ -59,9 +73,9 @@ enum topic_wrong { TOPIC_GOOD, TOPIC_BAD_JSON, TOPIC_BAD_VALUE, TOPIC_NO_MEMORY 
 /* What a PUT of a subscription says about a replay. */
 enum topic_from { TOPIC_FROM_NOW, TOPIC_FROM_BEGINNING, TOPIC_FROM_POSITION };
 
-/* topic_read() - a topic's own setting from JSON, into *ret's retention and limit. detail has TOPIC_DETAIL_BYTES. */
-enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len,
-                            int64_t *ret_retention_ns, uint64_t *ret_events_max, char *detail);
+/* topic_read() - a topic's own setting from JSON. detail has TOPIC_DETAIL_BYTES. */
+enum topic_wrong topic_read(struct wh_slice json, const char *name, size_t name_len, struct topic_config *ret,
+                            char *detail);
 
 /* subscription_read() - from a PUT by a client of this namespace (empty: of none) or, with stored, from a setting. ret_from and ret_position of
  * a PUT. */
@@ -74,14 +88,20 @@ struct subscription *subscription_free(struct subscription *subscription); /* NU
 /* topic_write(), subscription_write() - the JSON, names included but for so many bytes of their beginning. subscription_write_setting(): as it
  * is stored. */
 void topic_write(struct wh__text *text, const struct topic *topic, size_t hidden, uint64_t events);
-void topic_write_setting(struct wh__text *text, int64_t retention_ns, uint64_t events_max);
+void topic_write_setting(struct wh__text *text, const struct topic_config *config);
 void subscription_write(struct wh__text *text, const struct topic *topic,
                         const struct subscription *subscription, size_t hidden, uint64_t left);
 void subscription_write_setting(struct wh__text *text, const struct subscription *subscription);
 
 struct store_slice topic_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t len);
-struct store_slice subscription_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
-                                    const char *name, size_t name_len);
+struct store_slice subscription_setting_key(char key[TOPIC_KEY_BYTES], const char *topic, size_t topic_len,
+                                            const char *name, size_t name_len);
+
+/* subscription_put_group(), subscription_put_unique() - the keys of the job that an event becomes, behind text; nothing when it has none. */
+void subscription_put_group(struct wh__text *text, const struct subscription *subscription,
+                            const struct event *event);
+void subscription_put_unique(struct wh__text *text, const struct subscription *subscription,
+                             const struct event *event);
 
 /* topic_position() - "3/90112". */
 bool topic_position(const char *text, size_t len, struct store_position *ret);

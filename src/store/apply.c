@@ -390,6 +390,7 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
                  size_t *ret_index, bool *ret_any)
 {
 	char text[JOB_ERROR_TEXT_MAX];
+	struct store_asked_walk walk = {0};
 	uint64_t submits = 0;
 	size_t i;
 	int error = 0;
@@ -401,6 +402,9 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 		struct job_record r;
 
 		error = 0;
+		store_asked_step(wish, &walk, i);
+		if (walk.known != 0)
+			continue;
 		if (wish->count > 1 && stands_alone(a->kind))
 			error = -JOB_ETWICE;
 		if (error == 0 && wish->count > 1 && names_job(a->kind))
@@ -411,9 +415,11 @@ static int judge(struct store *store, struct store_wish *wish, int64_t now_ns, s
 			return error;
 		}
 		error = check(store, wish, i, submits, now_ns, text, &r);
-		if (error == 0 && a->kind == STORE_SUBMIT && r.type == 0)
+		if (error == 0 && a->kind == STORE_SUBMIT && r.type == 0) {
 			commit->results[i].job = r.id; /* for those that are to run after it */
-		else if (error == 0 && store_after_count(a) > 0)
+			walk.known = a->submit.done ? r.id : 0;
+		}
+		if (error == 0 && r.type != 0 && store_after_count(a) > 0)
 			error = store_after_check(store, wish, i, commit);
 		if (error == 0) {
 			*ret_any = true;
@@ -563,12 +569,51 @@ static bool is_done_already(const struct store_action *a, int error)
 	return a->kind == STORE_KICK && error == -JOB_ESTATE;
 }
 
+/* Checked again, for its record, and done; or not, as the first pass has found. */
+static void carry_out_checked(struct store *store, const struct store_wish *wish, size_t index,
+                              int64_t now_ns, struct store_asked_walk *walk, int *level,
+                              struct store_commit *commit)
+{
+	const struct store_action *a = &wish->actions[index];
+	struct store_result *result = &commit->results[index];
+	char text[JOB_ERROR_TEXT_MAX];
+	struct job_record r;
+
+	if (result->error == -JOB_ECANCELLED) {
+		if (job_check_acknowledge(store->jobs, a->job, now_ns, &r) == 0)
+			store_append(store, &r, JOB_HIDDEN);
+		return;
+	}
+	if (result->error < 0)
+		return;
+	store_asked_step(wish, walk, index);
+	if (walk->known != 0) {
+		result->duplicate = true;
+		return;
+	}
+	result->error = check(store, wish, index, 0, now_ns, text, &r);
+	if (is_done_already(a, result->error)) {
+		result->error = 0;
+		r = (struct job_record){0};
+	}
+	assert(result->error == 0 || (wish->flags & STORE_EACH));
+	if (result->error < 0)
+		return;
+	if (a->kind == STORE_SUBMIT && a->submit.event != 0) {
+		r.event_epoch = log_epoch(store->log);
+		r.event_lsn = commit->events_from + a->submit.event;
+	}
+	carry_out(store, a, &r, level, index, commit);
+	if (a->kind == STORE_SUBMIT && a->submit.done && r.type == 0)
+		walk->known = r.id;
+}
+
 /* The second pass. */
 static int carry_out_all(struct store *store, struct store_wish *wish, int64_t now_ns, uint64_t submits,
                          struct store_commit *commit)
 {
 	uint64_t bytes = submits > 0 ? store_ids_bytes() : 0;
-	char text[JOB_ERROR_TEXT_MAX];
+	struct store_asked_walk walk = {0};
 	bool essential = submits == 0;
 	int level = wish->level, error;
 	size_t bodies = 0;
@@ -593,31 +638,8 @@ static int carry_out_all(struct store *store, struct store_wish *wish, int64_t n
 	store_setting_again(store);
 	if (submits > 0)
 		error = store_ids_room(store, submits);
-	for (size_t i = 0; i < wish->count && error == 0; i++) {
-		const struct store_action *a = &wish->actions[i];
-		struct job_record r;
-
-		if (commit->results[i].error == -JOB_ECANCELLED) {
-			if (job_check_acknowledge(store->jobs, a->job, now_ns, &r) == 0)
-				store_append(store, &r, JOB_HIDDEN);
-			continue;
-		}
-		if (commit->results[i].error < 0)
-			continue;
-		commit->results[i].error = check(store, wish, i, 0, now_ns, text, &r);
-		if (is_done_already(a, commit->results[i].error)) {
-			commit->results[i].error = 0;
-			r = (struct job_record){0};
-		}
-		assert(commit->results[i].error == 0 || (wish->flags & STORE_EACH));
-		if (commit->results[i].error < 0)
-			continue;
-		if (a->kind == STORE_SUBMIT && a->submit.event != 0) {
-			r.event_epoch = log_epoch(store->log);
-			r.event_lsn = commit->events_from + a->submit.event;
-		}
-		carry_out(store, a, &r, &level, i, commit);
-	}
+	for (size_t i = 0; i < wish->count && error == 0; i++)
+		carry_out_checked(store, wish, i, now_ns, &walk, &level, commit);
 	store_asked_fold(wish, commit);
 	if (error == 0 && wish->key.name.len > 0) {
 		struct job_record r;

@@ -1,7 +1,8 @@
 /* src/store/asked.c -- changes of which a client asked for fewer, or more, than there are actions: an event is a submit for each
  * subscription that it matches, or none at all; a job whose end somebody is to be told of is two. See store.h.
  *
- * Actions are judged and carried out as ever; what is answered, and what a key keeps, is one result for each thing that was asked for, so
+ * Actions are judged and carried out as ever, but for those of an event whose first submit, which keeps it, finds its unique key taken: it was published
+ * before, and none of them is done. What is answered, and what a key keeps, is one result for each thing that was asked for, so
  * that it does not matter which subscriptions there are when it is asked for again.
  */
 #include "store/inside.h"
@@ -15,16 +16,25 @@ size_t store_results_of(const struct store_wish *wish)
 static struct store_result fold_event(const struct store_action *actions, const struct store_result *results,
                                       size_t count)
 {
-	struct store_result result = {.event = true, .duplicate = true};
+	struct store_result result = {.event = true};
 
+	if (results[0].duplicate && actions[0].submit.done)
+		return (struct store_result){.event = true, .duplicate = true, .job = results[0].job};
 	for (size_t i = 0; i < count; i++) {
 		if (results[i].duplicate)
 			continue;
-		result.duplicate = false;
 		result.job = actions[i].submit.event;
 		result.count += !actions[i].submit.done;
 	}
 	return result;
+}
+
+void store_asked_step(const struct store_wish *wish, struct store_asked_walk *walk, size_t index)
+{
+	while (wish->asking.items && walk->behind <= index) {
+		walk->behind += wish->asking.items[walk->item++].actions;
+		walk->known = 0;
+	}
 }
 
 void store_asked_fold(const struct store_wish *wish, struct store_commit *commit)

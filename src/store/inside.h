@@ -515,6 +515,12 @@ struct store_wish {
 int store_grant_wish(struct store *store, struct store_wish *wish);
 /* asked.c: how many results there will be; each of what was asked for, in the place of those of the actions. A commit has room for both. */
 size_t store_results_of(const struct store_wish *wish);
+/* An event that was published before, as a pass over the actions finds out. */
+struct store_asked_walk {
+	size_t item, behind; /* the next one; actions of those before it */
+	uint64_t known; /* not 0: the job that keeps the event of the present actions, of an earlier submit */
+};
+void store_asked_step(const struct store_wish *wish, struct store_asked_walk *walk, size_t index);
 void store_asked_fold(const struct store_wish *wish, struct store_commit *commit);
 /* store_grant_later(): or park it, or prepare its bodies first; its future. store_answer_commit(): when it has reached its level. */
 wh_future store_grant_later(struct store *store, struct store_wish *wish);

@@ -302,6 +302,18 @@ uint64_t store_kept_count(struct store *store, struct store_slice queue, uint64_
 	return line->count - behind(line, after);
 }
 
+bool store_kept_position(struct store *store, struct store_slice queue, uint64_t job,
+                         struct store_position *ret)
+{
+	const struct store_kept_line *line = line_of(store, queue);
+	size_t at = line && job > 0 ? behind(line, job - 1) : 0;
+
+	if (!line || at == line->count || event_at(line, at)->job != job || event_at(line, at)->lsn == 0)
+		return false;
+	*ret = (struct store_position){log_epoch(store->log), event_at(line, at)->lsn};
+	return true;
+}
+
 wh_future store_kept_wait(struct store *store, struct store_slice queue, uint64_t after)
 {
 	struct store_kept_line *line;

@@ -261,7 +261,8 @@ struct store_result {
 	bool duplicate; /* SUBMIT: .job has the unique key already; nothing was submitted. .state: its own, JOB_NONE: forgotten */
 	bool dead;    /* FAIL: it went to the dead-letter queue */
 	bool created; /* QUEUE_PUT, SETTING_PUT: was not there before */
-	bool event; /* of several actions, see struct store_asked: .job is the number of the event in its commit, 0: nobody has it */
+	bool event; /* of several actions, see struct store_asked: .job is the number of the event in its commit, 0: nobody has it. .duplicate: it
+		       was published before, nothing was done, and .job is the one that keeps it, or has kept it */
 };
 
 /* The answer to a change, freed by store_commit_free(). */
@@ -323,7 +324,8 @@ wh_future store_apply_once(struct store *store, const struct store_action *actio
 /* What a client asked for may take several actions, or none: an event has one for each subscription. Then it has one result. */
 struct store_asked {
 	uint32_t actions; /* how many, next to one another */
-	bool event; /* it is an event, and they are submits of it; else its result is that of the first, and there is one */
+	bool event; /* it is an event, and they are submits of it; else its result is that of the first, and there is one. The first one of an event may be .done
+		       and have a unique key: when that is taken the event was published before, and none of them is done */
 };
 struct store_asking {
 	const struct store_asked *items; /* all actions, in order */
@@ -737,6 +739,10 @@ uint64_t store_kept_next(struct store *store, struct store_slice queue, uint64_t
 uint64_t store_kept_last(struct store *store, struct store_slice queue);
 uint64_t store_kept_gone(struct store *store, struct store_slice queue);
 uint64_t store_kept_count(struct store *store, struct store_slice queue, uint64_t after);
+
+/* store_kept_position() - of the event that a job keeps, at once; false: it is of an earlier run, or gone, and store_payload() may know. */
+bool store_kept_position(struct store *store, struct store_slice queue, uint64_t job,
+                         struct store_position *ret);
 
 /* store_kept_wait() - n = 0 once there is one behind `after`. Cancel it freely. */
 wh_future store_kept_wait(struct store *store, struct store_slice queue, uint64_t after);

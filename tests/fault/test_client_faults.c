@@ -140,7 +140,9 @@ static void others(void)
 	struct wh_queue_settings settings = {.attempts = 3, .retention_ns = WH_NS_PER_S * 60};
 	struct wh_service_call call = {.service = "nobody", .path = "/"};
 	struct wh_payload payload = {.bytes = "x", .len = 1};
-	struct wh_subscription subscription = {.filters = "[]"};
+	struct wh_subscription subscription = {
+		.filters = "[]", .group = "subject", .unique = "id", .unique_while_ns = WH_NS_PER_S};
+	struct wh_topic_settings kept = {.retention_ns = WH_NS_PER_S, .deduplicate_ns = WH_NS_PER_S};
 	struct wh_event event = {.type = "sold", .id = "1", .source = "/shop", .data = payload};
 	wh_res res = wh_await(wh_client_queue_put(client, "put", &settings, &durably));
 	char run[16]; /* of each script its own: what an earlier one left there would be done instead */
@@ -151,6 +153,8 @@ static void others(void)
 	res = wh_await(wh_client_submit_many(client, "many", many, 2, NULL, NULL, &how));
 	if (expect("submit_many", res.n, res.n == 2))
 		wh_ids_free(res.ptr);
+	res = wh_await(wh_client_topic_put(client, "shop", &kept, &durably));
+	expect("topic_put", res.n, res.n >= 0);
 	res = wh_await(wh_client_subscribe(client, "shop", "mail", &subscription, &durably));
 	expect("subscribe", res.n, res.n >= 0);
 	res = wh_await(wh_client_publish(client, "shop", &event, &how));

@@ -264,6 +264,39 @@ static void publish_round(struct world *w)
 	remove_topic(w);
 }
 
+/* The same events, whose jobs have keys, over and over: each is there once, whatever came of it before. */
+static void duplicates_round(struct world *w)
+{
+	static const char twice[] = "[{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/"
+				    "s\",\"type\":\"e\",\"subject\":\"x\",\"data\":1},"
+				    "{\"specversion\":\"1.0\",\"id\":\"2\",\"source\":\"/"
+				    "s\",\"type\":\"e\",\"subject\":\"x\",\"data\":2},"
+				    "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/"
+				    "s\",\"type\":\"e\",\"subject\":\"x\",\"data\":3}]";
+	bool late;
+
+	must_do(w, "PUT", "/v1/topics/t@", JSON, "{\"retention\":\"1h\",\"deduplicate\":\"1h\"}", 201);
+	must_do(w, "PUT", "/v1/topics/t@/subscriptions/a", JSON, "{\"group\":\"subject\"}", 201);
+	must_do(w, "PUT", "/v1/topics/t@/subscriptions/b", JSON,
+	        "{\"unique\":\"subject\",\"unique_while\":\"1h\"}", 201);
+	memory_is_short(w);
+	did(w, "POST", "/v1/topics/t@/events", events_type, twice, 202);
+	did(w, "POST", "/v1/topics/t@/events", events_type, twice, 202);
+	late = did(w, "PUT", "/v1/topics/t@/subscriptions/late", JSON,
+	           "{\"from\":\"beginning\",\"group\":\"source\",\"unique\":\"id\"}", 201);
+	memory_is_back();
+	must_do(w, "POST", "/v1/topics/t@/events", events_type, twice, 202);
+	if (!strstr(w->answer, "\"duplicate\":true") || strstr(w->answer, "\"event\":null"))
+		fail_msg("WHILST_FAULT=%ld (%d): %s", w->round, in_a_row, w->answer);
+	same(w, "a, each event once", submitted_to(w, "a"), 2);
+	same(w, "b, each subject once", submitted_to(w, "b"), 1);
+	if (late) {
+		await_replay(w, "/v1/topics/t@/subscriptions/late");
+		same(w, "late", submitted_to(w, "late"), 2);
+	}
+	remove_topic(w);
+}
+
 /* A subscription goes, or stays and gets its events. */
 static void delete_round(struct world *w)
 {
@@ -518,6 +551,7 @@ static void test_topics(void **state)
 	(void)state;
 	every_allocation(topics_round, 20);
 	every_allocation(publish_round, 15);
+	every_allocation(duplicates_round, 15);
 	every_allocation(delete_round, 1);
 	every_allocation(delete_topic_round, 1);
 }

@@ -155,7 +155,11 @@ static void topics(void **state)
 
 	(void)state;
 	snprintf(topic, sizeof(topic), "errors-%s", queue);
-	NEED(wh_client_topic_put(client, topic, 0, UINT64_MAX, &how), -WH_ECALL_BAD_VALUE);
+	{
+		struct wh_topic_settings too_many = {.events_max = UINT64_MAX};
+
+		NEED(wh_client_topic_put(client, topic, &too_many, &how), -WH_ECALL_BAD_VALUE);
+	}
 	NEED(wh_client_queue_put(client, queue, &one, &how), 1);
 	NEED(wh_client_subscribe(client, topic, "all", &to, &how), 1);
 	NEED(wh_client_publish(client, topic, &event, &how), 1);

@@ -112,7 +112,7 @@ static void transactions(void **state)
 	struct wh_leases *leases;
 
 	(void)state;
-	NEED(wh_client_topic_put(acme, "news", 0, 0, &how), 1);
+	NEED(wh_client_topic_put(acme, "news", NULL, &how), 1);
 	NEED(wh_client_subscribe(acme, "news", "all", &subscription, &how), 1);
 	done = NEED(wh_client_transact(acme, actions, 3, &how), 3);
 	assert_int_equal(done->results[2].state, WH_JOB_AWAITING);

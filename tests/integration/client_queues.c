@@ -240,12 +240,74 @@ static bool has_field(const struct wh_leased *job, const char *name, const char 
 	return false;
 }
 
+static void event_keys(void **state)
+{
+	static const struct wh_event_attribute tenant[] = {{"tenant", "a"}};
+	struct wh_event event = {.id = "1",
+	                         .source = "/shop",
+	                         .type = "t",
+	                         .attributes = tenant,
+	                         .attribute_count = 1,
+	                         .data = bytes_of("x")};
+	struct wh_subscription one = {
+		.queue = queue, .group = "tenant", .unique = "subject", .unique_while_ns = WH_UNIQUE_QUEUED};
+	struct wh_topic_settings kept = {.retention_ns = 60 * S, .deduplicate_ns = 61 * S};
+	struct wh_action publish[2] = {{.kind = WH_ACTION_PUBLISH, .event = &event},
+	                               {.kind = WH_ACTION_PUBLISH, .event = &event}};
+	struct wh_transaction *done;
+	struct wh_leases *leases;
+	char topic[40];
+
+	(void)state;
+	snprintf(topic, sizeof(topic), "keys-%s", queue);
+	publish[0].queue = publish[1].queue = topic;
+	NEED(wh_client_topic_put(client, topic, &kept, &how), -WH_ECALL_BAD_VALUE);
+	kept.deduplicate_ns = 60 * S;
+	NEED(wh_client_topic_put(client, topic, &kept, &how), 1);
+	one.group = "No Attribute";
+	NEED(wh_client_subscribe(client, topic, "one", &one, &how), -WH_ECALL_BAD_VALUE);
+	one.group = "tenant";
+	NEED(wh_client_subscribe(client, topic, "one", &one, &how), 1);
+	NEED(wh_client_publish(client, topic, &event, &how), 1);
+	assert_false(receipt.duplicate);
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	assert_true(receipt.duplicate);
+	event.id = "2"; /* the same event twice in one commit, and of a group that waits */
+	done = NEED_PTR(wh_client_transact(client, publish, 2, &how), 2);
+	assert_true(done->results[0].jobs == 1 && !done->results[0].duplicate);
+	assert_true(done->results[1].jobs == 0 && done->results[1].duplicate);
+	assert_true(done->results[0].event.lsn == done->results[1].event.lsn &&
+	            done->results[0].event.epoch == done->results[1].event.epoch);
+	wh_transaction_free(done);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 10, 20 * S, &how), 1);
+	assert_true(has_field(&leases->jobs[0], "ce-id", "1"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 10, 20 * S, &how), 1);
+	assert_true(has_field(&leases->jobs[0], "ce-id", "2"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	/* one job for a subject, for as long as none is begun; or for a time */
+	event.subject = "s";
+	event.id = "3";
+	NEED(wh_client_publish(client, topic, &event, &how), 1);
+	event.id = "4";
+	NEED(wh_client_publish(client, topic, &event, &how), 0);
+	assert_false(receipt.duplicate);
+	one.unique_while_ns = 60 * S;
+	NEED(wh_client_subscribe(client, topic, "one", &one, &how), 0);
+	one.unique_while_ns = WH_UNIQUE_ACTIVE;
+	NEED(wh_client_subscribe(client, topic, "one", &one, &how), 0);
+	NEED(wh_client_unsubscribe(client, topic, "one", &how), 0);
+}
+
 static void events(void **state)
 {
 	static const struct wh_event_attribute more[] = {{"region", "\xc3\xa9 \"u\" 100%"}, {"n", ""}};
 	static const struct wh_event_attribute odd[] = {{"A", "x"}, {"b", "c"}};
 	struct wh_event event = {.type = "order.placed", .data = bytes_of("seventeen")}, bad;
 	struct wh_subscription subscription = {.filters = "[{\"prefix\":{\"type\":\"order.\"}}]"};
+	struct wh_topic_settings kept = {.retention_ns = 3600 * S, .events_max = 1000};
 	struct wh_how once = how;
 	struct wh_leases *leases;
 	char topic[40];
@@ -253,8 +315,9 @@ static void events(void **state)
 	(void)state;
 	snprintf(topic, sizeof(topic), "topic-%s", queue);
 	NEED(wh_client_publish(client, topic, &event, &how), -WH_ECALL_UNKNOWN_TOPIC);
-	NEED(wh_client_topic_put(client, topic, 3600 * S, 1000, &how), 1);
-	NEED(wh_client_topic_put(client, topic, 3600 * S, 0, &how), 0);
+	NEED(wh_client_topic_put(client, topic, &kept, &how), 1);
+	kept.events_max = 0;
+	NEED(wh_client_topic_put(client, topic, &kept, &how), 0);
 	NEED(wh_client_publish(client, topic, &event, &how), 0);
 	subscription.queue = queue;
 	NEED(wh_client_subscribe(client, topic, "mail", &subscription, &how), 1);
@@ -376,10 +439,7 @@ static void events(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(many_jobs),
-		ONE(queues),
-		ONE(services),
-		ONE(events),
+		ONE(many_jobs), ONE(queues), ONE(services), ONE(events), ONE(event_keys),
 	};
 
 	return RUN_OVER_BOTH(tests);

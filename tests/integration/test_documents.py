@@ -186,7 +186,8 @@ class Documents(harness.Case):
     # ---- the HTTP interface ----
 
     REQUESTS = [('{"actions"', "POST", "/v1/transactions", 409), ('{"url": "https://example.com/hook"', "PUT", "/v1/queues/documents/target", 201),
-                ('{"queue": "mail", "filters"', "PUT", "/v1/topics/documents/subscriptions/s", 201), ('{"cron"', "PUT", "/v1/schedules/documents", 201),
+                ('{"queue": "mail", "filters"', "PUT", "/v1/topics/documents/subscriptions/s", 201),
+                ('{"group": "partitionkey"', "PUT", "/v1/topics/documents/subscriptions/keys", 201), ('{"cron"', "PUT", "/v1/schedules/documents", 201),
                 ('{"url": "http://127.0.0.1:9000/base"', "PUT", "/v1/services/documents", 201)]
 
     @shows("docs/reference/http.md", *(begin for begin, *_ in REQUESTS))
@@ -202,7 +203,8 @@ class Documents(harness.Case):
 
     ANSWERS = [('{"id": 17, "queue": "mail", "state": "ready"', "POST", "/v1/queues/q/jobs", "202"), ('{"id": 17, "queue": "mail", "state": "running", "duplicate"', "POST", "/v1/queues/q/jobs", "202"),
                ('{"id": 17, "queue": "mail", "state": "done"', "GET", "/v1/jobs/17", "200"), ('{"results"', "POST", "/v1/transactions", "200"),
-               ('{"topic": "orders", "id"', "POST", "/v1/topics/orders/events", "202"), ('{"next"', "GET", "/v1/schedules/report", "200")]
+               ('{"topic": "orders", "id"', "POST", "/v1/topics/orders/events", "202"),
+               ('{"topic": "orders", "id": "A234", "event": "3/81921", "jobs": 0', "POST", "/v1/topics/orders/events", "202"), ('{"next"', "GET", "/v1/schedules/report", "200")]
 
     @shows("docs/reference/http.md", *(begin for begin, *_ in ANSWERS))
     def test_answers(self):

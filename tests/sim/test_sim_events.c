@@ -8,7 +8,8 @@
  * - an event of unknown outcome is in all of these queues or in none, and so are the events of one batch;
  * - a subscription that begins at a position, or at the beginning, gets each event behind it, and none before it; once for each time
  *   that this was asked for, and not once more, whatever ends the server on the way;
- * - events come into a queue in the order of their positions.
+ * - events come into a queue in the order of their positions;
+ * - an event, or a batch, that is published again, after whatever answer or none, is the one that it was, at the position of then.
  *
  * One seed is one run: the traces of two runs are compared.
  */
@@ -40,7 +41,7 @@ static bool asked[SUBSCRIPTIONS], answered[SUBSCRIPTIONS];
 static uint64_t begins[SUBSCRIPTIONS];         /* how often a beginning was asked for */
 static uint64_t replays_sent, replay_answered; /* of ALL; the latest that was answered */
 static uint64_t from_epoch, from_lsn;          /* where FROM begins */
-static uint64_t published, replayed, unknown, steps_max;
+static uint64_t published, replayed, unknown, again, steps_max;
 
 /* ---- what is known ------------------------------------------------------------------------ */
 
@@ -143,7 +144,7 @@ static void set_up_next(struct client *client)
 
 	client->at = set_up;
 	if (set_up == 0) {
-		put(client, "/v1/topics/t", "{\"retention\":\"30d\"}", on_set_up);
+		put(client, "/v1/topics/t", "{\"retention\":\"30d\",\"deduplicate\":\"30d\"}", on_set_up);
 	} else if (set_up <= SUBSCRIPTIONS) {
 		snprintf(path, sizeof path, "/v1/queues/t%%2F%s", names[set_up - 1]);
 		put(client, path, "{\"attempts\":1000,\"time_to_run\":\"20s\",\"retention\":\"30d\"}",
@@ -168,6 +169,7 @@ static void on_published(wh_loop *l, wh_res res, void *arg)
 	unknown += is_unknown(res);
 	for (uint64_t i = 0; !is_unknown(res) && i < client->more; i++) {
 		struct event *event = &events[client->at + i];
+		uint64_t epoch = event->epoch, lsn = event->lsn;
 		char member[60];
 
 		snprintf(member, sizeof member, "\"id\":\"%" PRIu64 "\",\"event\":\"", client->at + i);
@@ -175,31 +177,33 @@ static void on_published(wh_loop *l, wh_res res, void *arg)
 		snprintf(member, sizeof member, "\"id\":\"%" PRIu64 "\",\"event\":\"%" PRIu64 "/",
 		         client->at + i, event->epoch);
 		event->lsn = must_number(body, member);
+		must(!event->answered || (event->epoch == epoch && event->lsn == lsn),
+		     "event %" PRIu64 " was published again, and is another one: %.*s", client->at + i,
+		     (int)body.len, body.data);
+		again += event->answered;
+		if (!event->answered)
+			event->asked_again = replays_sent;
 		event->answered = true;
-		event->asked_again = replays_sent;
 		published++;
 	}
 	rest(client, res);
 }
 
-static void publish(struct client *client)
+static void send_events(struct client *client, uint64_t first, uint64_t count)
 {
 	static const char *const batch[] = {"Content-Type", "application/cloudevents-batch+json", NULL};
 	static const char *const single[] = {"Content-Type", "application/cloudevents+json", NULL};
-	uint64_t count = draw(3) ? 1 : 2 + draw(BATCH_MAX - 1);
 	bool is_batch = count > 1 || draw(2);
 	size_t len = 0;
 
-	if (events_count + count > EVENTS_MAX)
-		return;
-	client->at = events_count;
+	client->at = first;
 	client->more = count;
 	if (is_batch)
 		client->body[len++] = '[';
 	for (uint64_t i = 0; i < count; i++) {
-		uint64_t n = events_count + i;
+		uint64_t n = first + i;
 
-		events[n].batch = client->at;
+		events[n].batch = first;
 		len += (size_t)snprintf(
 			client->body + len, sizeof client->body - len,
 			"%s{\"specversion\":\"1.0\",\"id\":\"%" PRIu64
@@ -207,8 +211,27 @@ static void publish(struct client *client)
 			i ? "," : "", n, is_odd(n) ? "odd" : "even", n);
 	}
 	snprintf(client->body + len, sizeof client->body - len, is_batch ? "]" : "");
-	events_count += count;
 	ask(client, "POST", "/v1/topics/t/events", client->body, is_batch ? batch : single, on_published);
+}
+
+static void publish(struct client *client)
+{
+	uint64_t count = draw(3) ? 1 : 2 + draw(BATCH_MAX - 1);
+
+	if (events_count + count > EVENTS_MAX)
+		return;
+	events_count += count;
+	send_events(client, events_count - count, count);
+}
+
+/* What was published before, whatever came of it: as a batch, if it was one. */
+static void publish_again(struct client *client)
+{
+	uint64_t first = events[draw(events_count)].batch, count = 1;
+
+	while (first + count < events_count && events[first + count].batch == first)
+		count++;
+	send_events(client, first, count);
 }
 
 /* ---- subscriptions that begin in the past ------------------------------------------------- */
@@ -329,6 +352,10 @@ static void begin(struct client *client)
 		publish(client);
 		if (!client->idle)
 			return;
+	}
+	if (events_count > 0 && draw(drains ? 300 : 12) == 0) {
+		publish_again(client);
+		return;
 	}
 	if ((drains || draw(50) == 0) && subscribe(client, draw(2) ? LATE : FROM))
 		return;
@@ -459,9 +486,9 @@ int main(void)
 	if (plan_alone(run_once))
 		return 0;
 	try_all("events", run_once, 6, 7);
-	printf("%" PRIu64 " events published, %" PRIu64 " requests of unknown outcome, %" PRIu64
-	       " times handed over again\n",
-	       published, unknown, replayed);
-	must(published > 0 && unknown > 0 && replayed > 0, "nothing was tried");
+	printf("%" PRIu64 " events published, %" PRIu64 " of them again, %" PRIu64
+	       " requests of unknown outcome, %" PRIu64 " times handed over again\n",
+	       published, again, unknown, replayed);
+	must(published > 0 && again > 0 && unknown > 0 && replayed > 0, "nothing was tried");
 	return 0;
 }
