@@ -401,6 +401,64 @@ struct wh_topic_settings {
 WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic,
                                      const struct wh_topic_settings *settings, const struct wh_how *how);
 
+/* ---- schedules --------------------------------------------------------------------------- */
+
+/* What becomes of due times at which the server did not run. */
+enum wh_missed {
+	WH_MISSED_ONCE = 0, /* one job, for the newest of them */
+	WH_MISSED_SKIP,     /* none */
+	WH_MISSED_ALL,      /* a job for each of the newest missed_max */
+};
+/* When a job is submitted, and which. Everything is borrowed for the call only. */
+struct wh_schedule_settings {
+	const char *cron;      /* "30 4 * * mon-fri", see docs/reference/http.md; or */
+	int64_t every_ns;      /* this often, 1 s to 366 days */
+	const char *time_zone; /* of cron: "Europe/Berlin"; NULL: UTC */
+	int missed;            /* enum wh_missed */
+	uint32_t missed_max;   /* 0: 100 */
+	bool paused;           /* it runs when it is resumed */
+	const char *queue;
+	struct wh_payload payload; /* without release; 60 KiB as JSON, in which it takes a third more */
+	struct wh_submit_options options; /* without run_at, expires_at, after, callback */
+};
+struct wh_schedule {
+	const char *name, *cron, *time_zone; /* cron NULL: by every_ns */
+	int64_t every_ns;
+	int missed;
+	uint32_t missed_max;
+	bool paused;
+	const char *queue;
+	size_t next_count; /* when it is due next; none while it is paused */
+	int64_t next[5];
+	int64_t last_due, last_at; /* its newest run: for when, and when; 0: none */
+	uint64_t last_job;         /* of that; 0: not known, the server has started since */
+	uint64_t runs;
+	const char *error; /* why its job is refused at present; NULL: it is not */
+};
+struct wh_schedules {
+	size_t count;
+	const struct wh_schedule *schedules;
+	const char *json; /* all of it, as the server says it */
+};
+/* Returns NULL, accepts NULL. */
+WH_API struct wh_schedules *wh_schedules_free(struct wh_schedules *schedules);
+
+/* wh_client_schedule_put() - make (n = 1) or replace (n = 0) a schedule. Errors -EINVAL, -WH_ECALL_BAD_VALUE, -WH_ECALL_REFUSED (it does not say when, or
+ * has options that it may not have). */
+WH_API wh_future wh_client_schedule_put(wh_client *client, const char *name,
+                                        const struct wh_schedule_settings *settings,
+                                        const struct wh_how *how);
+/* wh_client_schedules() - n = how many, ptr = struct wh_schedules *, given. name NULL: all. Errors -WH_ECALL_REFUSED (there is none of
+ * that name: code "unknown-schedule"; so below). */
+WH_API wh_future wh_client_schedules(wh_client *client, const char *name, const struct wh_how *how);
+/* n = 0; its jobs stay. Errors -WH_ECALL_REFUSED */
+WH_API wh_future wh_client_schedule_delete(wh_client *client, const char *name, const struct wh_how *how);
+/* wh_client_schedule_pause() - n = 0: nothing is due until it is resumed, nor made up for then. Each of the two looks at the schedule and puts it back, so
+ * that what somebody else puts in between is lost. Errors -WH_ECALL_REFUSED */
+WH_API wh_future wh_client_schedule_pause(wh_client *client, const char *name, const struct wh_how *how);
+/* n = 0. Errors -WH_ECALL_REFUSED */
+WH_API wh_future wh_client_schedule_resume(wh_client *client, const char *name, const struct wh_how *how);
+
 /* ---- working on jobs --------------------------------------------------------------------- */
 
 /* The right to finish a job. An older one is refused: -WH_ECALL_LEASE_LOST. */

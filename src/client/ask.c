@@ -464,6 +464,11 @@ void wh__ask_again(struct wh__ask *ask)
 		send_request(ask);
 }
 
+void wh__ask_next(struct wh__ask *ask)
+{
+	send_request(ask);
+}
+
 /* The server is away: is there time to ask once more? */
 static bool try_later(struct wh__ask *ask)
 {

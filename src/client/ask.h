@@ -112,6 +112,8 @@ void wh__payload_release(const struct wh_payload *payload);
 void wh__ask_end(struct wh__ask *ask, int64_t n, void *ptr, wh_disposer *dispose);
 /* wh__ask_again() - the answer does not end the wait. */
 void wh__ask_again(struct wh__ask *ask);
+/* wh__ask_next() - the answer is followed by another request, which has been made of this one. */
+void wh__ask_next(struct wh__ask *ask);
 /* wh__ask_garbled() - takes response: it is not what this server says. */
 void wh__ask_garbled(struct wh__ask *ask, struct wh_http_response *response);
 /* wh__ask_out_of_memory() - takes response, which is good but cannot be kept. */
@@ -150,6 +152,10 @@ const char *wh__after_failure(int failure); /* "cancel", ... */
 /* wh__put_edit() - the members of an edit; a comma before the first unless it is the first byte but one. */
 void wh__put_edit(struct wh__text *json, const struct wh_edit *edit);
 void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *options);
+
+/* transact.c: the members of a submit, a comma before the first. */
+void wh__put_submit(struct wh__text *text, const char *queue, const struct wh_payload *payload,
+                    const struct wh_submit_options *options);
 
 /* topic.c: may an attribute of an event have this name? */
 bool wh__is_attribute(const char *name);

@@ -102,6 +102,14 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 		put_string(text, "callback", options->callback);
 }
 
+void wh__put_submit(struct wh__text *text, const char *queue, const struct wh_payload *payload,
+                    const struct wh_submit_options *options)
+{
+	put_string(text, "queue", queue);
+	put_payload(text, "payload_base64", payload);
+	put_options(text, options);
+}
+
 static bool put_fail(struct wh__text *text, const struct wh_action *action)
 {
 	if (action->delay_ns < WH_RETRY_NEVER)
@@ -201,9 +209,7 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 	case WH_ACTION_SUBMIT:
 		if (!action->queue || !*action->queue)
 			return false;
-		put_string(text, "queue", action->queue);
-		put_payload(text, "payload_base64", &action->payload);
-		put_options(text, &action->options);
+		wh__put_submit(text, action->queue, &action->payload, &action->options);
 		return true;
 	case WH_ACTION_COMPLETE:
 		if (action->status > 0)

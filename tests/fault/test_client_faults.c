@@ -142,6 +142,7 @@ static void others(void)
 	struct wh_payload payload = {.bytes = "x", .len = 1};
 	struct wh_subscription subscription = {
 		.filters = "[]", .group = "subject", .unique = "id", .unique_while_ns = WH_NS_PER_S};
+	struct wh_schedule_settings daily = {.cron = "@daily", .queue = "daily", .payload = payload};
 	struct wh_topic_settings kept = {.retention_ns = WH_NS_PER_S, .deduplicate_ns = WH_NS_PER_S};
 	struct wh_event event = {.type = "sold", .id = "1", .source = "/shop", .data = payload};
 	wh_res res = wh_await(wh_client_queue_put(client, "put", &settings, &durably));
@@ -159,6 +160,15 @@ static void others(void)
 	expect("subscribe", res.n, res.n >= 0);
 	res = wh_await(wh_client_publish(client, "shop", &event, &how));
 	expect("publish", res.n, res.n >= 0);
+	res = wh_await(wh_client_schedule_put(client, run, &daily, &durably));
+	expect("schedule_put", res.n, res.n >= 0);
+	res = wh_await(wh_client_schedule_pause(client, run, &durably));
+	expect("schedule_pause", res.n, res.n == 0 || res.n == -WH_ECALL_REFUSED);
+	res = wh_await(wh_client_schedules(client, NULL, &how));
+	if (expect("schedules", res.n, res.n >= 0))
+		wh_schedules_free(res.ptr);
+	res = wh_await(wh_client_schedule_delete(client, run, &durably));
+	expect("schedule_delete", res.n, res.n == 0 || res.n == -WH_ECALL_REFUSED);
 	res = wh_await(wh_client_call(client, &call, &how));
 	expect("call", res.n, res.n == -WH_ECALL_UNKNOWN_SERVICE);
 	if (wh_then(wh_client_reserve(client, run, 1, WH_NS_PER_S, NULL), on_leased, NULL) != 0)

@@ -146,6 +146,30 @@ static void queues(void **state)
 	NEED(wh_client_reserve_bare(client, "call/x", 1, 0, &how), -WH_ECALL_BAD_VALUE);
 }
 
+static void schedules(void **state)
+{
+	struct wh_schedule_settings settings = {.cron = "never", .queue = queue};
+
+	(void)state;
+	NEED(wh_client_schedules(client, queue, &how), -WH_ECALL_REFUSED);
+	assert_string_equal(problem.code, "unknown-schedule");
+	NEED(wh_client_schedule_delete(client, queue, &how), -WH_ECALL_REFUSED);
+	NEED(wh_client_schedule_pause(client, queue, &how), -WH_ECALL_REFUSED);
+	NEED(wh_client_schedule_resume(client, queue, &how), -WH_ECALL_REFUSED);
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_BAD_VALUE);
+	settings.every_ns = S;
+	settings.cron = "@daily";
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_REFUSED);
+	settings.every_ns = 0;
+	settings.missed = 3;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	settings.missed = WH_MISSED_ALL;
+	settings.queue = NULL;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	NEED(wh_client_schedule_put(client, "", &settings, &how), -EINVAL);
+	NEED(wh_client_schedule_put(client, queue, NULL, &how), -EINVAL);
+}
+
 static void topics(void **state)
 {
 	struct wh_queue_settings one = {.jobs_max = 1};
@@ -171,7 +195,7 @@ static void topics(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(leases), ONE(jobs), ONE(what_is_too_large), ONE(queues), ONE(topics),
+		ONE(leases), ONE(jobs), ONE(what_is_too_large), ONE(queues), ONE(topics), ONE(schedules),
 	};
 
 	server.more[0] = "--max-payload";

@@ -240,6 +240,73 @@ static bool has_field(const struct wh_leased *job, const char *name, const char 
 	return false;
 }
 
+/* ---- schedules ----------------------------------------------------------------------------- */
+
+static void schedules(void **state)
+{
+	struct wh_schedule_settings settings = {.cron = "30 4 * * mon-fri",
+	                                        .time_zone = "UTC",
+	                                        .missed = WH_MISSED_ALL,
+	                                        .missed_max = 7,
+	                                        .queue = queue,
+	                                        .payload = bytes_of("daily"),
+	                                        .options = {.group = "g", .attempts = 2}};
+	char quick[48];
+	struct wh_schedules *list;
+	struct wh_leases *leases;
+	int64_t due = 0;
+
+	(void)state;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), 1);
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), 0);
+	list = NEED_PTR(wh_client_schedules(client, queue, &how), 1);
+	assert_true(strcmp(list->schedules->name, queue) == 0 && strcmp(list->schedules->queue, queue) == 0);
+	assert_true(strcmp(list->schedules->cron, settings.cron) == 0 &&
+	            strcmp(list->schedules->time_zone, "UTC") == 0 && list->schedules->every_ns == 0);
+	assert_true(list->schedules->missed == WH_MISSED_ALL && list->schedules->missed_max == 7 &&
+	            !list->schedules->paused && !list->schedules->error);
+	assert_true(list->schedules->next_count == 5 && list->schedules->last_at == 0);
+	for (int i = 0; i < 5; i++) {
+		assert_true(list->schedules->next[i] > due);
+		due = list->schedules->next[i];
+	}
+	wh_schedules_free(list);
+	NEED(wh_client_schedule_pause(client, queue, &how), 0);
+	list = NEED_PTR(wh_client_schedules(client, queue, &how), 1);
+	assert_true(list->schedules->paused && list->schedules->next_count == 0);
+	assert_true(strcmp(list->schedules->cron, settings.cron) == 0 && list->schedules->missed_max == 7);
+	assert_non_null(strstr(list->json, "\"group\":\"g\""));
+	wh_schedules_free(list);
+	NEED(wh_client_schedule_resume(client, queue, &how), 0);
+	/* another one, which runs: its job is what was said */
+	settings.cron = settings.time_zone = NULL;
+	settings.every_ns = S;
+	settings.missed = WH_MISSED_ONCE;
+	settings.missed_max = 0;
+	snprintf(quick, sizeof(quick), "quick-%s", queue);
+	NEED(wh_client_schedule_put(client, quick, &settings, &how), 1);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 60 * S, &how), 1);
+	assert_true(equals(leases->jobs[0].payload, "daily") && leases->jobs[0].attempt == 1);
+	assert_true(has_field(&leases->jobs[0], "Whilst-Schedule", quick));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	NEED(wh_client_schedule_pause(client, quick, &how), 0);
+	list = NEED_PTR(wh_client_schedules(client, NULL, &how), 2);
+	for (size_t i = 0; i < list->count; i++) {
+		const struct wh_schedule *s = &list->schedules[i];
+
+		assert_true(s->paused == (strcmp(s->name, quick) == 0));
+		assert_true(!s->paused || (s->every_ns == S && !s->cron && s->runs > 0 && s->last_at > 0 &&
+		                           s->last_due > 0 && s->last_job > 0));
+	}
+	wh_schedules_free(list);
+	NEED(wh_client_schedule_delete(client, quick, &how), 0);
+	NEED(wh_client_schedule_delete(client, queue, &how), 0);
+	wh_schedules_free(NEED_PTR(wh_client_schedules(client, NULL, &how), 0));
+}
+
+/* ---- keys of events -------------------------------------------------------------------------- */
+
 static void event_keys(void **state)
 {
 	static const struct wh_event_attribute tenant[] = {{"tenant", "a"}};
@@ -439,7 +506,7 @@ static void events(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(many_jobs), ONE(queues), ONE(services), ONE(events), ONE(event_keys),
+		ONE(many_jobs), ONE(queues), ONE(services), ONE(schedules), ONE(events), ONE(event_keys),
 	};
 
 	return RUN_OVER_BOTH(tests);

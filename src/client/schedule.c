@@ -1,0 +1,306 @@
+/* src/client/schedule.c -- schedules: put, listed, paused, removed. Thread: loop.
+ *
+ * Pausing is two requests, one after the other, as one ask: what the server shows of a schedule is sent back to it with the one member changed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/ask.h"
+
+enum { NEXT_MAX = sizeof(((struct wh_schedule *)0)->next) / sizeof(int64_t) };
+
+static const char *const missed_names[] = {"once", "skip", "all"};
+
+static struct wh__ask *ask_schedule(wh_client *client, const char *method, const char *name,
+                                    const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
+{
+	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
+
+	if (!ask)
+		return NULL;
+	if (!name || !*name) {
+		*ret_failed = wh__ask_refuse(ask, -EINVAL);
+		return NULL;
+	}
+	wh__ask_path(ask, "/v1/schedules/");
+	wh__ask_segment(ask, name);
+	return ask;
+}
+
+/* ---- put ----------------------------------------------------------------------------------- */
+
+static void put_string(struct wh__text *json, const char *name, const char *string)
+{
+	if (!string)
+		return;
+	wh__text_format(json, "\"%s\":", name);
+	wh__text_json(json, string, strlen(string));
+	wh__text_put(json, ",", 1);
+}
+
+static void put_when(struct wh__text *json, const struct wh_schedule_settings *settings)
+{
+	put_string(json, "cron", settings->cron);
+	put_string(json, "time_zone", settings->time_zone);
+	if (settings->every_ns > 0)
+		wh__text_format(json, "\"every\":\"%lldms\",",
+		                (long long)((settings->every_ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
+	put_string(json, "missed", missed_names[settings->missed]);
+	if (settings->missed_max > 0)
+		wh__text_format(json, "\"missed_max\":%u,", settings->missed_max);
+	if (settings->paused)
+		wh__text_str(json, "\"paused\":true,");
+}
+
+/* Takes the text. */
+static bool take_json(struct wh__ask *ask, struct wh__text *json)
+{
+	size_t len = json->len;
+
+	wh__ask_field(ask, "Content-Type", "application/json", 16);
+	return wh__ask_bytes(ask, wh__text_take(json), len);
+}
+
+wh_future wh_client_schedule_put(wh_client *client, const char *name,
+                                 const struct wh_schedule_settings *settings, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_schedule(client, "PUT", name, how, wh__answer_created, &failed);
+	struct wh__text json, job;
+
+	if (!ask)
+		return failed;
+	if (!settings || !settings->queue || !*settings->queue || settings->payload.release ||
+	    settings->missed < WH_MISSED_ONCE || settings->missed > WH_MISSED_ALL)
+		return wh__ask_refuse(ask, -EINVAL);
+	wh__text_init(&json, NULL, 0);
+	wh__text_init(&job, NULL, 0);
+	wh__put_submit(&job, settings->queue, &settings->payload, &settings->options);
+	wh__text_put(&json, "{", 1);
+	put_when(&json, settings);
+	wh__text_str(&json, "\"job\":{");
+	if (job.failed)
+		json.failed = true;
+	else
+		wh__text_put(&json, job.data + 1, job.len - 1); /* without its first comma */
+	wh__text_put(&json, "}}", 2);
+	wh__text_done(&job);
+	return take_json(ask, &json) ? wh__ask_start(ask) : wh__ask_refuse(ask, -ENOMEM);
+}
+
+wh_future wh_client_schedule_delete(wh_client *client, const char *name, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_schedule(client, "DELETE", name, how, wh__answer_zero, &failed);
+
+	return ask ? wh__ask_start(ask) : failed;
+}
+
+/* ---- paused -------------------------------------------------------------------------------- */
+
+/* The same, but for whether it is paused. */
+static bool take_changed(struct wh__ask *ask, struct wh_slice shown, bool paused)
+{
+	struct wh_slice at = {NULL, 0}, member;
+	struct wh__text json;
+
+	wh__text_init(&json, NULL, 0);
+	wh__text_format(&json, "{\"paused\":%s", paused ? "true" : "false");
+	while (wh__json_each(shown, &at, &member)) {
+		if (wh_slice_equal(member, "\"paused\""))
+			continue;
+		wh__text_put(&json, ",", 1);
+		wh__text_put(&json, member.data, member.len);
+		wh__text_put(&json, ":", 1);
+		wh__text_put(&json, at.data, at.len);
+	}
+	wh__text_put(&json, "}", 1);
+	return take_json(ask, &json);
+}
+
+static void put_back(struct wh__ask *ask, struct wh_http_response *response, bool paused)
+{
+	struct wh_slice shown = wh__body_json(response);
+	bool taken;
+
+	if (response->status != 200 || !shown.data || *shown.data != '{') {
+		wh__ask_garbled(ask, response);
+		return;
+	}
+	taken = take_changed(ask, shown, paused);
+	if (!taken || ask->fields.failed) {
+		wh__ask_out_of_memory(ask, response);
+		return;
+	}
+	wh_http_response_free(response);
+	ask->method = "PUT";
+	ask->answer = wh__answer_zero;
+	wh__ask_next(ask);
+}
+
+static void to_be_paused(struct wh__ask *ask, struct wh_http_response *response)
+{
+	put_back(ask, response, true);
+}
+
+static void to_be_resumed(struct wh__ask *ask, struct wh_http_response *response)
+{
+	put_back(ask, response, false);
+}
+
+wh_future wh_client_schedule_pause(wh_client *client, const char *name, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_schedule(client, "GET", name, how, to_be_paused, &failed);
+
+	return ask ? wh__ask_start(ask) : failed;
+}
+
+wh_future wh_client_schedule_resume(wh_client *client, const char *name, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask = ask_schedule(client, "GET", name, how, to_be_resumed, &failed);
+
+	return ask ? wh__ask_start(ask) : failed;
+}
+
+/* ---- listed -------------------------------------------------------------------------------- */
+
+struct wh_schedules *wh_schedules_free(struct wh_schedules *schedules)
+{
+	free(schedules);
+	return NULL;
+}
+
+static void dispose(wh_res res, void *arg)
+{
+	(void)arg;
+	wh_schedules_free(res.ptr);
+}
+
+/* NULL: it is not there, or null. */
+static const char *take_string(struct wh_slice json, const char *name, char **strings)
+{
+	const char *string = *strings;
+	size_t len;
+
+	if (!wh__json_string(wh__json_member(json, name), *strings, &len))
+		return NULL;
+	*strings += len + 1; /* the rest is zero */
+	return string;
+}
+
+static bool take_last(struct wh_slice last, struct wh_schedule *ret)
+{
+	if (wh__json_is_null(last))
+		return true;
+	if (!wh__json_u64(wh__json_member(last, "job"), &ret->last_job))
+		ret->last_job = 0; /* null */
+	return wh__read_instant(wh__json_member(last, "due"), &ret->last_due) &&
+	       wh__read_instant(wh__json_member(last, "at"), &ret->last_at);
+}
+
+static bool take_missed(struct wh_slice json, struct wh_schedule *ret)
+{
+	struct wh_slice missed = wh__json_member(json, "missed");
+	char quoted[8] = "\"";
+	uint64_t most;
+
+	for (int i = WH_MISSED_ONCE; i <= WH_MISSED_ALL; i++) {
+		memcpy(quoted + 1, missed_names[i], strlen(missed_names[i]) + 1);
+		strcat(quoted, "\"");
+		if (!wh_slice_equal(missed, quoted))
+			continue;
+		ret->missed = i;
+		if (!wh__json_u64(wh__json_member(json, "missed_max"), &most) || most > UINT32_MAX)
+			return false;
+		ret->missed_max = (uint32_t)most;
+		return true;
+	}
+	return false;
+}
+
+static bool take_schedule(struct wh_slice json, struct wh_schedule *ret, char **strings)
+{
+	struct wh_slice next = wh__json_member(json, "next"), at = {NULL, 0};
+
+	ret->name = take_string(json, "name", strings);
+	ret->cron = take_string(json, "cron", strings);
+	ret->time_zone = take_string(json, "time_zone", strings);
+	ret->queue = take_string(wh__json_member(json, "job"), "queue", strings);
+	ret->error = take_string(json, "error", strings);
+	if (!ret->cron && !wh__read_duration(wh__json_member(json, "every"), &ret->every_ns))
+		return false;
+	for (; ret->next_count < NEXT_MAX && wh__json_next(next, &at); ret->next_count++)
+		if (!wh__read_instant(at, &ret->next[ret->next_count]))
+			return false;
+	return ret->name && take_missed(json, ret) && take_last(wh__json_member(json, "last"), ret) &&
+	       wh__json_bool(wh__json_member(json, "paused"), &ret->paused) &&
+	       wh__json_u64(wh__json_member(json, "runs"), &ret->runs);
+}
+
+/* list: absent if json is one schedule. */
+static int64_t read_schedules(struct wh_slice json, struct wh_slice list, struct wh_schedules **ret)
+{
+	struct wh_slice at = {NULL, 0};
+	size_t count = list.data ? 0 : 1;
+	struct wh_schedules *schedules;
+	struct wh_schedule *schedule;
+	char *text, *strings;
+	bool good = true;
+
+	while (wh__json_next(list, &at))
+		count++;
+	schedules = calloc(1, sizeof(*schedules) + count * sizeof(*schedule) + 2 * (json.len + 1));
+	if (!schedules)
+		return -ENOMEM;
+	schedule = (struct wh_schedule *)(void *)(schedules + 1);
+	text = (char *)(schedule + count);
+	strings = text + json.len + 1;
+	*schedules = (struct wh_schedules){count, schedule, text};
+	memcpy(text, json.data, json.len);
+	at.data = NULL;
+	if (!list.data)
+		good = take_schedule(json, schedule, &strings);
+	while (good && wh__json_next(list, &at))
+		good = take_schedule(at, schedule++, &strings);
+	if (!good) {
+		free(schedules);
+		return -WH_EHTTP_SYNTAX;
+	}
+	*ret = schedules;
+	return 0;
+}
+
+static void listed(struct wh__ask *ask, struct wh_http_response *response)
+{
+	struct wh_slice json = wh__body_json(response), list = wh__json_member(json, "schedules");
+	struct wh_schedules *schedules = NULL;
+	int64_t error = response->status == 200 && json.data ? read_schedules(json, list, &schedules)
+	                                                     : -WH_EHTTP_SYNTAX;
+
+	if (error == -ENOMEM) {
+		wh__ask_out_of_memory(ask, response);
+	} else if (error != 0) {
+		wh__ask_garbled(ask, response);
+	} else {
+		wh_http_response_free(response);
+		wh__ask_end(ask, (int64_t)schedules->count, schedules, dispose);
+	}
+}
+
+wh_future wh_client_schedules(wh_client *client, const char *name, const struct wh_how *how)
+{
+	wh_future failed;
+	struct wh__ask *ask;
+
+	if (name) {
+		ask = ask_schedule(client, "GET", name, how, listed, &failed);
+	} else {
+		ask = wh__ask_new(client, "GET", how, listed, &failed);
+		if (ask)
+			wh__ask_path(ask, "/v1/schedules");
+	}
+	return ask ? wh__ask_start(ask) : failed;
+}
