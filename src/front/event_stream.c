@@ -198,6 +198,7 @@ void event_stream_begin(struct event_stream *s, struct call *call, const char *f
 	s->release = release;
 	wh_http_set(x, "Content-Type", type);
 	wh_http_set(x, "Cache-Control", "no-store");
+	wh_http_set(x, "X-Accel-Buffering", "no"); /* nginx gathers answers otherwise */
 	wh_http_set(x, "Vary", "Accept");
 	wh_http_start(x, 200, WH_HTTP_CHUNKED);
 	event_stream_bound(s->api, x);

@@ -3,6 +3,7 @@
  * Series are bounded: queues beyond METRICS_QUEUES_MAX are summed up as queue="(other)", a name that no queue can have.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -310,6 +311,55 @@ static void put_workers(struct wh__text *text, const struct wh_stats *stats)
 		                (unsigned long long)stats->workers[i].queued);
 }
 
+/* Of one loop: that of the state, or of a thread that speaks HTTP. */
+struct loop_figures {
+	uint64_t turns, wakes, slow_callbacks, turn_ns_max;
+};
+
+static struct loop_figures figures_of(const struct wh_stats *stats)
+{
+	return (struct loop_figures){stats->turns, stats->wakes, stats->slow_callbacks, stats->turn_ns_max};
+}
+
+/* loop="state", and "http0" on for the threads, as they are numbered in the names of theirs. */
+static void put_series(struct wh__text *text, const char *name, size_t i)
+{
+	if (i == 0)
+		wh__text_format(text, "%s{loop=\"state\"} ", name);
+	else
+		wh__text_format(text, "%s{loop=\"http%zu\"} ", name, i - 1);
+}
+
+static void by_loop(struct wh__text *text, const char *name, const char *help, size_t offset,
+                    const struct loop_figures *loops, size_t count)
+{
+	family(text, name, "counter", help);
+	for (size_t i = 0; i < count; i++) {
+		uint64_t value;
+
+		memcpy(&value, (const char *)&loops[i] + offset, sizeof(value));
+		put_series(text, name, i);
+		wh__text_format(text, "%llu\n", (unsigned long long)value);
+	}
+}
+
+static void put_loops(struct wh__text *text, const struct loop_figures *loops, size_t count)
+{
+	static const char longest[] = "whilst_loop_turn_max_seconds";
+
+	by_loop(text, "whilst_loop_turns_total", "Turns of a loop.", offsetof(struct loop_figures, turns),
+	        loops, count);
+	by_loop(text, "whilst_loop_wakes_total", "Times another thread woke it.",
+	        offsetof(struct loop_figures, wakes), loops, count);
+	by_loop(text, "whilst_loop_slow_callbacks_total", "Callbacks of it that were slow.",
+	        offsetof(struct loop_figures, slow_callbacks), loops, count);
+	family(text, longest, "gauge", "Its longest turn since the start.");
+	for (size_t i = 0; i < count; i++) {
+		put_series(text, longest, i);
+		wh__text_format(text, "%.9f\n", (double)loops[i].turn_ns_max / 1e9);
+	}
+}
+
 static void put_loop(struct wh__text *text, const struct wh_stats *stats)
 {
 	by_class(text, stats, "whilst_operations_total", "counter",
@@ -317,13 +367,6 @@ static void put_loop(struct wh__text *text, const struct wh_stats *stats)
 	by_class(text, stats, "whilst_operations_failed_total", "counter", "Operations that failed.", failed);
 	by_class(text, stats, "whilst_operations_in_flight", "gauge", "Operations under way.", in_flight);
 	put_workers(text, stats);
-	one(text, "whilst_loop_turns_total", "counter", "Turns of the loops.", stats->turns);
-	one(text, "whilst_loop_wakes_total", "counter", "Times another thread woke a loop.", stats->wakes);
-	one(text, "whilst_loop_slow_callbacks_total", "counter", "Callbacks that the log names as slow.",
-	    stats->slow_callbacks);
-	family(text, "whilst_loop_turn_max_seconds", "gauge",
-	       "The longest turn of any loop since the start.");
-	wh__text_format(text, "whilst_loop_turn_max_seconds %.9f\n", (double)stats->turn_ns_max / 1e9);
 }
 
 static uint64_t backend_calls(const struct backend *backend, int64_t now)
@@ -413,6 +456,7 @@ struct gathered {
 	struct wh_stats all;
 	wh_loop *loop; /* that is asked */
 	size_t asked;
+	struct loop_figures loops[1 + FRONT_THREADS_MAX]; /* the state's, then those that were asked */
 };
 
 static void add_stats(struct wh_stats *to, const struct wh_stats *from)
@@ -426,11 +470,6 @@ static void add_stats(struct wh_stats *to, const struct wh_stats *from)
 		to->workers[i].threads += from->workers[i].threads;
 		to->workers[i].queued += from->workers[i].queued;
 	}
-	to->turns += from->turns;
-	to->wakes += from->wakes;
-	to->slow_callbacks += from->slow_callbacks;
-	if (from->turn_ns_max > to->turn_ns_max)
-		to->turn_ns_max = from->turn_ns_max;
 }
 
 /* On the thread of the loop that is asked. */
@@ -441,6 +480,7 @@ static int64_t tell_stats(void *arg)
 
 	wh_stats(gathered->loop, &stats);
 	add_stats(&gathered->all, &stats);
+	gathered->loops[gathered->asked] = figures_of(&stats);
 	return 0;
 }
 
@@ -467,6 +507,7 @@ static void answer_metrics(struct call *call, struct gathered *gathered)
 	put_topics(&text, call->api);
 	put_schedules(&text, call->api);
 	put_loop(&text, &gathered->all);
+	put_loops(&text, gathered->loops, 1 + gathered->asked);
 	answer_text(call->api, call->x, 200, "text/plain; version=0.0.4; charset=utf-8", &text);
 	store_queues_free(gathered->queues);
 	call_end(call);
@@ -503,6 +544,15 @@ static void ask_next(struct call *call)
 	call_then(call, wh_ask(call->api->loop, gathered->loop, tell_stats, gathered), got_stats);
 }
 
+static void begin(struct call *call)
+{
+	struct gathered *gathered = call->arg;
+
+	wh_stats(call->api->loop, &gathered->all);
+	gathered->loops[0] = figures_of(&gathered->all);
+	ask_next(call);
+}
+
 static void got_queues(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -514,8 +564,7 @@ static void got_queues(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	gathered->queues = res.ptr;
-	wh_stats(loop, &gathered->all);
-	ask_next(call);
+	begin(call);
 }
 
 void api_metrics(struct request *request)
@@ -535,7 +584,6 @@ void api_metrics(struct request *request)
 	} else if (options[0].value) {
 		call_then(call, store_queues(request->api->store), got_queues);
 	} else {
-		wh_stats(request->api->loop, &gathered->all);
-		ask_next(call);
+		begin(call);
 	}
 }

@@ -82,7 +82,8 @@ static void read_field(struct request *request, struct wh_http_field field)
 		break;
 	case 14:
 		if (is(field.name, "Sec-Fetch-Site"))
-			request->from_elsewhere = !is(field.value, "same-origin") && !is(field.value, "none");
+			request->from_elsewhere |=
+				!is(field.value, "same-origin") && !is(field.value, "none");
 		break;
 	case 15:
 		if (!is(field.name, "Idempotency-Key"))

@@ -17,6 +17,17 @@ class Jobs(harness.Case):
         self.addCleanup(s.close)
         return s
 
+    def test_fields_of_a_stream(self):
+        """Nobody between gathers it, stores it, or takes it for one that has a length."""
+        job = self.client.submit(self.queue)
+        self.client.put(f"/v1/topics/{self.queue}", {"retention": "1h"})
+        for path in (f"/v1/jobs/{job}", "/v1/queues", f"/v1/queues/{self.queue}/events", "/v1/log", f"/v1/topics/{self.queue}/events"):
+            s = sse.Stream(self.server.port, path, "")
+            self.addCleanup(s.close)
+            self.assertTrue(s.head["content-type"].startswith("text/event-stream"), path)
+            self.assertEqual((s.head["cache-control"], s.head["x-accel-buffering"]), ("no-store", "no"), path)
+            self.assertNotIn("content-length", s.head)
+
     def test_a_life(self):
         job = self.client.submit(self.queue, b"hello", "?attempts=2")
         s = self.stream(job)

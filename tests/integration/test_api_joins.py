@@ -1,4 +1,5 @@
 """tests/integration/test_api_joins.py -- jobs that run after others, over HTTP, from the command line and beside beanstalkd's protocol."""
+import http.client
 import json
 import re
 import socket
@@ -201,6 +202,35 @@ class Joins(harness.Case):
         done = subprocess.run([harness.BINARY, *map(str, args), "--server", f"http://127.0.0.1:{self.server.port}"], input=stdin,
                               capture_output=True, timeout=60, check=False)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def test_as_many_as_there_may_be(self):
+        """One id over and over, a graph of all edges that there may be, and a chain of all actions that falls while others are served."""
+        one = self.client.submit(self.queue)
+        def submit(**more):
+            return {"action": "submit", "queue": self.queue + "-then", **more}
+        def transact(actions):
+            # not by the client of the other tests, which compares each of all these numbers with openapi.json
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=harness.DEADLINE)
+            connection.request("POST", "/v1/transactions", json.dumps({"actions": actions}))
+            answer = connection.getresponse()
+            whole = harness.Response(answer.status, answer.headers, answer.read())
+            connection.close()
+            return whole
+        then = transact([submit(after=[one] * 10000)]).json()["results"][0]["id"]
+        self.assertEqual(self.look(then)["awaits"]["count"], 10000)
+        self.assertEqual(transact([submit(after=[one] * 10000) for _ in range(10)]).status, 200)
+        self.assertProblem(transact([submit(after=[one] * 10000) for _ in range(11)]), 413, "too-large")
+        self.finish(one)
+        self.assertEqual(self.state(then), "ready")
+        graph = transact([submit(after=[{"action": j} for j in range(i)]) if i else submit() for i in range(440)])
+        self.assertEqual(graph.status, 200, graph)
+        first = graph.json()["results"][0]["id"]
+        chain = transact([submit(after=[{"action": i - 1}]) if i else submit() for i in range(10000)]).json()["results"]
+        for job in (first, chain[0]["id"]):
+            self.assertEqual(self.client.delete(f"/v1/jobs/{job}").status, 200)
+            self.assertEqual(self.client.get("/livez").status, 200)
+        harness.eventually(lambda: self.client.get(f"/v1/queues/{self.queue}-then").json()["jobs"]["awaiting"] == 0, "all have ended")
+        self.assertEqual(self.state(chain[-1]["id"]), "cancelled")
 
     def test_command_line(self):
         first = int(self.cli("submit", self.queue, stdin=b"x")[1])

@@ -59,6 +59,10 @@ class Index(harness.Case):
                 self.assertProblem(self.client.delete("/v1/jobs/1", **headers), 403, "not-allowed")
                 self.assertProblem(self.client.post(f"/v1/queues/{self.queue}/jobs", bytes(1 << 16), **headers), 403, "not-allowed")
             self.assertEqual(self.client.get("/v1/queues", **headers).status, 200)
+        for first, second in (("none", "cross-site"), ("cross-site", "none")):
+            head = (f"POST /v1/queues/{self.queue}/jobs HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: {first}\r\n"
+                    f"Sec-Fetch-Site: {second}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+            self.assertTrue(harness.raw(self.server.port, head.encode()).startswith(b"HTTP/1.1 403 "), (first, second))
         self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["submitted"], 3)
 
     def test_the_page(self):
@@ -140,7 +144,7 @@ class Metrics(harness.Case):
         self.assertEqual(after['whilst_http_requests_total{code="404"}'], before.get('whilst_http_requests_total{code="404"}', 0) + 1)
         self.assertGreaterEqual(after["whilst_http_connections"], 1)
         self.assertIn("whilst_log_unsynced_bytes", after)
-        self.assertIn("whilst_loop_turn_max_seconds", after)
+        self.assertIn('whilst_loop_turn_max_seconds{loop="state"}', after)
         self.assertGreater(after['whilst_operations_total{class="file"}'], 0)
         self.assertGreater(after['whilst_operations_in_flight{class="socket"}'], 0)  # it listens
         self.assertEqual(after['whilst_worker_queued{class="work"}'], 0)
@@ -179,6 +183,19 @@ class Metrics(harness.Case):
         self.assertEqual({name: kind for name, (kind, _) in documented.items()}, there)
         for name, shown in labels.items():
             self.assertIn(documented[name][1], shown, name)
+
+    def test_each_loop(self):
+        """Which one is busy can be told: that of the state, or a thread that speaks HTTP."""
+        with harness.Server("--front-threads", "3") as server:
+            client = server.client()
+            for _ in range(3):
+                client.get("/livez")
+            figures = dict(re.findall(r"^(whilst_loop_\S+) (\S+)$", client.get("/metrics").body.decode(), re.MULTILINE))
+            client.close()
+        names = ("turns_total", "wakes_total", "slow_callbacks_total", "turn_max_seconds")
+        self.assertEqual(set(figures), {f'whilst_loop_{name}{{loop="{loop}"}}' for name in names for loop in ("state", "http0", "http1", "http2")})
+        self.assertGreater(float(figures['whilst_loop_turns_total{loop="state"}']), 0)
+        self.assertGreater(sum(float(figures[f'whilst_loop_turns_total{{loop="http{i}"}}']) for i in range(3)), 0)
 
     def test_buckets_rise(self):
         self.client.submit(self.queue)
