@@ -112,6 +112,9 @@ struct store_lot_making {
 	uint32_t reading; /* payloads that are still to come */
 	bool reached;     /* its level is */
 	int64_t at;       /* wall clock, ns */
+	struct store_lot_read {
+		struct store_lot_making *making;
+	} reads[]; /* of the payload of each job */
 };
 
 /* ---- waits for jobs ---------------------------------------------------------------------- */
@@ -367,6 +370,8 @@ void store_recent_done(struct store_recent *recent);
 void store_recent_add(struct store_recent *recent, uint64_t place, int type, const uint8_t *fixed,
                       size_t fixed_bytes, const struct job_slice *rest, int count);
 bool store_recent_find(struct store_recent *recent, uint64_t place, struct job_record *ret);
+/* Of the record there: bytes of what varies in length, the body above all. false: it is not there. */
+bool store_recent_bytes(struct store_recent *recent, uint64_t place, uint64_t *ret);
 
 /* read.c: one record, from memory or disk. done(arg, error, record) comes at once or later, exactly once. part: which record of
  * the job is wanted (SUBMIT, FINISH, PROGRESS), should a WHOLE be there; 0: whatever is there. */

@@ -90,6 +90,15 @@ static const struct store_recent_entry *find(struct store_recent *r, uint64_t pl
 	return entry(r, low);
 }
 
+bool store_recent_bytes(struct store_recent *r, uint64_t place, uint64_t *ret)
+{
+	const struct store_recent_entry *e = r->entries_cap ? find(r, place) : NULL;
+
+	if (e)
+		*ret = e->bytes - e->fixed_bytes;
+	return e != NULL;
+}
+
 bool store_recent_find(struct store_recent *r, uint64_t place, struct job_record *ret)
 {
 	const struct store_recent_entry *e = r->entries_cap ? find(r, place) : NULL;

@@ -15,8 +15,11 @@ struct store_lot *store_lot_free(struct store_lot *lot)
 	if (!lot)
 		return NULL;
 	for (size_t i = 0; i < lot->count; i++) {
+		const void *name = lot->jobs[i].queue.data;
+
 		store_bytes_unref(lot->jobs[i].payload);
-		free((void *)(uintptr_t)lot->jobs[i].queue.data);
+		if (i + 1 == lot->count || lot->jobs[i + 1].queue.data != name) /* see name_of() */
+			free((void *)(uintptr_t)name);
 	}
 	free(lot);
 	return NULL;
@@ -79,23 +82,17 @@ void store_lot_finish(struct store_lot_making *making)
 	free(making);
 }
 
-struct payload_read {
-	struct store_lot_making *making;
-	size_t index;
-};
-
 static void on_payload(void *arg, int64_t error, struct store_bytes *bytes)
 {
-	struct payload_read *read = arg;
+	struct store_lot_read *read = arg;
 	struct store_lot_making *making = read->making;
-	struct store_leased *job = &making->lot->jobs[read->index];
+	struct store_leased *job = &making->lot->jobs[read - making->reads];
 
 	job->payload = bytes;
 	job->error = (int32_t)error;
 	if (bytes && job->attempt == 1)
 		wh__histogram_add(&making->store->stats.wait, making->at - bytes->since, STORE_JOB_SHIFT);
 	making->reading--;
-	free(read);
 	store_lot_finish(making);
 }
 
@@ -116,19 +113,34 @@ struct grant { /* what is asked for */
 static uint64_t payload_bytes(struct store *store, uint64_t id, uint64_t place)
 {
 	const struct store_blob_entry *e = store_blob_table_find(&store->blobs.table, id);
-	struct job_record r;
+	uint64_t bytes = BYTES_GUESS;
 
 	if (e && e->payload.number != 0)
 		return e->payload.bytes;
-	return store_recent_find(&store->recent, place, &r) ? r.body.len : BYTES_GUESS;
+	(void)store_recent_bytes(&store->recent, place, &bytes);
+	return bytes;
+}
+
+/* A copy of the queue's name; jobs of one queue that follow each other in a lot share it. NULL: no memory. */
+static const char *name_of(const struct job_queue *q, const struct store_leased *before)
+{
+	char *name;
+
+	if (before && before->queue.len == q->name_len &&
+	    memcmp(before->queue.data, q->name, q->name_len) == 0)
+		return before->queue.data;
+	name = malloc(q->name_len);
+	if (name)
+		memcpy(name, q->name, q->name_len);
+	return name;
 }
 
 static int claim(struct store *store, uint64_t id, int64_t now_ns, const struct grant *grant,
-                 struct store_leased *job, uint64_t *ret_place)
+                 const struct store_leased *before, struct store_leased *job, uint64_t *ret_place)
 {
 	struct job_record r, rate;
 	struct job_info info;
-	char *name;
+	const char *name;
 	int error = job_check_claim(store->jobs, id, now_ns, grant->lease_ms, log_epoch(store->log),
 	                            grant->bound, &r);
 
@@ -136,10 +148,9 @@ static int claim(struct store *store, uint64_t id, int64_t now_ns, const struct 
 		return error;
 	if (job_look(store->jobs, id, &info) < 0)
 		return -ENOMEM;
-	name = malloc(info.queue->name_len);
+	name = name_of(info.queue, before);
 	if (!name)
 		return -ENOMEM;
-	memcpy(name, info.queue->name, info.queue->name_len);
 	store_append(store, &r, 0);
 	if (job_check_rate(store->jobs, info.queue->number, now_ns, &rate) == 0 && rate.type != 0)
 		store_append(store, &rate, 0);
@@ -170,7 +181,7 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 	if (id == 0)
 		return 0;
 	lot = calloc(1, sizeof(*lot) + grant->jobs_max * sizeof(lot->jobs[0]));
-	making = malloc(sizeof(*making));
+	making = malloc(sizeof(*making) + grant->jobs_max * sizeof(making->reads[0]));
 	error = lot && making ? store_begin(store,
 	                                    grant->jobs_max * (LOG_RECORD_BYTES + JOB_RECORD_SMALL_MAX), true)
 	                      : -ENOMEM;
@@ -182,7 +193,8 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 	while (id != 0 && lot->count < grant->jobs_max) {
 		struct store_leased *job = &lot->jobs[lot->count];
 
-		error = claim(store, id, now_ns, grant, job, &places[lot->count]);
+		error = claim(store, id, now_ns, grant, lot->count > 0 ? job - 1 : NULL, job,
+		              &places[lot->count]);
 		if (error < 0)
 			break;
 		bytes += payload_bytes(store, id, places[lot->count]);
@@ -208,15 +220,8 @@ static int64_t grant_jobs(struct store *store, const struct grant *grant, wh_fut
 		(struct store_answer){.lsn = lot->position.lsn, .object = making, .kind = STORE_ANSWER_LOT});
 	making->reading++; /* held while the reads begin, so that the last of them does not free it */
 	for (size_t i = 0, count = lot->count; i < count; i++) {
-		struct payload_read *read = malloc(sizeof(*read));
-
-		if (!read) {
-			lot->jobs[i].error = -ENOMEM;
-			making->reading--;
-			continue;
-		}
-		*read = (struct payload_read){making, i};
-		store_read_bytes(store, places[i], false, on_payload, read);
+		making->reads[i].making = making;
+		store_read_bytes(store, places[i], false, on_payload, &making->reads[i]);
 	}
 	making->reading--;
 	error = (int)lot->count;
