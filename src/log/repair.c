@@ -189,13 +189,13 @@ static void mend_begin(struct log_repair *r, const struct log_repair_segment *s,
 	m->lost_arg = r;
 }
 
-/* The state before a segment of which only itself can say it. */
-static void begin_alone(const struct log_repair_segment *s, struct log_mend *m)
+/* The state before a segment of which only itself can say it. last: an epoch that comes behind, in it; 0: not known. */
+static void begin_alone(const struct log_repair_segment *s, uint32_t last, struct log_mend *m)
 {
 	struct log_group group;
 	uint64_t base;
 	m->rest = true;
-	if (s->opening_state == LOG_GOOD) {
+	if (s->there && s->opening_state == LOG_GOOD) {
 		m->seq = s->opening.group_seq - 1;
 		m->epoch = s->opening.epoch;
 		m->chain = m->old = s->opening.chain;
@@ -204,8 +204,11 @@ static void begin_alone(const struct log_repair_segment *s, struct log_mend *m)
 		m->seq = group.seq - 1;
 		m->epoch = group.epoch - log_mend_begins_epoch(m, group.lsn);
 	} else {
-		m->epoch = 1; /* nothing in it can be read: any will do, as long as no group begins one */
+		m->epoch =
+			last > 0 ? last : 1; /* nothing in it can be read: as long as no group begins one */
 	}
+	if (last > 0 && m->epoch > last)
+		m->epoch = last; /* what can be read first is behind that */
 }
 
 static int mend_below(struct log_repair *r, struct log_repair_segment *s)
@@ -220,7 +223,7 @@ static int mend_below(struct log_repair *r, struct log_repair_segment *s)
 	if (s->opening_state == LOG_GOOD && s->opening.base_lsn != s->base)
 		s->opening_state = LOG_BAD;
 	mend_begin(r, s, &m);
-	begin_alone(s, &m);
+	begin_alone(s, 0, &m);
 	begin = m;
 	status = log_mend_run(&m);
 	if (status < 0)
@@ -276,6 +279,7 @@ static int mend_to_checkpoint(struct walk *w, const struct log_repair_segment *s
 	const struct log_checkpoint_header *c = &r->checkpoint;
 	struct log_mend *m = &w->m;
 	m->limit = c->lsn;
+	m->after = (struct log_mend_after){.known = true, .epoch = c->epoch};
 	int status = log_mend_run(m);
 	if (status < 0)
 		return log_problem_io(r->problem, status, r->file, "cannot mend the segment");
@@ -389,7 +393,7 @@ static int walk_segment(struct walk *w, bool *ret_end)
 	m->changed = false;
 	m->evidence = r->evidence;
 	if (w->at == 0 && r->checkpoint.lsn > s->base)
-		begin_alone(s, m);
+		begin_alone(s, r->checkpoint.epoch, m);
 	begin = *m;
 	if (w->at == 0 && r->checkpoint.lsn > s->base)
 		status = mend_to_checkpoint(w, s);
