@@ -147,6 +147,29 @@ static void put_errors(struct wh__text *t, const struct store_view *v)
 	wh__text_str(t, "]");
 }
 
+/* Of one that waits for others. */
+static void put_awaits(struct wh__text *t, const struct store_view *v)
+{
+	static const char *const failures[JOB_AFTER_FAILURES] = {[JOB_AFTER_CANCEL] = "cancel",
+	                                                         [JOB_AFTER_BURY] = "bury",
+	                                                         [JOB_AFTER_RUN] = "run",
+	                                                         [JOB_AFTER_WAIT] = "wait"};
+
+	if (v->state != JOB_AWAITING)
+		return;
+	wh__text_format(t,
+	                ",\"awaits\":{\"open\":%" PRIu32 ",\"count\":%" PRIu32
+	                ",\"after_failure\":\"%s\",\"jobs\":[",
+	                v->awaits_open, v->awaits_count, failures[v->after_failure]);
+	for (size_t i = 0; i < v->awaits.len / sizeof(uint64_t); i++) {
+		uint64_t id;
+
+		memcpy(&id, (const uint8_t *)v->awaits.data + i * sizeof(id), sizeof(id));
+		wh__text_format(t, "%s%" PRIu64, i ? "," : "", id);
+	}
+	wh__text_str(t, "]}");
+}
+
 static void put_view(struct export_command *c, const struct store_view *v)
 {
 	struct wh__text *t = &c->line;
@@ -171,6 +194,7 @@ static void put_view(struct export_command *c, const struct store_view *v)
 		put_text(t, "unique_while", STORE_SLICE("queued"));
 	else if (v->unique.len > 0)
 		put_ms(t, "unique_while_ms", v->unique_while_ns);
+	put_awaits(t, v);
 	put_text(t, "dead_from", v->dead_from);
 	put_text(t, "trace", v->trace);
 	if (v->progress.len > 0)

@@ -1,5 +1,5 @@
 /* tests/fault/test_front_faults.c -- every allocation of the HTTP front, and of the store below it, fails once: keys, bulk, lists, streams,
- * policies, topics, subscriptions, publishing, replays, services of several backends, bodies in pieces and in files. Linked once with the
+ * policies, jobs after others, topics, subscriptions, publishing, replays, services of several backends, bodies in pieces and in files. Linked once with the
  * shared library and once with a static one, whose own allocations fail then, too.
  *
  * A round sends a script of requests, and the n-th allocation in it fails, or so many from that one on. Whichever it is: what was asked is done, or refused with a problem
@@ -163,6 +163,99 @@ static void transaction_round(struct world *w)
 	same(w, "submitted", submitted, done ? 1 : 0);
 	if (!done) /* asked for again, it is done */
 		must_do(w, "POST", "/v1/transactions", JSON, body, 200);
+}
+
+/* ---- jobs that run after others ----------------------------------------------------------- */
+
+static const char plain[] = "Content-Type: text/plain\r\n";
+
+/* To the state that follows from what has been acknowledged, without anything else being asked for. */
+static void await_state(struct world *w, unsigned long id, const char *state)
+{
+	int64_t end = wh_clock(w->loop) + 30 * WH_NS_PER_S;
+	char path[80], wanted[60];
+
+	snprintf(path, sizeof(path), "/v1/jobs/%lu", id);
+	snprintf(wanted, sizeof(wanted), "\"state\":\"%s\"", state);
+	for (;;) {
+		must_do(w, "GET", path, NULL, NULL, 200);
+		if (strstr(w->answer, wanted))
+			return;
+		if (wh_clock(w->loop) > end)
+			fail_msg("WHILST_FAULT=%ld (%d): it should be %s: %s", w->round, in_a_row, state,
+			         w->answer);
+		assert_true(wh_loop_turn(w->loop, WH_NS_PER_MS * 20) >= 0);
+	}
+}
+
+static unsigned long await_list(struct world *w, const char *after)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "/v1/queues/then@/jobs?%s", after);
+	return did(w, "POST", path, plain, "then", 202) ? number(w, "{\"id\":") : 0;
+}
+
+/* One is submitted after others, alone and in a graph; the others end, well and not. What was acknowledged is released or ends with them, by
+ * itself. */
+static void joins_round(struct world *w)
+{
+	static const char graph[] =
+		"{\"actions\":[{\"action\":\"submit\",\"queue\":\"graph@\",\"payload\":\"a\"},"
+		"{\"action\":\"submit\",\"queue\":\"graph@\",\"payload\":\"b\",\"after\":[{\"action\":0}]},"
+		"{\"action\":\"submit\",\"queue\":\"graph@\",\"payload\":\"c\",\"after\":[{\"action\":0},{"
+		"\"action\":1}]}]}";
+	unsigned long first, second, ready, cancelled, buried;
+	char path[120], lease[120], after[60];
+	bool done, gone;
+	const char *at;
+
+	must_do(w, "PUT", "/v1/queues/first@", JSON, "{\"retention\":\"1h\",\"time_to_run\":\"10m\"}", 201);
+	must_do(w, "POST", "/v1/queues/first@/jobs", plain, "first", 202);
+	must_do(w, "POST", "/v1/queues/first@/reserve", NULL, NULL, 200);
+	first = number(w, "Whilst-Job: ");
+	at = strstr(w->answer, "Whilst-Lease: ");
+	assert_non_null(at);
+	snprintf(lease, sizeof(lease), "%.*s\r\n", (int)strcspn(at, "\r"), at);
+	must_do(w, "POST", "/v1/queues/first@/jobs", plain, "second", 202);
+	second = number(w, "{\"id\":");
+	memory_is_short(w);
+	snprintf(after, sizeof(after), "after=%lu", first);
+	ready = await_list(w, after);
+	snprintf(after, sizeof(after), "after=%lu,%lu", first, second);
+	cancelled = await_list(w, after);
+	snprintf(after, sizeof(after), "after=%lu&after-failure=bury", second);
+	buried = await_list(w, after);
+	if (did(w, "POST", "/v1/transactions", JSON, graph, 200) && !strstr(w->answer, "\"awaiting\""))
+		fail_msg("a graph that awaits nothing: %s", w->answer);
+	snprintf(path, sizeof(path), "/v1/jobs/%lu/complete", first);
+	done = did(w, "POST", path, lease, "well", 200);
+	snprintf(path, sizeof(path), "/v1/jobs/%lu", second);
+	gone = did(w, "DELETE", path, NULL, NULL, 200);
+	memory_is_back();
+	snprintf(path, sizeof(path), "/v1/jobs/%lu", first);
+	must_do(w, "GET", path, NULL, NULL, 200);
+	if (!strstr(w->answer, "\"state\":\"done\"")) {
+		assert_false(done);
+		snprintf(path, sizeof(path), "/v1/jobs/%lu/complete", first);
+		must_do(w, "POST", path, lease, "well", 200);
+	}
+	snprintf(path, sizeof(path), "/v1/jobs/%lu", second);
+	must_do(w, "GET", path, NULL, NULL, 200);
+	if (!strstr(w->answer, "\"state\":\"cancelled\"")) {
+		assert_false(gone);
+		must_do(w, "DELETE", path, NULL, NULL, 200);
+	}
+	if (ready)
+		await_state(w, ready, "ready");
+	if (cancelled)
+		await_state(w, cancelled, "cancelled");
+	if (buried)
+		await_state(w, buried, "buried");
+	/* the graph is there whole, or not at all */
+	ask(w, "GET", "/v1/queues/graph@", NULL, NULL, NULL);
+	if (w->status == 200)
+		same(w, "of a graph", number(w, "\"ready\":") * 2, number(w, "\"awaiting\":"));
 }
 
 /* ---- events ------------------------------------------------------------------------------ */
@@ -546,6 +639,12 @@ static void test_transactions(void **state)
 	every_allocation(transaction_round, 10);
 }
 
+static void test_joins(void **state)
+{
+	(void)state;
+	every_allocation(joins_round, 20);
+}
+
 static void test_topics(void **state)
 {
 	(void)state;
@@ -590,6 +689,7 @@ int main(void)
 		cmocka_unit_test(test_bodies),
 		cmocka_unit_test(every_form),
 		cmocka_unit_test(test_jobs),
+		cmocka_unit_test(test_joins),
 		cmocka_unit_test(test_streams),
 		cmocka_unit_test(test_transactions),
 #if !LIBRARY_FAILS

@@ -198,6 +198,67 @@ class Joins(harness.Case):
         self.assertEqual(self.client.complete(held, lease).status, 200)
         self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["jobs"]["ready"], 0)
 
+    def test_no_circle(self):
+        """However it is tried, a job awaits only what was there before it: itself, a later one, one to come, by any way to change a job."""
+        path = f"/v1/queues/{self.queue}/jobs"
+        submit = {"action": "submit", "queue": self.queue, "payload": "x"}
+        first = self.client.submit(self.queue)
+        then = self.client.post(f"{path}?after={first}").json()["id"]
+        # its own id, and the next ones, which a client can guess
+        for guess in range(then + 1, then + 4):
+            self.refused(self.client.post(f"{path}?after={first},{guess}"), guess)
+            answer = self.act({**submit, "after": [guess]})
+            self.assertProblem(answer, 409, "action-refused", action=0, cause="unknown-awaited", awaited=guess)
+        # the graph of a transaction: itself, forward, round about
+        for graph in ([{**submit, "after": [{"action": 0}]}],
+                      [{**submit, "after": [{"action": 1}]}, {**submit, "after": [{"action": 0}]}],
+                      [submit, {**submit, "after": [{"action": 0}, {"action": 2}]}, {**submit, "after": [{"action": 1}]}],
+                      [{**submit, "after": [{"action": 4294967296}]}, submit], [{**submit, "after": [{"action": 2 ** 63 - 1}]}, submit]):
+            answer = self.act(*graph)
+            self.assertEqual((answer.status, answer.json()["code"]), (422, "bad-value"), answer)
+        # nor afterwards: what is there cannot be made to await anything
+        for body in ({"after": [then]}, {"after": []}, {"awaits": {"jobs": [then]}}, {"after_failure": "run"}):
+            answer = self.client.request("PATCH", f"/v1/jobs/{first}", json.dumps(body), Content_Type="application/json")
+            self.assertEqual(answer.status, 400, answer)
+        answer = self.act(submit, {"action": "kick", "job": then, "after": [first]})
+        self.assertEqual(answer.status, 400, answer)
+        self.assertEqual(self.look(then)["awaits"]["jobs"], [first])
+        # one that is called back is the older one still
+        _, lease, _ = self.client.reserve(self.queue)
+        self.assertEqual(self.client.post(f"/v1/jobs/{first}/fail?retry=false", b"no", Whilst_Lease=lease).status, 200)
+        harness.eventually(lambda: self.state(then) == "cancelled", "the end of what awaited it")
+        self.assertEqual(self.client.post(f"/v1/queues/{self.queue}/replay").status, 200)
+        self.assertEqual(self.state(first), "ready")
+        self.assertEqual(self.state(then), "cancelled")
+        self.finish(first)
+
+    def test_thousands(self):
+        """As many as may be, of a job and of a transaction: no more, each once, and the server goes on."""
+        submit = {"action": "submit", "queue": self.queue, "payload": "x"}
+        lines = b"1\n" * 5000
+        ids = []
+        for _ in range(2):
+            answer = self.client.post(f"/v1/queues/{self.queue}/jobs", lines, Content_Type="application/x-ndjson")
+            self.assertEqual(answer.status, 202, answer.status)
+            ids += [json.loads(line)["id"] for line in answer.body.splitlines()]
+        then = {**submit, "queue": self.queue + "-then"}
+        answer = self.act({**then, "after": ids}, {**then, "after": ids + ids[:1]})
+        self.assertEqual(answer.status, 400, answer)
+        answer = self.act({**then, "after": ids + [9007199254740991]})
+        self.assertEqual(answer.status, 400, answer)
+        answer = self.act({**then, "after": ids[1:] + [9007199254740991]})
+        self.assertProblem(answer, 409, "action-refused", action=0, cause="unknown-awaited", awaited=9007199254740991)
+        answer = self.act(*[{**then, "after": ids}] * 11)
+        self.assertIn(answer.status, (409, 413, 422), answer)
+        self.assertEqual(self.client.get("/livez").status, 200)
+        answer = self.act({**then, "after": ids}, {**then, "after": ids[:1] * 10000})
+        self.assertEqual(answer.status, 200, answer)
+        all_of, one = (r["id"] for r in answer.json()["results"])
+        self.assertEqual(self.look(all_of)["awaits"]["open"], 10000)
+        self.assertEqual(self.look(one)["awaits"]["open"], 1)
+        self.assertEqual(self.client.post(f"/v1/queues/{self.queue}/purge").status, 200)
+        harness.eventually(lambda: self.state(all_of) == "cancelled" and self.state(one) == "cancelled", "the end of both")
+
     def cli(self, *args, stdin=b""):
         done = subprocess.run([harness.BINARY, *map(str, args), "--server", f"http://127.0.0.1:{self.server.port}"], input=stdin,
                               capture_output=True, timeout=60, check=False)

@@ -108,6 +108,27 @@ class Export(unittest.TestCase):
             self.assertEqual(client.get(f"/v1/jobs/{done}/result").body, LARGE)
             client.close()
 
+    def test_awaiting(self):
+        """What a job waits for is told; in another folder, where ids are others, it is set aside."""
+        with harness.Server(data=self.data) as server:
+            client = server.client()
+            first, second, ended = (client.submit("first", b"x") for _ in range(3))
+            client.delete(f"/v1/jobs/{ended}")
+            one = client.submit("then", b"after two", f"?after={first},{second}&after-failure=bury")
+            other = client.submit("then", b"after one", f"?after={first},{ended}&after-failure=run")
+            many = client.submit("then", b"after many", "?after=" + ",".join(str(client.submit("many")) for _ in range(101)))
+            client.close()
+        lines = {line["id"]: line for line in export(self.data, "--state", "awaiting")}
+        self.assertEqual(sorted(lines), [one, other, many])
+        self.assertEqual(lines[one]["awaits"], {"open": 2, "count": 2, "after_failure": "bury", "jobs": [first, second]})
+        self.assertEqual(lines[other]["awaits"], {"open": 1, "count": 2, "after_failure": "run", "jobs": [first]})
+        self.assertEqual((lines[many]["awaits"]["open"], len(lines[many]["awaits"]["jobs"])), (101, 100))
+        self.assertNotIn("awaits", export(self.data, "--queue", "first")[0])
+        into = os.path.join(self.folder, "into")
+        run("import", "jobs", self.write(self.data), "--data", into)
+        self.assertEqual([(line["state"], body(line)) for line in export(into, "--queue", "then")],
+                         [("buried", b"after two"), ("buried", b"after one"), ("buried", b"after many")])
+
     def test_everything(self):
         """Queues, topics, subscriptions, schedules, unique keys, groups, kept events: what a server shows of them is the same in the other folder."""
         shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly",
