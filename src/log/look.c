@@ -74,7 +74,8 @@ int log_show(struct log_recovery *r, struct log_look *look)
 		if (log_epoch_add(log, epoch->epoch, epoch->reason, epoch->start) < 0)
 			return log_problem_io(r->problem, -ENOMEM, log->path, "no memory");
 	}
-	memcpy(look->epochs, log->epochs, log->epochs_count * sizeof(*look->epochs));
+	if (log->epochs_count > 0) /* where nothing could be read there are none */
+		memcpy(look->epochs, log->epochs, log->epochs_count * sizeof(*look->epochs));
 	look->epochs_count = log->epochs_count;
 	look->end_lsn = r->scan.end_lsn;
 	look->records = r->scan.records;
