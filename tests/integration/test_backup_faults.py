@@ -148,9 +148,12 @@ class Backup(unittest.TestCase):
         self.server.stop()
 
     def test_the_tool_is_killed(self):
-        for _ in range(2):
-            running = subprocess.Popen(self.command(), stderr=subprocess.PIPE)
-            harness.eventually(lambda: os.path.isdir(self.partial) and len(os.listdir(self.partial)) > 1, "a beginning")
+        for nth in (1, 2):  # amid its files
+            faults = harness.Faults(self)
+            faults.set(f"fsync path={self.partial}/* nth={nth} hang=1")
+            running = subprocess.Popen(self.command(), stderr=subprocess.PIPE, env=dict(os.environ, **faults.env))
+            self.addCleanup(running.kill)
+            harness.eventually(faults.hits, "a flush")
             running.kill()
             running.communicate(timeout=harness.DEADLINE)
         self.assertTrue(os.path.isdir(self.partial))
