@@ -70,6 +70,9 @@ class Keys(harness.Case):
     def test_by_queue_and_kind(self):
         other = self.client.post(f"/v1/queues/{self.queue}-2/jobs", b"x", Idempotency_Key="k")
         mine = self.submit("k")
+        self.client.put(f"/v1/topics/{self.queue}", {})
+        event = self.client.post(f"/v1/topics/{self.queue}/events?type=t", b"x", Idempotency_Key="k")
+        self.assertEqual((event.status, event["Idempotent-Replayed"]), (202, None))
         body = json.dumps({"actions": [{"action": "submit", "queue": self.queue, "payload": "x"}]})
         both = self.client.post("/v1/transactions", body, Idempotency_Key=self.queue)
         self.assertEqual({a["Idempotent-Replayed"] for a in (other, mine, both)}, {None})

@@ -640,7 +640,7 @@ MUTATIONS = [
      "		m->queues[p->dead_from]->dead_alive++;",
      "	p->dead_from = entry->dead_from & 0xffffff;",
      "after a start the queue that a dead job comes from is given up while it is needed",
-     "job_model, sim_policy"),
+     "store policies on epoll"),
     ("revived-without-their-key", "src/job/edit.c",
      "	if (r->unique.len > 0 || r->group.len > 0)\n"
      "		job_policy_submit(m, slot, r);\n"
@@ -695,7 +695,7 @@ MUTATIONS = [
      "	put(ret, &kind, 1);\n",
      "	(void)kind;\n",
      "a key of one kind of change answers another kind",
-     "idempotency on epoll, events on epoll"),
+     "idempotency on epoll"),
     ("published-twice-as-another", "src/store/keys.c",
      "	if (!events)\n"
      "		return STORE_FINGERPRINT_BYTES;",
@@ -707,7 +707,7 @@ MUTATIONS = [
      "		result.count += !actions[i].submit.done;",
      "		result.count += 1;",
      "a publisher is told of a subscription more than there are",
-     "events on epoll"),
+     "store keys on epoll"),
     ("published-to-nobody-under-a-key", "src/store/apply.c",
      "	if (error == 0 && (any || (wish->asking.items && wish->key.name.len > 0))) {",
      "	if (error == 0 && any) {",

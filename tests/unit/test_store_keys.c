@@ -90,30 +90,33 @@ static void test_once(void **state)
 static void test_results(void **state)
 {
 	struct bench *b = *state;
-	struct store_action actions[5] = {submission("q", "1"),
-	                                  submission("q", "2"),
-	                                  submission("q", "3"),
-	                                  {.kind = STORE_CANCEL},
-	                                  {.kind = STORE_FAIL}};
+	struct store_action actions[6] = {submission("q", "1"),   submission("q", "2"), submission("q", "3"),
+	                                  {.kind = STORE_CANCEL}, {.kind = STORE_FAIL}, submission("q", "4")},
+			    other = submission("q", "5");
 	struct store_key key = key_of("a", "b");
 	struct store_commit *first, *again;
 	struct store_leased job;
 
+	/* the sixth is there already, as somebody else's */
+	actions[5].submit.unique = other.submit.unique = text("unique");
+	store_commit_free(apply(b, other, STORE_LOCAL));
 	submit(b, "r", "x");
 	job = reserve_one(b, "r");
 	actions[1].submit.delay_ns = 3600 * WH_NS_PER_S;
 	actions[3].job = submit(b, "r", "y");
 	actions[4].job = job.job;
 	actions[4].lease = job.lease;
-	first = wh_await(store_apply_once(b->store, actions, 5, STORE_LOCAL, &key)).ptr;
+	first = wh_await(store_apply_once(b->store, actions, 6, STORE_LOCAL, &key)).ptr;
 	assert_int_equal(first->error, 0);
+	assert_true(first->results[5].duplicate && !first->results[0].duplicate);
 	close_and_reopen(b);
-	again = wh_await(store_apply_once(b->store, actions, 5, STORE_LOCAL, &key)).ptr;
+	again = wh_await(store_apply_once(b->store, actions, 6, STORE_LOCAL, &key)).ptr;
 	assert_true(again->error == 0 && again->replayed);
 	assert_int_equal(again->position.epoch, first->position.epoch);
 	assert_int_equal(again->position.lsn, first->position.lsn);
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 6; i++) {
 		assert_int_equal(again->results[i].job, first->results[i].job);
+		assert_int_equal(again->results[i].duplicate, first->results[i].duplicate);
 		assert_int_equal(again->results[i].state, first->results[i].state);
 		assert_int_equal(again->results[i].at, first->results[i].at);
 	}

@@ -181,6 +181,39 @@ static void test_dead_letter(void **state)
 	assert_int_equal(store_recount(b->store), 0);
 }
 
+/* Where it comes from is known by a start that reads of its death in a checkpoint, and stays known when that queue is removed. */
+static void test_dead_in_a_checkpoint(void **state)
+{
+	struct bench *b = *state;
+	struct store_action gone = {.kind = STORE_QUEUE_DELETE, .queue.name = text("mail")};
+	struct store_stats stats;
+	struct store_view *v;
+	char body[4000];
+	uint64_t id;
+
+	b->options.segment_bytes = b->options.checkpoint_bytes = 1 << 20;
+	close_and_reopen(b);
+	configure(b, "mail", (struct job_queue_config){.attempts_max = 1}, "dead");
+	id = submit(b, "mail", "x");
+	assert_int_equal(fail_it(b, reserve_id(b, "mail", id), "only", 0), 0);
+	memset(body, 'b', sizeof(body) - 1);
+	body[sizeof(body) - 1] = '\0';
+	store_stats(b->store, &stats);
+	for (int i = 0; stats.checkpoints == 0; i++) {
+		assert_true(i < 20000);
+		store_commit_free(apply(b, submission("other", body), STORE_ASYNC));
+		store_stats(b->store, &stats);
+	}
+	close_and_reopen(b);
+	assert_int_equal(try(b, gone), 0);
+	submit(b, "next", "takes the next free number");
+	v = look(b, id);
+	assert_int_equal(v->dead_from.len, 4);
+	assert_memory_equal(v->dead_from.data, "mail", 4);
+	store_view_free(v);
+	assert_int_equal(store_recount(b->store), 0);
+}
+
 static void test_dead_letter_refusals(void **state)
 {
 	struct bench *b = *state;
@@ -658,6 +691,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_backoff_list),
 		TEST(test_dead_letter),
+		TEST(test_dead_in_a_checkpoint),
 		TEST(test_dead_letter_refusals),
 		TEST(test_dead_by_time),
 		TEST(test_expires),
