@@ -610,7 +610,7 @@ MUTATIONS = [
      "	(void)j;\n"
      "	return job_slot_place(s);",
      "a job is leased when its own submission is flushed, and the end that released it is not",
-     "sim_join"),
+     "sim_released"),
     ("awaited-and-removed-at-once", "src/job/join.c",
      "	job_slot_flag(s, JOB_SLOT_AWAITED);\n",
      "",
