@@ -851,5 +851,5 @@ MUTATIONS = [
      "	if (true)\n"
      "		hand_over(t);",
      "a change is made before the one that was sent before it on the same connection",
-     "http_threads epoll"),
+     "http_server with threads epoll"),
 ]

@@ -6,7 +6,7 @@
 
 #include "log/log.h"
 
-enum { TURNS = 40, COMMITS = 8 };
+enum { TURNS = 40, COMMITS = 8, WINDOW_BYTES = 64 << 10 };
 
 static wh_sim *sim;
 static wh_loop *loop;
@@ -107,14 +107,46 @@ static void asynchronous_answers_do_not_wait_for_it(void **state)
 	assert_int_equal(stats().flushes_inline, before.flushes_inline + 1);
 }
 
-static int set_up(void **state)
+/* So many bytes that are not flushed end the window of asynchronous commits, however long it is. */
+static void the_window_has_so_many_bytes(void **state)
 {
-	const struct log_options options = {.path = "/data", .segment_bytes = 1 << 20, .replay = replay};
+	int64_t from = wh_clock(loop);
+	struct log_commit commit;
+	uint64_t first = 0;
+	for (int i = 0; i < 3 * WINDOW_BYTES / 4096; i++) {
+		commit = commit_one(LOG_ASYNC); /* a block of the log each */
+		assert_int_equal(wh_await(wh_mark_wait(commit.mark, commit.lsn)).n, 0);
+		first = first ? first : commit.lsn;
+		assert_true(commit.lsn - first <= WINDOW_BYTES ||
+		            wh_mark_read(log_flushed(opened)) >= first ||
+		            wh_await(wh_mark_wait(log_flushed(opened), first)).n == 0);
+	}
+	assert_true(wh_mark_read(log_flushed(opened)) >= first);
+	assert_true(wh_clock(loop) - from < 60 * WH_NS_PER_S);
+}
+
+static int set_up_with(struct log_options options)
+{
 	struct log_problem problem;
+	options.path = "/data";
+	options.segment_bytes = 1 << 20;
+	options.replay = replay;
 	plan = (struct plan){.seed = 1};
 	sim = plan_machine();
 	loop = plan_loop(sim);
 	return log_open(loop, &options, &opened, &problem);
+}
+
+static int set_up(void **state)
+{
+	return set_up_with((struct log_options){0});
+}
+
+static int set_up_window(void **state)
+{
+	int64_t hour = 3600 * WH_NS_PER_S;
+	return set_up_with((struct log_options){
+		.async_window_ns = hour, .seal_ns = hour, .async_window_bytes = WINDOW_BYTES});
 }
 
 static int tear_down(void **state)
@@ -130,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(short_flushes_are_the_loops_own, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(asynchronous_answers_do_not_wait_for_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_window_has_so_many_bytes, set_up_window, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
