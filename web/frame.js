@@ -148,6 +148,17 @@ async function ask(method, at, options = {}) {
 }
 
 const read = async (at, options) => (await ask("GET", at, options)).json();
+/* A list of things by their names, page after page. */
+async function readAll(at, list, options) {
+	const all = [];
+	let after;
+	do {
+		const page = await read(at + query({after}), options);
+		all.push(...page[list]);
+		after = page.next;
+	} while (after);
+	return all;
+}
 
 /* Each of the items, so many at a time. */
 async function each(items, atOnce, work) {
@@ -334,7 +345,7 @@ function remember(infos, all) {
 }
 
 async function lookAtQueues(signal) {
-	remember((await read("/v1/queues", {signal})).queues, true);
+	remember(await readAll("/v1/queues", "queues", {signal}), true);
 	const names = $("queue-names");
 	if (names.children.length !== Math.min(queues.size, ROWS))
 		names.replaceChildren(...[...queues.keys()].slice(0, ROWS).map((name) => h("option", {value: name})));

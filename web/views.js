@@ -456,7 +456,7 @@ function topicList(main, signal) {
 	const none = soft("There is no topic. PUT /v1/topics/{topic} makes one.");
 	main.append(heading("Topics"), none, rows.element);
 	follow(signal, 3000, async () => {
-		const {topics} = await read("/v1/topics", {signal});
+		const topics = await readAll("/v1/topics", "topics", {signal});
 		none.hidden = topics.length > 0;
 		rows.element.hidden = !topics.length;
 		rows.fill(topics);
@@ -521,7 +521,7 @@ function services(main, signal) {
 	], (s) => s.name, {by: 0, down: false});
 	main.append(heading("Services"), none, h("div", {class: "both"}, rows.element, h("h2", {}, "Backends"), backends.element));
 	follow(signal, 3000, async () => {
-		const found = (await read("/v1/services", {signal})).services, whole = [];
+		const found = await readAll("/v1/services", "services", {signal}), whole = [];
 		await each(found.slice(0, ROWS), 4, async (s) => whole.push(await read(path("v1", "services", s.name), {signal})));
 		whole.sort((a, b) => a.name.localeCompare(b.name));
 		none.hidden = whole.length > 0;
@@ -558,7 +558,7 @@ function schedules(main, signal) {
 	], (s) => s.name, {by: 0, down: false});
 	main.append(heading("Schedules"), none, rows.element);
 	follow(signal, 3000, async () => {
-		const found = (await read("/v1/schedules", {signal})).schedules;
+		const found = await readAll("/v1/schedules", "schedules", {signal});
 		none.hidden = found.length > 0;
 		rows.element.hidden = !found.length;
 		rows.fill(found);

@@ -713,7 +713,7 @@ struct wh_many {
 WH_API wh_future wh_client_many(wh_client *client, const char *queue, int verb, const struct wh_many *many,
                                 const struct wh_how *how);
 
-/* n = how many, ptr = struct wh_queues *, given. queue NULL: all. Errors -WH_ECALL_UNKNOWN_QUEUE */
+/* n = how many, ptr = struct wh_queues *, given. queue NULL: all, by name, in as many requests as they take. Errors -WH_ECALL_UNKNOWN_QUEUE */
 WH_API wh_future wh_client_queues(wh_client *client, const char *queue, const struct wh_how *how);
 
 /* ---- the log ----------------------------------------------------------------------------- */

@@ -93,6 +93,7 @@ static void free_ask(struct wh__ask *ask)
 	wh__ask_drop_body(ask);
 	wh_http_response_free(ask->accepted);
 	wh__text_done(&ask->target);
+	wh__text_done(&ask->pages);
 	wh__text_done(&ask->fields);
 	free(ask);
 	wh__client_unref(client);
@@ -174,6 +175,7 @@ struct wh__ask *wh__ask_new(wh_client *client, const char *method, const struct 
 	ask->until =
 		timeout_ns > 0 && timeout_ns < INT64_MAX / 2 ? wh_now(client->loop) + timeout_ns : INT64_MAX;
 	wh__text_init(&ask->target, ask->target_given, sizeof(ask->target_given));
+	wh__text_init(&ask->pages, NULL, 0);
 	wh__text_init(&ask->fields, ask->fields_given, sizeof(ask->fields_given));
 	if (put_trace(ask, how))
 		return ask;
@@ -396,6 +398,15 @@ void wh__ask_become_result(struct wh__ask *ask)
 	}
 	wh__ask_wait(ask, ask->result_wait_ns);
 	send_request(ask);
+}
+
+void wh__ask_page(struct wh__ask *ask)
+{
+	wh__text_put(&ask->target, "", 1);
+	if (ask->target.failed)
+		wh__ask_fail(ask, -ENOMEM, -ENOMEM);
+	else
+		send_request(ask);
 }
 
 /* ---- the ends ------------------------------------------------------------------------------ */

@@ -76,6 +76,7 @@ struct wh__ask {
 	struct wh_http_response *accepted; /* of a call: what is given when the time is over */
 	uint64_t job;
 	struct wh_position position;
+	struct wh__text pages; /* of a list that comes in several: what is there of it */
 	char target_given[WH__ASK_TARGET_BYTES], fields_given[WH__ASK_FIELD_BYTES];
 };
 
@@ -106,6 +107,8 @@ void wh__ask_drop_body(struct wh__ask *ask);
 /* wh__ask_become_result() - the job is committed: from now on the ask waits for its result. The answer to a waiting submit would tell
  * the same in one request less; but if the server is killed before it, nobody would know whether there is a job. */
 void wh__ask_become_result(struct wh__ask *ask);
+/* wh__ask_page() - the answer is one page of several: the next is asked for, by the target that has been put together anew. */
+void wh__ask_page(struct wh__ask *ask);
 void wh__payload_release(const struct wh_payload *payload);
 
 /* The ends: after each of these the ask may be gone. */

@@ -344,12 +344,59 @@ static int64_t read_queues(struct wh_slice json, struct wh_slice list, struct wh
 	return 0;
 }
 
+/* The next page is asked for: behind this name, which is still as JSON has it. false: no memory. */
+static bool ask_on(struct wh__ask *ask, struct wh_slice list, struct wh_slice next)
+{
+	char *name = malloc(next.len + 1);
+	size_t len = 0;
+
+	wh__text_str(&ask->pages, ask->pages.len > 0 ? "," : "{\"queues\":[");
+	wh__text_put(&ask->pages, list.data + 1, list.len - 2); /* without its brackets */
+	if (name && wh__json_string(next, name, &len)) {
+		name[len] = 0;
+		ask->target.len = 0;
+		wh__ask_path(ask, "/v1/queues");
+		wh__ask_query(ask, "after");
+		wh__ask_segment(ask, name);
+	}
+	free(name);
+	return name && !ask->pages.failed;
+}
+
+/* All pages as one. */
+static int64_t join(struct wh__ask *ask, struct wh_slice list, struct wh_queues **ret)
+{
+	struct wh_slice all;
+
+	wh__text_put(&ask->pages, ",", list.len > 2);
+	wh__text_put(&ask->pages, list.data + 1, list.len - 2);
+	wh__text_str(&ask->pages, "],\"next\":null}");
+	if (ask->pages.failed)
+		return -ENOMEM;
+	all = (struct wh_slice){ask->pages.data, ask->pages.len};
+	return read_queues(all, wh__json_member(all, "queues"), ret);
+}
+
 static void listed(struct wh__ask *ask, struct wh_http_response *response)
 {
-	struct wh_slice json = wh__body_json(response), list = wh__json_member(json, "queues");
+	struct wh_slice json = wh__body_json(response), list = wh__json_member(json, "queues"),
+			next = wh__json_member(json, "next");
 	struct wh_queues *queues = NULL;
-	int64_t error =
-		response->status == 200 && json.data ? read_queues(json, list, &queues) : -WH_EHTTP_SYNTAX;
+	int64_t error = -WH_EHTTP_SYNTAX;
+
+	if (response->status == 200 && list.data && *list.data == '[' && next.data && *next.data == '"') {
+		if (ask_on(ask, list, next)) {
+			wh_http_response_free(response);
+			wh__ask_page(ask);
+		} else {
+			wh__ask_out_of_memory(ask, response);
+		}
+		return;
+	}
+	if (response->status == 200 && json.data)
+		error = ask->pages.len > 0 && list.data && *list.data == '['
+		                ? join(ask, list, &queues)
+		                : read_queues(json, list, &queues);
 
 	if (error == -ENOMEM) {
 		wh__ask_out_of_memory(ask, response);

@@ -5,6 +5,7 @@
 
 #include "front/event_stream.h"
 #include "front/own.h"
+#include "front/page.h"
 #include "front/queue_config.h"
 
 static void refused(struct call *call, int64_t error, const char *reason)
@@ -38,61 +39,89 @@ static void listed(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
 	struct store_queues *queues = res.ptr;
+	struct page *page = call->arg; /* of a list */
 	char given[2048];
 	struct wh__text text;
-	bool any = false;
 
 	if (res.n < 0) {
 		refused(call, res.n, NULL);
 		return;
 	}
 	wh__text_init(&text, given, sizeof(given));
-	if (call->action)
+	if (page)
 		wh__text_str(&text, "{\"queues\":[");
 	for (size_t i = 0; queues && i < queues->count; i++) {
 		struct wh_slice name =
 			namespace_show(call_namespace(call), answer_slice(queues->queues[i].name));
 
-		if (!name.data)
+		if (!name.data || (page && !page_takes(page, name)))
 			continue;
-		if (any)
+		if (page && page->count > 1)
 			wh__text_put(&text, ",", 1);
-		any = true;
 		put_queue(&text, &queues->queues[i], call_namespace(call), name);
 	}
-	wh__text_str(&text, call->action ? "]}\n" : "\n");
+	if (page) {
+		page->more = queues->more;
+		page_end(page, &text);
+	}
+	wh__text_put(&text, "\n", 1);
 	answer_text(call->api, call->x, 200, "application/json", &text);
 	store_queues_free(queues);
 	call_end(call);
 }
 
-static void look(struct request *request, bool all)
+/* Those of the client's namespace, from where it is on. */
+static wh_future some_queues(struct request *request, const struct page *page)
 {
-	struct store *store = request->api->store;
+	char within[NAMESPACE_BYTES_MAX + 1], after[NAMESPACE_BYTES_MAX + 1 + TARGET_NAME_BYTES_MAX];
+	size_t len = request->namespace.len;
+
+	if (len > 0) {
+		memcpy(within, request->namespace.data, len);
+		within[len++] = ':';
+	}
+	memcpy(after, within, len);
+	memcpy(after + len, page->after, page->after_len);
+	return store_queues_page(request->api->store, (struct store_slice){within, len},
+	                         (struct store_slice){after, page->after_len > 0 ? len + page->after_len : 0},
+	                         page->limit);
+}
+
+void api_queue_list(struct request *request)
+{
+	bool streams = event_stream_wanted(request);
+	struct page *page;
+	struct call *call;
+	int level;
+
+	if ((streams && !request_options(request, NULL, 0)) || !request_level(request, false, &level))
+		return;
+	call = call_new(request, CALL_OTHER);
+	if (!call)
+		return;
+	if (streams) {
+		api_queue_stream(call, request->last_event_id);
+		return;
+	}
+	page = call->arg = malloc(sizeof(*page));
+	if (!page)
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	if (!page || !page_read(request, page))
+		call_end(call);
+	else
+		call_then(call, some_queues(request, page), listed);
+}
+
+void api_queue_get(struct request *request)
+{
 	struct call *call;
 	int level;
 
 	if (!request_options(request, NULL, 0) || !request_level(request, false, &level))
 		return;
 	call = call_new(request, CALL_OTHER);
-	if (!call)
-		return;
-	if (all && event_stream_wanted(request)) {
-		api_queue_stream(call, request->last_event_id);
-		return;
-	}
-	call->action = all;
-	call_then(call, all ? store_queues(store) : store_queue(store, request_queue(request)), listed);
-}
-
-void api_queue_list(struct request *request)
-{
-	look(request, true);
-}
-
-void api_queue_get(struct request *request)
-{
-	look(request, false);
+	if (call)
+		call_then(call, store_queue(request->api->store, request_queue(request)), listed);
 }
 
 void api_queue_events(struct request *request)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "front/api.h"
+#include "front/page.h"
 
 /* ---- looking ----------------------------------------------------------------------------- */
 
@@ -25,9 +25,9 @@ void api_schedule_list(struct request *request)
 	const struct schedule_table *table = &api->scheduler.table;
 	int64_t now = wh_wall_now(api->loop);
 	struct wh__text text;
-	bool any = false;
+	struct page page;
 
-	if (!request_options(request, NULL, 0))
+	if (!page_read(request, &page))
 		return;
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"schedules\":[");
@@ -36,14 +36,14 @@ void api_schedule_list(struct request *request)
 		struct wh_slice name = {s->name, s->name_len},
 				shown = namespace_show(request->namespace, name);
 
-		if (!shown.data)
+		if (!shown.data || !page_takes(&page, shown))
 			continue;
-		if (any)
+		if (page.count > 1)
 			wh__text_put(&text, ",", 1);
-		any = true;
 		schedule_write(&text, s, name.len - shown.len, now, error_of(s));
 	}
-	wh__text_str(&text, "]}\n");
+	page_end(&page, &text);
+	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "deliver/push.h"
-#include "front/api.h"
+#include "front/page.h"
 
 enum { KEY_BYTES = sizeof(SERVICE_SETTING_PREFIX) + TARGET_NAME_BYTES_MAX };
 
@@ -24,28 +24,43 @@ static struct service_table *table_of(struct api *api, bool target)
 	return target ? &api->targets : &api->services;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(const struct service *const *)a)->name, (*(const struct service *const *)b)->name);
+}
+
 void api_service_list(struct request *request)
 {
 	struct api *api = request->api;
+	const struct service *all[SERVICES_MAX];
 	struct wh__text text;
-	bool any = false;
+	struct page page;
+	size_t count = 0;
 
-	if (!request_options(request, NULL, 0))
+	if (!page_read(request, &page))
 		return;
+	for (const struct service *service = api->services.first; service; service = service->next) {
+		if (count < SERVICES_MAX &&
+		    namespace_show(request->namespace,
+		                   (struct wh_slice){service->name, strlen(service->name)})
+		            .data)
+			all[count++] = service;
+	}
+	qsort(all, count, sizeof(all[0]), by_name);
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"services\":[");
-	for (const struct service *service = api->services.first; service; service = service->next) {
-		struct wh_slice name = {service->name, strlen(service->name)},
+	for (size_t i = 0; i < count; i++) {
+		struct wh_slice name = {all[i]->name, strlen(all[i]->name)},
 				shown = namespace_show(request->namespace, name);
 
-		if (!shown.data)
+		if (!page_takes(&page, shown))
 			continue;
-		if (any)
+		if (page.count > 1)
 			wh__text_put(&text, ",", 1);
-		any = true;
-		service_write(&text, service, name.len - shown.len);
+		service_write(&text, all[i], name.len - shown.len);
 	}
-	wh__text_str(&text, "]}\n");
+	page_end(&page, &text);
+	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "front/api.h"
+#include "front/page.h"
 #include "front/publish.h"
 #include "front/topic.h"
 
@@ -133,10 +133,10 @@ void api_topic_list(struct request *request)
 {
 	struct api *api = request->api;
 	struct wh__text text;
-	bool any = false;
+	struct page page;
 	int level;
 
-	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
+	if (!request_level(request, false, &level) || !page_read(request, &page))
 		return;
 	wh__text_init(&text, NULL, 0);
 	wh__text_str(&text, "{\"topics\":[");
@@ -145,14 +145,13 @@ void api_topic_list(struct request *request)
 		struct wh_slice name = {topic->name, topic->name_len},
 				shown = namespace_show(request->namespace, name);
 
-		if (!topic_is_there(topic) || !shown.data)
+		if (!topic_is_there(topic) || !shown.data || !page_takes(&page, shown))
 			continue;
-		if (any)
+		if (page.count > 1)
 			wh__text_put(&text, ",", 1);
-		any = true;
 		topic_write(&text, topic, name.len - shown.len, events_of(api, topic));
 	}
-	wh__text_str(&text, "]}");
+	page_end(&page, &text);
 	show(request, &text);
 }
 

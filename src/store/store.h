@@ -561,12 +561,16 @@ struct store_queue_view {
 };
 struct store_queues { /* sorted by name; freed by store_queues_free() */
 	size_t count;
+	bool more; /* there are more behind the last one */
 	struct store_queue_view *queues;
 };
 struct store_queues *store_queues_free(struct store_queues *queues);
-/* store_queues() - all of them. n = how many, ptr = struct store_queues *.
+/* store_queues() - all of them. n = how many, ptr = struct store_queues *. store_queues_page(): at most max of those whose names begin with within and
+ * stand behind after in the order of their bytes. Cost of either: a look at all, and sorting them.
  * store_queue() - one of them, likewise; -JOB_EUNKNOWN_QUEUE. */
 wh_future store_queues(struct store *store);
+wh_future store_queues_page(struct store *store, struct store_slice within, struct store_slice after,
+                            size_t max);
 wh_future store_queue(struct store *store, struct store_slice name);
 
 /* store_queue_now() - what store_queue() shows, at once; ret->name is the argument. 0, or -JOB_EUNKNOWN_QUEUE. */

@@ -30,13 +30,22 @@ struct store_queues *store_queues_free(struct store_queues *queues)
 	return NULL;
 }
 
+static int in_order(struct job_slice a, struct job_slice b)
+{
+	int order = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+
+	return order ? order : a.len < b.len ? -1 : a.len > b.len;
+}
+
+static struct job_slice name_of(const struct job_queue *q)
+{
+	return (struct job_slice){q->name, q->name_len};
+}
+
 static int by_name(const void *a, const void *b)
 {
-	const struct store_queue_view *x = a, *y = b;
-	size_t len = x->name.len < y->name.len ? x->name.len : y->name.len;
-	int order = memcmp(x->name.data, y->name.data, len);
-
-	return order ? order : x->name.len < y->name.len ? -1 : 1;
+	return in_order(name_of(*(const struct job_queue *const *)a),
+	                name_of(*(const struct job_queue *const *)b));
 }
 
 /* Where its dead jobs go; NULL: nowhere. */
@@ -84,51 +93,66 @@ static void keep_name(struct store_slice *name, char **to)
 	*to += name->len;
 }
 
-static wh_future show_queues(struct store *store, const struct job_queue *only)
+/* These, in this order. */
+static wh_future show_queues(struct store *store, struct job_queue *const *some, size_t count, bool more)
 {
-	size_t count = 0, names = 0;
+	size_t names = 0;
 	struct store_queues *all;
 	char *name;
 
-	for (uint32_t i = 1; i < job_queues_end(store->jobs); i++) {
-		const struct job_queue *q = job_queue_at(store->jobs, i);
-
-		if (q && !q->gone && (!only || q == only)) {
-			count++;
-			names += q->name_len;
-			names += dead_letter_of(store, q) ? dead_letter_of(store, q)->name_len : 0;
-		}
+	for (size_t i = 0; i < count; i++) {
+		names += some[i]->name_len;
+		names += dead_letter_of(store, some[i]) ? dead_letter_of(store, some[i])->name_len : 0;
 	}
 	all = malloc(sizeof(*all) + count * sizeof(all->queues[0]) + names);
 	if (!all)
 		return wh_failed(store->loop, -ENOMEM);
-	all->count = 0;
-	all->queues = (struct store_queue_view *)(all + 1);
+	*all = (struct store_queues){
+		.count = count, .more = more, .queues = (struct store_queue_view *)(all + 1)};
 	name = (char *)(all->queues + count);
-	for (uint32_t i = 1; i < job_queues_end(store->jobs); i++) {
-		const struct job_queue *q = job_queue_at(store->jobs, i);
-
-		if (q && !q->gone && (!only || q == only)) {
-			memcpy(name, q->name, q->name_len);
-			show_queue(store, q, name, &all->queues[all->count]);
-			name += q->name_len;
-			keep_name(&all->queues[all->count++].dead_letter, &name);
-		}
+	for (size_t i = 0; i < count; i++) {
+		memcpy(name, some[i]->name, some[i]->name_len);
+		show_queue(store, some[i], name, &all->queues[i]);
+		name += some[i]->name_len;
+		keep_name(&all->queues[i].dead_letter, &name);
 	}
-	qsort(all->queues, all->count, sizeof(all->queues[0]), by_name);
 	return given(store, dispose_plain, (int64_t)count, all);
+}
+
+wh_future store_queues_page(struct store *store, struct store_slice within, struct store_slice after,
+                            size_t max)
+{
+	struct job_queue **some = malloc((job_queues_end(store->jobs) + 1) * sizeof(some[0]));
+	size_t count = 0;
+	wh_future shown;
+
+	if (!some)
+		return wh_failed(store->loop, -ENOMEM);
+	for (uint32_t i = 1; i < job_queues_end(store->jobs); i++) {
+		struct job_queue *q = job_queue_at(store->jobs, i);
+
+		if (q && !q->gone && q->name_len >= within.len &&
+		    (within.len == 0 || memcmp(q->name, within.data, within.len) == 0) &&
+		    (after.len == 0 || in_order(name_of(q), after) > 0))
+			some[count++] = q;
+	}
+	if (count > 0)
+		qsort(some, count, sizeof(some[0]), by_name);
+	shown = show_queues(store, some, count < max ? count : max, count > max);
+	free(some);
+	return shown;
 }
 
 wh_future store_queues(struct store *store)
 {
-	return show_queues(store, NULL);
+	return store_queues_page(store, (struct store_slice){0}, (struct store_slice){0}, SIZE_MAX);
 }
 
 wh_future store_queue(struct store *store, struct store_slice name)
 {
 	struct job_queue *q = job_queue_find(store->jobs, name);
 
-	return q ? show_queues(store, q) : wh_failed(store->loop, -JOB_EUNKNOWN_QUEUE);
+	return q ? show_queues(store, &q, 1, false) : wh_failed(store->loop, -JOB_EUNKNOWN_QUEUE);
 }
 
 int store_queue_now(struct store *store, struct store_slice name, struct store_queue_view *ret)

@@ -1,4 +1,7 @@
 """tests/integration/test_api_queues.py -- queues and services, configured, listed, removed, and there after a restart."""
+import json
+import subprocess
+
 import harness
 
 
@@ -112,13 +115,13 @@ class Services(harness.Case):
         backend = {"url": "http://127.0.0.1:9/base", "state": "up", "outstanding": 0, "calls": 0, "failures": 0,
                    "failures_in_a_row": 0, "circuits_opened": 0, "checks": 0, "checks_failed": 0, "last_error": None}
         self.assertEqual(self.client.get(path).json(), dict(expected, backends=[backend]))
-        self.assertEqual(self.client.get("/v1/services").json(), {"services": [expected]})
+        self.assertEqual(self.client.get("/v1/services").json(), {"services": [expected], "next": None})
         changed = {"url": "http://localhost:1/", "concurrency": 2, "timeout": "1500ms", "attempts": 1, "record": True}
         self.assertEqual(self.client.put(path, changed).status, 200)
         self.assertEqual(self.client.get(path).json(),
                          {**expected, **changed, "backends": [dict(backend, url="http://localhost:1/")]})
         self.assertEqual(self.client.delete(path).status, 200)
-        self.assertEqual(self.client.get("/v1/services").json(), {"services": []})
+        self.assertEqual(self.client.get("/v1/services").json(), {"services": [], "next": None})
 
     def test_bad(self):
         path = "/v1/services/bad"
@@ -132,6 +135,73 @@ class Services(harness.Case):
             with self.subTest(body):
                 self.assertProblem(self.client.put(path, body), 422, "bad-value")
         self.assertProblem(self.client.get(path), 404, "unknown-service")
+
+
+class Paging(harness.Case):
+    """Lists of things by their names, a page at a time."""
+
+    def make_queues(self, names):
+        for first in range(0, len(names), 1000):
+            answer = self.client.post("/v1/transactions", json.dumps({"actions": [{"action": "submit", "queue": name} for name in names[first:first + 1000]]}),
+                                      Content_Type="application/json")
+            self.assertEqual(answer.status, 200, answer)
+
+    def pages(self, path, what, limit=None, between=lambda: None):
+        found, after = [], None
+        while True:
+            query = "&".join([f"limit={limit}"] * (limit is not None) + ["after=" + (after or "").replace("/", "%2F")] * (after is not None))
+            answer = self.client.get(path + ("?" + query if query else ""))
+            self.assertEqual(answer.status, 200, answer)
+            document = answer.json()
+            names = [one["name"] for one in document[what]]
+            self.assertLessEqual(len(names), limit or 1000)
+            found.append(names)
+            after = document["next"]
+            if after is None:
+                return found
+            self.assertEqual((after, len(names)), (names[-1], limit or 1000))
+            between()
+
+
+class ManyQueues(Paging):
+    def test_queues(self):
+        names = sorted([f"p/{i}" for i in range(2100)] + ["a", "p", "p+", "zz"])
+        self.make_queues(names)
+        found = self.pages("/v1/queues", "queues")
+        self.assertEqual([len(page) for page in found], [1000, 1000, 104])
+        self.assertEqual(sum(found, []), names)
+        self.assertEqual(sum(self.pages("/v1/queues", "queues", 300), []), names)
+        # the page that is full to the last is the last
+        self.assertEqual([len(page) for page in self.pages("/v1/queues", "queues", 526)], [526] * 4)
+        # what is made and removed meanwhile moves nothing
+        fresh = iter([{"name": "a0"}, {"name": "zzz"}])
+        seen = sum(self.pages("/v1/queues", "queues", 999, lambda: self.client.put(f"/v1/queues/{next(fresh)['name']}", {})), [])
+        self.assertEqual(seen, names + ["zzz"])
+        # the command line follows
+        shown = subprocess.run([harness.BINARY, "queues", "--json", "--server", f"http://127.0.0.1:{self.server.port}"], capture_output=True, text=True, check=True, timeout=60).stdout
+        document = json.loads(shown)
+        self.assertEqual(([q["name"] for q in document["queues"]], document["next"]), (sorted(names + ["a0", "zzz"]), None))
+
+
+class Pages(Paging):
+    def test_others(self):
+        for name in ("c", "a", "b+"):
+            self.client.put(f"/v1/topics/{name}", {})
+            self.client.put(f"/v1/services/{name}", {"url": "http://127.0.0.1:1"})
+            self.client.put(f"/v1/schedules/{name}", {"every": "1h", "job": {"queue": "a"}})
+        for what in ("topics", "services", "schedules"):
+            self.assertEqual(self.pages(f"/v1/{what}", what), [["a", "b+", "c"]])
+            self.assertEqual(self.pages(f"/v1/{what}", what, 2), [["a", "b+"], ["c"]])
+            self.assertEqual(self.pages(f"/v1/{what}", what, 3), [["a", "b+", "c"]])
+            self.assertEqual(self.client.get(f"/v1/{what}?after=b").json()["next"], None)
+            self.assertEqual([one["name"] for one in self.client.get(f"/v1/{what}?after=b").json()[what]], ["b+", "c"])
+
+    def test_refused(self):
+        for what in ("queues", "topics", "services", "schedules"):
+            for query, status, code in (("limit=0", 422, "bad-value"), ("limit=1001", 422, "bad-value"), ("limit=x", 400, "bad-request"),
+                                        ("after=", 400, "bad-request"), ("after=" + "x" * 201, 400, "bad-request"), ("after=%00", 400, "bad-request"), ("from=a", 400, "bad-request")):
+                self.assertProblem(self.client.get(f"/v1/{what}?{query}"), status, code)
+        self.assertEqual(self.client.get("/v1/queues?limit=1", Accept="text/event-stream").status, 400)
 
 
 class Restart(harness.unittest.TestCase):

@@ -268,6 +268,20 @@ class TwoTenants(Tenants):
             self.assertEqual(struct.unpack("<II", done.body), (4, 404))
             self.assertEqual(root.complete(job, lease).status, 200)
 
+    def test_pages(self):
+        """A page is of one's own, and so is where the next one begins."""
+        for tenant in (self.acme, self.bolt):
+            for name in ("a", "b", "c"):
+                tenant.put(f"/v1/queues/{name}", {})
+                tenant.put(f"/v1/topics/{name}", {})
+        for what in ("queues", "topics"):
+            first = self.acme.get(f"/v1/{what}?limit=2").json()
+            self.assertEqual(([one["name"] for one in first[what]], first["next"]), (["a", "b"], "b"))
+            last = self.acme.get(f"/v1/{what}?limit=2&after=b").json()
+            self.assertEqual(([one["name"] for one in last[what]], last["next"]), (["c"], None))
+            whole = self.root.get(f"/v1/{what}?limit=2&after=acme%3Ab").json()
+            self.assertEqual(([one["name"] for one in whole[what]], whole["next"]), (["acme:c", "bolt:a"], "bolt:a"))
+
     def test_transactions(self):
         foreign = self.bolt.submit("mail")
         _, lease, _ = self.bolt.reserve("mail")
