@@ -14,10 +14,24 @@ struct pending {
 	wh_future waiting;
 	struct store_view *view; /* NULL: the job's retention has passed */
 	struct store_bytes *url;
+	bool stalled; /* nothing is awaited, for want of memory: callbacks_rouse() */
 };
 
 static void wait_for(struct pending *pending);
 static void look(struct pending *pending);
+
+/* Without memory for the callback it is called at once, so that nothing of pending is touched behind this. */
+static void then(struct pending *pending, wh_future future, wh_callback *callback)
+{
+	struct push *push = pending->push;
+	wh_res res = {-ENOMEM, NULL};
+
+	push->references++;
+	if (wh_then(future, callback, pending) == 0)
+		return;
+	(void)wh_poll(future, &res);
+	callback(push->loop, res, pending);
+}
 
 static void pending_free(struct pending *pending)
 {
@@ -110,10 +124,14 @@ static void later(struct pending *pending)
 {
 	struct push *push = pending->push;
 
-	if (push->closing)
+	if (push->closing) {
 		pending_free(pending);
-	else
-		push_then(push, wh_sleep(push->loop, PUSH_AGAIN_NS), again, pending);
+	} else if (wh_then(wh_sleep(push->loop, PUSH_AGAIN_NS), again, pending) == 0) {
+		push->references++;
+	} else {
+		pending->stalled = true;
+		push_rouse(push);
+	}
 }
 
 static void moved(wh_loop *loop, wh_res res, void *arg)
@@ -136,6 +154,7 @@ static void move(struct pending *pending)
 {
 	struct push *push = pending->push;
 	struct wh__text event, kept;
+	wh_future moving;
 	struct store_action actions[2] = {{.kind = STORE_DELETE, .job = pending->id},
 	                                  {.kind = STORE_SUBMIT,
 	                                   .submit = {.queue = STORE_SLICE(CALLBACKS),
@@ -152,12 +171,11 @@ static void move(struct pending *pending)
 	actions[1].submit.payload = (struct store_slice){event.data, event.len};
 	actions[1].submit.headers = (struct store_slice){kept.data, kept.len};
 	actions[1].submit.trace = pending->url->trace;
-	push_then(push,
-	          event.failed || kept.failed ? wh_failed(push->loop, -ENOMEM)
-	                                      : store_apply(push->store, actions, 2, 0, STORE_LOCAL),
-	          moved, pending);
+	moving = event.failed || kept.failed ? wh_failed(push->loop, -ENOMEM)
+	                                     : store_apply(push->store, actions, 2, 0, STORE_LOCAL);
 	wh__text_done(&event);
 	wh__text_done(&kept);
+	then(pending, moving, moved);
 }
 
 static void got_view(wh_loop *loop, wh_res res, void *arg)
@@ -198,9 +216,9 @@ static void look(struct pending *pending)
 	struct push *push = pending->push;
 
 	if (pending->url)
-		push_then(push, store_get(push->store, pending->job, STORE_LOCAL), got_view, pending);
+		then(pending, store_get(push->store, pending->job, STORE_LOCAL), got_view);
 	else
-		push_then(push, store_payload(push->store, pending->id, STORE_LOCAL), got_url, pending);
+		then(pending, store_payload(push->store, pending->id, STORE_LOCAL), got_url);
 }
 
 static void finished(wh_loop *loop, wh_res res, void *arg)
@@ -226,13 +244,18 @@ static void wait_for(struct pending *pending)
 	struct push *push = pending->push;
 
 	pending->waiting = store_wait(push->store, pending->job, STORE_WAIT_FINISHED, 0, STORE_LOCAL);
-	push_then(push, pending->waiting, finished, pending);
+	then(pending, pending->waiting, finished);
 }
 
 void push_callback(struct push *push, uint64_t job, uint64_t pending_id)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 
+	if (!pending && push->missed_count < PUSH_LATE_MAX) {
+		push->missed[push->missed_count++] = (struct push_missed){job, pending_id};
+		push_rouse(push);
+		return;
+	}
 	if (!pending) { /* the next start finds it */
 		push_event(push, WH_LOG_WARNING, "callback-postponed", NULL, job, "out of memory");
 		return;
@@ -319,12 +342,32 @@ uint64_t push_callbacks_pending(const struct push *push)
 	return push->pending_count;
 }
 
+void callbacks_rouse(struct push *push)
+{
+	struct push_missed missed[PUSH_LATE_MAX];
+	unsigned count = push->missed_count;
+
+	for (struct pending *pending = push->pending, *next; pending; pending = next) {
+		next = pending->next;
+		if (pending->stalled) {
+			pending->stalled = false;
+			wait_for(pending);
+		}
+	}
+	memcpy(missed, push->missed, count * sizeof(missed[0]));
+	push->missed_count = 0;
+	for (unsigned i = 0; i < count; i++)
+		push_callback(push, missed[i].job, missed[i].id);
+}
+
 void callbacks_close(struct push *push)
 {
 	/* what waits for nothing but the end of a job ends by being cancelled, the rest when its answer comes */
 	for (struct pending *pending = push->pending, *next; pending; pending = next) {
 		next = pending->next;
-		if (pending->waiting.id != 0)
+		if (pending->stalled)
+			pending_free(pending);
+		else if (pending->waiting.id != 0)
 			wh_cancel(pending->waiting);
 	}
 }

@@ -39,7 +39,7 @@ static void settle_again(wh_loop *loop, wh_res res, void *arg)
 	struct delivery *delivery = arg;
 	struct push *push = delivery->pusher->push;
 
-	if (res.n < 0)
+	if (res.n < 0 && res.n != -ENOMEM)
 		delivery_end(delivery);
 	else
 		delivery_settle(delivery);
@@ -267,7 +267,7 @@ static void read_again(wh_loop *loop, wh_res res, void *arg)
 	struct delivery *delivery = arg;
 	struct push *push = delivery->pusher->push;
 
-	if (res.n < 0 || push->closing)
+	if ((res.n < 0 && res.n != -ENOMEM) || push->closing)
 		delivery_end(delivery);
 	else
 		read_message(delivery);

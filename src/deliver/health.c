@@ -33,7 +33,7 @@ static void slept(wh_loop *loop, wh_res res, void *arg)
 	struct health *health = arg;
 	struct push *push = health->push;
 
-	if (res.n >= 0 && health->pusher && !push->closing)
+	if ((res.n >= 0 || res.n == -ENOMEM) && health->pusher && !push->closing)
 		ask_all(health);
 	health_unref(health);
 	push_unref(push);

@@ -23,11 +23,64 @@ void push_unref(struct push *push)
 	free(push);
 }
 
+/* ---- without memory ---------------------------------------------------------------------- */
+
+#define ROUSE_IDLE_NS (INT64_C(3600) * WH_NS_PER_S)
+#define ROUSE_NS      (100 * WH_NS_PER_MS)
+
+static void roused(wh_loop *loop, wh_res res, void *arg);
+
+/* The timer is there before it is needed, and moving it takes no memory. Its own slot is free again when it has gone off. */
+static int keep_rouse(struct push *push)
+{
+	push->rouse = wh_sleep(push->loop, ROUSE_IDLE_NS);
+	push->roused = false;
+	return wh_then(push->rouse, roused, push);
+}
+
+static void roused(wh_loop *loop, wh_res res, void *arg)
+{
+	struct push *push = arg;
+	struct push_late late[PUSH_LATE_MAX];
+	unsigned count = push->late_count;
+	bool kept = !push->closing && keep_rouse(push) == 0;
+
+	(void)res;
+	memcpy(late, push->late, count * sizeof(late[0]));
+	push->late_count = 0;
+	for (unsigned i = 0; i < count; i++)
+		late[i].callback(loop, (wh_res){push->closing ? -ECANCELED : -ENOMEM, NULL}, late[i].arg);
+	if (!push->closing)
+		callbacks_rouse(push);
+	if (!kept)
+		push_unref(push);
+}
+
+void push_rouse(struct push *push)
+{
+	int64_t at = wh_now(push->loop) + ROUSE_NS;
+
+	if (push->roused || push->closing)
+		return;
+	push->roused = wh_rearm(push->rouse, at) == 0;
+	if (!push->roused && keep_rouse(push) == 0) {
+		push->references++;
+		push->roused = wh_rearm(push->rouse, at) == 0;
+	}
+}
+
 void push_then(struct push *push, wh_future future, wh_callback *callback, void *arg)
 {
 	push->references++;
-	if (wh_then(future, callback, arg) != 0)
-		(void)!wh_then(wh_failed(push->loop, -ENOMEM), callback, arg);
+	if (wh_then(future, callback, arg) == 0 ||
+	    wh_then(wh_failed(push->loop, -ENOMEM), callback, arg) == 0)
+		return;
+	if (push->late_count < PUSH_LATE_MAX) {
+		push->late[push->late_count++] = (struct push_late){callback, arg};
+		push_rouse(push);
+	} else {
+		push_event(push, WH_LOG_WARNING, "call-postponed", NULL, 0, "out of memory");
+	}
 }
 
 void push_event(struct push *push, int level, const char *name, const struct pusher *pusher, uint64_t job,
@@ -78,16 +131,24 @@ static void fill_later(wh_loop *loop, wh_res res, void *arg)
 	struct push *push = pusher->push;
 
 	pusher->is_reserving = false;
-	if (res.n >= 0)
+	if (res.n >= 0 || res.n == -ENOMEM)
 		fill(pusher);
 	push_unref(push);
 }
 
 static void queue_made(wh_loop *loop, wh_res res, void *arg)
 {
+	struct pusher *pusher = arg;
+	struct push *push = pusher->push;
+
 	if (res.n >= 0)
 		store_commit_free(res.ptr);
-	fill_later(loop, res, arg);
+	if (res.n == -ENOMEM && !push->closing) {
+		push_then(push, wh_sleep(push->loop, PUSH_AGAIN_NS), fill_later, pusher);
+		push_unref(push);
+	} else {
+		fill_later(loop, res, arg);
+	}
 }
 
 static void reserved(wh_loop *loop, wh_res res, void *arg)
@@ -124,7 +185,7 @@ static void woken(wh_loop *loop, wh_res res, void *arg)
 	struct push *push = pusher->push;
 
 	pusher->is_waiting = false;
-	if (res.n >= 0 || res.n == -ECANCELED)
+	if (res.n >= 0 || res.n == -ECANCELED || res.n == -ENOMEM)
 		fill(pusher);
 	push_unref(push);
 }
@@ -218,12 +279,30 @@ void push_told(struct pusher *pusher, enum adaptive_answer answer, int64_t begun
 
 /* ---- leases of a server that is gone ----------------------------------------------------- */
 
+static void find_leases(struct pusher *pusher);
+
+static void find_again(wh_loop *loop, wh_res res, void *arg)
+{
+	struct pusher *pusher = arg;
+	struct push *push = pusher->push;
+
+	(void)loop;
+	if ((res.n >= 0 || res.n == -ENOMEM) && !push->closing)
+		find_leases(pusher);
+	push_unref(push);
+}
+
 static void found_leases(wh_loop *loop, wh_res res, void *arg)
 {
 	struct pusher *pusher = arg;
 	struct push *push = pusher->push;
 	struct store_lot *lot = res.ptr;
 
+	if (res.n == -ENOMEM && !push->closing) {
+		push_then(push, wh_sleep(push->loop, PUSH_AGAIN_NS), find_again, pusher);
+		push_unref(push);
+		return;
+	}
 	pusher->recovered = true;
 	if (res.n > 0 && !push->closing) {
 		for (size_t i = 0; i < lot->count; i++)
@@ -233,6 +312,14 @@ static void found_leases(wh_loop *loop, wh_res res, void *arg)
 		store_lot_free(lot);
 	fill(pusher);
 	push_unref(push);
+}
+
+static void find_leases(struct pusher *pusher)
+{
+	struct push *push = pusher->push;
+
+	push_then(push, store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
+	          found_leases, pusher);
 }
 
 /* ---- backends ---------------------------------------------------------------------------- */
@@ -299,7 +386,11 @@ int push_open(wh_loop *loop, struct store *store, wh_http_client *client, wh_htt
 	push->client = client;
 	push->outside = outside;
 	push->options = *options;
-	push->references = 1;
+	push->references = 2; /* the caller's, and that of the timer */
+	if (keep_rouse(push) != 0) {
+		free(push);
+		return -ENOMEM;
+	}
 	*ret = push;
 	return 0;
 }
@@ -342,9 +433,7 @@ void push_service(struct push *push, struct service *service)
 	if (pusher->recovered)
 		fill(pusher);
 	else
-		push_then(push,
-		          store_leases(push->store, (struct store_slice){pusher->queue, pusher->queue_len}),
-		          found_leases, pusher);
+		find_leases(pusher);
 }
 
 void push_forget(struct push *push, const struct service *service)
@@ -394,6 +483,7 @@ struct push *push_close(struct push *push)
 	push->closing = true;
 	stop_reserving(push);
 	callbacks_close(push);
+	wh_cancel(push->rouse);
 	push_unref(push);
 	return NULL;
 }

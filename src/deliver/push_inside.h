@@ -17,7 +17,7 @@
 #include "deliver/push.h"
 #include "deliver/trace.h"
 
-enum { PUSH_TEXT_BYTES = 400 };
+enum { PUSH_TEXT_BYTES = 400, PUSH_LATE_MAX = 256 };
 #define PUSH_AGAIN_NS WH_NS_PER_S
 
 struct pusher {
@@ -52,6 +52,18 @@ struct push {
 	uint64_t references; /* the owner's and one for each callback to come */
 	bool draining, closing, has_drained;
 	wh_future drained;
+	/* what could not be waited for, not even to say so: told by the timer, which is there beforehand */
+	struct push_late {
+		wh_callback *callback;
+		void *arg;
+	} late[PUSH_LATE_MAX];
+	unsigned late_count;
+	struct push_missed {
+		uint64_t job, id;
+	} missed[PUSH_LATE_MAX]; /* callbacks for which there was no memory */
+	unsigned missed_count;
+	wh_future rouse;
+	bool roused; /* it is to go off soon */
 };
 
 /* One attempt of one call. */
@@ -97,7 +109,9 @@ struct delivery {
 /* ---- push.c ------------------------------------------------------------------------------ */
 
 void push_unref(struct push *push);
-/* push_then() - future -> callback(…, arg), for which a reference is held until push_unref(). */
+/* push_then() - future -> callback(…, arg), for which a reference is held until push_unref(). Without memory for that callback gets -ENOMEM a little
+ * later; where the future was a pause, this is as good as its end. push_rouse(): the timer goes off soon, and callbacks_rouse() is called. */
+void push_rouse(struct push *push);
 void push_then(struct push *push, wh_future future, wh_callback *callback, void *arg);
 void push_event(struct push *push, int level, const char *name, const struct pusher *pusher, uint64_t job,
                 const char *detail);
@@ -143,6 +157,8 @@ void delivery_forward(struct delivery *delivery);
 
 /* callbacks_close() - no further waiting: the next start finds them. */
 void callbacks_close(struct push *push);
+/* callbacks_rouse() - go on with those that came to a halt for want of memory. */
+void callbacks_rouse(struct push *push);
 
 /* ---- callback_send.c --------------------------------------------------------------------- */
 

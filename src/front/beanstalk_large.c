@@ -42,8 +42,12 @@ void beanstalk_large_close(struct beanstalk_connection *c)
 static void then(struct beanstalk_connection *c, wh_future future, wh_callback *callback)
 {
 	c->large->busy = true;
-	if (wh_then(future, callback, c) != 0)
-		(void)!wh_then(wh_failed(c->front->loop, -ENOMEM), callback, c);
+	if (wh_then(future, callback, c) == 0 ||
+	    wh_then(wh_failed(c->front->loop, -ENOMEM), callback, c) == 0)
+		return;
+	/* nobody would ever go on: whoever looks at the connection next ends it, and gives back what it holds */
+	c->large->busy = false;
+	c->failed = true;
 }
 
 /* Back in a callback: false: the connection has gone. */
@@ -182,8 +186,9 @@ static void unreadable(struct beanstalk_connection *c, int64_t error)
 	if (large->reserved) {
 		if (error == -WH_EDAMAGED)
 			action.bury.error = (struct store_slice){text, sizeof(text) - 1};
-		(void)!wh_then(store_apply(c->front->store, &action, 1, 0, STORE_LOCAL), on_buried, NULL);
-		beanstalk_hold_remove(beanstalk_hold_find(c, large->leased.job));
+		/* not even begun: the connection still holds it, and gives it back at its end */
+		if (wh_then(store_apply(c->front->store, &action, 1, 0, STORE_LOCAL), on_buried, NULL) == 0)
+			beanstalk_hold_remove(beanstalk_hold_find(c, large->leased.job));
 	}
 	beanstalk_reply_failure(c, error);
 	free_large(c);

@@ -46,11 +46,16 @@ static void read_down(struct relay *relay);
 static int open_call(struct relay *relay);
 static void got_response(wh_loop *loop, wh_res res, void *arg);
 
+/* Without memory for the callback it is called at once: the relay stays, as the caller holds it, but its exchange may have been answered. */
 static void then(struct relay *relay, wh_future future, wh_callback *callback)
 {
+	wh_res res = {-ENOMEM, NULL};
+
 	relay->pending++;
-	if (wh_then(future, callback, relay) != 0)
-		(void)!wh_then(wh_failed(relay->api->loop, -ENOMEM), callback, relay);
+	if (wh_then(future, callback, relay) == 0)
+		return;
+	(void)wh_poll(future, &res);
+	callback(relay->api->loop, res, relay);
 }
 
 /* Free when nothing is to come; the exchange must have been answered. */
@@ -231,6 +236,8 @@ static bool elsewhere(struct relay *relay)
 	if (open_call(relay) != 0)
 		return false;
 	then(relay, wh_http_call_response(relay->call), got_response);
+	if (!relay->x)
+		return true;
 	if (relay->kept.len > 0)
 		(void)wh_drop(wh_http_call_write(relay->call, relay->kept.data, relay->kept.len));
 	if (relay->upload == UPLOAD_WHOLE)
@@ -455,7 +462,7 @@ void relay_start(struct api *api, wh_http_exchange *x, struct service *service, 
 	} else {
 		wh_http_on_close(x, client_left, relay);
 		then(relay, wh_http_call_response(relay->call), got_response);
-		if (relay->body_length != 0)
+		if (relay->x && relay->body_length != 0)
 			read_up(relay);
 	}
 	unref(relay);

@@ -1,7 +1,7 @@
 /* tests/fault/test_push_faults.c -- every allocation below a recorded call, a pushed job and a callback fails once, on the way to their
- * receiver and back.
+ * receiver and back; and several that follow one another do, as when memory is short.
  *
- * Whichever fails: what is delivered afterwards is delivered, nothing is delivered that was not submitted, and nothing leaks or is used
+ * Whichever fails: no promise of a callback waits for the next start, what is delivered afterwards is delivered, nothing is delivered that was not submitted, and nothing leaks or is used
  * after it was freed (which AddressSanitizer tells). The receiver is a server of the library on the same loop, whose own allocations are the
  * subject of other tests.
  */
@@ -213,17 +213,42 @@ static void check_none_failed(struct world *w, const char *queue)
 		         (int)view.jobs[JOB_BURIED]);
 }
 
-static void every_allocation(void **state)
+static uint64_t count_in(struct world *w, const char *queue, int job_state)
 {
-	struct world *w = *state;
+	struct store_queue_view view;
+
+	assert_int_equal(store_queue_now(w->store, (struct store_slice){queue, strlen(queue)}, &view), 0);
+	return view.jobs[job_state];
+}
+
+/* Those whose job has finished are told, without anything else happening; the others' are cancelled first, as its own cancellation has failed. */
+static void keep_promises(struct world *w)
+{
+	struct store_action purge = {.kind = STORE_QUEUE_PURGE, .queue.name = {"w", 1}};
+	int64_t until = wh_clock(w->loop) + 60 * WH_NS_PER_S;
+	wh_res res = wh_await(store_apply(w->store, &purge, 1, 0, STORE_LOCAL));
+
+	assert_true(res.n >= 0);
+	store_commit_free(res.ptr);
+	while (push_callbacks_pending(w->push) > 0) {
+		assert_true(wh_clock(w->loop) < until);
+		assert_true(wh_loop_turn(w->loop, 5 * WH_NS_PER_MS) >= 0);
+	}
+	assert_int_equal(count_in(w, CALLBACKS_PENDING, JOB_READY), 0);
+}
+
+static void fail_in_a_row(struct world *w, int in_a_row)
+{
 	int in_vain = 0; /* rounds in which there were not so many allocations */
 	long n;
 
-	for (n = 1; in_vain < 5; n++) {
+	atomic_store(&fail_each, in_a_row > 1);
+	for (n = 1; in_vain<5; n += in_a_row> 1 ? 3 : 1) {
 		assert_true(n < 5000);
 		w->calls = w->pushes = w->callbacks = 0;
 		atomic_store(&calls, 0);
 		atomic_store(&hit, false);
+		atomic_store(&fail_end, (int)n + in_a_row);
 		atomic_store(&fail_at, (int)n);
 		give_service(w, "s", false, ", \"health\": {\"path\": \"/health\", \"interval\": \"1ms\"}");
 		give_service(w, "q", true, "");
@@ -236,6 +261,7 @@ static void every_allocation(void **state)
 	assert_int_equal(w->failures, 0);
 	/* as if nothing had been */
 	recover(w);
+	keep_promises(w);
 	give_service(w, "s", false, "");
 	give_service(w, "q", true, "");
 	w->calls = w->pushes = w->callbacks = 0;
@@ -250,10 +276,28 @@ static void every_allocation(void **state)
 	assert_int_equal(store_recount(w->store), 0);
 }
 
+static void every_allocation(void **state)
+{
+	fail_in_a_row(*state, 1);
+}
+
+static void three_in_a_row(void **state)
+{
+	fail_in_a_row(*state, 3);
+}
+
+/* So many that what says so, and what waits for better times, fails as well. */
+static void all_for_a_while(void **state)
+{
+	fail_in_a_row(*state, 60);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(every_allocation, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(three_in_a_row, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(all_for_a_while, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
