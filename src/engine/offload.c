@@ -77,6 +77,12 @@ int64_t wh__offload_read_cached(struct wh__op *op)
 	}
 }
 
+static int to_worker(struct wh__op *op)
+{
+	struct wh__workers *workers = wh__loop_workers(op->loop, class_of(op));
+	return workers ? wh__workers_submit(workers, op, run) : -ENOMEM;
+}
+
 void wh__offload(struct wh__op *op)
 {
 	wh_loop *loop = op->loop;
@@ -88,17 +94,14 @@ void wh__offload(struct wh__op *op)
 		}
 	}
 	struct wh__descriptor *descriptor = NULL;
+	int error = 0;
 	if (wh__descriptor_used(op)) {
-		int error = wh__descriptor_get(loop, op->fd, &descriptor);
+		error = wh__descriptor_get(loop, op->fd, &descriptor);
 		if (!error && descriptor->closing)
 			error = -EBADF;
-		if (error) {
-			wh__op_complete(op, error, NULL);
-			return;
-		}
 	}
-	struct wh__workers *workers = wh__loop_workers(loop, class_of(op));
-	int error = workers ? wh__workers_submit(workers, op, run) : -ENOMEM;
+	if (!error)
+		error = to_worker(op);
 	if (error)
 		wh__op_complete(op, error, NULL);
 	else if (descriptor)
@@ -127,10 +130,9 @@ void wh__offload_close(struct wh__op *op)
 {
 	void *ptr = NULL;
 	wh__descriptor_closed(op->loop, op->fd);
-	/* The last close of a removed file may take long; that of a socket does not wait, unless SO_LINGER asks for it. */
-	if (!op->loop->closing && is_file(op->fd))
-		wh__offload(op);
-	else
+	/* The last close of a removed file may take long; that of a socket does not wait, unless SO_LINGER asks for it. Without memory
+	 * for a worker the loop does it: a descriptor that stays open is worse. */
+	if (op->loop->closing || !is_file(op->fd) || to_worker(op) != 0)
 		wh__op_complete(op, wh__op_execute(op, &ptr), NULL);
 }
 

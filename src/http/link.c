@@ -108,8 +108,8 @@ static void on_sent(wh_loop *loop, wh_res res, void *arg)
 	if (call) {
 		call->sent_at = wh_now(loop);
 		/* A server may refuse a request that it does not read to its end: its answer is worth waiting for,
-		 * and if there is none the receive will tell. */
-		if (res.n < 0 && link->eof)
+		 * and if there is none the receive will tell. Not so if we had no memory to send it. */
+		if (res.n < 0 && (link->eof || res.n == -ENOMEM || res.n == -ENOBUFS || res.n == -EAGAIN))
 			wh__http_call_fail(call, res.n);
 		else if (res.n < 0)
 			wh__http_call_writable(call, res.n);
