@@ -5,9 +5,10 @@
  * SIGPIPE is never raised. Descriptors made here are non-blocking and close-on-exec; those from elsewhere may block, and
  * no operation will. Addresses are copied.
  *
- * Errors of all that take a socket: -EBADF, -ENOTSOCK. Of receiving: -ENOTCONN, -ECONNRESET, -ETIMEDOUT (keep-alive, or what was
- * sent is not acknowledged: the peer's machine went), -ECONNREFUSED (an answer to an earlier datagram). Of sending: -EPIPE
- * (shut down here or by the peer), -ECONNRESET, -ENOTCONN, -ETIMEDOUT and -ECONNREFUSED (as of receiving), -EDESTADDRREQ,
+ * Errors of all that take a socket: -EBADF, -ENOTSOCK. Of receiving: -ENOTCONN (also of a socket that listens; at once), -ECONNRESET,
+ * -ETIMEDOUT (keep-alive, or what was sent is not acknowledged: the peer's machine went), -ECONNREFUSED (an answer to an earlier
+ * datagram). Of sending: -EPIPE (shut down here or by the peer; TCP: never connected), -ECONNRESET, -ENOTCONN (of a socket that listens,
+ * too), -ETIMEDOUT and -ECONNREFUSED (as of receiving), -EDESTADDRREQ,
  * -EMSGSIZE (a datagram too long), -ENETUNREACH, -EHOSTUNREACH, -EACCES (what the routing table forbids). They are not repeated
  * below. A time limit is wh_deadline(), which gives -ETIMEDOUT.
  *

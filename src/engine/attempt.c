@@ -283,6 +283,25 @@ static int64_t attempt(struct wh__op *op, void **ret_ptr)
 	}
 }
 
+int64_t wh__op_invalid(const struct wh__op *op)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof peer;
+	switch (op->opcode) {
+	case WH__OP_READ:
+	case WH__OP_READV:
+	case WH__OP_RECV:
+	case WH__OP_RECV_BUF:
+	case WH__OP_RECV_FROM:
+	case WH__OP_RECV_MESSAGE:
+		if (getpeername(op->fd, (struct sockaddr *)&peer, &len) < 0 && errno == ENOTCONN)
+			return -ENOTCONN;
+		return -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
 int64_t wh__op_attempt(struct wh__op *op, void **ret_ptr)
 {
 	int64_t n;
@@ -290,5 +309,5 @@ int64_t wh__op_attempt(struct wh__op *op, void **ret_ptr)
 	do
 		n = attempt(op, ret_ptr);
 	while (n == -EINTR);
-	return n;
+	return n == -EINVAL ? wh__op_invalid(op) : n;
 }

@@ -80,7 +80,7 @@ void wh__descriptor_closed(wh_loop *loop, int fd)
 {
 	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
 	if (descriptor) {
-		descriptor->known_socket = descriptor->known_seekable = false;
+		descriptor->known_socket = descriptor->known_seekable = descriptor->known_peer = false;
 		descriptor->known_empty = descriptor->known_listener = false;
 		close_twin(descriptor);
 	}
@@ -131,15 +131,22 @@ static bool is_open_for(const struct wh__op *op)
 /* 0, or why op's kind is not for this descriptor. */
 static int check_kind(struct wh__descriptor *descriptor, const struct wh__op *op)
 {
-	int type;
-	socklen_t len = sizeof type;
-	if (wh__opcode_streams(op->opcode))
-		return is_open_for(op) ? 0 : -EBADF;
-	if (descriptor->known_socket || !wh__opcode_waits(op->opcode) || op->opcode == WH__OP_READY)
+	bool streams = wh__opcode_streams(op->opcode);
+	bool transfers = op->opcode != WH__OP_ACCEPT && op->opcode != WH__OP_CONNECT;
+	int listens = 0;
+	socklen_t len = sizeof listens;
+	if (streams && !is_open_for(op))
+		return -EBADF;
+	if (!wh__opcode_waits(op->opcode) || op->opcode == WH__OP_READY)
 		return 0;
-	if (getsockopt(op->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+	if (transfers ? descriptor->known_peer : descriptor->known_socket)
+		return 0;
+	if (getsockopt(op->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 && !streams)
 		return -errno;
-	descriptor->known_socket = true;
+	if (transfers && listens)
+		return -ENOTCONN;
+	descriptor->known_socket |= !streams;
+	descriptor->known_peer |= transfers;
 	return 0;
 }
 
@@ -158,11 +165,13 @@ int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op 
 	return 0;
 }
 
-void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op)
+void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op, int64_t n)
 {
 	bool *flag = flag_of(descriptor, op);
 	if (flag)
 		*flag = false;
+	if (n < 0 && n != -ECANCELED)
+		descriptor->known_peer = false;
 }
 
 bool wh__descriptor_accepts_none(const struct wh__descriptor *descriptor, const struct wh__op *op)

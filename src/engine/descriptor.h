@@ -17,9 +17,10 @@ struct wh__descriptor {
 	bool known_empty;         /* the last receive, or accept, took all there was */
 	bool known_seekable;      /* of uring.c: has offsets */
 	bool known_socket;        /* what is no socket might never get ready, nor say why */
-	bool known_listener;      /* an accept on it has succeeded */
-	uint8_t epoll_flags;      /* of epoll.c; 0: not registered */
-	uint8_t accept_count;     /* of epoll.c: connections that were taken, by which turns are counted */
+	bool known_peer;      /* does not listen: what does never gets ready for a transfer, nor says why */
+	bool known_listener;  /* an accept on it has succeeded */
+	uint8_t epoll_flags;  /* of epoll.c; 0: not registered */
+	uint8_t accept_count; /* of epoll.c: connections that were taken, by which turns are counted */
 	int twin; /* of terminal.c: the same terminal, non-blocking; 0: not looked for; -1: there is none */
 	uint32_t registration; /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
@@ -43,7 +44,8 @@ void wh__descriptor_unlink(struct wh__descriptor *descriptor, struct wh__op *op)
 /* One receive and one send at a time, and nothing once it is being closed: 0, -EBUSY or -EBADF. What has entered
  * must leave when it ends. */
 int wh__descriptor_enter(struct wh__descriptor *descriptor, const struct wh__op *op);
-void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op);
+/* with n: what fails is looked at anew the next time, since a socket that is not connected may yet listen. */
+void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op *op, int64_t n);
 
 /* op would accept, and nobody is there. An accept in vain costs a socket and a file, made and freed, and after each connection
  * there usually is no other: a look is a fifth of that. Only of what is known to listen, since the rest is to hear that it does

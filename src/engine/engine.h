@@ -88,6 +88,9 @@ struct wh__engine {
 void *wh__stat_arguments(const char *path);
 void *wh__times_arguments(const char *path, const int64_t times_ns[2]);
 
+/* s seconds and ns since 1970 in ns; what is before 1678 or after 2261: the least or the most. */
+int64_t wh__ns_of(int64_t s, int64_t ns);
+
 /* engine/execute.c. Has op a vector in op->buf, of op->len entries? */
 bool wh__op_has_vector(const struct wh__op *op);
 /* n more bytes of a transfer are done: how many are left. */
@@ -135,6 +138,8 @@ int64_t wh__op_accepted(int64_t n);
 /* Of an accept that ends without a connection: one may have woken it, and nobody else of all that wait. So it looks once more: a
  * descriptor, or -ECANCELED. */
 int64_t wh__op_accept_last(struct wh__op *op);
+/* What the kernel calls an invalid argument: of a receive from a UNIX stream that is not connected, -ENOTCONN as of all others. */
+int64_t wh__op_invalid(const struct wh__op *op);
 int wh__op_events(const struct wh__op *op); /* POLLIN or POLLOUT, or what WH__OP_READY asks */
 
 #endif

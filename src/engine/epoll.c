@@ -159,7 +159,7 @@ static void fail_accepts(wh_loop *loop, int fd, int error)
 	struct wh__op *op;
 	while ((op = accept_on(descriptor = wh__descriptor_look(loop, fd)))) {
 		wh__descriptor_unlink(descriptor, op);
-		wh__descriptor_leave(descriptor, op);
+		wh__descriptor_leave(descriptor, op, error);
 		wh__op_complete(op, error, NULL);
 	}
 }
@@ -235,7 +235,7 @@ static bool try_op(struct wh__op *op, struct wh__descriptor *descriptor, bool li
 		descriptor->epoll_flags &= (uint8_t)~direction(op);
 	if (linked)
 		wh__descriptor_unlink(descriptor, op);
-	wh__descriptor_leave(descriptor, op);
+	wh__descriptor_leave(descriptor, op, n);
 	if (descriptor->epoll_flags & EXCLUSIVE && op->opcode == WH__OP_ACCEPT)
 		accepted(op->loop, op->fd, descriptor);
 	wh__op_complete(op, n, ptr);
@@ -251,7 +251,7 @@ static void submit_unwatched(struct wh__op *op, struct wh__descriptor *descripto
 	}
 	void *ptr;
 	int64_t n = wh__op_attempt(op, &ptr);
-	wh__descriptor_leave(descriptor, op);
+	wh__descriptor_leave(descriptor, op, n);
 	wh__op_complete(op, n == -EAGAIN ? -EOPNOTSUPP : n, ptr);
 }
 
@@ -292,7 +292,7 @@ static void submit_waiting(struct wh__op *op)
 	else if (!(descriptor->epoll_flags & REGISTERED))
 		error = register_fd(op->loop, op->fd, descriptor, op->opcode == WH__OP_ACCEPT);
 	if (error != 0) {
-		wh__descriptor_leave(descriptor, op);
+		wh__descriptor_leave(descriptor, op, error);
 		wh__op_complete(op, error, NULL);
 	} else if (descriptor->epoll_flags & ALWAYS) {
 		submit_unwatched(op, descriptor);
@@ -319,7 +319,7 @@ static void cancel(struct wh__op *op)
 		return; /* it waits for a worker, and then ends */
 	struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
 	wh__descriptor_unlink(descriptor, op);
-	wh__descriptor_leave(descriptor, op);
+	wh__descriptor_leave(descriptor, op, -ECANCELED);
 	if (descriptor->epoll_flags & EXCLUSIVE && op->opcode == WH__OP_ACCEPT)
 		unsettle(op->loop, op->fd);
 	wh__op_complete(op, -ECANCELED, NULL);

@@ -55,12 +55,19 @@ static bool sends(const struct wh__op *op)
 	       op->opcode == WH__OP_WRITEV;
 }
 
+static bool transfers(const struct wh__op *op)
+{
+	return op->opcode != WH__OP_ACCEPT && op->opcode != WH__OP_CONNECT && op->opcode != WH__OP_READY;
+}
+
 int wh__socket_enter(struct wh__op *op)
 {
 	struct wh__socket *s = wh__socket_of(wh__sim_of(op->loop), op->fd);
 	if (!s || s->closing)
 		return -EBADF;
 	int error = s->is_pipe ? wh__pipe_takes(s, op) : 0;
+	if (s->state == WH__LISTENING && transfers(op))
+		error = -ENOTCONN; /* as elsewhere, also of what would be sent */
 	if (error != 0)
 		return error;
 	bool *flag = receives(op) ? &s->receiving : sends(op) ? &s->sending : NULL;
@@ -160,7 +167,7 @@ int64_t wh__socket_receive(struct wh__socket *s, const struct wh__op *op, void *
 	if (s->is_pipe)
 		return wh__pipe_receive(s, buf, shorten(s, op, len));
 	if (s->state == WH__IDLE || s->state == WH__LISTENING)
-		return s->family == AF_UNIX ? -EINVAL : -ENOTCONN;
+		return -ENOTCONN;
 	if (s->in.len > 0 && !s->deaf && peeks)
 		return (int64_t)wh__bytes_copy(&s->in, 0, buf, len);
 	if (s->in.len > 0 && !s->deaf)

@@ -101,8 +101,8 @@ static void submit(struct wh__op *op)
 	if (error == 0 && descriptor)
 		error = wh__descriptor_enter(descriptor, op);
 	if (error == 0 && waits && !have_polls(state, state->waiting_count + 2)) {
-		wh__descriptor_leave(descriptor, op);
 		error = -ENOMEM;
+		wh__descriptor_leave(descriptor, op, error);
 	}
 	if (error != 0) {
 		wh__op_complete(op, error, NULL);
@@ -127,7 +127,7 @@ static void end(struct sync_state *state, struct wh__op *op, int64_t n, void *pt
 	if (wh__descriptor_used(op)) {
 		struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
 		descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
-		wh__descriptor_leave(descriptor, op);
+		wh__descriptor_leave(descriptor, op, n);
 		if (descriptor->closing && op->opcode == WH__OP_SEND_FILE)
 			n = -ECANCELED; /* a part of something that would go on with the next */
 	}

@@ -187,7 +187,7 @@ static void threads_submit(struct wh__op *op)
 	}
 	descriptor = wh__descriptor_look(op->loop, op->fd);
 	descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
-	wh__descriptor_leave(descriptor, op);
+	wh__descriptor_leave(descriptor, op, n);
 	wh__op_complete(op, n, ptr);
 }
 
@@ -214,7 +214,7 @@ static void threads_returned(struct wh__op *op, int64_t n, void *ptr)
 		}
 	}
 	descriptor->known_listener |= op->opcode == WH__OP_ACCEPT && n >= 0;
-	wh__descriptor_leave(descriptor, op);
+	wh__descriptor_leave(descriptor, op, n);
 	wh__offload_returned(op, n, ptr);
 }
 

@@ -358,7 +358,7 @@ void wh__uring_finish(struct wh__uring *u, struct wh__op *op, int64_t n, void *p
 	if (wh__descriptor_used(op)) {
 		struct wh__descriptor *descriptor = wh__descriptor_look(u->loop, op->fd);
 		wh__descriptor_unlink(descriptor, op);
-		wh__descriptor_leave(descriptor, op);
+		wh__descriptor_leave(descriptor, op, n);
 		if (!descriptor->first) {
 			close = descriptor->closing;
 			descriptor->closing = NULL;
@@ -415,7 +415,8 @@ static void received(struct wh__uring *u, struct wh__op *op, int n, uint32_t cqe
 {
 	struct wh_buf *buf = cqe_flags & IORING_CQE_F_BUFFER ? wh__uring_buffers_take(u, cqe_flags) : NULL;
 	wh__descriptor_look(u->loop, op->fd)->known_empty =
-		op->off == 0 && !(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY); /* a peek has taken nothing */
+		n >= 0 && op->off == 0 &&
+		!(cqe_flags & IORING_CQE_F_SOCK_NONEMPTY); /* a peek has taken nothing */
 	if (buf && n <= 0)
 		buf = wh_buf_put(buf);
 	if (buf)
@@ -472,6 +473,8 @@ static void completed(struct wh__uring *u, struct wh__op *op, int n, uint32_t cq
 		if ((n == -ECANCELED || n == -EINTR) && op->engine_state & WH__URING_CANCELLED)
 			n = (int)wh__op_accept_last(op);
 	}
+	if (n == -EINVAL)
+		n = (int)wh__op_invalid(op);
 	if (op->opcode == WH__OP_RECV || op->opcode == WH__OP_RECV_BUF) {
 		received(u, op, n, cqe_flags);
 	} else if (n < 0) {

@@ -80,7 +80,7 @@ static int connect_plainly(uint16_t port)
 
 static bool read_head(int fd)
 {
-	char head[2000];
+	char head[2000] = "";
 	size_t n = 0;
 
 	while (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0)
