@@ -196,9 +196,10 @@ struct wh_stat {
 	uint32_t block_bytes; /* good size of a transfer */
 	uint64_t size;        /* bytes */
 	uint64_t allocated_bytes;
-	uint64_t inode, device;                                   /* together they name the file */
-	uint64_t represents;                                      /* the device that a device file is */
-	int64_t accessed_ns, modified_ns, changed_ns, created_ns; /* since 1970 */
+	uint64_t inode, device; /* together they name the file */
+	uint64_t represents;    /* the device that a device file is */
+	int64_t accessed_ns, modified_ns, changed_ns,
+		created_ns; /* since 1970; before 1678 and after 2261: the least, the most */
 };
 /* wh_stat() - *ret, borrowed, is what path names; n = 0. wh_lstat(): a symbolic link itself. wh_fstat(): an open file.
  * wh_stat_at(): flags AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT. statx(2) */

@@ -276,13 +276,13 @@ struct wh_http_file_options {
  * (206, 416; several ranges at once give the whole). Constant memory; the loop waits for no disk.
  *
  * folder   descriptor of the folder that nothing leads out of (openat2(2) with RESOLVE_BENEATH: symbolic links are followed within; where a
- *          sandbox refuses openat2, none are); to stay open until x has ended.
+ *          sandbox refuses openat2, the same segment by segment); to stay open until x has ended.
  * path     below it, percent-encoded as wh_http_path() gives it; "..", hidden names and encoded slashes give 404.
  * options  may be NULL.
  *
  * Answers  404 nothing there, or not a regular file; 403 not readable; 405 another method; 503 out of descriptors or memory; 301 a folder
  *          without its slash. A file that becomes shorter meanwhile cuts the connection off. Fields set before are kept.
- * In on_request(), or later after wh_http_retain(). Files are those of the machine also on WH_SIM. */
+ * In on_request(), or later after wh_http_retain(). On WH_SIM files are those of the simulated machine. */
 WH_API void wh_http_respond_file(wh_http_exchange *x, int folder, struct wh_slice path,
                                  const struct wh_http_file_options *options);
 

@@ -201,9 +201,17 @@ void *wh__times_arguments(const char *path, const int64_t times_ns[2])
 
 /* ---- what a file is ------------------------------------------------------------------------- */
 
+int64_t wh__ns_of(int64_t s, int64_t ns)
+{
+	int64_t all;
+	if (__builtin_mul_overflow(s, WH_NS_PER_S, &all) || __builtin_add_overflow(all, ns, &all))
+		return s < 0 ? INT64_MIN + 1 : INT64_MAX; /* INT64_MIN is WH_TIME_UNKNOWN */
+	return all;
+}
+
 static int64_t ns_of(const struct statx_timestamp *time)
 {
-	return time->tv_sec * WH_NS_PER_S + time->tv_nsec;
+	return wh__ns_of(time->tv_sec, time->tv_nsec);
 }
 
 void wh__stat_from_raw(const struct statx *raw, struct wh_stat *ret)

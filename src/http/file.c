@@ -1,31 +1,28 @@
 /* src/http/file.c -- a file as an answer: opened beneath a folder, conditional, in ranges, a piece at a time.
  *
- * Opening is a worker's, reading goes through the loop; what is read ahead of the client is bounded by output_bytes_max.
+ * Opening (io/beneath.c) is a worker's, reading goes through the loop; what is read ahead of the client is bounded by output_bytes_max.
  *
  * Thread: loop, but for open_it(), which a worker runs.  Memory: one allocation for each answer, until it is given.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "http/conditions.h"
 #include "http/message.h"
 #include "http/server.h"
+#include "io/beneath.h"
 
-enum { OPEN_TRIES = 100 };
 #define PAUSE_NS (10 * WH_NS_PER_MS) /* no buffer is free: tried again after */
 
 struct job {
 	wh_http_exchange *x;
 	wh_loop *loop;
 	int folder, fd;
-	struct stat st;
+	wh_loop *simulated; /* NULL: a real machine */
+	struct wh_stat st;
 	bool head;
 	const char *content_type, *index, *cache_control; /* in text */
 	struct wh__http_conditions conditions;            /* likewise */
@@ -128,45 +125,6 @@ static const char *type_of(const char *path)
 
 /* ---- opening, on a worker's thread -------------------------------------------------------- */
 
-/* Without openat2(2), which some sandboxes refuse: segment by segment, and no symbolic links at all. */
-static int open_step_by_step(int folder, char *path, int flags)
-{
-	int at = folder, fd = -1;
-
-	for (char *name = path; name;) {
-		char *slash = strchr(name, '/');
-
-		if (slash)
-			*slash = 0;
-		fd = openat(at, *name ? name : ".",
-		            slash ? O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC : flags | O_NOFOLLOW);
-		if (at != folder)
-			close(at);
-		if (slash)
-			*slash = '/';
-		if (fd < 0)
-			return -1;
-		at = fd;
-		name = slash ? slash + 1 : NULL;
-	}
-	return fd;
-}
-
-static int open_beneath(int folder, char *path)
-{
-	/* a FIFO or a device must not hold us up before it is seen to be none of ours */
-	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, fd, tries = OPEN_TRIES;
-	struct open_how how = {.flags = (unsigned)flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-
-	do
-		fd = (int)syscall(SYS_openat2, folder, *path ? path : ".", &how, sizeof(how));
-	while (fd < 0 && errno == EAGAIN &&
-	       --tries > 0); /* a rename nearby, openat2(2); or a lease, which stays */
-	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-		fd = open_step_by_step(folder, path, flags);
-	return fd;
-}
-
 static bool ends_in_slash(const char *path)
 {
 	return path[strlen(path) - 1] == '/';
@@ -175,24 +133,25 @@ static bool ends_in_slash(const char *path)
 static int64_t open_it(void *arg)
 {
 	struct job *job = arg;
+	int64_t n = wh__open_beneath(job->simulated, job->folder, job->path, &job->st);
 	int error = 0;
 
-	job->fd = open_beneath(job->folder, job->path);
-	if (job->fd < 0)
-		return -errno;
-	if (fstat(job->fd, &job->st) < 0)
-		error = -errno;
-	else if (S_ISDIR(job->st.st_mode) && job->index && *job->path && !ends_in_slash(job->path)) {
+	if (n < 0)
+		return n;
+	job->fd = (int)n;
+	if (job->st.type == WH_FILE_DIRECTORY && job->index && *job->path && !ends_in_slash(job->path)) {
 		job->needs_slash = true;
-	} else if (S_ISDIR(job->st.st_mode) && job->index) {
-		close(job->fd);
+	} else if (job->st.type == WH_FILE_DIRECTORY && job->index) {
+		wh__close_beneath(job->simulated, job->fd);
+		job->fd = -1;
 		(void)stpcpy(stpcpy(job->path + strlen(job->path), *job->path ? "/" : ""), job->index);
 		job->index = NULL;
 		return open_it(job);
-	} else if (!S_ISREG(job->st.st_mode))
+	} else if (job->st.type != WH_FILE_REGULAR) {
 		error = -ENOENT;
+	}
 	if (error != 0) {
-		close(job->fd);
+		wh__close_beneath(job->simulated, job->fd);
 		job->fd = -1;
 	}
 	return error;
@@ -264,18 +223,23 @@ static void next_piece(struct job *job)
 
 static void describe(const struct job *job, struct wh__http_representation *ret)
 {
-	int64_t now = wh_wall_now(job->loop) / WH_NS_PER_S, at = job->st.st_mtim.tv_sec;
+	int64_t now = wh_wall_now(job->loop) / WH_NS_PER_S, ns = job->st.modified_ns % WH_NS_PER_S;
+	int64_t at = job->st.modified_ns / WH_NS_PER_S;
 	const char *weak = "";
 
+	if (ns < 0) { /* before 1970 */
+		ns += WH_NS_PER_S;
+		at--;
+	}
 	/* RFC 9110 section 8.8.2.2: within the same moments it may change again and look the same */
 	ret->is_fresh = now - at < 2;
 	if (ret->is_fresh)
 		weak = "W/";
-	ret->bytes = (uint64_t)job->st.st_size;
+	ret->bytes = job->st.size;
 	ret->modified_at = at;
 	snprintf(ret->etag, sizeof(ret->etag), "%s\"%llx-%llx-%llx.%lx\"", weak,
-	         (unsigned long long)job->st.st_ino, (unsigned long long)job->st.st_size,
-	         (unsigned long long)at, (unsigned long)job->st.st_mtim.tv_nsec);
+	         (unsigned long long)job->st.inode, (unsigned long long)job->st.size, (unsigned long long)at,
+	         (unsigned long)ns);
 }
 
 static int set_fields(struct job *job, const struct wh__http_representation *of, int status)
@@ -448,6 +412,7 @@ static struct job *make_job(wh_http_exchange *x, struct wh_slice path, const str
 	job->path = at; /* last, with room for the index's name */
 	job->x = x;
 	job->loop = wh_http_loop(x);
+	job->simulated = wh__beneath_simulated(job->loop);
 	job->fd = -1;
 	job->head = wh_http_method(x) == WH_HTTP_HEAD;
 	return job;
@@ -478,7 +443,10 @@ void wh_http_respond_file(wh_http_exchange *x, int folder, struct wh_slice path,
 		end_job(job);
 		return;
 	}
-	if (wh_then(wh_work(job->loop, open_it, job), on_opened, job) != 0) {
+	if (job->simulated) {
+		/* its disk is at hand, and none of its workers may touch it */
+		on_opened(job->loop, (wh_res){.n = open_it(job)}, job);
+	} else if (wh_then(wh_work(job->loop, open_it, job), on_opened, job) != 0) {
 		wh_http_problem(x, 503, NULL);
 		end_job(job);
 	}

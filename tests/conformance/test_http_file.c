@@ -1,9 +1,17 @@
 /* tests/conformance/test_http_file.c -- files as answers: what is found and what is not, conditions, ranges, large ones, ones that
- * change; on the engine of WHILST_ENGINE.
+ * change; on the engine of WHILST_ENGINE. Files are made and changed through a loop, so that they may be a simulated machine's.
+ *
+ * Argument "ENOSYS" or "EPERM": openat2(2) is refused with that, as some sandboxes do.
  */
+#define WH_TESTS_HTTP_ON_SIM
+
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdbool.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 struct wh_http_exchange;
@@ -12,6 +20,7 @@ static bool serve_file(struct wh_http_exchange *x);
 
 #include "http_served.h"
 
+static wh_loop *files; /* of the test itself */
 static char folder[64];
 static int folder_fd = -1;
 static struct wh_http_file_options file_options;
@@ -29,61 +38,88 @@ static bool serve_file(wh_http_exchange *x)
 
 /* ---- a folder ------------------------------------------------------------------------------ */
 
-static void put_file(const char *name, const char *content, size_t len)
+static int open_file(const char *name, int flags)
 {
-	int fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	struct timespec old[2] = {{.tv_sec = 784111777},
-	                          {.tv_sec = 784111777}}; /* Sun, 06 Nov 1994 08:49:37 GMT */
+	int64_t fd = wh_await(wh_open_at(files, folder_fd, name, flags, 0644)).n;
 
 	assert_true(fd >= 0);
-	while (len > 0) {
-		ssize_t n = write(fd, content, len);
+	return (int)fd;
+}
 
-		assert_true(n > 0);
-		content += n;
-		len -= (size_t)n;
-	}
-	assert_int_equal(futimens(fd, old), 0);
-	close(fd);
+static void close_file(int fd)
+{
+	assert_int_equal(wh_await(wh_close(files, fd)).n, 0);
+}
+
+static void put_file(const char *name, const char *content, size_t len)
+{
+	static const int64_t old = 784111777 * WH_NS_PER_S; /* Sun, 06 Nov 1994 08:49:37 GMT */
+	int fd = open_file(name, O_WRONLY | O_CREAT | O_TRUNC);
+
+	assert_int_equal(wh_await(wh_pwrite_all(files, fd, content, len, 0)).n, len);
+	assert_int_equal(wh_await(wh_fset_times(files, fd, old, old)).n, 0);
+	close_file(fd);
+}
+
+static void make_below(const char *name)
+{
+	assert_int_equal(wh_await(wh_mkdir_at(files, folder_fd, name, 0755)).n, 0);
+}
+
+static void link_to(const char *target, const char *name)
+{
+	assert_int_equal(wh_await(wh_symlink_at(files, target, folder_fd, name)).n, 0);
 }
 
 static int make_folder(void **state)
 {
+	int64_t fd;
+
+	assert_int_equal(wh_loop_open(&files, NULL), 0);
 	snprintf(folder, sizeof(folder), "/tmp/whilst-files-XXXXXX");
-	assert_non_null(mkdtemp(folder));
-	folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(folder_fd >= 0);
+	assert_int_equal(wh_await(wh_make_temporary_directory(files, folder)).n, 0);
+	fd = wh_await(wh_open(files, folder, O_RDONLY | O_DIRECTORY, 0)).n;
+	assert_true(fd >= 0);
+	folder_fd = (int)fd;
 	put_file("page.html", "0123456789", 10);
 	put_file("empty", "", 0);
 	put_file("a b+c%", "blank", 5);
 	put_file(".secret", "secret", 6);
-	assert_int_equal(mkdirat(folder_fd, "sub", 0755), 0);
-	assert_int_equal(mkdirat(folder_fd, "bare", 0755), 0);
-	assert_int_equal(mkdirat(folder_fd, ".well-known", 0755), 0);
+	make_below("sub");
+	make_below("bare");
+	make_below(".well-known");
 	put_file("sub/index.html", "the index", 9);
 	put_file(".well-known/x", "known", 5);
-	assert_int_equal(symlinkat("page.html", folder_fd, "link"), 0);
-	assert_int_equal(symlinkat("/etc/passwd", folder_fd, "out"), 0);
-	assert_int_equal(symlinkat("..", folder_fd, "up"), 0);
-	assert_int_equal(mkfifoat(folder_fd, "fifo", 0644), 0);
+	link_to("page.html", "link");
+	link_to("../page.html", "sub/link");
+	link_to("bare/../sub", "sub-link");
+	link_to("/etc/passwd", "out");
+	link_to("..", "up");
+	link_to("../../x", "sub/far");
+	link_to("loop", "loop");
+	if (!is_on_sim()) /* which has none */
+		assert_int_equal(mkfifoat(folder_fd, "fifo", 0644), 0);
 	file_options = (struct wh_http_file_options){.index = "index.html"};
 	return start(state);
 }
 
 static int remove_folder(void **state)
 {
-	static const char *const names[] = {"page.html",     "empty",   "a b+c%", ".secret", "sub/index.html",
-	                                    ".well-known/x", "link",    "out",    "up",      "fifo",
-	                                    "large",         "shrinks", "fresh"};
+	static const char *const names[] = {
+		"page.html", "empty",    "a b+c%", ".secret", "sub/index.html", ".well-known/x", "link",
+		"out",       "up",       "fifo",   "large",   "shrinks",        "fresh",         "sub/link",
+		"sub/far",   "sub-link", "loop"};
 	static const char *const folders[] = {"sub", "bare", ".well-known"};
 
 	stop(state);
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		(void)unlinkat(folder_fd, names[i], 0);
+		(void)wh_await(wh_unlink_at(files, folder_fd, names[i], 0));
 	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
-		(void)unlinkat(folder_fd, folders[i], AT_REMOVEDIR);
-	close(folder_fd);
-	return rmdir(folder);
+		(void)wh_await(wh_unlink_at(files, folder_fd, folders[i], AT_REMOVEDIR));
+	close_file(folder_fd);
+	assert_int_equal(wh_await(wh_rmdir(files, folder)).n, 0);
+	files = wh_loop_close(files);
+	return 0;
 }
 
 /* ---- requests ------------------------------------------------------------------------------ */
@@ -134,6 +170,9 @@ static void names(void **state)
 	assert_true(says("Content-Type: application/octet-stream"));
 	expect(fd, "/empty", "", 200, "");
 	expect(fd, "/link", "", 200, "0123456789"); /* within */
+	expect(fd, "/sub/link", "", 200, "0123456789");
+	expect(fd, "/sub-link/", "", 200, "the index");
+	expect(fd, "/sub-link/link", "", 200, "0123456789");
 	expect(fd, "/sub/", "", 200, "the index");
 	expect(fd, "/sub", "", 301, NULL);
 	assert_true(says("Location: ./sub/"));
@@ -154,6 +193,9 @@ static void nothing_there(void **state)
 	                                    "/bare/",
 	                                    "/out",
 	                                    "/up/",
+	                                    "/sub/far",
+	                                    "/sub-link/far",
+	                                    "/loop",
 	                                    "/up/etc/passwd",
 	                                    "/../etc/passwd",
 	                                    "/..",
@@ -193,8 +235,8 @@ static void nothing_there(void **state)
 	expect(fd, "/page.html", "", 200, NULL);
 	assert_true(says("Content-Type: x/y"));
 	assert_true(says("Cache-Control: no-cache"));
-	if (geteuid() != 0) { /* root reads everything */
-		fchmodat(folder_fd, "page.html", 0, 0);
+	if (geteuid() != 0 && !is_on_sim()) { /* root reads everything */
+		assert_int_equal(wh_await(wh_chmod_at(files, folder_fd, "page.html", 0)).n, 0);
 		expect(fd, "/page.html", "", 403, NULL);
 	}
 	close(fd);
@@ -240,7 +282,7 @@ static void conditions(void **state)
 	WITH(200, "Range: bytes=0-0\r\nIf-Range: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
 	WITH(304, "Range: bytes=0-0\r\nIf-None-Match: %s\r\n", etag);
 	/* what may change again within its second has no strong validator */
-	close(openat(folder_fd, "fresh", O_CREAT | O_WRONLY, 0644));
+	close_file(open_file("fresh", O_CREAT | O_WRONLY));
 	expect(fd, "/fresh", "", 200, NULL);
 	assert_non_null(strstr(last.head, "\r\nETag: W/\""));
 	close(fd);
@@ -338,9 +380,9 @@ static void shrinking(void **state)
 	put_large("shrinks");
 	peer_say(fd, "GET /shrinks HTTP/1.1\r\nHost: a\r\n\r\n");
 	peer_read_head(fd, last.head, sizeof(last.head));
-	file = openat(folder_fd, "shrinks", O_WRONLY);
-	assert_int_equal(ftruncate(file, 1000), 0);
-	close(file);
+	file = open_file("shrinks", O_WRONLY);
+	assert_int_equal(wh_await(wh_truncate(files, file, 1000)).n, 0);
+	close_file(file);
 	while ((n = recv(fd, piece, sizeof(piece), 0)) > 0)
 		got += (size_t)n;
 	assert_true(got < LARGE);
@@ -361,14 +403,37 @@ static void closed_amid(void **state)
 #undef TEST
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
-int main(void)
+/* From now on the call gives error instead of running, on the threads to come as well. */
+static void forbid_openat2(int error)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+		perror("seccomp");
+		exit(77);
+	}
+	assert_int_equal(syscall(SYS_openat2, AT_FDCWD, "/", NULL, 0), -1);
+	assert_int_equal(errno, error);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(names), TEST(nothing_there), TEST(conditions),  TEST(ranges),
 		TEST(large), TEST(shrinking),     TEST(closed_amid),
 	};
-	int failed = cmocka_run_group_tests_name("http file", tests, NULL, NULL);
+	int failed;
 
+	if (argc > 1 && (strcmp(argv[1], "ENOSYS") == 0 || strcmp(argv[1], "EPERM") == 0))
+		forbid_openat2(argv[1][1] == 'N' ? ENOSYS : EPERM);
+	failed = cmocka_run_group_tests_name("http file", tests, NULL, NULL);
 	free(last.body);
-	return failed;
+	return on_sim_end(failed);
 }
