@@ -22,6 +22,7 @@ struct wh__descriptor {
 	uint8_t epoll_flags;  /* of epoll.c; 0: not registered */
 	uint8_t accept_count; /* of epoll.c: connections that were taken, by which turns are counted */
 	int twin; /* of terminal.c: the same terminal, non-blocking; 0: not looked for; -1: there is none */
+	uint32_t poll_index;   /* of sync.c: its place in the poll; 0: none */
 	uint32_t registration; /* of epoll.c: rises when the descriptor is closed, tells late events */
 };
 

@@ -90,6 +90,12 @@ static void wake(wh_loop *loop)
 	assert(n == sizeof one); /* the count would be full after 2^64 - 1 */
 }
 
+/* Of epoll_ctl(2). How many descriptors a user may watch is a matter of memory, epoll(7). */
+static int why_not_registered(void)
+{
+	return errno == ENOSPC ? -ENOMEM : -errno;
+}
+
 /* Registered: for a look, see watch_again(), or the number was closed behind our back while a duplicate keeps the file
  * open. Changing it reports what is ready now; an exclusive one cannot be changed. */
 static int register_again(const struct epoll_state *state, int fd, struct epoll_event *event)
@@ -97,7 +103,7 @@ static int register_again(const struct epoll_state *state, int fd, struct epoll_
 	if (!(event->events & EPOLLEXCLUSIVE) && epoll_ctl(state->epoll_fd, EPOLL_CTL_MOD, fd, event) == 0)
 		return 0;
 	(void)epoll_ctl(state->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	return epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, fd, event) == 0 ? 0 : -errno;
+	return epoll_ctl(state->epoll_fd, EPOLL_CTL_ADD, fd, event) == 0 ? 0 : why_not_registered();
 }
 
 static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor, bool is_listener)
@@ -113,7 +119,7 @@ static int register_fd(wh_loop *loop, int fd, struct wh__descriptor *descriptor,
 			descriptor->epoll_flags = REGISTERED | ALWAYS;
 			return 0;
 		}
-		int error = errno == EEXIST ? register_again(state, fd, &event) : -errno;
+		int error = errno == EEXIST ? register_again(state, fd, &event) : why_not_registered();
 		if (error != 0)
 			return error;
 	}
@@ -152,7 +158,8 @@ static void let_go(wh_loop *loop, int fd, struct wh__descriptor *descriptor)
 	descriptor->epoll_flags = 0;
 }
 
-/* What waits for fd has nothing that would wake it. */
+/* What waits for fd has nothing that would wake it: its place among those who share the listener could be had neither when it was
+ * given up, accepted(), nor now. */
 static void fail_accepts(wh_loop *loop, int fd, int error)
 {
 	struct wh__descriptor *descriptor;

@@ -208,14 +208,33 @@ static bool comes_too_late(const struct wh__op *op, int accepted_fd, int *empty_
 	return op->fd == *empty_fd;
 }
 
-/* The polls are of the waiting ones in their order. What completes may end others: only those that are left are looked
+/* What waits for each descriptor, once: poll(2) takes no more of them than may be open. Result: how many, wake_fd included. */
+static uint32_t make_polls(struct sync_state *state)
+{
+	uint32_t count = 1;
+	state->polls[0] = (struct pollfd){.fd = state->wake_fd, .events = POLLIN};
+	for (const struct wh__op *op = state->waiting_first; op; op = op->next)
+		wh__descriptor_look(op->loop, op->fd)->poll_index = 0;
+	for (const struct wh__op *op = state->waiting_first; op; op = op->next) {
+		struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+		if (descriptor->poll_index == 0) {
+			descriptor->poll_index = count;
+			state->polls[count++] = (struct pollfd){.fd = op->fd};
+		}
+		state->polls[descriptor->poll_index].events |= (short)wh__op_events(op);
+	}
+	return count;
+}
+
+/* Whose descriptor the poll says is ready is tried, in the order of starting. What completes may end others: only those that are left are looked
  * at, and whose turn was missed is seen by the next poll(2). */
 static void try_waiting(struct sync_state *state)
 {
-	uint32_t i = 1;
 	int accepted_fd = -1, empty_fd = -1;
-	for (struct wh__op *op = state->waiting_first; op; op = op->next)
-		op->engine_data = state->polls[i++].revents ? state : NULL;
+	for (struct wh__op *op = state->waiting_first; op; op = op->next) {
+		int events = state->polls[wh__descriptor_look(op->loop, op->fd)->poll_index].revents;
+		op->engine_data = events & (wh__op_events(op) | POLLERR | POLLHUP | POLLNVAL) ? state : NULL;
+	}
 	for (struct wh__op *op = state->waiting_first; op;) {
 		void *ptr;
 		struct wh__op *next = op->next;
@@ -265,10 +284,7 @@ static int wait(wh_loop *loop, int64_t timeout_ns)
 	worked |= begin_connections(state);
 	if (worked && state->waiting_count == 0)
 		return 0;
-	uint32_t count = 1;
-	state->polls[0] = (struct pollfd){.fd = state->wake_fd, .events = POLLIN};
-	for (struct wh__op *op = state->waiting_first; op; op = op->next)
-		state->polls[count++] = (struct pollfd){.fd = op->fd, .events = (short)wh__op_events(op)};
+	uint32_t count = make_polls(state);
 	struct timespec ts = {0};
 	if (!worked && timeout_ns > 0)
 		ts = (struct timespec){.tv_sec = timeout_ns / WH_NS_PER_S,

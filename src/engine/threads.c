@@ -113,8 +113,10 @@ static int wait_new(struct threads *threads, struct wh__op *op)
 		wait->epoll_fd = -1;
 		wait->cancel_fd = wh__above_standard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 		if (wait->cancel_fd < 0) {
+			/* no descriptor is left for waiting, which is a limit like others */
+			int error = errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
 			free(wait);
-			return -errno;
+			return error;
 		}
 	}
 	wait->op = op;

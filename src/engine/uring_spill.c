@@ -34,7 +34,7 @@ static int arm(struct wh__uring *u, int fd)
 		return 0;
 	if (errno == ENOENT && epoll_ctl(u->spill_fd, EPOLL_CTL_ADD, fd, &event) == 0)
 		return 0;
-	return -errno;
+	return errno == ENOSPC ? -ENOMEM : -errno; /* how many a user may watch is a matter of memory, epoll(7) */
 }
 
 void wh__uring_spill_poll(struct wh__uring *u)
@@ -54,8 +54,8 @@ int wh__uring_spill_add(struct wh__uring *u, struct wh__op *op)
 {
 	if (u->spill_fd < 0) {
 		u->spill_fd = wh__above_standard(epoll_create1(EPOLL_CLOEXEC));
-		if (u->spill_fd < 0)
-			return -errno;
+		if (u->spill_fd < 0) /* no descriptor is left for waiting, which is a limit like others */
+			return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
 	}
 	wh__uring_spill_poll(u);
 	op->engine_state = WH__URING_SPILLED;
