@@ -15,8 +15,8 @@
  * A cancelled operation that had begun may have taken effect in part or in whole. Where a worker or the kernel is at
  * it, it ends by itself and gives its true result.
  *
- * On a simulated machine programs are root's: permissions and owners are kept and refuse nothing. wh_allocate_mode() gives
- * -ENOSYS (but for mode 0), O_TMPFILE -EISDIR, and there are no devices.
+ * On a simulated machine programs are root's: permissions and owners are kept and refuse nothing. wh_allocate_mode()
+ * knows the modes that have a name here, and there are no devices.
  *
  * The words used here and the errors that every operation may give are told at the top of whilst.h, which includes
  * this header.

@@ -304,7 +304,7 @@ int64_t wh__sim_call(struct wh__op *op, uint64_t len, void **ret_ptr)
 	case WH__OP_TRUNCATE:
 		return wh__disk_truncate(disk, op->fd, op->len);
 	case WH__OP_ALLOCATE:
-		return op->done != 0 ? -ENOSYS : wh__disk_allocate(disk, op->fd, op->off, op->len);
+		return wh__disk_allocate(disk, op->fd, (int)op->done, op->off, op->len);
 	case WH__OP_SIZE:
 		return wh__disk_size(disk, op->fd);
 	case WH__OP_LOCK:

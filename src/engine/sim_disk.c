@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,6 +89,19 @@ static int64_t handle_new(struct wh__disk *disk, struct wh__node *node, int flag
 	return WH__SIM_FD_FIRST + (int)i;
 }
 
+/* A file without a name, in the folder *ret: it is gone when it is closed, and by a power cut. */
+static int64_t open_unnamed(struct wh__disk *disk, int flags, mode_t mode, struct wh__node **ret)
+{
+	if ((flags & O_ACCMODE) == O_RDONLY || flags & O_CREAT)
+		return -EINVAL;
+	if (!*ret)
+		return -ENOENT;
+	if (!(*ret)->is_directory)
+		return -ENOTDIR;
+	*ret = wh__tree_unnamed(disk, mode);
+	return *ret ? 0 : -ENOMEM;
+}
+
 static int64_t open_node(struct wh__disk *disk, int from, const char *path, int flags, mode_t mode,
                          struct wh__node **ret)
 {
@@ -99,6 +113,8 @@ static int64_t open_node(struct wh__disk *disk, int from, const char *path, int 
 	if (error != 0)
 		return error;
 	*ret = name[0] ? wh__tree_child(directory, name) : directory;
+	if ((flags & O_TMPFILE) == O_TMPFILE)
+		return open_unnamed(disk, flags, mode, ret);
 	if (!*ret) {
 		if (!(flags & O_CREAT))
 			return -ENOENT;
@@ -296,20 +312,37 @@ int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len)
 	return wh__sim_file_truncate(&handle->node->file, len, disk->random);
 }
 
-int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t len)
+int64_t wh__disk_allocate(struct wh__disk *disk, int fd, int mode, uint64_t off, uint64_t len)
 {
 	struct wh__handle *handle;
+	bool keep_size = mode & FALLOC_FL_KEEP_SIZE, punch = mode & FALLOC_FL_PUNCH_HOLE;
 	int64_t error = file_for(disk, fd, true, &handle);
 	if (error != 0)
 		return error;
-	if (len == 0 || off > INT64_MAX || len > INT64_MAX - off)
+	if (len == 0 || off > INT64_MAX)
 		return -EINVAL;
+	if (len > INT64_MAX - off)
+		return -EFBIG;
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case 0:
+	case FALLOC_FL_ZERO_RANGE:
+		break;
+	case FALLOC_FL_PUNCH_HOLE:
+		if (keep_size)
+			break;
+		__attribute__((fallthrough));
+	default:
+		return -EOPNOTSUPP;
+	}
 	if (off + len > (UINT64_C(1) << 40))
 		return -EFBIG;
-	if (!has_space(disk, handle->node, off, len))
+	if (!punch && !has_space(disk, handle->node, off, len))
 		return -ENOSPC;
 	wh__tree_modified(disk, handle->node);
-	return wh__sim_file_allocate(&handle->node->file, off, len);
+	error = punch ? 0 : wh__sim_file_allocate(&handle->node->file, off, len, keep_size);
+	if (error == 0 && mode & ~FALLOC_FL_KEEP_SIZE)
+		error = wh__sim_file_zero(&handle->node->file, off, len, punch, disk->random);
+	return error;
 }
 
 int64_t wh__disk_size(struct wh__disk *disk, int fd)

@@ -43,7 +43,8 @@ int64_t wh__disk_pwrite(struct wh__disk *disk, int fd, const void *buf, uint64_t
 int64_t wh__disk_read(struct wh__disk *disk, int fd, void *buf, uint64_t len);
 int64_t wh__disk_write(struct wh__disk *disk, int fd, const void *buf, uint64_t len, bool all);
 int64_t wh__disk_truncate(struct wh__disk *disk, int fd, uint64_t len);
-int64_t wh__disk_allocate(struct wh__disk *disk, int fd, uint64_t off, uint64_t len);
+/* mode: of fallocate(2) */
+int64_t wh__disk_allocate(struct wh__disk *disk, int fd, int mode, uint64_t off, uint64_t len);
 int64_t wh__disk_size(struct wh__disk *disk, int fd);
 int64_t wh__disk_flock(struct wh__disk *disk, int fd, int how); /* LOCK_EX, LOCK_SH, LOCK_UN */
 int64_t wh__disk_copy(struct wh__disk *disk, int to, uint64_t to_off, int from, uint64_t from_off,

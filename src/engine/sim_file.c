@@ -264,13 +264,44 @@ int wh__sim_file_truncate(struct wh__sim_file *file, uint64_t size, struct wh__s
 	return 0;
 }
 
-int wh__sim_file_allocate(struct wh__sim_file *file, uint64_t off, uint64_t len)
+int wh__sim_file_allocate(struct wh__sim_file *file, uint64_t off, uint64_t len, bool keep_size)
 {
 	if (have_sectors(file, sectors_of(off + len)) != 0)
 		return -ENOMEM;
 	take_blocks(file, off, len);
-	if (off + len > file->size)
+	if (off + len > file->size && !keep_size)
 		file->size = off + len;
+	return 0;
+}
+
+/* The blocks that lie within off and end as a whole. */
+static void give_blocks_back(struct wh__sim_file *file, uint64_t off, uint64_t end)
+{
+	const uint64_t block_bytes = (uint64_t)WH__SECTOR_BYTES * WH__SECTORS_PER_BLOCK;
+	for (uint64_t block = (off + block_bytes - 1) / block_bytes;
+	     block < end / block_bytes && block < file->sectors_max / WH__SECTORS_PER_BLOCK; block++) {
+		file->blocks_count -= file->blocks[block];
+		file->blocks[block] = 0;
+	}
+}
+
+int wh__sim_file_zero(struct wh__sim_file *file, uint64_t off, uint64_t len, bool punch,
+                      struct wh__sim_random *random)
+{
+	uint64_t end = off + len;
+	++*file->write_number;
+	for (uint64_t at = off; at < end && at / WH__SECTOR_BYTES < file->sectors_max;) {
+		const struct wh__sector *sector = &file->sectors[at / WH__SECTOR_BYTES];
+		uint32_t from = (uint32_t)(at % WH__SECTOR_BYTES), part = WH__SECTOR_BYTES - from;
+		if (part > end - at)
+			part = (uint32_t)(end - at);
+		bool has_some = sector->now || sector->disk || sector->listed;
+		if (has_some && write_sector(file, at / WH__SECTOR_BYTES, from, zeros, part, random) != 0)
+			return -ENOMEM;
+		at += part;
+	}
+	if (punch)
+		give_blocks_back(file, off, end);
 	return 0;
 }
 

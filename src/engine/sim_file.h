@@ -48,7 +48,12 @@ int wh__sim_file_write(struct wh__sim_file *file, const void *bytes, uint64_t le
 uint64_t wh__sim_file_read(const struct wh__sim_file *file, void *bytes, uint64_t len, uint64_t off,
                            bool direct);
 int wh__sim_file_truncate(struct wh__sim_file *file, uint64_t size, struct wh__sim_random *random);
-int wh__sim_file_allocate(struct wh__sim_file *file, uint64_t off, uint64_t len);
+/* Room; the file becomes longer, unless its size is kept. */
+int wh__sim_file_allocate(struct wh__sim_file *file, uint64_t off, uint64_t len, bool keep_size);
+/* From off on len bytes read as zeros; as of a write a power cut may bring back what was there. punch: room is given back, too. 0 or
+ * -ENOMEM. */
+int wh__sim_file_zero(struct wh__sim_file *file, uint64_t off, uint64_t len, bool punch,
+                      struct wh__sim_random *random);
 uint64_t wh__sim_file_missing_blocks(const struct wh__sim_file *file, uint64_t off, uint64_t len);
 /* The first byte from off on that has no block; UINT64_MAX stands for none below off + len. */
 uint64_t wh__sim_file_first_missing(const struct wh__sim_file *file, uint64_t off, uint64_t len);

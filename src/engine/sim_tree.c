@@ -352,6 +352,11 @@ static bool is_gone(const struct wh__disk *disk, const struct wh__node *director
 	return directory != disk->root && directory->links == 0;
 }
 
+struct wh__node *wh__tree_unnamed(struct wh__disk *disk, mode_t mode)
+{
+	return node_new(disk, false, mode);
+}
+
 int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
                         bool is_directory, mode_t mode, struct wh__node **ret)
 {

@@ -96,6 +96,8 @@ void wh__tree_make_safe(const struct wh__change *change);
 /* Which of the changes up to count go with those in directory (NULL: those chosen already), as they must keep their order. */
 void wh__tree_choose(const struct wh__disk *disk, size_t count, const struct wh__node *directory,
                      bool *chosen);
+/* A new file that no directory knows; NULL: no memory. */
+struct wh__node *wh__tree_unnamed(struct wh__disk *disk, mode_t mode);
 /* A new file or directory. mode: less the umask, 022. */
 int64_t wh__tree_create(struct wh__disk *disk, struct wh__node *directory, const char *name,
                         bool is_directory, mode_t mode, struct wh__node **ret);

@@ -18,7 +18,7 @@
 
 #include "whilst/sim.h"
 
-enum { CALLS_MAX = 200 };
+enum { CALLS_MAX = 400 };
 
 static const char *headers[2], *called[CALLS_MAX];
 static size_t called_count;
@@ -116,7 +116,7 @@ static void contents(int fd)
 	GIVES(0, wh_fsync, fd, true);
 	GIVES(32, wh_size, fd);
 	GIVES(0, wh_allocate, fd, 0, 100);
-	GIVES(-ENOSYS, wh_allocate_mode, fd, WH_ALLOCATE_PUNCH_HOLE, 0, 10);
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_KEEP_SIZE, 0, 10);
 	GIVES(0, wh_truncate, fd, 32);
 	GIVES(0, wh_advise, fd, 0, 0, POSIX_FADV_DONTNEED);
 	GIVES(0, wh_sync_range, fd, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -287,6 +287,52 @@ static void temporary_files(void)
 	GIVES(-EINVAL, wh_make_temporary, bad, 0);
 }
 
+/* Room beyond the end, holes, zeros; a file that no folder knows. */
+static void holes(void)
+{
+	char buf[32];
+	struct wh_stat st;
+	int fd = OPENS(wh_open, "/d", O_TMPFILE | O_RDWR, 0600);
+	GIVES(-EINVAL, wh_open, "/d", O_TMPFILE | O_RDONLY, 0600);
+	GIVES(-ENOTDIR, wh_open, "/f", O_TMPFILE | O_RDWR, 0600);
+	GIVES(-ENOENT, wh_open, "/d/none", O_TMPFILE | O_RDWR, 0600);
+	GIVES(0, wh_fstat, fd, &st);
+	assert_int_equal(st.links, 0);
+	assert_int_equal(st.mode, 0600);
+	memset(buf, 'x', sizeof buf);
+	for (uint64_t off = 0; off < 16384; off += sizeof buf)
+		assert_int_equal(wh_await(wh_pwrite_all(loop, fd, buf, sizeof buf, off)).n, sizeof buf);
+	GIVES(0, wh_fstat, fd, &st);
+	uint64_t whole = st.allocated_bytes;
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_KEEP_SIZE, 16384, 8192);
+	GIVES(16384, wh_size, fd);
+	GIVES(0, wh_fstat, fd, &st);
+	assert_int_equal(st.allocated_bytes, whole + 8192);
+	/* from within one block to within another: those between are given back */
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_PUNCH_HOLE, 4000, 8298);
+	GIVES(0, wh_fstat, fd, &st);
+	assert_int_equal(st.allocated_bytes, whole);
+	GIVES(16384, wh_size, fd);
+	GIVES(20, wh_pread_all, fd, buf, 20, 3990);
+	assert_memory_equal(buf, "xxxxxxxxxx\0\0\0\0\0\0\0\0\0\0", 20);
+	GIVES(20, wh_pread_all, fd, buf, 20, 12288);
+	assert_memory_equal(buf, "\0\0\0\0\0\0\0\0\0\0xxxxxxxxxx", 20);
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_PUNCH_HOLE, 20000,
+	      100000); /* beyond the end there is room alone */
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_ZERO_RANGE, 16380, 10);
+	GIVES(16390, wh_size, fd);
+	GIVES(10, wh_pread_all, fd, buf, 20, 16380);
+	assert_memory_equal(buf, "\0\0\0\0\0\0\0\0\0\0", 10);
+	GIVES(0, wh_allocate_mode, fd, WH_ALLOCATE_ZERO_RANGE | WH_ALLOCATE_KEEP_SIZE, 16390, 10);
+	GIVES(16390, wh_size, fd);
+	GIVES(-EINVAL, wh_allocate_mode, fd, WH_ALLOCATE_ZERO_RANGE, 0, 0);
+	GIVES(-EFBIG, wh_allocate_mode, fd, WH_ALLOCATE_KEEP_SIZE, INT64_MAX, 1);
+	GIVES(-EOPNOTSUPP, wh_allocate_mode, fd, 2, 0, 1);       /* a hole that does not keep the size */
+	GIVES(-EOPNOTSUPP, wh_allocate_mode, fd, 8, 0, 4096);    /* a range that collapses */
+	GIVES(-EOPNOTSUPP, wh_allocate_mode, fd, 1 << 20, 0, 1); /* nothing at all */
+	GIVES(0, wh_close, fd);
+}
+
 static void pipes(void)
 {
 	char in[8], other[8];
@@ -355,6 +401,7 @@ static void files_do_what_the_header_says(void **state)
 	links(directory);
 	what_files_are(directory);
 	temporary_files();
+	holes();
 	pipes();
 	expect_all_called(headers[0]);
 }

@@ -196,9 +196,9 @@ static void test_a_full_disk(void **state)
 	wh__disk_set_capacity(disk, 4 * BLOCK);
 	int fd = open_file("/f", O_RDWR | O_CREAT);
 	assert_int_equal(wh__disk_disk_free(disk, fd), 4 * BLOCK);
-	assert_int_equal(wh__disk_allocate(disk, fd, 0, 5 * BLOCK), -ENOSPC);
+	assert_int_equal(wh__disk_allocate(disk, fd, 0, 0, 5 * BLOCK), -ENOSPC);
 	assert_int_equal(wh__disk_size(disk, fd), 0);
-	assert_int_equal(wh__disk_allocate(disk, fd, 0, 2 * BLOCK), 0);
+	assert_int_equal(wh__disk_allocate(disk, fd, 0, 0, 2 * BLOCK), 0);
 	assert_int_equal(wh__disk_disk_free(disk, fd), 2 * BLOCK);
 	int other = open_file("/g", O_RDWR | O_CREAT);
 	assert_int_equal(wh__disk_pwrite(disk, other, bytes, 3 * BLOCK, 0, false), 2 * BLOCK);
@@ -214,6 +214,75 @@ static void test_a_full_disk(void **state)
 	assert_int_equal(wh__disk_truncate(disk, fd, 1), 0);
 	assert_int_equal(wh__disk_disk_free(disk, fd), 3 * BLOCK);
 	free(bytes);
+}
+
+static void test_holes_give_space_back(void **state)
+{
+	enum { PUNCH = 3, ZERO = 16 };
+	wh__disk_set_capacity(disk, 8 * BLOCK);
+	int fd = open_file("/f", O_RDWR | O_CREAT);
+	fill(fd, 'x', 6 * BLOCK, 0);
+	assert_int_equal(wh__disk_disk_free(disk, fd), 2 * BLOCK);
+	assert_int_equal(wh__disk_allocate(disk, fd, ZERO, 0, 9 * BLOCK), -ENOSPC);
+	assert_int_equal(wh__disk_allocate(disk, fd, PUNCH, BLOCK, 2 * BLOCK), 0);
+	assert_int_equal(wh__disk_disk_free(disk, fd), 4 * BLOCK);
+	assert_int_equal(wh__disk_allocate(disk, fd, PUNCH, BLOCK, 2 * BLOCK), 0);
+	assert_int_equal(wh__disk_disk_free(disk, fd), 4 * BLOCK);
+	assert_int_equal(wh__disk_allocate(disk, fd, PUNCH, 3 * BLOCK + 1, BLOCK), 0); /* no whole block */
+	assert_int_equal(wh__disk_disk_free(disk, fd), 4 * BLOCK);
+	assert_int_equal(sector_of(fd, 8), 0);
+	assert_int_equal(sector_of(fd, 23), 0);
+	assert_int_equal(sector_of(fd, 40), 'x');
+	fill(fd, 'y', BLOCK, 2 * BLOCK);
+	assert_int_equal(wh__disk_disk_free(disk, fd), 3 * BLOCK);
+	assert_int_equal(sector_of(fd, 16), 'y');
+}
+
+/* What was there may be back after a power cut, unless the hole was flushed. */
+static void test_a_hole_is_a_change_of_content(void **state)
+{
+	enum { PUNCH = 3 };
+	int back = 0, gone = 0;
+	for (uint64_t seed = 0; seed < SEEDS; seed++) {
+		again(seed);
+		int fd = safe_file("/f", 's', 4 * BLOCK);
+		assert_int_equal(wh__disk_allocate(disk, fd, PUNCH, BLOCK, BLOCK), 0);
+		if (seed % 2)
+			assert_int_equal(sync_fd(fd), 0);
+		wh__disk_power_cut(disk, seed % 4 < 2 ? WH_SIM_KEEP_OLD : WH_SIM_KEEP_NEW);
+		fd = open_file("/f", O_RDONLY);
+		assert_int_equal(wh__disk_size(disk, fd), 4 * BLOCK);
+		for (uint64_t i = 0; i < 32; i++) {
+			int sector = sector_of(fd, i);
+			if (i < 8 || i >= 16)
+				assert_int_equal(sector, 's');
+			else if (seed % 2)
+				assert_int_equal(sector, 0);
+			else
+				assert_int_equal(sector, seed % 4 < 2 ? 's' : 0);
+			back += sector == 's' && i == 8;
+			gone += sector == 0 && i == 8;
+		}
+	}
+	assert_true(back > 0 && gone > 0);
+}
+
+static void test_a_file_without_a_name(void **state)
+{
+	wh__disk_set_capacity(disk, 4 * BLOCK);
+	int fd = open_file("/", O_TMPFILE | O_RDWR), probe = open_file("/f", O_RDWR | O_CREAT);
+	fill(fd, 'u', 3 * BLOCK, 0);
+	assert_int_equal(sync_fd(fd), 0);
+	assert_int_equal(wh__disk_disk_free(disk, probe), BLOCK);
+	wh__disk_close(disk, fd);
+	assert_int_equal(wh__disk_disk_free(disk, probe), 4 * BLOCK);
+	fd = open_file("/", O_TMPFILE | O_RDWR);
+	fill(fd, 'u', 3 * BLOCK, 0);
+	assert_int_equal(sync_fd(fd), 0);
+	sync_path("/");
+	wh__disk_power_cut(disk, WH_SIM_KEEP_NEW);
+	probe = open_file("/f", O_RDWR | O_CREAT);
+	assert_int_equal(wh__disk_disk_free(disk, probe), 4 * BLOCK);
 }
 
 /* ---- content ------------------------------------------------------------------------------ */
@@ -630,6 +699,9 @@ int main(void)
 		TEST(test_lists_are_sorted),
 		TEST(test_a_lock_is_held_until_it_is_closed),
 		TEST(test_a_full_disk),
+		TEST(test_holes_give_space_back),
+		TEST(test_a_hole_is_a_change_of_content),
+		TEST(test_a_file_without_a_name),
 		TEST(test_what_was_synced_survives),
 		TEST(test_each_damage_does_what_it_says),
 		TEST(test_unsynced_sectors_are_damaged_each_for_itself),
