@@ -123,11 +123,11 @@ typedef void wh_log_function(int level, const char *message, void *arg);
 
 enum wh_engine {
 	WH_AUTO = 0, /* $WHILST_ENGINE (sync, threads, epoll, uring), else uring if it works, else epoll */
-	WH_SYNC,     /* the loop's thread itself blocks in the call */
-	WH_THREADS,  /* a thread blocks and calls back */
-	WH_EPOLL,    /* readiness */
-	WH_URING,    /* completion */
-	WH_SIM,      /* deterministic, on a simulated machine (sim.h); needs .sim */
+	WH_SYNC, /* the loop's thread itself blocks in the call; a connection wakes every loop that shares its listener */
+	WH_THREADS, /* a thread blocks and calls back */
+	WH_EPOLL,   /* readiness */
+	WH_URING,   /* completion */
+	WH_SIM,     /* deterministic, on a simulated machine (sim.h); needs .sim */
 };
 
 /* All-zero means defaults. Fields may be added at the end. */

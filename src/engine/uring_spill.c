@@ -34,7 +34,8 @@ static int arm(struct wh__uring *u, int fd)
 		return 0;
 	if (errno == ENOENT && epoll_ctl(u->spill_fd, EPOLL_CTL_ADD, fd, &event) == 0)
 		return 0;
-	return errno == ENOSPC ? -ENOMEM : -errno; /* how many a user may watch is a matter of memory, epoll(7) */
+	return errno == ENOSPC ? -ENOMEM
+	                       : -errno; /* how many a user may watch is a matter of memory, epoll(7) */
 }
 
 void wh__uring_spill_poll(struct wh__uring *u)
