@@ -664,6 +664,8 @@ struct wh_queue_settings {
 	const char *rate;           /* jobs begun in a time, "100/s", "10/m", "3/250ms"; NULL: no limit */
 	uint32_t rate_burst;        /* begun at once after a rest; 0: as many as in the rate */
 	uint32_t group_concurrency; /* jobs of one group that run at once; 0: one */
+	const char *group_rate;     /* jobs of one group begun in a time, like rate; NULL: no limit */
+	uint32_t group_rate_burst;  /* begun at once after a rest; 0: as many as in the rate */
 };
 struct wh_queue {
 	const char *name;

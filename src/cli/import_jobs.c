@@ -476,10 +476,13 @@ static struct job_queue_config config_of(const json_t *o)
 		.jobs_max = (uint64_t)number(o, "jobs_max"),
 		.finished_max = (uint64_t)number(o, "finished_max"),
 		.concurrency = (uint32_t)number(o, "concurrency"),
-		.rate_count = (uint32_t)number(o, "rate_count"),
-		.rate_period_ms = (uint32_t)number(o, "rate_period_ms"),
-		.rate_burst = (uint32_t)number(o, "rate_burst"),
+		.rate.count = (uint32_t)number(o, "rate_count"),
+		.rate.period_ms = (uint32_t)number(o, "rate_period_ms"),
+		.rate.burst = (uint32_t)number(o, "rate_burst"),
 		.group_concurrency = (uint32_t)number(o, "group_concurrency"),
+		.group_rate = {(uint32_t)number(o, "group_rate_count"),
+	                       (uint32_t)number(o, "group_rate_period_ms"),
+	                       (uint32_t)number(o, "group_rate_burst")},
 	};
 
 	if (jitter)

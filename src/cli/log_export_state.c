@@ -53,10 +53,13 @@ static void put_config(struct wh__text *t, const struct job_queue_config *c)
 	put_number(t, "jobs_max", (int64_t)c->jobs_max);
 	put_number(t, "finished_max", (int64_t)c->finished_max);
 	put_number(t, "concurrency", c->concurrency);
-	put_number(t, "rate_count", c->rate_count);
-	put_number(t, "rate_period_ms", c->rate_period_ms);
-	put_number(t, "rate_burst", c->rate_burst);
+	put_number(t, "rate_count", c->rate.count);
+	put_number(t, "rate_period_ms", c->rate.period_ms);
+	put_number(t, "rate_burst", c->rate.burst);
 	put_number(t, "group_concurrency", c->group_concurrency);
+	put_number(t, "group_rate_count", c->group_rate.count);
+	put_number(t, "group_rate_period_ms", c->group_rate.period_ms);
+	put_number(t, "group_rate_burst", c->group_rate.burst);
 }
 
 static int put_queues(struct store *store, struct wh__text *t)

@@ -25,7 +25,7 @@ static const char usage[] =
 	"D[,D...],\n"
 	"            --backoff-max D, --backoff-jitter PERCENT, --dead-letter QUEUE, --concurrency N, --rate "
 	"N/D,\n"
-	"            --rate-burst N, --group-concurrency N\n"
+	"            --rate-burst N, --group-concurrency N, --group-rate N/D, --group-rate-burst N\n"
 	"  choices:  --state STATE[,STATE...], --from ID, --until ID, --id ID (again and again), --count N, "
 	"--dead\n"
 	"            --error TEXT   in its newest error\n"
@@ -33,7 +33,7 @@ static const char usage[] =
 	"            --to QUEUE   of move, and of replay: not where they became dead, but there\n"
 	"  --server URL, --json, --help\n";
 
-enum { SETTINGS = 13, SETTING = 256, CHOICE = SETTING + SETTINGS, IDS_MAX = 10000 };
+enum { SETTINGS = 15, SETTING = 256, CHOICE = SETTING + SETTINGS, IDS_MAX = 10000 };
 
 static const struct option longs[] = {{"id", 1, 0, 'i'},
                                       {"time-to-run", 1, 0, SETTING},
@@ -49,6 +49,8 @@ static const struct option longs[] = {{"id", 1, 0, 'i'},
                                       {"rate", 1, 0, SETTING + 10},
                                       {"rate-burst", 1, 0, SETTING + 11},
                                       {"group-concurrency", 1, 0, SETTING + 12},
+                                      {"group-rate", 1, 0, SETTING + 13},
+                                      {"group-rate-burst", 1, 0, SETTING + 14},
                                       {"state", 1, 0, CHOICE},
                                       {"from", 1, 0, CHOICE + 1},
                                       {"until", 1, 0, CHOICE + 2},
@@ -76,7 +78,9 @@ static const struct {
                         {"concurrency", NUMBER},
                         {"rate", TEXT},
                         {"rate_burst", NUMBER},
-                        {"group_concurrency", NUMBER}};
+                        {"group_concurrency", NUMBER},
+                        {"group_rate", TEXT},
+                        {"group_rate_burst", NUMBER}};
 
 static const char *const choices[] = {"state", "from",  "until", "count", "dead",
                                       "error", "older", "newer", "to"};

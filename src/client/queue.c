@@ -77,6 +77,8 @@ static void put_policies(struct wh__text *json, const struct wh_queue_settings *
 	put_string(json, "rate", settings->rate);
 	put_count(json, "rate_burst", settings->rate_burst);
 	put_count(json, "group_concurrency", settings->group_concurrency);
+	put_string(json, "group_rate", settings->group_rate);
+	put_count(json, "group_rate_burst", settings->group_rate_burst);
 }
 
 wh_future wh_client_queue_put(wh_client *client, const char *queue, const struct wh_queue_settings *settings,
@@ -281,6 +283,8 @@ static void take_policies(struct wh_slice json, struct wh_queue_settings *ret, c
 	take_count(json, "concurrency", &ret->concurrency);
 	take_count(json, "rate_burst", &ret->rate_burst);
 	take_count(json, "group_concurrency", &ret->group_concurrency);
+	ret->group_rate = take_string(json, "group_rate", strings);
+	take_count(json, "group_rate_burst", &ret->group_rate_burst);
 }
 
 static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **strings)

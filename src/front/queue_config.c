@@ -143,7 +143,7 @@ static bool set_dead_letter(struct request *request, const char *key, const json
 }
 
 /* "100/s", "10/m", "5000/h", "1/d", or in any time: "3/250ms". */
-static bool parse_rate(const char *text, size_t len, struct job_queue_config *config)
+static bool parse_rate(const char *text, size_t len, struct job_rate *ret)
 {
 	const char *slash = memchr(text, '/', len);
 	size_t unit_len = slash ? len - (size_t)(slash + 1 - text) : 0;
@@ -158,19 +158,18 @@ static bool parse_rate(const char *text, size_t len, struct job_queue_config *co
 	if (!wh__parse_duration(period, strlen(period), &ns) || ns < WH_NS_PER_MS || ns > DAY_NS ||
 	    ns % WH_NS_PER_MS != 0)
 		return false;
-	config->rate_count = (uint32_t)count;
-	config->rate_period_ms = (uint32_t)(ns / WH_NS_PER_MS);
+	ret->count = (uint32_t)count;
+	ret->period_ms = (uint32_t)(ns / WH_NS_PER_MS);
 	return true;
 }
 
-static bool set_rate(struct request *request, const char *key, const json_t *value,
-                     struct job_queue_config *config)
+static bool set_rate(struct request *request, const char *key, const json_t *value, struct job_rate *ret)
 {
 	if (json_is_null(value))
 		return true;
 	if (!json_is_string(value))
 		return bad_json(request, key, "a rate such as \"100/s\", or null for none");
-	if (!parse_rate(json_string_value(value), json_string_length(value), config))
+	if (!parse_rate(json_string_value(value), json_string_length(value), ret))
 		return bad_value(
 			request, key,
 			"jobs, 1 to 1000000, in a time of 1ms to 1d: \"100/s\", \"10/m\", \"3/250ms\"");
@@ -211,30 +210,40 @@ static bool set_member(struct request *request, struct queue_config *ret, const 
 	if (strcmp(key, "concurrency") == 0)
 		return set_small(request, key, value, UINT32_MAX, &c->concurrency);
 	if (strcmp(key, "rate") == 0)
-		return set_rate(request, key, value, c);
+		return set_rate(request, key, value, &c->rate);
 	if (strcmp(key, "rate_burst") == 0)
-		return set_small(request, key, value, JOB_RATE_MAX, &c->rate_burst);
+		return set_small(request, key, value, JOB_RATE_MAX, &c->rate.burst);
 	if (strcmp(key, "group_concurrency") == 0)
 		return set_small(request, key, value, UINT32_MAX, &c->group_concurrency);
+	if (strcmp(key, "group_rate") == 0)
+		return set_rate(request, key, value, &c->group_rate);
+	if (strcmp(key, "group_rate_burst") == 0)
+		return set_small(request, key, value, JOB_RATE_MAX, &c->group_rate.burst);
 	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, NULL,
 	               "there is no member \"%.100s\"; known: time_to_run, attempts, retention, jobs_max, "
 	               "finished_max, backoff, backoff_max, backoff_jitter, dead_letter, concurrency, rate, "
-	               "rate_burst, group_concurrency",
+	               "rate_burst, group_concurrency, group_rate, group_rate_burst",
 	               key);
 	return false;
+}
+
+static bool burst_fits(struct request *request, const char *key, const struct job_rate *rate)
+{
+	if (rate->burst > 0 && rate->count == 0)
+		return bad_value(request, key, "given together with a rate");
+	if (rate->burst > 0 && rate->burst > INT64_C(366) * 86400000 * rate->count / rate->period_ms)
+		return bad_value(request, key, "so small that the rate makes up for it within 366d");
+	return true;
 }
 
 /* What two members say together. */
 static bool together(struct request *request, const struct job_queue_config *c)
 {
-	if (c->rate_burst > 0 && c->rate_count == 0)
-		return bad_value(request, "rate_burst", "given together with a rate");
 	if (c->backoffs > 0 && c->backoff_max_ns > 0)
 		return bad_value(request, "backoff_max",
 		                 "left out with a list of pauses, which ends with the longest");
-	if (c->rate_burst > 0 && c->rate_burst > INT64_C(366) * 86400000 * c->rate_count / c->rate_period_ms)
-		return bad_value(request, "rate_burst", "so small that the rate makes up for it within 366d");
-	return true;
+	return burst_fits(request, "rate_burst", &c->rate) &&
+	       burst_fits(request, "group_rate_burst", &c->group_rate);
 }
 
 bool queue_config_read(struct request *request, struct queue_config *ret)
@@ -299,7 +308,7 @@ static void put_backoff(struct wh__text *text, const struct job_queue_config *c)
 	                c->backoff_jitter == JOB_NO_JITTER ? 0 : c->backoff_jitter);
 }
 
-static void put_rate(struct wh__text *text, const struct job_queue_config *c)
+static void put_rate(struct wh__text *text, const char *name, const struct job_rate *rate)
 {
 	static const struct {
 		uint32_t ms;
@@ -307,21 +316,21 @@ static void put_rate(struct wh__text *text, const struct job_queue_config *c)
 	} units[] = {{1000, "s"}, {60000, "m"}, {3600000, "h"}, {86400000, "d"}};
 	char duration[WH__DURATION_TEXT_BYTES];
 
-	if (c->rate_count == 0) {
-		wh__text_str(text, ",\"rate\":null,\"rate_burst\":null");
+	if (rate->count == 0) {
+		wh__text_format(text, ",\"%s\":null,\"%s_burst\":null", name, name);
 		return;
 	}
-	wh__text_format(text, ",\"rate\":\"%u/", c->rate_count);
+	wh__text_format(text, ",\"%s\":\"%u/", name, rate->count);
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (units[i].ms == c->rate_period_ms) {
+		if (units[i].ms == rate->period_ms) {
 			wh__text_str(text, units[i].unit);
 			break;
 		}
 		if (i + 1 == sizeof(units) / sizeof(units[0]))
 			wh__text_put(text, duration,
-			             wh__put_duration(duration, c->rate_period_ms * WH_NS_PER_MS));
+			             wh__put_duration(duration, rate->period_ms * WH_NS_PER_MS));
 	}
-	wh__text_format(text, "\",\"rate_burst\":%u", c->rate_burst ? c->rate_burst : c->rate_count);
+	wh__text_format(text, "\",\"%s_burst\":%u", name, rate->burst ? rate->burst : rate->count);
 }
 
 void queue_config_put(struct wh__text *text, const struct store_queue_view *queue, struct wh_slice namespace)
@@ -341,6 +350,7 @@ void queue_config_put(struct wh__text *text, const struct store_queue_view *queu
 	else
 		wh__text_str(text, "null");
 	put_count(text, "concurrency", c->concurrency);
-	put_rate(text, c);
+	put_rate(text, "rate", &c->rate);
 	wh__text_format(text, ",\"group_concurrency\":%u", c->group_concurrency ? c->group_concurrency : 1);
+	put_rate(text, "group_rate", &c->group_rate);
 }

@@ -103,7 +103,7 @@ static int expire_record(struct pass *p, struct job_slot *s, struct job_record *
 	return 0;
 }
 
-/* Jobs that should have been begun by now; and unique keys whose time has passed. */
+/* Jobs that should have been begun by now; unique keys whose time has passed; groups that may go on. */
 static int advance_policies(struct pass *p)
 {
 	static const char text[] = "expired";
@@ -121,6 +121,8 @@ static int advance_policies(struct pass *p)
 		error = p->emit(p->arg, &r);
 	}
 	while (error == 0 && p->budget > 0 && job_unique_pass(m, p->now_ms))
+		p->budget--;
+	while (error == 0 && p->budget > 0 && job_bucket_pass(m, p->now_ms))
 		p->budget--;
 	return error;
 }

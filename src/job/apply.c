@@ -379,8 +379,10 @@ static void apply_release(struct job_machine *m, uint32_t slot, const struct job
 	}
 	if (s->attempts > 0)
 		s->attempts = (s->attempts - 1u) & 0x7ff;
-	if (r->type == JOB_RETURN)
+	if (r->type == JOB_RETURN) {
 		job_limit_give_back(job_slot_queue(m, s));
+		job_bucket_give_back(m, s);
+	}
 	job_ext_trim(m, s);
 	job_wait_again(m, slot, r->when_ms);
 }
@@ -555,6 +557,9 @@ void job_apply(struct job_machine *m, const struct job_record *r, uint64_t place
 	case JOB_RATE:
 		job_limit_apply(m, r);
 		break;
+	case JOB_GROUP_RATE:
+		job_bucket_apply(m, r);
+		break;
 	case JOB_SETTING:
 	case JOB_BLOBS:
 	case JOB_KEY:
@@ -661,8 +666,10 @@ int job_replay(struct job_machine *m, const struct job_record *r, uint64_t place
 		error = room_of_submit(m, r);
 		break;
 	case JOB_RATE:
+	case JOB_GROUP_RATE:
 		if (!job_queue_at(m, r->queue))
 			return -EPROTO;
+		error = r->type == JOB_GROUP_RATE ? job_bucket_room(m, 1) : 0;
 		break;
 	case JOB_REMOVE:
 	case JOB_SETTING:

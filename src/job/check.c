@@ -156,7 +156,7 @@ int job_check_claim(struct job_machine *m, uint64_t id, int64_t now_ns, int64_t 
 	error = check_turn(m, s, now_ms);
 	if (error < 0)
 		return error;
-	if (job_ext_room(m, 1) < 0)
+	if (job_ext_room(m, 1) < 0 || (q->config.group_rate.count > 0 && job_bucket_room(m, 1) < 0))
 		return -ENOMEM;
 	*r = (struct job_record){
 		.type = JOB_CLAIM,

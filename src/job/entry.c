@@ -129,6 +129,23 @@ bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entr
 	return ret->id > 0 && ret->id <= JOB_ID_MAX && ret->until_ms > 0 && ret->until_ms < INT64_C(1) << 44;
 }
 
+void job_bucket_put(const struct job_bucket_entry *e, uint8_t to[JOB_BUCKET_BYTES])
+{
+	put64(to, e->hash[0]);
+	put64(to + 8, e->hash[1]);
+	put_i64(to + 16, e->full_ns);
+	put32(to + 24, e->queue);
+	put32(to + 28, 0);
+}
+
+bool job_bucket_get(const uint8_t from[JOB_BUCKET_BYTES], struct job_bucket_entry *ret)
+{
+	*ret = (struct job_bucket_entry){.hash = {get64(from), get64(from + 8)},
+	                                 .full_ns = get_i64(from + 16),
+	                                 .queue = get32(from + 24)};
+	return ret->queue > 0 && ret->queue <= QUEUE_MAX && get32(from + 28) == 0;
+}
+
 void job_join_put(const struct job_join_entry *e, uint8_t to[JOB_JOIN_BYTES])
 {
 	put64(to, e->id);

@@ -1,7 +1,7 @@
 /* src/job/group.c -- jobs of a queue that run in their order, and one (or so many) at a time. See machine.h.
  *
  * A group's waiting jobs, delayed ones too, are listed by their ids. The first of them are open, as many as may run beside those that
- * run; only an open job stands among the ready ones of its queue. So a job that waits for its next attempt
+ * run, and none while the group's rate has to rest (bucket.c); only an open job stands among the ready ones of its queue. So a job that waits for its next attempt
  * keeps those behind it back, and choosing the next job knows nothing of groups. Cost: O(1), but for a job that comes back
  * out of turn (kicked), which looks for its place from both ends.
  */
@@ -23,23 +23,34 @@ int job_group_room(struct job_machine *m, uint64_t count)
 	return job_table_room(&m->group_table, &m->groups, count);
 }
 
-void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2])
+uint32_t job_group_find(const struct job_machine *m, uint32_t queue, const uint64_t hash[2])
 {
-	uint32_t queue = job_slot(m, p->slot)->queue, *chain = job_table_chain(&m->group_table, hash), number;
-	struct job_group *g;
+	uint32_t number = m->groups.used > 0 ? *job_table_chain(&m->group_table, hash) : 0;
 
-	for (number = *chain; number != 0; number = g->next) {
-		g = job_group(m, number);
+	while (number != 0) {
+		const struct job_group *g = job_group(m, number);
+
 		if (g->queue == queue && g->hash[0] == hash[0] && g->hash[1] == hash[1])
 			break;
+		number = g->next;
 	}
+	return number;
+}
+
+void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2])
+{
+	uint32_t queue = job_slot(m, p->slot)->queue, *chain = job_table_chain(&m->group_table, hash);
+	uint32_t number = job_group_find(m, queue, hash);
+
 	if (number == 0) {
 		number = job_pool_take(&m->groups);
-		g = job_group(m, number);
-		*g = (struct job_group){.next = *chain, .queue = queue, .hash = {hash[0], hash[1]}};
+		*job_group(m, number) = (struct job_group){.next = *chain,
+		                                           .queue = queue,
+		                                           .hash = {hash[0], hash[1]},
+		                                           .bucket = job_bucket_find(m, queue, hash)};
 		*chain = number;
 	}
-	g->members++;
+	job_group(m, number)->members++;
 	p->group = number;
 }
 
@@ -120,6 +131,8 @@ static uint32_t open_max(const struct job_machine *m, const struct job_group *g)
 {
 	uint32_t max = run_max(m, g);
 
+	if (g->bucket != 0 && job_bucket(m, g->bucket)->rests)
+		return 0;
 	return g->running < max ? max - g->running : 0;
 }
 

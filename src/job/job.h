@@ -174,6 +174,9 @@ int job_after_room(struct job_machine *machine, uint64_t jobs, uint64_t edges);
 int job_check_claim(struct job_machine *machine, uint64_t id, int64_t now_ns, int64_t lease_ms,
                     uint32_t epoch, bool bound, struct job_record *r);
 int job_check_rate(const struct job_machine *machine, uint32_t queue, int64_t now_ns, struct job_record *r);
+/* job_check_group_rate() - likewise, after the claim of a job: what it takes of its group's rate. */
+int job_check_group_rate(const struct job_machine *machine, uint64_t id, int64_t now_ns,
+                         struct job_record *r);
 
 /* With a lease. -JOB_ECANCELLED: the caller carries out job_check_acknowledge() then. r->text (error), r->body, ...
  * are given; the rest is filled in. */
@@ -247,8 +250,8 @@ int job_check_queue_gone(struct job_machine *machine, struct job_queue *queue, s
  * that is over. */
 uint64_t job_pick(struct job_machine *machine, struct job_queue *const *queues, size_t count, int64_t now_ns);
 
-/* job_rate_valid() - can the rate of a configuration be kept? */
-bool job_rate_valid(const struct job_queue_config *config);
+/* job_rate_valid() - can it be kept? */
+bool job_rate_valid(const struct job_rate *rate);
 
 /* job_queue_pause() - pass over the queue until an instant (0: not any more); asked for as a pause of pause_ms. No
  * record: for this run only, beside what QUEUE says. */

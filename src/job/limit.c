@@ -11,24 +11,23 @@
 #define NS_PER_MS INT64_C(1000000)
 #define DAY_MS    INT64_C(86400000)
 
-/* What one job takes, and what all of a burst do. */
-static int64_t one(const struct job_queue_config *c)
+int64_t job_rate_one(const struct job_rate *rate)
 {
-	return c->rate_period_ms * NS_PER_MS / c->rate_count;
+	return rate->period_ms * NS_PER_MS / rate->count;
 }
 
-static int64_t burst(const struct job_queue_config *c)
+int64_t job_rate_burst(const struct job_rate *rate)
 {
-	return (c->rate_burst > 0 ? c->rate_burst : c->rate_count) * one(c);
+	return (rate->burst > 0 ? rate->burst : rate->count) * job_rate_one(rate);
 }
 
-bool job_rate_valid(const struct job_queue_config *c)
+bool job_rate_valid(const struct job_rate *rate)
 {
-	if (c->rate_count == 0)
-		return c->rate_period_ms == 0 && c->rate_burst == 0;
-	return c->rate_count <= JOB_RATE_MAX && c->rate_burst <= JOB_RATE_MAX && c->rate_period_ms > 0 &&
-	       c->rate_period_ms <= DAY_MS && one(c) > 0 &&
-	       one(c) <= 366 * DAY_MS * NS_PER_MS / (c->rate_burst > 0 ? c->rate_burst : 1);
+	if (rate->count == 0)
+		return rate->period_ms == 0 && rate->burst == 0;
+	return rate->count <= JOB_RATE_MAX && rate->burst <= JOB_RATE_MAX && rate->period_ms > 0 &&
+	       rate->period_ms <= DAY_MS && job_rate_one(rate) > 0 &&
+	       job_rate_one(rate) <= 366 * DAY_MS * NS_PER_MS / (rate->burst > 0 ? rate->burst : 1);
 }
 
 static int64_t full_at(const struct job_queue *q, int64_t now_ns)
@@ -39,17 +38,17 @@ static int64_t full_at(const struct job_queue *q, int64_t now_ns)
 /* No emptier than empty, when the rate was another one or the clock a later one before. It fills up from now on. */
 static void empty(struct job_machine *m, struct job_queue *q, int64_t now_ns)
 {
-	if (q->rate_full_ns <= now_ns + burst(&q->config))
+	if (q->rate_full_ns <= now_ns + job_rate_burst(&q->config.rate))
 		return;
 	if (m->snapshot)
 		job_snapshot_keep_queue(m, q);
-	q->rate_full_ns = now_ns + burst(&q->config);
+	q->rate_full_ns = now_ns + job_rate_burst(&q->config.rate);
 }
 
 void job_limit_configure(struct job_machine *m, struct job_queue *q)
 {
 	(void)m;
-	q->limited = q->config.concurrency > 0 || q->config.rate_count > 0;
+	q->limited = q->config.concurrency > 0 || q->config.rate.count > 0;
 }
 
 bool job_limit_allows(struct job_machine *m, struct job_queue *q, int64_t now_ns)
@@ -58,10 +57,11 @@ bool job_limit_allows(struct job_machine *m, struct job_queue *q, int64_t now_ns
 
 	if (q->config.concurrency > 0 && q->jobs[JOB_RUNNING] >= q->config.concurrency)
 		return false; /* the end of a lease wakes it */
-	if (q->config.rate_count == 0)
+	if (q->config.rate.count == 0)
 		return true;
 	empty(m, q, now_ns);
-	wait_ns = full_at(q, now_ns) + one(&q->config) - now_ns - burst(&q->config);
+	wait_ns =
+		full_at(q, now_ns) + job_rate_one(&q->config.rate) - now_ns - job_rate_burst(&q->config.rate);
 	if (wait_ns <= 0)
 		return true;
 	at_ms = (now_ns + wait_ns + NS_PER_MS - 1) / NS_PER_MS;
@@ -76,16 +76,17 @@ int job_check_rate(const struct job_machine *m, uint32_t queue, int64_t now_ns, 
 	const struct job_queue *q = m->queues[queue];
 
 	*r = (struct job_record){0};
-	if (q->config.rate_count > 0)
-		*r = (struct job_record){
-			.type = JOB_RATE, .queue = queue, .at_ns = full_at(q, now_ns) + one(&q->config)};
+	if (q->config.rate.count > 0)
+		*r = (struct job_record){.type = JOB_RATE,
+		                         .queue = queue,
+		                         .at_ns = full_at(q, now_ns) + job_rate_one(&q->config.rate)};
 	return 0;
 }
 
 void job_limit_give_back(struct job_queue *q)
 {
-	if (q->config.rate_count > 0)
-		q->rate_full_ns -= one(&q->config);
+	if (q->config.rate.count > 0)
+		q->rate_full_ns -= job_rate_one(&q->config.rate);
 }
 
 void job_limit_apply(struct job_machine *m, const struct job_record *r)

@@ -243,6 +243,19 @@ static int load_uniques(struct job_machine *m, const struct job_record *r)
 	return 0;
 }
 
+static int load_buckets(struct job_machine *m, const struct job_record *r)
+{
+	const uint8_t *at = r->body.data;
+	int error = 0;
+
+	for (size_t i = 0; i < r->body.len / JOB_BUCKET_BYTES && error == 0; i++, at += JOB_BUCKET_BYTES) {
+		struct job_bucket_entry entry;
+
+		error = job_bucket_get(at, &entry) ? job_bucket_load(m, &entry) : -EPROTO;
+	}
+	return error;
+}
+
 static int load_joins(struct job_machine *m, const struct job_record *r)
 {
 	const uint8_t *at = r->body.data;
@@ -266,6 +279,8 @@ int job_load(struct job_machine *m, const struct job_record *r)
 		return load_queue(m, r);
 	if (r->type == JOB_UNIQUES)
 		return load_uniques(m, r);
+	if (r->type == JOB_BUCKETS)
+		return load_buckets(m, r);
 	if (r->type == JOB_JOINS)
 		return load_joins(m, r);
 	return job_record_checkpoint(r->type) ? load_entries(m, r) : -EPROTO;

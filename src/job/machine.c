@@ -258,7 +258,7 @@ int job_recount(const struct job_machine *m, char *what, size_t cap)
 		}
 	}
 	if (error == 0 && (policies != m->policies.used || !job_groups_sound(m) || !job_uniques_sound(m) ||
-	                   !job_joins_sound(m) || !job_spaces_sound(m))) {
+	                   !job_buckets_sound(m) || !job_joins_sound(m) || !job_spaces_sound(m))) {
 		snprintf(what, cap,
 		         "groups, unique keys, namespaces or what is awaited differ from the jobs");
 		error = -EPROTO;
@@ -311,7 +311,7 @@ uint64_t job_digest(const struct job_machine *m, int64_t now_ms)
 {
 	uint64_t sum = XXH3_64bits(m->ranges, m->ranges_count * sizeof(m->ranges[0])) + m->ids_next * 3 +
 	               m->ids_until * 5 + m->claim_last * 7 + m->totals.expired * 11 + m->totals.dead * 13 +
-	               job_uniques_fingerprint(m, now_ms);
+	               job_uniques_fingerprint(m, now_ms) + job_buckets_fingerprint(m, now_ms);
 
 	for (uint32_t slot = 1; slot < m->slots_end; slot++)
 		if (job_slot(m, slot)->state != JOB_NONE)

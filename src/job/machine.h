@@ -134,6 +134,21 @@ struct job_group {
 	uint32_t open_last; /* 0: none is open */
 	uint32_t open, running;
 	uint32_t members; /* unfinished jobs: waiting, running, buried */
+	uint32_t bucket;  /* of its rate; 0: it is full, or there is none */
+};
+
+/* What a group has taken of its queue's rate for each: bucket.c. */
+struct job_bucket {
+	union {
+		uint32_t next; /* in its chain of the table */
+		uint32_t next_free;
+	};
+	uint32_t queue;
+	uint64_t hash[2];
+	int64_t full_ns;
+	int64_t wake_ms;  /* when time changes something about it */
+	uint32_t wake_at; /* where it stands in the heap of those that time changes; 0: it is not used */
+	bool rests;       /* too empty for a job */
 };
 
 /* A unique key. Active and queued ones live as long as their job, others until an instant. */
@@ -217,6 +232,7 @@ struct job_keyed {
 };
 _Static_assert(offsetof(struct job_group, hash) == offsetof(struct job_keyed, hash) &&
                        offsetof(struct job_unique, hash) == offsetof(struct job_keyed, hash) &&
+                       offsetof(struct job_bucket, hash) == offsetof(struct job_keyed, hash) &&
                        offsetof(struct job_awaited, hash) == offsetof(struct job_keyed, hash),
                "what stands in a table");
 struct job_table {
@@ -296,11 +312,12 @@ struct job_machine {
 	struct job_queue *pending; /* job_pend() */
 	int64_t pauses_end_ms;     /* of the pauses for a time the first; INT64_MAX: none */
 	int64_t rates_end_ms; /* when a queue may give out a job again that it had to keep, the first; INT64_MAX */
-	struct job_pool policies, groups, uniques, joins, edges, awaited;
-	struct job_table group_table, unique_table, awaited_table;
+	struct job_pool policies, groups, uniques, buckets, joins, edges, awaited;
+	struct job_table group_table, unique_table, bucket_table, awaited_table;
 	struct job_join_list doomed, released;
-	struct job_heap expiries, untils;
-	uint64_t expiring; /* policies with an instant */
+	struct job_heap expiries, untils, wakes;
+	int64_t buckets_now_ms; /* what job_bucket_pass() saw last */
+	uint64_t expiring;      /* policies with an instant */
 	job_ready_function *ready, *fewer;
 	void *ready_arg;
 	bool watches_all;
@@ -478,7 +495,8 @@ static inline struct job_group *job_group(const struct job_machine *m, uint32_t 
 	return job_pool_at(&m->groups, group);
 }
 int job_group_room(struct job_machine *m, uint64_t count);
-void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2]); /* needs room */
+uint32_t job_group_find(const struct job_machine *m, uint32_t queue, const uint64_t hash[2]); /* 0: none */
+void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2]);     /* needs room */
 void job_group_quit(struct job_machine *m, struct job_policy *p);
 void job_group_list(struct job_machine *m, struct job_policy *p);
 void job_group_unlist(struct job_machine *m, struct job_policy *p);
@@ -486,6 +504,24 @@ void job_group_settle(struct job_machine *m, uint32_t group);
 void job_groups_settle(struct job_machine *m, const struct job_queue *q);     /* all of a queue */
 bool job_group_allows(const struct job_machine *m, const struct job_slot *s); /* may it be leased? */
 bool job_groups_sound(const struct job_machine *m);
+
+/* bucket.c */
+static inline struct job_bucket *job_bucket(const struct job_machine *m, uint32_t bucket)
+{
+	return job_pool_at(&m->buckets, bucket);
+}
+int job_bucket_room(struct job_machine *m, uint64_t count);
+uint32_t job_bucket_find(const struct job_machine *m, uint32_t queue, const uint64_t hash[2]); /* 0: none */
+void job_bucket_apply(struct job_machine *m, const struct job_record *r); /* needs room */
+void job_bucket_give_back(struct job_machine *m, const struct job_slot *s);
+void job_buckets_drop(struct job_machine *m,
+                      const struct job_queue *q);            /* all of a queue: its groups begin anew */
+bool job_bucket_pass(struct job_machine *m, int64_t now_ms); /* one that time changes; false: there is none */
+int64_t job_bucket_next(const struct job_machine *m);
+void job_bucket_save(const struct job_machine *m, uint32_t number, struct job_bucket_entry *entry);
+int job_bucket_load(struct job_machine *m, const struct job_bucket_entry *entry);
+uint64_t job_buckets_fingerprint(const struct job_machine *m, int64_t now_ms);
+bool job_buckets_sound(const struct job_machine *m);
 
 /* join.c */
 static inline struct job_join *job_join(const struct job_machine *m, uint32_t join)
@@ -537,7 +573,9 @@ int job_heap_room(struct job_heap *heap, uint64_t count); /* for so many in all 
 void job_heap_add(struct job_machine *m, struct job_heap *heap, job_heap_key *key, uint32_t number);
 void job_heap_remove(struct job_machine *m, struct job_heap *heap, job_heap_key *key, uint32_t number);
 
-/* limit.c: how many jobs of a queue may run, and how many may be begun in which time */
+/* limit.c: how many jobs of a queue may run, and how many may be begun in which time. ns that one job takes of a rate, and all of a burst */
+int64_t job_rate_one(const struct job_rate *rate);
+int64_t job_rate_burst(const struct job_rate *rate);
 void job_limit_configure(struct job_machine *m, struct job_queue *q);
 bool job_limit_allows(struct job_machine *m, struct job_queue *q, int64_t now_ns);
 void job_limit_give_back(struct job_queue *q);
@@ -622,6 +660,8 @@ void job_snapshot_skip(struct job_machine *m, uint32_t slot); /* not a job when 
 void job_snapshot_skip_queue(struct job_machine *m, uint32_t number);
 void job_snapshot_keep_unique(struct job_machine *m, uint32_t number);
 void job_snapshot_skip_unique(struct job_machine *m, uint32_t number);
+void job_snapshot_keep_bucket(struct job_machine *m, uint32_t number);
+void job_snapshot_skip_bucket(struct job_machine *m, uint32_t number);
 static inline void job_changes(struct job_machine *m, uint32_t slot)
 {
 	if (__builtin_expect(m->snapshot != NULL, 0))

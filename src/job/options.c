@@ -29,7 +29,8 @@ enum queue_option {
 	QUEUE_DEAD_LETTER,
 	QUEUE_CONCURRENCY,
 	QUEUE_RATE,
-	QUEUE_GROUP_CONCURRENCY
+	QUEUE_GROUP_CONCURRENCY,
+	QUEUE_GROUP_RATE
 };
 enum { IGNORABLE = 128, HEADER_BYTES = 3 };
 
@@ -116,6 +117,17 @@ static void put_submit(struct out *out, const struct job_record *r)
 	put_number(out, SUBMIT_AFTER_DELAY, r->after_delay_ms);
 }
 
+static void put_rate(struct out *out, int tag, const struct job_rate *rate)
+{
+	uint8_t *to = rate->count > 0 ? begin(out, tag, 12) : NULL;
+
+	if (!to)
+		return;
+	put32(to, rate->count);
+	put32(to + 4, rate->period_ms);
+	put32(to + 8, rate->burst);
+}
+
 static void put_queue(struct out *out, const struct job_queue_config *c)
 {
 	uint8_t *to = c->backoffs > 0 ? begin(out, QUEUE_BACKOFF_LIST, 4 * (size_t)c->backoffs) : NULL;
@@ -124,13 +136,9 @@ static void put_queue(struct out *out, const struct job_queue_config *c)
 		put32(to + 4 * (size_t)i, c->backoff_list_ms[i]);
 	put_small(out, QUEUE_DEAD_LETTER, c->dead_letter);
 	put_small(out, QUEUE_CONCURRENCY, c->concurrency);
-	to = c->rate_count > 0 ? begin(out, QUEUE_RATE, 12) : NULL;
-	if (to) {
-		put32(to, c->rate_count);
-		put32(to + 4, c->rate_period_ms);
-		put32(to + 8, c->rate_burst);
-	}
+	put_rate(out, QUEUE_RATE, &c->rate);
 	put_small(out, QUEUE_GROUP_CONCURRENCY, c->group_concurrency);
+	put_rate(out, QUEUE_GROUP_RATE, &c->group_rate);
 }
 
 size_t job_options_put(const struct job_record *r, uint8_t *to)
@@ -227,14 +235,12 @@ static bool get_backoffs(const uint8_t *value, size_t len, struct job_queue_conf
 	return true;
 }
 
-static bool get_rate(const uint8_t *value, size_t len, struct job_queue_config *c)
+static bool get_rate(const uint8_t *value, size_t len, struct job_rate *ret)
 {
 	if (len != 12)
 		return false;
-	c->rate_count = get32(value);
-	c->rate_period_ms = get32(value + 4);
-	c->rate_burst = get32(value + 8);
-	return c->rate_count > 0 && c->rate_period_ms > 0;
+	*ret = (struct job_rate){get32(value), get32(value + 4), get32(value + 8)};
+	return ret->count > 0 && ret->period_ms > 0;
 }
 
 static bool get_queue(int tag, const uint8_t *value, size_t len, struct job_queue_config *c)
@@ -247,9 +253,11 @@ static bool get_queue(int tag, const uint8_t *value, size_t len, struct job_queu
 	case QUEUE_CONCURRENCY:
 		return get_small(value, len, &c->concurrency);
 	case QUEUE_RATE:
-		return get_rate(value, len, c);
+		return get_rate(value, len, &c->rate);
 	case QUEUE_GROUP_CONCURRENCY:
 		return get_small(value, len, &c->group_concurrency);
+	case QUEUE_GROUP_RATE:
+		return get_rate(value, len, &c->group_rate);
 	default:
 		return tag >= IGNORABLE;
 	}

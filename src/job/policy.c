@@ -18,6 +18,8 @@ void job_policies_init(struct job_machine *m)
 	m->policies.each = sizeof(struct job_policy);
 	m->groups.each = sizeof(struct job_group);
 	m->uniques.each = sizeof(struct job_unique);
+	m->buckets.each = sizeof(struct job_bucket);
+	m->buckets_now_ms = INT64_MAX;
 	job_joins_init(m);
 }
 
@@ -26,18 +28,22 @@ void job_policies_done(struct job_machine *m)
 	job_pool_done(&m->policies);
 	job_pool_done(&m->groups);
 	job_pool_done(&m->uniques);
+	job_pool_done(&m->buckets);
 	job_joins_done(m);
 	free(m->group_table.chains);
 	free(m->unique_table.chains);
+	free(m->bucket_table.chains);
 	free(m->expiries.all);
 	free(m->untils.all);
+	free(m->wakes.all);
 }
 
 uint64_t job_policies_bytes(const struct job_machine *m)
 {
 	return job_pool_bytes(&m->policies) + job_pool_bytes(&m->groups) + job_pool_bytes(&m->uniques) +
-	       job_joins_bytes(m) +
-	       4 * ((uint64_t)m->group_table.cap + m->unique_table.cap + m->expiries.cap + m->untils.cap);
+	       job_pool_bytes(&m->buckets) + job_joins_bytes(m) +
+	       4 * ((uint64_t)m->group_table.cap + m->unique_table.cap + m->bucket_table.cap +
+	            m->expiries.cap + m->untils.cap + m->wakes.cap);
 }
 
 int job_policy_room(struct job_machine *m, uint64_t count)
@@ -235,8 +241,10 @@ int64_t job_policies_next(const struct job_machine *m)
 {
 	int64_t next = m->expiries.count > 0 ? job_policy(m, m->expiries.all[1])->expires_ms : INT64_MAX;
 	int64_t until = m->untils.count > 0 ? job_unique(m, m->untils.all[1])->until_ms : INT64_MAX;
+	int64_t bucket = job_bucket_next(m);
 
-	return until < next ? until : next;
+	next = until < next ? until : next;
+	return bucket < next ? bucket : next;
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------- */

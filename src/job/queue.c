@@ -126,7 +126,7 @@ static bool config_valid(const struct job_queue_config *c)
 	       c->backoff_max_ns >= 0 && c->backoff_max_ns <= 366 * day &&
 	       (c->backoff_jitter <= 100 || c->backoff_jitter == JOB_NO_JITTER) &&
 	       c->attempts_max <= JOB_ATTEMPTS_MAX && c->finished_max <= UINT32_MAX &&
-	       c->backoffs <= JOB_BACKOFFS_MAX && job_rate_valid(c);
+	       c->backoffs <= JOB_BACKOFFS_MAX && job_rate_valid(&c->rate) && job_rate_valid(&c->group_rate);
 }
 
 /* Dead jobs must not come back to the queue, whichever way they take. */
@@ -219,6 +219,7 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 	const struct job_queue_config *d = &m->limits.defaults;
 	struct job_queue_config *c = &q->config;
 	uint32_t group_concurrency = c->group_concurrency;
+	struct job_rate group_rate = c->group_rate;
 
 	q->own = *c = r->config;
 	if (c->backoffs == 0 && c->backoff_ns == 0 && c->backoff_max_ns == 0) {
@@ -239,6 +240,8 @@ static void configure(struct job_machine *m, struct job_queue *q, const struct j
 		job_queue_wake(m, q);
 	job_kept_check(m, q);
 	job_limit_configure(m, q);
+	if (memcmp(&c->group_rate, &group_rate, sizeof(group_rate)) != 0)
+		job_buckets_drop(m, q);
 	if (c->group_concurrency != group_concurrency)
 		job_groups_settle(m, q);
 }
@@ -342,6 +345,7 @@ void job_queue_apply_gone(struct job_machine *m, const struct job_record *r)
 	if (m->snapshot)
 		job_snapshot_keep_queue(m, q);
 	q->gone = true;
+	job_buckets_drop(m, q);
 	name_remove(m, q);
 	m->queues_live--;
 	if (q->space)

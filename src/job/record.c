@@ -20,6 +20,8 @@ enum {
 	BURY_BYTES = 32,
 	DEAD_BYTES = 40,
 	RATE_BYTES = 16,
+	GROUP_RATE_BYTES = 16,
+	GROUP_HASH_BYTES = 16,
 	EDIT_BYTES = 56,
 	REVIVE_BYTES = 48,
 	AFTER_BYTES = 16,
@@ -67,6 +69,8 @@ static const struct {
 	[JOB_AFTER] = {"after", AFTER_BYTES},
 	[JOB_REVIVE] = {"revive", REVIVE_BYTES},
 	[JOB_JOINS] = {"joins", ENTRIES_BYTES},
+	[JOB_GROUP_RATE] = {"group-rate", GROUP_RATE_BYTES},
+	[JOB_BUCKETS] = {"buckets", ENTRIES_BYTES},
 };
 
 const char *job_record_name(int type)
@@ -221,6 +225,8 @@ static size_t entry_bytes(int type)
 		return JOB_UNIQUE_BYTES;
 	case JOB_JOINS:
 		return JOB_JOIN_BYTES;
+	case JOB_BUCKETS:
+		return JOB_BUCKET_BYTES;
 	default:
 		return 0;
 	}
@@ -314,8 +320,9 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 		put_i64(to + 8, r->at_ns);
 		break;
 	case JOB_RATE:
+	case JOB_GROUP_RATE:
 		put32(to, r->queue);
-		put32(to + 4, 0);
+		put32(to + 4, r->type == JOB_GROUP_RATE ? r->flags : 0);
 		put_i64(to + 8, r->at_ns);
 		break;
 	case JOB_ENTRIES:
@@ -323,6 +330,7 @@ size_t job_record_fixed(const struct job_record *r, uint8_t to[JOB_RECORD_FIXED_
 	case JOB_ENTRIES_POLICY:
 	case JOB_UNIQUES:
 	case JOB_JOINS:
+	case JOB_BUCKETS:
 		put32(to, r->body.len / entry_bytes(r->type));
 		put32(to + 4, 0);
 		break;
@@ -638,10 +646,15 @@ static bool get_small(const uint8_t *b, struct rest *rest, struct job_record *r)
 		r->queue = get32(b);
 		return zeros(b + 4, 4);
 	case JOB_RATE:
+	case JOB_GROUP_RATE:
 		r->id = 0;
 		r->queue = get32(b);
 		r->at_ns = get_i64(b + 8);
-		return zeros(b + 4, 4);
+		if (r->type == JOB_RATE)
+			return zeros(b + 4, 4);
+		r->flags = b[4] & JOB_GROUP_RESTS;
+		r->body = take(rest, rest->len);
+		return b[4] == r->flags && zeros(b + 5, 3) && r->body.len == GROUP_HASH_BYTES;
 	case JOB_CLAIM:
 		r->claim = get64(b + 8);
 		r->when_ms = get_i64(b + 16);
@@ -721,6 +734,7 @@ static bool get_any(const uint8_t *b, struct rest *rest, struct job_record *r)
 	case JOB_ENTRIES_POLICY:
 	case JOB_UNIQUES:
 	case JOB_JOINS:
+	case JOB_BUCKETS:
 		return get_array(b, rest, 0, entry_bytes(r->type), r);
 	case JOB_COUNTERS:
 		return get_array(b, rest, JOB_COUNTERS_END * sizeof(uint64_t), 16, r);

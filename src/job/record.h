@@ -29,21 +29,23 @@ enum job_record_type {
 	JOB_SETTING,
 	JOB_BLOBS, /* in checkpoints */
 	JOB_RETURN,
-	JOB_WHOLE,          /* a job's records, or some of them, written again at a new place */
-	JOB_ENTRIES,        /* checkpoint: jobs that a slot alone describes */
-	JOB_ENTRIES_EXT,    /* checkpoint: jobs with an extension */
-	JOB_COUNTERS,       /* checkpoint */
-	JOB_QUEUE_STATE,    /* checkpoint: a queue with its counters */
-	JOB_DEAD,           /* a job's attempts are exhausted: to the dead-letter queue */
-	JOB_ENTRIES_POLICY, /* checkpoint: jobs with an extension and a policy */
-	JOB_UNIQUES,        /* checkpoint: unique keys that hold for a time */
-	JOB_RATE,           /* how full a queue's bucket is */
-	JOB_KEY,            /* a client's key, and what was answered: the last record of its commit */
-	JOB_KEYS,           /* checkpoint: keys */
-	JOB_EDIT = 44,      /* values of an unfinished job, its queue among them, are others now */
-	JOB_AFTER = 50,     /* which jobs a new one is to run after */
-	JOB_REVIVE = 51,    /* a job that has failed is ready again */
-	JOB_JOINS = 52,     /* checkpoint: jobs that wait for others, and for which */
+	JOB_WHOLE,           /* a job's records, or some of them, written again at a new place */
+	JOB_ENTRIES,         /* checkpoint: jobs that a slot alone describes */
+	JOB_ENTRIES_EXT,     /* checkpoint: jobs with an extension */
+	JOB_COUNTERS,        /* checkpoint */
+	JOB_QUEUE_STATE,     /* checkpoint: a queue with its counters */
+	JOB_DEAD,            /* a job's attempts are exhausted: to the dead-letter queue */
+	JOB_ENTRIES_POLICY,  /* checkpoint: jobs with an extension and a policy */
+	JOB_UNIQUES,         /* checkpoint: unique keys that hold for a time */
+	JOB_RATE,            /* how full a queue's bucket is */
+	JOB_KEY,             /* a client's key, and what was answered: the last record of its commit */
+	JOB_KEYS,            /* checkpoint: keys */
+	JOB_EDIT = 44,       /* values of an unfinished job, its queue among them, are others now */
+	JOB_AFTER = 50,      /* which jobs a new one is to run after */
+	JOB_REVIVE = 51,     /* a job that has failed is ready again */
+	JOB_JOINS = 52,      /* checkpoint: jobs that wait for others, and for which */
+	JOB_GROUP_RATE = 57, /* how full a group's bucket is */
+	JOB_BUCKETS = 58,    /* checkpoint: the buckets of groups */
 	JOB_RECORD_TYPES_END
 };
 
@@ -51,7 +53,7 @@ enum job_record_type {
 static inline bool job_record_checkpoint(int type)
 {
 	return (type >= JOB_ENTRIES && type <= JOB_QUEUE_STATE) || type == JOB_ENTRIES_POLICY ||
-	       type == JOB_UNIQUES || type == JOB_JOINS;
+	       type == JOB_UNIQUES || type == JOB_JOINS || type == JOB_BUCKETS;
 }
 
 /* on disk */
@@ -72,6 +74,7 @@ enum job_record_flags {
 		2,             /* QUEUE: made because something named it, not because somebody asked for it */
 	JOB_CLAIM_BOUND = 1,   /* CLAIM: the lease ends with the run of the server that gave it */
 	JOB_BODY_IN_BLOB = 1,  /* SUBMIT, FINISH: body is a struct job_blob as on disk */
+	JOB_GROUP_RESTS = 1,   /* GROUP_RATE: too little is left for another job */
 	JOB_SUBMIT_BURIED = 4, /* SUBMIT: buried from the start */
 	JOB_SETTING_REMOVED = 1, /* SETTING */
 	JOB_KEY_EVENTS = 1,      /* KEY: there are events among the results */
@@ -102,7 +105,7 @@ struct job_record {
 	uint32_t priority;
 	uint32_t attempt; /* FINISH: attempts begun */
 	uint64_t id;      /* IDS: next */
-	int64_t at_ns;    /* SUBMIT, QUEUE: created; RATE: full again; REMOVE, AFTER: now */
+	int64_t at_ns;    /* SUBMIT, QUEUE: created; RATE, GROUP_RATE: full again; REMOVE, AFTER: now */
 	int64_t when_ms;  /* run_at, deadline or expires; 0: none */
 	/* SUBMIT options; 0: not given */
 	int64_t time_to_run_ms, retention_ms;
@@ -118,7 +121,7 @@ struct job_record {
 	uint32_t delay_s;                             /* RELEASE: for how long it goes back */
 	struct job_slice content_type, headers, body; /* body: payload, result, progress, QUEUE: name, REMOVE:
 							 ids as on disk, SETTING: value, WHOLE: parts,
-							 checkpoint: entries, KEY: runs. headers: QUEUE_STATE:
+							 checkpoint: entries, KEY: runs, GROUP_RATE: hash of the group. headers: QUEUE_STATE:
 							 counters, KEY: fingerprint */
 	struct job_slice text;                        /* an attempt's error; SETTING, KEY: key */
 	struct job_slice unique, group;               /* SUBMIT: keys */
@@ -220,6 +223,14 @@ struct job_unique_entry {
 };
 enum { JOB_UNIQUE_BYTES = 32 };
 
+/* What a group has taken of its rate, as a checkpoint tells it. */
+struct job_bucket_entry {
+	uint64_t hash[2];
+	int64_t full_ns;
+	uint32_t queue;
+};
+enum { JOB_BUCKET_BYTES = 32 };
+
 /* A job that waits for others, or one that it waits for, as a checkpoint tells them. */
 struct job_join_entry {
 	uint64_t id;
@@ -250,6 +261,8 @@ void job_entry_put_policy(const struct job_entry *entry, uint8_t to[JOB_ENTRY_PO
 bool job_entry_get_policy(const uint8_t from[JOB_ENTRY_POLICY_BYTES], struct job_entry *ret);
 void job_unique_put(const struct job_unique_entry *entry, uint8_t to[JOB_UNIQUE_BYTES]);
 bool job_unique_get(const uint8_t from[JOB_UNIQUE_BYTES], struct job_unique_entry *ret);
+void job_bucket_put(const struct job_bucket_entry *entry, uint8_t to[JOB_BUCKET_BYTES]);
+bool job_bucket_get(const uint8_t from[JOB_BUCKET_BYTES], struct job_bucket_entry *ret);
 void job_join_put(const struct job_join_entry *entry, uint8_t to[JOB_JOIN_BYTES]);
 bool job_join_get(const uint8_t from[JOB_JOIN_BYTES], struct job_join_entry *ret);
 

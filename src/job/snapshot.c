@@ -5,7 +5,7 @@
  * entries are of the moment when the snapshot began, whatever happened since. What begins later is not in it.
  * Queues come first, since jobs name them; until they are all out the jobs' entries stay here.
  *
- * Memory: a bit per slot and per queue, and the entries not handed out yet. Keeping cannot fail: without memory the snapshot is
+ * Memory: a bit for each slot, queue, key and bucket, and the entries not handed out yet. Keeping cannot fail: without memory the snapshot is
  * spoilt, which the next step says.
  */
 #include <errno.h>
@@ -25,15 +25,28 @@ struct pile {
 	struct chunk *first, *last;
 };
 
-enum stage { STAGE_COUNTERS, STAGE_QUEUES, STAGE_QUEUES_OUT, STAGE_JOBS, STAGE_UNIQUES, STAGE_ALL_OUT };
+/* Things of one kind, by number: each is saved once. */
+struct walk {
+	uint32_t end;   /* what is beyond began later */
+	uint32_t at;    /* what is below has been seen */
+	uint64_t *seen; /* bits: has been seen, or is of later */
+};
+
+enum stage {
+	STAGE_COUNTERS,
+	STAGE_QUEUES,
+	STAGE_QUEUES_OUT,
+	STAGE_JOBS,
+	STAGE_UNIQUES,
+	STAGE_BUCKETS,
+	STAGE_ALL_OUT
+};
 
 struct job_snapshot {
 	int stage;
 	int error;
-	uint32_t slots_end, queues_end, uniques_end; /* what is beyond them began later */
-	uint32_t slot_at, queue_at, unique_at;       /* what is below them has been seen */
-	uint64_t *slots, *queues, *uniques;          /* bits: has been seen, or is of later */
-	struct pile queue_states, entries, entries_ext, entries_policy, unique_entries, joins;
+	struct walk slots, queues, uniques, buckets;
+	struct pile queue_states, entries, entries_ext, entries_policy, unique_entries, bucket_entries, joins;
 	uint64_t bytes;
 	uint64_t counters[JOB_COUNTERS_END + 2 * JOB_RANGES_MAX];
 	size_t counters_count;
@@ -155,6 +168,16 @@ static void save_unique(struct job_machine *m, uint32_t number)
 		job_unique_put(&entry, to);
 }
 
+static void save_bucket(struct job_machine *m, uint32_t number)
+{
+	struct job_bucket_entry entry;
+	uint8_t *to = pile_room(m->snapshot, &m->snapshot->bucket_entries, JOB_BUCKET_BYTES);
+
+	job_bucket_save(m, number, &entry);
+	if (to)
+		job_bucket_put(&entry, to);
+}
+
 static void save_queue(struct job_machine *m, const struct job_queue *q)
 {
 	uint64_t counters[JOB_QUEUE_COUNTERS_END] = {[JOB_QUEUE_SUBMITTED] = q->submitted,
@@ -190,48 +213,61 @@ static bool test_and_set(uint64_t *bits, uint32_t i)
 	return was;
 }
 
+/* Is it to be saved now, before it changes? */
+static bool unseen(struct walk *walk, uint32_t number)
+{
+	return number >= walk->at && number < walk->end && !test_and_set(walk->seen, number);
+}
+
+static void skip(struct walk *walk, uint32_t number)
+{
+	if (number < walk->end)
+		test_and_set(walk->seen, number);
+}
+
 void job_snapshot_keep_queue(struct job_machine *m, const struct job_queue *q)
 {
-	struct job_snapshot *snap = m->snapshot;
-
-	if (q->number >= snap->queue_at && q->number < snap->queues_end &&
-	    !test_and_set(snap->queues, q->number))
+	if (unseen(&m->snapshot->queues, q->number))
 		save_queue(m, q);
 }
 
 void job_snapshot_keep(struct job_machine *m, uint32_t slot)
 {
-	struct job_snapshot *snap = m->snapshot;
-
 	job_snapshot_keep_queue(m, job_slot_queue(m, job_slot(m, slot)));
-	if (slot >= snap->slot_at && slot < snap->slots_end && !test_and_set(snap->slots, slot))
+	if (unseen(&m->snapshot->slots, slot))
 		save_slot(m, slot);
 }
 
 void job_snapshot_skip(struct job_machine *m, uint32_t slot)
 {
-	if (slot < m->snapshot->slots_end)
-		test_and_set(m->snapshot->slots, slot);
+	skip(&m->snapshot->slots, slot);
 }
 
 void job_snapshot_skip_queue(struct job_machine *m, uint32_t number)
 {
-	if (number < m->snapshot->queues_end)
-		test_and_set(m->snapshot->queues, number);
+	skip(&m->snapshot->queues, number);
 }
 
 void job_snapshot_keep_unique(struct job_machine *m, uint32_t number)
 {
-	struct job_snapshot *snap = m->snapshot;
-
-	if (number >= snap->unique_at && number < snap->uniques_end && !test_and_set(snap->uniques, number))
+	if (unseen(&m->snapshot->uniques, number))
 		save_unique(m, number);
 }
 
 void job_snapshot_skip_unique(struct job_machine *m, uint32_t number)
 {
-	if (number < m->snapshot->uniques_end)
-		test_and_set(m->snapshot->uniques, number);
+	skip(&m->snapshot->uniques, number);
+}
+
+void job_snapshot_keep_bucket(struct job_machine *m, uint32_t number)
+{
+	if (unseen(&m->snapshot->buckets, number))
+		save_bucket(m, number);
+}
+
+void job_snapshot_skip_bucket(struct job_machine *m, uint32_t number)
+{
+	skip(&m->snapshot->buckets, number);
 }
 
 /* ---- begin ------------------------------------------------------------------------------- */
@@ -263,15 +299,24 @@ static void count(const struct job_machine *m, struct job_snapshot *snap)
 static void snapshot_free(struct job_snapshot *snap)
 {
 	struct pile *piles[] = {&snap->queue_states,   &snap->entries,        &snap->entries_ext,
-	                        &snap->entries_policy, &snap->unique_entries, &snap->joins};
+	                        &snap->entries_policy, &snap->unique_entries, &snap->bucket_entries,
+	                        &snap->joins};
 
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		while (piles[i]->first)
 			pile_drop(snap, piles[i]);
-	free(snap->slots);
-	free(snap->queues);
-	free(snap->uniques);
+	free(snap->slots.seen);
+	free(snap->queues.seen);
+	free(snap->uniques.seen);
+	free(snap->buckets.seen);
 	free(snap);
+}
+
+static bool begin_walk(struct job_snapshot *snap, struct walk *walk, uint32_t end)
+{
+	*walk = (struct walk){end, 1, calloc(end / 64 + 1, sizeof(walk->seen[0]))};
+	snap->bytes += end / 8;
+	return walk->seen != NULL;
 }
 
 int job_snapshot_begin(struct job_machine *m)
@@ -283,18 +328,14 @@ int job_snapshot_begin(struct job_machine *m)
 	snap = calloc(1, sizeof(*snap));
 	if (!snap)
 		return -ENOMEM;
-	snap->slots_end = m->slots_end;
-	snap->queues_end = m->queues_end;
-	snap->uniques_end = m->uniques.end;
-	snap->slot_at = snap->queue_at = snap->unique_at = 1;
-	snap->slots = calloc(m->slots_end / 64 + 1, sizeof(snap->slots[0]));
-	snap->queues = calloc(m->queues_end / 64 + 1, sizeof(snap->queues[0]));
-	snap->uniques = calloc(m->uniques.end / 64 + 1, sizeof(snap->uniques[0]));
-	if (!snap->slots || !snap->queues || !snap->uniques) {
+	snap->bytes = sizeof(*snap);
+	if (!begin_walk(snap, &snap->slots, m->slots_end) ||
+	    !begin_walk(snap, &snap->queues, m->queues_end) ||
+	    !begin_walk(snap, &snap->uniques, m->uniques.end) ||
+	    !begin_walk(snap, &snap->buckets, m->buckets.end)) {
 		snapshot_free(snap);
 		return -ENOMEM;
 	}
-	snap->bytes = sizeof(*snap) + m->slots_end / 8 + m->queues_end / 8 + m->uniques.end / 8;
 	count(m, snap);
 	m->snapshot = snap;
 	return 0;
@@ -358,42 +399,48 @@ static int pile_out(struct job_snapshot *snap, struct pile *pile, int type, bool
 
 static void walk_queues(struct job_machine *m, int64_t *budget)
 {
-	struct job_snapshot *snap = m->snapshot;
+	struct walk *walk = &m->snapshot->queues;
 
-	for (; snap->queue_at<snap->queues_end && * budget> 0; snap->queue_at++, *budget -= 4) {
-		const struct job_queue *q = m->queues[snap->queue_at];
+	for (; walk->at<walk->end && * budget> 0; walk->at++, *budget -= 4) {
+		const struct job_queue *q = m->queues[walk->at];
 
-		if (q && !test_and_set(snap->queues, snap->queue_at))
+		if (q && unseen(walk, walk->at))
 			save_queue(m, q);
 	}
 }
 
 static void walk_jobs(struct job_machine *m, int64_t *budget)
 {
-	struct job_snapshot *snap = m->snapshot;
-
+	struct walk *walk = &m->snapshot->slots;
 	int64_t until = *budget > WALK_AT_ONCE ? *budget - WALK_AT_ONCE : 0;
 
-	for (; snap->slot_at<snap->slots_end && * budget> until; snap->slot_at++, --*budget) {
-		if (snap->slot_at % 64 == 0 && snap->slots[snap->slot_at / 64] == UINT64_MAX) {
-			snap->slot_at += 63;
+	for (; walk->at<walk->end && * budget> until; walk->at++, --*budget) {
+		if (walk->at % 64 == 0 && walk->seen[walk->at / 64] == UINT64_MAX) {
+			walk->at += 63;
 			continue;
 		}
-		if (job_slot(m, snap->slot_at)->state != JOB_NONE &&
-		    !test_and_set(snap->slots, snap->slot_at))
-			save_slot(m, snap->slot_at);
+		if (job_slot(m, walk->at)->state != JOB_NONE && unseen(walk, walk->at))
+			save_slot(m, walk->at);
 	}
 }
 
 /* Those that hold for a time: others are told with their jobs. */
 static void walk_uniques(struct job_machine *m, int64_t *budget)
 {
-	struct job_snapshot *snap = m->snapshot;
+	struct walk *walk = &m->snapshot->uniques;
 
-	for (; snap->unique_at<snap->uniques_end && * budget> 0; snap->unique_at++, --*budget)
-		if (job_unique(m, snap->unique_at)->until_ms != 0 &&
-		    !test_and_set(snap->uniques, snap->unique_at))
-			save_unique(m, snap->unique_at);
+	for (; walk->at<walk->end && * budget> 0; walk->at++, --*budget)
+		if (job_unique(m, walk->at)->until_ms != 0 && unseen(walk, walk->at))
+			save_unique(m, walk->at);
+}
+
+static void walk_buckets(struct job_machine *m, int64_t *budget)
+{
+	struct walk *walk = &m->snapshot->buckets;
+
+	for (; walk->at<walk->end && * budget> 0; walk->at++, --*budget)
+		if (job_bucket(m, walk->at)->wake_at != 0 && unseen(walk, walk->at))
+			save_bucket(m, walk->at);
 }
 
 /* What is full, or with all everything. */
@@ -406,7 +453,8 @@ static int entries_out(struct job_snapshot *snap, bool all, int64_t *budget, job
 	} kinds[] = {{&snap->entries, JOB_ENTRIES},
 	             {&snap->entries_ext, JOB_ENTRIES_EXT},
 	             {&snap->entries_policy, JOB_ENTRIES_POLICY},
-	             {&snap->unique_entries, JOB_UNIQUES}};
+	             {&snap->unique_entries, JOB_UNIQUES},
+	             {&snap->bucket_entries, JOB_BUCKETS}};
 	int error = 0;
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && error == 0; i++)
@@ -433,7 +481,7 @@ static int advance(struct job_machine *m, int64_t *budget, job_emit_function *em
 		break;
 	case STAGE_QUEUES:
 		walk_queues(m, budget);
-		snap->stage += snap->queue_at >= snap->queues_end;
+		snap->stage += snap->queues.at >= snap->queues.end;
 		break;
 	case STAGE_QUEUES_OUT:
 		error = pile_out(snap, &snap->queue_states, JOB_QUEUE_STATE, true, budget, emit, arg);
@@ -443,18 +491,23 @@ static int advance(struct job_machine *m, int64_t *budget, job_emit_function *em
 		/* out first, and a small step after it: what is held does not grow by the walk */
 		error = entries_out(snap, false, budget, emit, arg);
 		walk_jobs(m, budget);
-		snap->stage += snap->slot_at >= snap->slots_end;
+		snap->stage += snap->slots.at >= snap->slots.end;
 		break;
 	case STAGE_UNIQUES:
 		error = entries_out(snap, false, budget, emit, arg);
 		walk_uniques(m, budget);
-		snap->stage += snap->unique_at >= snap->uniques_end;
+		snap->stage += snap->uniques.at >= snap->uniques.end;
+		break;
+	case STAGE_BUCKETS:
+		error = entries_out(snap, false, budget, emit, arg);
+		walk_buckets(m, budget);
+		snap->stage += snap->buckets.at >= snap->buckets.end;
 		break;
 	default:
 		error = entries_out(snap, true, budget, emit, arg);
 		snap->stage += !snap->entries.first && !snap->entries_ext.first &&
 		               !snap->entries_policy.first && !snap->unique_entries.first &&
-		               !snap->joins.first;
+		               !snap->bucket_entries.first && !snap->joins.first;
 	}
 	return error < 0 ? error : snap->error;
 }

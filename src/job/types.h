@@ -51,7 +51,7 @@ enum job_limit {
 	JOB_TRACE_MAX = 1024,         /* bytes of a trace context */
 	JOB_BACKOFFS_MAX = 16,        /* pauses in a queue's list of them */
 	JOB_KEY_MAX = 200,            /* bytes of a unique key, or of a group's */
-	JOB_RATE_MAX = 1000000,       /* jobs in a queue's rate, and of its burst */
+	JOB_RATE_MAX = 1000000,       /* jobs in a rate, and of its burst */
 	JOB_AFTER_MAX = 10000,        /* jobs that one job awaits */
 	JOB_AFTER_ALL_MAX = 100000,   /* jobs that those of one transaction await, together */
 	JOB_AWAITED_MAX = 100000,     /* jobs that await the same one */
@@ -116,6 +116,13 @@ static inline bool job_is_full(int64_t error)
 /* job_strerror() - one short sentence for any of the above or any errno, positive or negative. Static text. */
 const char *job_strerror(int64_t error);
 
+/* Jobs begun at most: so many in so much time, after a burst. */
+struct job_rate {
+	uint32_t count; /* 0: no limit */
+	uint32_t period_ms;
+	uint32_t burst; /* 0: count */
+};
+
 /* What a queue does with jobs that do not say otherwise. A field that is 0 in a configuration that a client
  * sends means the default written here; jobs look at their queue's values when they are needed, so a change
  * holds for jobs that wait already. */
@@ -136,10 +143,9 @@ struct job_queue_config {
 	uint32_t backoff_list_ms[JOB_BACKOFFS_MAX];
 	uint32_t
 		dead_letter; /* number of the queue to which jobs go whose attempts are exhausted; 0: they fail */
-	uint32_t concurrency; /* jobs of it that run at once; 0: no limit */
-	/* begun at most: so many in so much time, after a burst; 0: no limit */
-	uint32_t rate_count, rate_period_ms;
-	uint32_t rate_burst;        /* 0: rate_count */
+	uint32_t concurrency;       /* jobs of it that run at once; 0: no limit */
+	struct job_rate rate;       /* of all its jobs */
+	struct job_rate group_rate; /* of those of one group */
 	uint32_t group_concurrency; /* jobs of one group that run at once; 0: 1 */
 };
 #define JOB_NO_JITTER UINT32_MAX

@@ -154,6 +154,8 @@ static int claim(struct store *store, uint64_t id, int64_t now_ns, const struct 
 	store_append(store, &r, 0);
 	if (job_check_rate(store->jobs, info.queue->number, now_ns, &rate) == 0 && rate.type != 0)
 		store_append(store, &rate, 0);
+	if (job_check_group_rate(store->jobs, id, now_ns, &rate) == 0 && rate.type != 0)
+		store_append(store, &rate, 0);
 	*job = (struct store_leased){.job = id,
 	                             .lease = {r.epoch, r.claim},
 	                             .attempt = r.attempt,

@@ -173,6 +173,7 @@ void store_notice(struct store *store, const struct job_record *r)
 	case JOB_SETTING:
 	case JOB_BLOBS:
 	case JOB_RATE:
+	case JOB_GROUP_RATE:
 	case JOB_KEY:
 	case JOB_KEYS:
 	case JOB_SUBMIT:

@@ -581,7 +581,9 @@ static void policies(void **state)
 	                                     .concurrency = 3,
 	                                     .rate = "50/s",
 	                                     .rate_burst = 20,
-	                                     .group_concurrency = 2};
+	                                     .group_concurrency = 2,
+	                                     .group_rate = "9/m",
+	                                     .group_rate_burst = 4};
 	struct wh_submit_options options = {
 		.expires_ns = 3600 * S, .unique = "a key & more", .unique_while_ns = 3600 * S, .group = "g"};
 	struct wh_action again = {.kind = WH_ACTION_SUBMIT, .queue = queue, .options = options};
@@ -600,6 +602,8 @@ static void policies(void **state)
 	assert_string_equal(read->dead_letter, "client-dead");
 	assert_string_equal(read->rate, "50/s");
 	assert_true(read->concurrency == 3 && read->rate_burst == 20 && read->group_concurrency == 2);
+	assert_string_equal(read->group_rate, "9/m");
+	assert_int_equal(read->group_rate_burst, 4);
 	wh_queues_free(queues);
 	job = submit("first", &options);
 	assert_false(receipt.duplicate);

@@ -23,13 +23,14 @@ class Policies(harness.Case):
         self.configure()
         view = self.view()
         self.assertEqual({k: view[k] for k in ("backoff", "backoff_max", "backoff_jitter", "dead_letter", "concurrency",
-                                               "rate", "rate_burst", "group_concurrency", "dead")},
+                                               "rate", "rate_burst", "group_concurrency", "group_rate", "group_rate_burst", "dead")},
                          {"backoff": "1s", "backoff_max": "1h", "backoff_jitter": 25, "dead_letter": None,
-                          "concurrency": None, "rate": None, "rate_burst": None, "group_concurrency": 1, "dead": 0})
+                          "concurrency": None, "rate": None, "rate_burst": None, "group_concurrency": 1, "group_rate": None,
+                          "group_rate_burst": None, "dead": 0})
 
     def test_configuration_is_shown_and_stays(self):
         given = {"backoff": ["1s", "10s", "60s"], "backoff_jitter": 0, "dead_letter": "graves/1", "concurrency": 7,
-                 "rate": "100/s", "rate_burst": 5, "group_concurrency": 3}
+                 "rate": "100/s", "rate_burst": 5, "group_concurrency": 3, "group_rate": "7/m", "group_rate_burst": 2}
         self.configure(**given)
         self.configure("second", backoff="2s", backoff_max="5s", rate="3/250ms")
         self.configure("third", rate="60/m", dead_letter=None, concurrency=None, rate_burst=None)
@@ -50,7 +51,8 @@ class Policies(harness.Case):
     def test_bad_configuration(self):
         path = f"/v1/queues/{self.queue}"
         for body in ({"backoff": 5}, {"backoff": ["x"]}, {"backoff": [1]}, {"backoff_max": "9"}, {"backoff_jitter": "5"},
-                     {"dead_letter": 5}, {"concurrency": "3"}, {"rate": 5}, {"rate_burst": "1"}, {"group_concurrency": 1.5}):
+                     {"dead_letter": 5}, {"concurrency": "3"}, {"rate": 5}, {"rate_burst": "1"}, {"group_concurrency": 1.5},
+                     {"group_rate": 1}, {"group_rate_burst": "3"}):
             with self.subTest(body):
                 answer = self.client.put(path, body)
                 self.assertProblem(answer, 400, "bad-json")
@@ -61,7 +63,8 @@ class Policies(harness.Case):
                      {"dead_letter": self.queue}, {"concurrency": 0},
                      {"concurrency": 4294967296}, {"rate": "100"}, {"rate": "0/s"}, {"rate": "1/2d"}, {"rate": "1000001/s"},
                      {"rate": "1/s/"}, {"rate": "1/500us"}, {"rate_burst": 0, "rate": "1/s"}, {"rate_burst": 4},
-                     {"rate": "1/d", "rate_burst": 1000000}, {"group_concurrency": 0}):
+                     {"rate": "1/d", "rate_burst": 1000000}, {"group_concurrency": 0},
+                     {"group_rate": "1/x"}, {"group_rate": "1/d", "group_rate_burst": 1000000}, {"group_rate_burst": 4}):
             with self.subTest(body):
                 answer = self.client.put(path, body)
                 self.assertProblem(answer, 422, "bad-value")
@@ -149,6 +152,28 @@ class Policies(harness.Case):
         self.assertIsNone(self.client.reserve(self.queue))
         self.configure(rate="1000/s")
         self.assertIsNotNone(self.client.reserve(self.queue, Prefer="wait=30"))
+
+    def test_group_rate(self):
+        self.configure(group_rate="2/h", group_concurrency=10)
+        path = f"/v1/queues/{self.queue}"
+        ids = {group: [self.client.post(f"{path}/jobs?group={group}", b"x").json()["id"] for _ in range(3)] for group in "ab"}
+        plain = self.client.submit(self.queue)
+        jobs = self.client.post(f"{path}/reserve?n=10").json()["jobs"]
+        self.assertEqual([j["id"] for j in jobs], ids["a"][:2] + ids["b"][:2] + [plain])
+        for job in jobs:
+            self.client.complete(job["id"], job["lease"])
+        # neither an end, nor a restart, nor that the group has been empty meanwhile
+        self.client.delete(f"/v1/jobs/{ids['a'][2]}")
+        self.assertIsNone(self.client.reserve(self.queue))
+        self.server.kill()
+        self.server.start()
+        self.client = harness.Client(self.server.port)
+        again = self.client.post(f"{path}/jobs?group=a", b"x").json()["id"]
+        self.assertIsNone(self.client.reserve(self.queue))
+        self.configure(group_rate="1/250ms", group_concurrency=10)
+        self.assertEqual({self.client.reserve(self.queue)[0] for _ in "ab"}, {ids["b"][2], again})
+        last = self.client.post(f"{path}/jobs?group=a", b"x").json()["id"]
+        self.assertEqual(self.client.reserve(self.queue, Prefer="wait=30")[0], last)
 
     def test_unique(self):
         path = f"/v1/queues/{self.queue}/jobs"

@@ -23,7 +23,7 @@ class Queues(harness.Case):
         self.assertEqual(document, {
             "name": self.queue, "paused": False, "submitted": 7, "time_to_run": "60s", "attempts": 5, "retention": "1h",
             "jobs_max": None, "finished_max": None, "dead": 0, "backoff": "1s", "backoff_max": "1h", "backoff_jitter": 25,
-            "dead_letter": None, "concurrency": None, "rate": None, "rate_burst": None, "group_concurrency": 1, "jobs": dict(zip(self.COUNTS, (1, 2, 1, 1, 1, 0, 1, 0)))})
+            "dead_letter": None, "concurrency": None, "rate": None, "rate_burst": None, "group_concurrency": 1, "group_rate": None, "group_rate_burst": None, "jobs": dict(zip(self.COUNTS, (1, 2, 1, 1, 1, 0, 1, 0)))})
         self.client.delete(f"/v1/jobs/{self.client.submit(self.queue)}")
         self.assertEqual(self.counts()["cancelled"], 1)
         listed = {q["name"]: q for q in self.client.get("/v1/queues").json()["queues"]}

@@ -174,8 +174,10 @@ static void put_queue(struct store *store, const char *name, const char *dead, u
 {
 	struct store_action put = {.kind = STORE_QUEUE_PUT,
 	                           .queue = {.name = words(name), .dead_letter = words(dead)}};
-	put.queue.config.rate_count = rate;
-	put.queue.config.rate_period_ms = rate ? 1000 : 0;
+	if (rate > 0) {
+		put.queue.config.rate = (struct job_rate){.count = rate, .period_ms = 1000};
+		put.queue.config.group_rate = (struct job_rate){.count = rate, .period_ms = 86400000};
+	}
 	put.queue.config.group_concurrency = 3;
 	apply(store, put);
 }
@@ -285,10 +287,11 @@ static char *describe_others(struct store *store)
 	check(res.n >= 0, "queues");
 	for (size_t i = 0; i < queues->count; i++) {
 		const struct store_queue_view *q = &queues->queues[i];
-		len += (size_t)snprintf(to + len, sizeof(to) - len, "%.*s %d %u/%u %u >%.*s\n",
+		len += (size_t)snprintf(to + len, sizeof(to) - len, "%.*s %d %u/%u %u %u/%u >%.*s\n",
 		                        (int)q->name.len, (const char *)q->name.data, q->implicit,
-		                        q->config.rate_count, q->config.rate_period_ms,
-		                        q->config.group_concurrency, (int)q->dead_letter.len,
+		                        q->config.rate.count, q->config.rate.period_ms,
+		                        q->config.group_concurrency, q->config.group_rate.count,
+		                        q->config.group_rate.period_ms, (int)q->dead_letter.len,
 		                        (const char *)q->dead_letter.data);
 	}
 	store_queues_free(queues);

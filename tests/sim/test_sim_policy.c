@@ -6,7 +6,7 @@
  * - of the jobs with one key at most one is unfinished, a submit is answered with it, and otherwise with a new one;
  * - a job whose last attempt was answered as failed is in the dead-letter queue, with its errors; it is in one of the queues, never in both;
  * - the jobs of a group are reserved in their order, one at a time;
- * - a queue with a rate has given out no more than it may, in all lives together.
+ * - a queue with a rate, and each group of one whose groups have, has given out no more than it may, in all lives together.
  */
 #include "plan.h"
 
@@ -30,7 +30,8 @@ static wh_loop *loop;
 static struct store *store;
 static struct job jobs[JOBS_MAX];
 static int jobs_count;
-static uint32_t rated; /* jobs that the queue with the rate gave out, as answered */
+static uint32_t rated;            /* jobs that the queue with the rate gave out, as answered */
+static uint32_t rated_of[GROUPS]; /* likewise the queue whose groups have one, of each */
 enum { NONE = -1 };
 
 static void on_failure(int64_t error, const char *message, void *arg)
@@ -71,7 +72,7 @@ static int64_t change(struct store_action action, struct store_result *ret, int3
 	return 0;
 }
 
-static int64_t configure(const char *name, const char *dead, uint32_t rate)
+static int64_t configure(const char *name, const char *dead, struct job_rate rate, struct job_rate group_rate)
 {
 	struct store_action put = {.kind = STORE_QUEUE_PUT,
 	                           .queue = {.name = slice(name), .dead_letter = slice(dead)}};
@@ -79,9 +80,9 @@ static int64_t configure(const char *name, const char *dead, uint32_t rate)
 	int32_t error = 0;
 	put.queue.config.attempts_max = ATTEMPTS;
 	put.queue.config.time_to_run_ns = 30 * 86400 * WH_NS_PER_S; /* no lease passes by itself */
-	put.queue.config.rate_count = rate;
-	put.queue.config.rate_period_ms = rate ? 86400000 : 0;
-	put.queue.config.rate_burst = rate ? RATE_BURST : 0;
+	put.queue.config.rate = rate;
+	put.queue.config.group_rate = group_rate;
+	put.queue.config.group_concurrency = group_rate.count > 0 ? JOBS_MAX : 0;
 	int64_t n = change(put, &result, &error);
 	must(n < 0 || error == 0, "configure: %s", job_strerror(error));
 	return n;
@@ -211,14 +212,19 @@ static int64_t end_one(bool fails)
 	return 0;
 }
 
-static int64_t take_rated(void)
+/* From the queue with the rate, or from the one whose groups have one. */
+static int64_t take_rated(bool by_group)
 {
-	struct store_slice name = slice("rated");
+	static const char *const groups[GROUPS] = {"g0", "g1"};
+	struct store_slice name = slice(by_group ? "grouped" : "rated");
+	uint32_t group = by_group ? (uint32_t)chance(GROUPS) : 0;
 	struct store_reserve reserve = {
 		.queues = &name, .queues_count = 1, .jobs_max = 2, .level = STORE_LOCAL};
 	struct store_action action = {.kind = STORE_SUBMIT, .submit = {.queue = name, .payload = slice("r")}};
 	struct store_result result;
 	int32_t error;
+	if (by_group)
+		action.submit.group = action.submit.payload = slice(groups[group]);
 	int64_t n = change(action, &result, &error);
 	if (n < 0)
 		return n;
@@ -226,17 +232,26 @@ static int64_t take_rated(void)
 	if (res.n <= 0)
 		return res.n;
 	struct store_lot *lot = res.ptr;
-	rated += (uint32_t)lot->count;
-	must(rated <= RATE_BURST, "%" PRIu32 " jobs were begun, %d may be in a day", rated, RATE_BURST);
+	for (size_t i = 0; i < lot->count; i++) {
+		uint32_t *taken = &rated;
+		if (by_group)
+			taken = &rated_of[memcmp(lot->jobs[i].payload->body.data, "g1", 2) == 0];
+		++*taken;
+		must(*taken <= RATE_BURST, "%" PRIu32 " jobs were begun, %d may be in a day", *taken,
+		     RATE_BURST);
+	}
 	store_lot_free(lot);
 	return 0;
 }
 
 static int64_t live(void)
 {
-	int64_t error = configure("work", "dead", 0);
+	static const struct job_rate none, daily = {.count = 1, .period_ms = 86400000, .burst = RATE_BURST};
+	int64_t error = configure("work", "dead", none, none);
 	if (error == 0)
-		error = configure("rated", "", 1);
+		error = configure("rated", "", daily, none);
+	if (error == 0)
+		error = configure("grouped", "", none, daily);
 	for (int i = 0; i < STEPS && error == 0; i++) {
 		switch (chance(8)) {
 		case 0:
@@ -253,7 +268,7 @@ static int64_t live(void)
 			error = end_one(chance(3) > 0);
 			break;
 		default:
-			error = take_rated();
+			error = take_rated(chance(2));
 		}
 	}
 	int closed = store_close(store);
@@ -310,6 +325,7 @@ static uint64_t run(void)
 	loop = plan_loop(sim);
 	jobs_count = 0;
 	rated = 0;
+	memset(rated_of, 0, sizeof(rated_of));
 	int64_t error = open_store();
 	if (error == 0)
 		error = live();

@@ -76,6 +76,12 @@ struct snapshot {
 	size_t count, cap;
 };
 
+/* How much of a rate may be taken. */
+struct bucket {
+	int64_t level_ns, at_ms;
+	bool rests; /* of a group: was too empty when somebody looked last */
+};
+
 struct world {
 	struct job_machine *m;
 	struct snapshot snapshot;
@@ -93,7 +99,7 @@ struct world {
 	size_t log_count, log_cap;
 	uint64_t refused, done;
 	uint64_t duplicates, dead, expired, held_back, edited, revived;
-	int64_t level_ns, level_at_ms; /* of the bucket of c: how much time may be taken */
+	struct bucket bucket, group_buckets[GROUPS + 1]; /* of c, and of the groups of d */
 	struct job_limits limits;
 	bool hides; /* what the newest record released is not to be leased yet */
 	uint64_t released, doomed, waited_on;
@@ -168,16 +174,63 @@ static void carry_out(struct world *w, const struct job_record *r, unsigned flag
 	w->done++;
 }
 
-/* The rate of c. */
-enum { RATE_COUNT = 40, RATE_PERIOD_MS = 1000, RATE_BURST = 6, RATE_QUEUE = 3 };
-#define RATE_ONE_NS (INT64_C(1000000000) / RATE_COUNT)
+/* The rate of c, and of the groups of d. */
+enum { RATE_QUEUE = 3, GROUP_RATE_QUEUE = 4 };
+static const struct job_rate rate = {40, 1000, 6}, group_rate = {50, 1000, 2};
 
-static void fill_bucket(struct world *w)
+static int64_t one(const struct job_rate *r)
 {
-	w->level_ns += (w->now_ms - w->level_at_ms) * NS_PER_MS;
-	w->level_at_ms = w->now_ms;
-	if (w->level_ns > RATE_BURST * RATE_ONE_NS)
-		w->level_ns = RATE_BURST * RATE_ONE_NS;
+	return r->period_ms * NS_PER_MS / r->count;
+}
+
+/* Fills with time, and by so much more. */
+static void fill_bucket(struct world *w, struct bucket *b, const struct job_rate *r, int64_t more_ns)
+{
+	b->level_ns += (w->now_ms - b->at_ms) * NS_PER_MS;
+	b->at_ms = w->now_ms;
+	if (b->level_ns > r->burst * one(r))
+		b->level_ns = r->burst * one(r);
+	b->level_ns += more_ns;
+	if (b->level_ns > r->burst * one(r))
+		b->level_ns = r->burst * one(r);
+}
+
+static struct bucket *bucket_of_group(struct world *w, const struct model_job *j)
+{
+	bool limited = j->group != 0 && j->queue == GROUP_RATE_QUEUE &&
+	               w->queues[GROUP_RATE_QUEUE]->own.group_rate.count > 0;
+
+	return limited ? &w->group_buckets[j->group] : NULL;
+}
+
+/* A job was begun. */
+static void model_take(struct world *w, const struct model_job *j)
+{
+	struct bucket *b = bucket_of_group(w, j);
+
+	if (j->queue == RATE_QUEUE)
+		fill_bucket(w, &w->bucket, &rate, -one(&rate));
+	if (!b)
+		return;
+	fill_bucket(w, b, &group_rate, -one(&group_rate));
+	b->rests = b->level_ns < one(&group_rate);
+}
+
+static void model_give_back(struct world *w, const struct model_job *j)
+{
+	struct bucket *b = bucket_of_group(w, j);
+
+	if (j->queue == RATE_QUEUE)
+		fill_bucket(w, &w->bucket, &rate, one(&rate));
+	if (b)
+		fill_bucket(w, b, &group_rate, one(&group_rate));
+}
+
+/* All groups have a full one. */
+static void model_groups_anew(struct world *w)
+{
+	for (int i = 0; i <= GROUPS; i++)
+		w->group_buckets[i] = (struct bucket){group_rate.burst * one(&group_rate), w->now_ms, false};
 }
 
 /* Do the limits of its queue let another job begin? */
@@ -186,18 +239,20 @@ static bool queue_allows(struct world *w, uint32_t queue)
 	const struct job_queue_config *c = &w->queues[queue]->own;
 	uint32_t running = 0;
 
-	fill_bucket(w);
+	fill_bucket(w, &w->bucket, &rate, 0);
 	for (size_t i = 0; i < w->count; i++)
 		running += w->jobs[i].queue == queue && w->jobs[i].state == JOB_RUNNING;
 	return (c->concurrency == 0 || running < c->concurrency) &&
-	       (queue != RATE_QUEUE || w->level_ns >= RATE_ONE_NS);
+	       (queue != RATE_QUEUE || w->bucket.level_ns >= one(&rate));
 }
 
 /* Is it one of those of its group that come next? */
-static bool group_allows(const struct world *w, const struct model_job *j)
+static bool group_allows(struct world *w, const struct model_job *j)
 {
 	uint32_t before = 0, max = w->queues[j->queue]->own.group_concurrency;
 
+	if (bucket_of_group(w, j) && bucket_of_group(w, j)->rests)
+		return false;
 	for (size_t i = 0; i < w->count && j->group != 0; i++) {
 		const struct model_job *other = &w->jobs[i];
 
@@ -416,6 +471,10 @@ static void pass_time(struct world *w)
 	for (uint32_t q = 1; q <= QUEUES; q++)
 		if (w->pause_until[q] <= w->now_ms)
 			w->pause_until[q] = 0;
+	for (int i = 1; i <= GROUPS; i++) {
+		fill_bucket(w, &w->group_buckets[i], &group_rate, 0);
+		w->group_buckets[i].rests = w->group_buckets[i].level_ns < one(&group_rate);
+	}
 	for (size_t i = 0; i < w->count; i++) {
 		struct model_job *j = &w->jobs[i];
 

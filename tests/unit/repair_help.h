@@ -123,7 +123,7 @@ static inline struct store_submit shaped(unsigned i, unsigned shape, char queue[
 		s.unique = words(key);
 	if (shape == 12)
 		s.unique_while_ns = 9 * REPAIR_DAY;
-	if (shape == 14)
+	if (shape == 14 || shape == 18)
 		s.group = words(key);
 	if (shape == 15)
 		s.expires_ns = 9 * REPAIR_DAY;

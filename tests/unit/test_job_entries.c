@@ -196,6 +196,31 @@ static void test_uniques(void **state)
 	assert_int_equal(get(JOB_UNIQUES, &back_record), -EPROTO);
 }
 
+static void test_buckets(void **state)
+{
+	struct job_bucket_entry entry = {.hash = {1, 2}, .full_ns = -3, .queue = 4}, back;
+	uint8_t b[JOB_BUCKET_BYTES];
+	struct job_record r = {.type = JOB_BUCKETS, .body = {b, sizeof(b)}}, back_record;
+
+	(void)state;
+	job_bucket_put(&entry, b);
+	put(&r);
+	assert_int_equal(r.type, 58);
+	assert_int_equal(fixed_bytes, 8);
+	assert_int_equal(number(0, 8), 1);
+	assert_true(number(8, 8) == 1 && number(16, 8) == 2 && (int64_t)number(24, 8) == -3);
+	assert_int_equal(number(32, 8), 4);
+	assert_int_equal(get(JOB_BUCKETS, &back_record), 0);
+	assert_true(job_bucket_get(b, &back));
+	assert_memory_equal(&back, &entry, sizeof(entry));
+	b[28] = 1; /* zero */
+	assert_false(job_bucket_get(b, &back));
+	b[28] = b[24] = 0; /* no queue */
+	assert_false(job_bucket_get(b, &back));
+	all_bytes--;
+	assert_int_equal(get(JOB_BUCKETS, &back_record), -EPROTO);
+}
+
 static void test_joins(void **state)
 {
 	struct job_join_entry job = {.id = 0x99,
@@ -299,7 +324,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_whole),          cmocka_unit_test(test_entries),
 		cmocka_unit_test(test_entries_policy), cmocka_unit_test(test_uniques),
-		cmocka_unit_test(test_joins),          cmocka_unit_test(test_checkpoint),
+		cmocka_unit_test(test_buckets),        cmocka_unit_test(test_joins),
+		cmocka_unit_test(test_checkpoint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

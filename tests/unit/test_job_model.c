@@ -5,7 +5,7 @@
  * snapshot is begun, and goes on in steps of any size between the wishes: a machine that loads it must be in the
  * state of the moment at which it began, and, with the records since, in that of the one that lived on. Jobs are written again elsewhere;
  * what of the log is needed, told bit by bit, must be what a pass over all jobs says. Queue a sends its dead jobs to d, of b so many run
- * at once, of c so many are begun in a time, of d two of each group run at once. A third of all jobs is to run after some others.
+ * at once, of c so many are begun in a time, of d two of each group run at once, and so many are begun in a time. A third of all jobs is to run after some others.
  */
 #include "job_model_log.h"
 
@@ -220,10 +220,13 @@ static void reserve(struct world *w)
 	j = find(w, id);
 	assert_int_equal(job_check_rate(w->m, j->queue, w->now_ms * NS_PER_MS, &r), 0);
 	assert_int_equal(r.type, j->queue == RATE_QUEUE ? JOB_RATE : 0);
-	if (r.type != 0) {
+	if (r.type != 0)
 		carry_out(w, &r, 0);
-		w->level_ns -= RATE_ONE_NS;
-	}
+	assert_int_equal(job_check_group_rate(w->m, id, w->now_ms * NS_PER_MS, &r), 0);
+	assert_int_equal(r.type, bucket_of_group(w, j) ? JOB_GROUP_RATE : 0);
+	if (r.type != 0)
+		carry_out(w, &r, 0);
+	model_take(w, j);
 	model_key(w, j, false);
 	j->state = JOB_RUNNING;
 	j->bound = bound;
@@ -334,11 +337,7 @@ static void with_lease(struct world *w)
 		j->buries++;
 		model_key(w, j, true);
 	} else if (kind == 6) {
-		if (j->queue == RATE_QUEUE) {
-			fill_bucket(w);
-			w->level_ns += RATE_ONE_NS;
-			fill_bucket(w);
-		}
+		model_give_back(w, j);
 		model_key(w, j, true);
 		j->state = JOB_READY;
 		j->when_ms = 0;
@@ -610,6 +609,10 @@ static void pause_queue(struct world *w)
 		config.finished_max = q == 3 ? below(w, 3) * 4 : 0;
 		config.concurrency = q == 2 ? below(w, 4) * 3 : 0;
 		config.group_concurrency = q == 4 ? below(w, 4) : 0;
+		if (q == GROUP_RATE_QUEUE && below(w, 2)) {
+			config.group_rate = config.group_rate.count ? (struct job_rate){0} : group_rate;
+			model_groups_anew(w);
+		}
 		assert_int_equal(job_check_queue_put(w->m, name, &config, below(w, 2), w->now_ms, &r), 0);
 		carry_out(w, &r, 0);
 		return;
@@ -686,20 +689,18 @@ static void live_through(uint64_t seed, int steps)
 		struct job_queue_config config = {.concurrency = q == 2 ? 3 : 0,
 		                                  .group_concurrency = q == 4 ? 2 : 0};
 
-		if (q == RATE_QUEUE) {
-			config.rate_count = RATE_COUNT;
-			config.rate_period_ms = RATE_PERIOD_MS;
-			config.rate_burst = RATE_BURST;
-		}
-
+		if (q == RATE_QUEUE)
+			config.rate = rate;
+		if (q == GROUP_RATE_QUEUE)
+			config.group_rate = group_rate;
 		assert_int_equal(job_check_queue_put(w.m, name, &config, q == 2, w.now_ms * NS_PER_MS, &r),
 		                 0);
 		carry_out(&w, &r, 0);
 		w.queues[q] = job_queue_find(w.m, name);
 		assert_int_equal(w.queues[q]->number, q);
 	}
-	w.level_ns = RATE_BURST * RATE_ONE_NS;
-	w.level_at_ms = w.now_ms;
+	w.bucket = (struct bucket){rate.burst * one(&rate), w.now_ms, false};
+	model_groups_anew(&w);
 	send_dead(&w);
 	for (int i = 0; i < steps; i++) {
 		switch (below(&w, 16)) {

@@ -285,12 +285,13 @@ static void test_queue_options(void **state)
 	assert_memory_equal(&back.config, &r.config, sizeof(r.config));
 	r.config = (struct job_queue_config){.dead_letter = 2,
 	                                     .concurrency = 3,
-	                                     .rate_count = 4,
-	                                     .rate_period_ms = 5,
-	                                     .rate_burst = 6,
+	                                     .rate.count = 4,
+	                                     .rate.period_ms = 5,
+	                                     .rate.burst = 6,
+	                                     .group_rate = {8, 9, 10},
 	                                     .group_concurrency = 7};
 	put(&r);
-	assert_int_equal(fixed_bytes, 72 + 7 + 7 + 15 + 7);
+	assert_int_equal(fixed_bytes, 72 + 7 + 7 + 15 + 7 + 15);
 	assert_memory_equal(bytes + 72, "\2\4\0\2\0\0\0\3\4\0\3\0\0\0", 14);
 	assert_memory_equal(bytes + 86, "\4\14\0\4\0\0\0\5\0\0\0\6\0\0\0\5\4\0\7\0\0\0", 22);
 	assert_int_equal(get(JOB_QUEUE, &back), 0);
@@ -512,6 +513,34 @@ static void test_rate(void **state)
 	assert_int_equal(get(JOB_RATE, &back), -EPROTO);
 }
 
+static void test_group_rate(void **state)
+{
+	static const uint8_t hash[16] = "0123456789abcde";
+	struct job_record r = {.type = JOB_GROUP_RATE,
+	                       .queue = 4,
+	                       .at_ns = -5,
+	                       .flags = 1,
+	                       .body = {hash, 16}},
+			  back;
+
+	(void)state;
+	put(&r);
+	assert_int_equal(r.type, 57);
+	assert_int_equal(fixed_bytes, 16);
+	assert_int_equal(all_bytes, 32);
+	assert_int_equal(number(0, 4), 4);
+	assert_int_equal(number(4, 4), 1);
+	assert_true((int64_t)number(8, 8) == -5);
+	assert_memory_equal(bytes + 16, hash, 16);
+	assert_int_equal(get(JOB_GROUP_RATE, &back), 0);
+	assert_true(back.at_ns == -5 && back.queue == 4 && back.flags == 1 && back.body.len == 16);
+	bytes[7] = 1; /* zero */
+	assert_int_equal(get(JOB_GROUP_RATE, &back), -EPROTO);
+	bytes[7] = 0;
+	all_bytes--; /* less than a hash */
+	assert_int_equal(get(JOB_GROUP_RATE, &back), -EPROTO);
+}
+
 static void test_key(void **state)
 {
 	uint8_t runs[2 * JOB_KEY_RUN_BYTES] = {0};
@@ -684,9 +713,9 @@ int main(void)
 		cmocka_unit_test(test_after),         cmocka_unit_test(test_submit_policy),
 		cmocka_unit_test(test_edit),          cmocka_unit_test(test_revive),
 		cmocka_unit_test(test_finish_edited), cmocka_unit_test(test_rate),
-		cmocka_unit_test(test_dead),          cmocka_unit_test(test_small_ones),
-		cmocka_unit_test(test_noise),         cmocka_unit_test(test_key),
-		cmocka_unit_test(test_key_of_events),
+		cmocka_unit_test(test_group_rate),    cmocka_unit_test(test_dead),
+		cmocka_unit_test(test_small_ones),    cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_key),           cmocka_unit_test(test_key_of_events),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -387,7 +387,7 @@ static void test_rate(void **state)
 
 	/* one in 100 ms, three at once */
 	configure(b, "q",
-	          (struct job_queue_config){.rate_count = 10, .rate_period_ms = 1000, .rate_burst = 3}, NULL);
+	          (struct job_queue_config){.rate.count = 10, .rate.period_ms = 1000, .rate.burst = 3}, NULL);
 	for (int i = 0; i < 10; i++)
 		submit(b, "q", "x");
 	began = wh_now(b->loop);
@@ -405,7 +405,7 @@ static void test_rate(void **state)
 	assert_true(wh_now(b->loop) - began >= 2 * 80 * WH_NS_PER_MS);
 	/* an hour for each: nothing is given out again by a restart, nor by ending a job; what is returned is */
 	configure(b, "q",
-	          (struct job_queue_config){.rate_count = 1, .rate_period_ms = 3600000, .rate_burst = 2},
+	          (struct job_queue_config){.rate.count = 1, .rate.period_ms = 3600000, .rate.burst = 2},
 	          NULL);
 	lot = reserve(b, "q", 10);
 	assert_true(!lot || lot->count <= 2);
@@ -415,9 +415,9 @@ static void test_rate(void **state)
 	assert_null(reserve(b, "q", 1));
 	assert_int_equal(try(b, with_lease(STORE_COMPLETE, job)), 0);
 	assert_null(reserve(b, "q", 1));
-	assert_int_equal(view_of(b, "q").config.rate_burst, 2);
+	assert_int_equal(view_of(b, "q").config.rate.burst, 2);
 	/* another rate makes up for what the one before took in its own time, from now on */
-	configure(b, "q", (struct job_queue_config){.rate_count = 1000, .rate_period_ms = 1000}, NULL);
+	configure(b, "q", (struct job_queue_config){.rate.count = 1000, .rate.period_ms = 1000}, NULL);
 	res = wh_await(reserve_start(b, "q", 1, true));
 	assert_int_equal(res.n, 1);
 	store_lot_free(res.ptr);
@@ -425,17 +425,17 @@ static void test_rate(void **state)
 	job = reserve_one(b, "q");
 	assert_true(job.job > 0);
 	/* nothing else happens that would look at the clock */
-	configure(b, "t", (struct job_queue_config){.rate_count = 1, .rate_period_ms = 3600000}, NULL);
+	configure(b, "t", (struct job_queue_config){.rate.count = 1, .rate.period_ms = 3600000}, NULL);
 	submit(b, "t", "x");
 	submit(b, "t", "y");
 	assert_true(reserve_one(b, "t").job > 0);
 	close_and_reopen(b);
 	assert_null(reserve(b, "t", 1));
-	configure(b, "t", (struct job_queue_config){.rate_count = 1000, .rate_period_ms = 1000}, NULL);
+	configure(b, "t", (struct job_queue_config){.rate.count = 1000, .rate.period_ms = 1000}, NULL);
 	res = wh_await(reserve_start(b, "t", 1, true));
 	assert_int_equal(res.n, 1);
 	store_lot_free(res.ptr);
-	configure(b, "r", (struct job_queue_config){.rate_count = 1, .rate_period_ms = 3600000}, NULL);
+	configure(b, "r", (struct job_queue_config){.rate.count = 1, .rate.period_ms = 3600000}, NULL);
 	submit(b, "r", "x");
 	job = reserve_one(b, "r");
 	assert_true(job.job > 0);
@@ -665,6 +665,61 @@ static void test_group_concurrency(void **state)
 	assert_int_equal(store_recount(b->store), 0);
 }
 
+static void test_group_rate(void **state)
+{
+	struct bench *b = *state;
+	struct job_rate hourly = {.count = 1, .period_ms = 3600000, .burst = 2};
+	struct store_leased job;
+	struct store_lot *lot;
+	int64_t began;
+	wh_res res;
+
+	/* of each group so many, whatever others take */
+	configure(b, "q", (struct job_queue_config){.group_rate = hourly, .group_concurrency = 5}, NULL);
+	for (int i = 0; i < 4; i++) {
+		submit_group(b, "a", 5);
+		submit_group(b, "b", 5);
+	}
+	lot = reserve(b, "q", 10);
+	assert_int_equal(lot->count, 4);
+	job = lot->jobs[0];
+	store_lot_free(lot);
+	submit(b, "q", "without a group");
+	assert_true(reserve_one(b, "q").job > 0);
+	/* neither the end of a job, nor that of all of the group, nor a restart gives another one */
+	assert_int_equal(try(b, with_lease(STORE_COMPLETE, job)), 0);
+	assert_null(reserve(b, "q", 1));
+	close_and_reopen(b);
+	assert_null(reserve(b, "q", 1));
+	submit_group(b, "c", 5);
+	submit_group(b, "c", 5);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(try(b, with_lease(STORE_COMPLETE, reserve_one(b, "q"))), 0);
+	submit_group(b, "c", 5);
+	assert_null(reserve(b, "q", 1));
+	close_and_reopen(b);
+	assert_null(reserve(b, "q", 1));
+	assert_int_equal(store_recount(b->store), 0);
+	/* another rate begins anew */
+	configure(b, "q",
+	          (struct job_queue_config){.group_rate = {.count = 10, .period_ms = 1000, .burst = 1}},
+	          NULL);
+	lot = reserve(b, "q", 10);
+	assert_int_equal(lot->count, 1); /* of c; one of a and both of b are still under way */
+	assert_int_equal(try(b, with_lease(STORE_COMPLETE, lot->jobs[0])), 0);
+	store_lot_free(lot);
+	/* one who waits is woken when it is time */
+	submit_group(b, "c", 5);
+	began = wh_now(b->loop);
+	assert_null(reserve(b, "q", 1));
+	res = wh_await(reserve_start(b, "q", 1, true));
+	assert_int_equal(res.n, 1);
+	store_lot_free(res.ptr);
+	assert_true(wh_now(b->loop) - began >= 50 * WH_NS_PER_MS);
+	configure(b, "q", (struct job_queue_config){0}, NULL);
+	assert_int_equal(store_recount(b->store), 0);
+}
+
 static void test_keys_are_short(void **state)
 {
 	struct bench *b = *state;
@@ -703,6 +758,7 @@ int main(void)
 		TEST(test_unique_large),
 		TEST(test_groups),
 		TEST(test_group_concurrency),
+		TEST(test_group_rate),
 		TEST(test_keys_are_short),
 	};
 
