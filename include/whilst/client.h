@@ -409,6 +409,10 @@ enum wh_missed {
 	WH_MISSED_SKIP,     /* none */
 	WH_MISSED_ALL,      /* a job for each of the newest missed_max */
 };
+/* A header field. */
+struct wh_schedule_field {
+	const char *name, *value;
+};
 /* When a job is submitted, and which. Everything is borrowed for the call only. */
 struct wh_schedule_settings {
 	const char *cron;      /* "30 4 * * mon-fri", see docs/reference/http.md; or */
@@ -420,6 +424,8 @@ struct wh_schedule_settings {
 	const char *queue;
 	struct wh_payload payload; /* without release; 60 KiB as JSON, in which it takes a third more */
 	struct wh_submit_options options; /* without run_at, expires_at, after, callback */
+	size_t field_count;               /* header fields that its jobs are given out with, at most 32 */
+	const struct wh_schedule_field *fields;
 };
 struct wh_schedule {
 	const char *name, *cron, *time_zone; /* cron NULL: by every_ns */

@@ -26,6 +26,7 @@ static const char usage[] =
 	"  --paused               it runs when it is resumed\n"
 	"  --priority N, --attempts N, --time-to-run D, --retention D, --expires D, --unique KEY,\n"
 	"  --unique-while W, --group KEY, --type TYPE   of each job, as of whilst submit\n"
+	"  --header 'NAME: VALUE' that the jobs are given out with, may be repeated\n"
 	"  --server URL, --json, --help\n";
 
 enum { OF_JOB = 256 }; /* options from here on are members of the job */
@@ -46,6 +47,7 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
                                       {"unique-while", 1, 0, OF_JOB + 7},
                                       {"group", 1, 0, OF_JOB + 8},
                                       {"type", 1, 0, OF_JOB + 9},
+                                      {"header", 1, 0, 'H'},
                                       {0}};
 
 /* Their names in JSON, and whether they are numbers. */
@@ -82,6 +84,30 @@ static int set_text(json_t *object, const char *name, const char *text)
 	return 0;
 }
 
+/* "X-Report: daily" */
+static int add_header(struct schedule *s, const char *text)
+{
+	const char *colon = strchr(text, ':'), *value = colon ? colon + 1 : NULL;
+	json_t *headers = json_object_get(s->job, "headers"), *string;
+	char name[80];
+
+	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(name))
+		return cli_error(CLI_USAGE, "--header %s: 'NAME: VALUE' is wanted", text);
+	memcpy(name, text, (size_t)(colon - text));
+	name[colon - text] = 0;
+	while (*value == ' ')
+		value++;
+	string = json_string(value);
+	if (!string)
+		return cli_error(CLI_USAGE, "--header %s is not UTF-8", name);
+	if (!headers) {
+		headers = json_object();
+		json_object_set_new(s->job, "headers", headers);
+	}
+	json_object_set_new(headers, name, string);
+	return 0;
+}
+
 /* 0: go on; else an exit status, or -1: help was wanted. */
 static int read_option(struct schedule *s, int o)
 {
@@ -96,6 +122,8 @@ static int read_option(struct schedule *s, int o)
 		return set_text(s->config, "missed", optarg);
 	case 'x':
 		return set_number(s->config, "missed_max", optarg);
+	case 'H':
+		return add_header(s, optarg);
 	case 'p':
 		json_object_set_new(s->config, "paused", json_true());
 		return 0;

@@ -84,7 +84,13 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
 		json.failed = true;
 	else
 		wh__text_put(&json, job.data + 1, job.len - 1); /* without its first comma */
-	wh__text_put(&json, "}}", 2);
+	for (size_t i = 0; i < settings->field_count; i++) {
+		wh__text_str(&json, i ? "," : ",\"headers\":{");
+		wh__text_json(&json, settings->fields[i].name, strlen(settings->fields[i].name));
+		wh__text_put(&json, ":", 1);
+		wh__text_json(&json, settings->fields[i].value, strlen(settings->fields[i].value));
+	}
+	wh__text_str(&json, settings->field_count > 0 ? "}}}" : "}}");
 	wh__text_done(&job);
 	return take_json(ask, &json) ? wh__ask_start(ask) : wh__ask_refuse(ask, -ENOMEM);
 }

@@ -340,6 +340,7 @@ void api_schedule_run(struct request *request)
 	wh__text_str(&fields, "Whilst-Schedule: ");
 	wh__text_put(&fields, name.data, name.len);
 	wh__text_put(&fields, "\r\n", 2);
+	(void)schedule_put_fields(&fields, s, &refusal);
 	submit->headers = (struct store_slice){fields.data, fields.len};
 	/* the answer is that of a submit to its queue */
 	memcpy(request->name, submit->queue.data, submit->queue.len);

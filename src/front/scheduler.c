@@ -52,37 +52,48 @@ static void tell(struct api *api, const struct schedule *s, const char *event, c
 
 /* ---- what a run does --------------------------------------------------------------------- */
 
+/* An instant is one, and so is a job that others run after; a schedule is for many. */
+static bool may_say(struct wh_slice name, struct transaction_refusal *refusal)
+{
+	if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
+	    !wh_slice_equal(name, "\"after\"") && !wh_slice_equal(name, "\"after_failure\"") &&
+	    !wh_slice_equal(name, "\"action\""))
+		return true;
+	snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here", (int)name.len,
+	         name.data);
+	return false;
+}
+
 bool schedule_action(struct transaction *t, const struct schedule *schedule, uint64_t item_bytes_max,
                      struct transaction_refusal *refusal)
 {
-	struct wh_slice at = {NULL, 0}, name, job = schedule->job;
+	struct wh_slice at = {NULL, 0}, name;
 	struct wh__text text;
-	bool good, empty = !wh__json_each(job, &at, &name);
+	bool good;
 
 	*t = (struct transaction){0};
 	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
-	at = (struct wh_slice){NULL, 0};
-	while (wh__json_each(job, &at, &name)) {
-		/* an instant is one, and so is a job that others run after; a schedule is for many */
-		if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
-		    !wh_slice_equal(name, "\"after\"") && !wh_slice_equal(name, "\"after_failure\"") &&
-		    !wh_slice_equal(name, "\"callback\"") && !wh_slice_equal(name, "\"action\""))
-			continue;
-		snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here",
-		         (int)name.len, name.data);
-		return false;
-	}
 	wh__text_init(&text, NULL, 0);
+	good = schedule_put_fields(&text, schedule, refusal); /* are they good? */
+	text.len = 0;
 	wh__text_str(&text, "{\"actions\":[{\"action\":\"submit\"");
-	wh__text_str(&text, empty ? "" : ",");
-	wh__text_put(&text, job.data + 1, job.len - 1);
-	wh__text_str(&text, "]}");
-	if (text.failed) {
+	while (good && wh__json_each(schedule->job, &at, &name)) {
+		if (wh_slice_equal(name, "\"headers\""))
+			continue;
+		good = may_say(name, refusal);
+		wh__text_put(&text, ",", 1);
+		wh__text_put(&text, name.data, name.len);
+		wh__text_put(&text, ":", 1);
+		wh__text_put(&text, at.data, at.len);
+	}
+	wh__text_str(&text, "}]}");
+	if (good && text.failed) {
 		refusal->problem = PROBLEM_TOO_BUSY;
 		snprintf(refusal->detail, sizeof(refusal->detail), "out of memory");
 	}
-	good = !text.failed && transaction_read(t, namespace_of(schedule->name, schedule->name_len),
-	                                        text.data, text.len, item_bytes_max, refusal);
+	good = good && !text.failed &&
+	       transaction_read(t, namespace_of(schedule->name, schedule->name_len), text.data, text.len,
+	                        item_bytes_max, refusal);
 	wh__text_done(&text);
 	return good;
 }
@@ -90,11 +101,13 @@ bool schedule_action(struct transaction *t, const struct schedule *schedule, uin
 static void put_fields(struct wh__text *text, const struct schedule *s, int64_t due)
 {
 	struct wh_slice name = namespace_plain((struct wh_slice){s->name, s->name_len});
+	struct transaction_refusal refusal;
 	char instant[WH__INSTANT_TEXT_BYTES];
 
 	wh__text_str(text, "Whilst-Schedule: ");
 	wh__text_put(text, name.data, name.len);
 	wh__text_format(text, "\r\nWhilst-Due: %.*s\r\n", (int)wh__put_instant(instant, due), instant);
+	(void)schedule_put_fields(text, s, &refusal); /* they were good when it was put */
 }
 
 static void refused(struct api *api, struct schedule *s, int64_t error)

@@ -34,6 +34,10 @@ uint64_t scheduler_late(const struct api *api);
 bool schedule_action(struct transaction *transaction, const struct schedule *schedule,
                      uint64_t item_bytes_max, struct transaction_refusal *refusal);
 
+/* schedule_put_fields() - (schedule_fields.c) the header fields that it gives its jobs, as lines; false: *refusal says why not. */
+bool schedule_put_fields(struct wh__text *lines, const struct schedule *schedule,
+                         struct transaction_refusal *refusal);
+
 /* zone_load() - (zone_file.c) n = 0, ptr = struct zone *. -ENOENT and the like, -EINVAL, -ENOTSUP: as zone_read(). directory NULL: where Linux
  * distributions keep the database. */
 wh_future zone_load(wh_loop *loop, const char *directory, const char *name);

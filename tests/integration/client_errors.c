@@ -148,6 +148,7 @@ static void queues(void **state)
 
 static void schedules(void **state)
 {
+	static const struct wh_schedule_field reserved = {"Host", "elsewhere"};
 	struct wh_schedule_settings settings = {.cron = "never", .queue = queue};
 
 	(void)state;
@@ -161,6 +162,9 @@ static void schedules(void **state)
 	settings.cron = "@daily";
 	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_REFUSED);
 	settings.every_ns = 0;
+	settings.field_count = 1;
+	settings.fields = &reserved;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_BAD_VALUE);
 	settings.missed = 3;
 	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
 	settings.missed = WH_MISSED_ALL;

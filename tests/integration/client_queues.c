@@ -244,13 +244,16 @@ static bool has_field(const struct wh_leased *job, const char *name, const char 
 
 static void schedules(void **state)
 {
+	static const struct wh_schedule_field fields[] = {{"X-Report", "daily, \"all\""}, {"X-Empty", ""}};
 	struct wh_schedule_settings settings = {.cron = "30 4 * * mon-fri",
 	                                        .time_zone = "UTC",
 	                                        .missed = WH_MISSED_ALL,
 	                                        .missed_max = 7,
 	                                        .queue = queue,
 	                                        .payload = bytes_of("daily"),
-	                                        .options = {.group = "g", .attempts = 2}};
+	                                        .options = {.group = "g", .attempts = 2},
+	                                        .field_count = 2,
+	                                        .fields = fields};
 	char quick[48];
 	struct wh_schedules *list;
 	struct wh_leases *leases;
@@ -287,7 +290,9 @@ static void schedules(void **state)
 	NEED(wh_client_schedule_put(client, quick, &settings, &how), 1);
 	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 60 * S, &how), 1);
 	assert_true(equals(leases->jobs[0].payload, "daily") && leases->jobs[0].attempt == 1);
-	assert_true(has_field(&leases->jobs[0], "Whilst-Schedule", quick));
+	assert_true(has_field(&leases->jobs[0], "Whilst-Schedule", quick) &&
+	            has_field(&leases->jobs[0], "X-Report", "daily, \"all\"") &&
+	            has_field(&leases->jobs[0], "X-Empty", ""));
 	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
 	wh_leases_free(leases);
 	NEED(wh_client_schedule_pause(client, quick, &how), 0);

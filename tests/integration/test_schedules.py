@@ -64,6 +64,26 @@ class Configured(harness.Case):
         for method in ("GET", "DELETE"):
             self.assertProblem(self.client.request(method, f"/v1/schedules/{name}"), 404, "unknown-schedule")
 
+    def test_headers(self):
+        headers = {"X-Report": "daily, all", "x_y!": "", "Authorization": "Bearer " + "t" * 1000}
+        job = {**JOB, "queue": self.queue, "headers": headers, "content_type": "text/x"}
+        self.assertEqual(self.put(self.queue, cron="@yearly", job=job)["job"], job)
+        self.assertEqual(self.client.post(f"/v1/schedules/{self.queue}/run").status, 202)
+        taken = self.client.post(f"/v1/queues/{self.queue}/reserve")
+        self.assertEqual({name: taken[name] for name in headers}, headers)
+        self.assertEqual((taken["Whilst-Schedule"], taken["Content-Type"], taken.body), (self.queue, "text/x", b"hello"))
+        self.assertEqual(self.put(self.queue, 200, cron="@yearly", job={**JOB, "headers": {}})["job"], {**JOB, "headers": {}})
+        for wrong in ({"Whilst-Job": "1"}, {"ce-id": "1"}, {"Content-Length": "1"}, {"content-type": "a/b"}, {"Host": "x"}, {"Connection": "close"},
+                      {"transfer-encoding": "chunked"}, {"Set-Cookie": "a=b"}, {"traceparent": "x"}, {"": "x"}, {"a b": "x"}, {"a:": "x"},
+                      {"x" * 65: "x"}, {"X": "a\r\nb"}, {"X": "\u00e9"}, {"X": " a"}, {"X": "a" * 1025}, {"X": "a\u0000"},
+                      {f"X-{i}": "" for i in range(33)}):
+            answer = self.client.put(f"/v1/schedules/{self.queue}", {"cron": "@yearly", "job": {**JOB, "headers": wrong}})
+            self.assertIn("headers", self.assertProblem(answer, 422, "bad-value")["detail"])
+        for wrong in ([], "X: y", None):
+            answer = self.client.put(f"/v1/schedules/{self.queue}", {"cron": "@yearly", "job": {**JOB, "headers": wrong}})
+            self.assertProblem(answer, 400, "bad-json")
+        self.client.delete(f"/v1/schedules/{self.queue}")
+
     def test_refused(self):
         path = f"/v1/schedules/{self.queue}"
         for value, status, code, words in (
