@@ -811,14 +811,19 @@ MUTATIONS = [
      "	if (a->kind == STORE_SUBMIT && r->id >= store->ids_safe)",
      "	if (false && r->id >= store->ids_safe)",
      "an id that was told at async is given again after a power cut",
-     "sim_lives"),
+     "sim_ids"),
+    ("batched-ids-are-given-again", "src/store/submit.c",
+     "	if (job_ids_next(store->jobs) + count > store->ids_safe)",
+     "	if (false && count > store->ids_safe)",
+     "an id that was told at async, of a batch, is given again after a power cut",
+     "sim_ids"),
     ("leased-before-it-is-durable", "src/store/apply.c",
      "		store_append(store, r, *level != STORE_ASYNC ? JOB_HIDDEN : 0);\n"
      "	if (a->kind == STORE_SUBMIT && a->submit.done",
      "		store_append(store, r, 0);\n"
      "	if (a->kind == STORE_SUBMIT && a->submit.done",
      "a job is leased that a power cut takes back",
-     "sim_lives, store on epoll"),
+     "sim_released"),
     ("removals-may-be-async", "src/store/apply.c",
      "	if (error == 0 && never_async)\n"
      "		wish->level = STORE_LOCAL;\n",

@@ -1,6 +1,7 @@
-/* tests/sim/test_sim_released.c -- a job that awaits another is not leased before the end that releases it is flushed, whatever else is.
+/* tests/sim/test_sim_released.c -- a job is not leased before its submission is flushed, nor, if it awaits another, before the end that
+ * releases it is, whatever else is.
  *
- * On a simulated machine whose flushes are slow: one is under way when the end comes, and covers the job's own submission, not the end.
+ * On a simulated machine whose flushes are slow: one is under way when the submission, or the end, comes, and does not cover it.
  */
 #include "plan.h"
 
@@ -88,6 +89,15 @@ static void run(uint64_t seed)
 	must(reserve("second", &lease) == 0, "leased, and what released it is not on the disk");
 	settle(end);
 	must(reserve("second", &lease) == second, "not leased though all is on the disk");
+	before = apply(submit_of("other"));
+	wh_await(wh_sleep(loop, 20 * WH_NS_PER_MS));
+	wh_future third = apply(submit_of("third"));
+	must(!wh_done(before), "a flush is not slow: the test tries nothing");
+	must(reserve("third", &lease) == 0 && !wh_done(third),
+	     "leased, and its submission is not on the disk");
+	settle(before);
+	uint64_t job = settle(third);
+	must(reserve("third", &lease) == job, "not leased though its submission is on the disk");
 	must(store_recount(store) == 0 && store_close(store) == 0, "close");
 	loop = wh_loop_close(loop);
 	sim = wh_sim_close(sim);
