@@ -80,6 +80,17 @@ static inline int peer_listen(void)
 	return fd;
 }
 
+/* A ring of this thread may interrupt a call that has a time-out: then it is made again. */
+static inline ssize_t peer_recv(int fd, void *to, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(fd, to, len, 0);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
 static inline void peer_send(int fd, const void *bytes, size_t len)
 {
 	const char *at = bytes;
@@ -87,6 +98,8 @@ static inline void peer_send(int fd, const void *bytes, size_t len)
 	while (len > 0) {
 		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
 
+		if (n < 0 && errno == EINTR)
+			continue;
 		if (n <= 0)
 			fail_msg("send: %s", strerror(errno));
 		at += n;
@@ -105,7 +118,7 @@ static inline void peer_read(int fd, void *to, size_t len)
 	char *at = to;
 
 	while (len > 0) {
-		ssize_t n = recv(fd, at, len, 0);
+		ssize_t n = peer_recv(fd, at, len);
 
 		if (n <= 0)
 			fail_msg("recv: %s", n == 0 ? "end of stream" : strerror(errno));
@@ -126,7 +139,7 @@ static inline char *peer_read_all(int fd, size_t *ret_len)
 		if (len + 1 == cap)
 			text = realloc(text, cap *= 2);
 		assert_non_null(text);
-		n = recv(fd, text + len, cap - len - 1, 0);
+		n = peer_recv(fd, text + len, cap - len - 1);
 		if (n < 0)
 			fail_msg("recv: %s after %zu bytes", strerror(errno), len);
 		if (n == 0)
@@ -198,7 +211,7 @@ static inline void peer_expect(int fd, int status, const char *body)
 static inline void peer_expect_end(int fd)
 {
 	char byte;
-	ssize_t n = recv(fd, &byte, 1, 0);
+	ssize_t n = peer_recv(fd, &byte, 1);
 
 	if (n != 0)
 		fail_msg("wanted the end of the stream, got %s", n > 0 ? "bytes" : strerror(errno));

@@ -195,7 +195,7 @@ static void unsent_max(void **state)
 		on_loop(write_until_it_waits, NULL);
 		assert_true(bounded.written <= wanted && bounded.written >= 1);
 		on_loop(end_bounded, NULL);
-		while (recv(fd, piece, sizeof(piece), 0) > 0)
+		while (peer_recv(fd, piece, sizeof(piece)) > 0)
 			;
 		close(fd);
 	}

@@ -383,7 +383,7 @@ static void shrinking(void **state)
 	file = open_file("shrinks", O_WRONLY);
 	assert_int_equal(wh_await(wh_truncate(files, file, 1000)).n, 0);
 	close_file(file);
-	while ((n = recv(fd, piece, sizeof(piece), 0)) > 0)
+	while ((n = peer_recv(fd, piece, sizeof(piece))) > 0)
 		got += (size_t)n;
 	assert_true(got < LARGE);
 	close(fd);

@@ -472,7 +472,7 @@ static void cut_off(void **state)
 
 		snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\n" H "\r\n", paths[i]);
 		peer_say(fd, request);
-		while ((n = recv(fd, byte, sizeof(byte), 0)) > 0)
+		while ((n = peer_recv(fd, byte, sizeof(byte))) > 0)
 			total += n;
 		assert_int_equal(n, -1);
 		assert_int_equal(errno, ECONNRESET);
