@@ -73,9 +73,12 @@ static int connect_plainly(uint16_t port)
 		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
+	if (fd < 0)
 		abort();
-	return fd;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	close(fd); /* whoever asked has given up, and the server is gone already */
+	return -1;
 }
 
 static bool read_head(int fd)
@@ -116,8 +119,10 @@ static void *run_tunnel(void *arg)
 	if (read_head(fd) && send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL) > 0) {
 		int other = connect_plainly(secure_port);
 
-		shuttle(fd, other);
-		close(other);
+		if (other >= 0) {
+			shuttle(fd, other);
+			close(other);
+		}
 	}
 	close(fd);
 	pthread_mutex_lock(&tunnels_lock);
