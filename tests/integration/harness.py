@@ -57,7 +57,10 @@ class Client:
             if fresh:
                 self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
             try:
-                self.connection.request(method, path, body=body, headers=headers)
+                try:
+                    self.connection.request(method, path, body=body, headers=headers)
+                except BrokenPipeError:
+                    pass  # refused before all of it was sent; if there is an answer, it has come
                 answer = self.connection.getresponse()
                 data = answer.read()
                 answer = Response(answer.status, answer.headers, data)
