@@ -369,7 +369,11 @@ static bool is_over(const wh_loop *loop, const bool *done)
  * the loop; who awaits goes on. */
 static int turn(wh_loop *loop, int64_t wait_ns, const bool *done, bool awaiting)
 {
+	uint64_t batches = loop->batches, completed = loop->completed_count;
 	bool idle = run_due(loop);
+	/* Whoever turns the loop until something has happened wants to look when something has. */
+	if (done && !awaiting && (batches != loop->batches || completed != loop->completed_count))
+		idle = false;
 	int64_t now = wh_clock(loop);
 	loop->turn_count++;
 	if ((uint64_t)(now - loop->now) > loop->turn_ns_max)
@@ -419,10 +423,7 @@ int wh_loop_turn(wh_loop *loop, int64_t wait_ns)
 	if (error != 0)
 		return error;
 	const bool never = false;
-	uint64_t batches = loop->batches, completed = loop->completed_count;
-	bool idle = run_due(loop) && batches == loop->batches && completed == loop->completed_count;
-	/* Whoever turns the loop until something has happened wants to look when something has. */
-	error = turn(loop, idle ? wait_ns : 0, &never, false);
+	error = turn(loop, wait_ns, &never, false);
 	if (error == 0) {
 		(void)run_due(loop); /* what is left is for the next turn */
 		error = take_stop(loop);

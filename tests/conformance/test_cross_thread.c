@@ -309,6 +309,40 @@ static void closing_while_others_resolve(void **state)
 	}
 }
 
+/* ---- a turn ---- */
+
+enum { TURNS = 30000 };
+
+static _Atomic uint64_t to_resolve; /* a promise; 0: none, 1: no more */
+
+static void *resolve_each(void *arg)
+{
+	uint64_t id;
+	for (unsigned int spin = 0; (id = atomic_exchange(&to_resolve, 0)) != 1; spin++) {
+		for (volatile unsigned int i = spin % 512; id != 0 && i > 0; i--)
+			;
+		if (id != 0 && wh_resolve((wh_future){id}, 0, NULL) != 0)
+			abort();
+	}
+	return NULL;
+}
+
+/* What ends while a turn begins ends that turn, whenever that is: nobody else would. */
+static void a_turn_does_not_sleep_over_what_has_ended(void **state)
+{
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, resolve_each, NULL), 0);
+	for (int i = 0; i < TURNS; i++) {
+		wh_future f = wh_promise(loop, NULL, NULL);
+		atomic_store(&to_resolve, f.id);
+		while (!wh_done(f))
+			assert_int_equal(wh_loop_turn(loop, -1), 0);
+		assert_int_equal(wh_await(f).n, 0);
+	}
+	atomic_store(&to_resolve, 1);
+	pthread_join(thread, NULL);
+}
+
 static void *stopper(void *arg)
 {
 	wh_loop_stop(loop);
@@ -358,6 +392,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(loops_post_to_each_other, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(resolving_while_it_grows, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(closing_while_others_resolve, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_turn_does_not_sleep_over_what_has_ended, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(any_thread_stops_a_loop, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_rest_belongs_to_the_loops_thread, set_up, tear_down),
 	};
