@@ -3,6 +3,7 @@
  * Pausing is two requests, one after the other, as one ask: what the server shows of a schedule is sent back to it with the one member changed.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,12 +211,11 @@ static bool take_last(struct wh_slice last, struct wh_schedule *ret)
 static bool take_missed(struct wh_slice json, struct wh_schedule *ret)
 {
 	struct wh_slice missed = wh__json_member(json, "missed");
-	char quoted[8] = "\"";
+	char quoted[8];
 	uint64_t most;
 
 	for (int i = WH_MISSED_ONCE; i <= WH_MISSED_ALL; i++) {
-		memcpy(quoted + 1, missed_names[i], strlen(missed_names[i]) + 1);
-		strcat(quoted, "\"");
+		snprintf(quoted, sizeof(quoted), "\"%s\"", missed_names[i]);
 		if (!wh_slice_equal(missed, quoted))
 			continue;
 		ret->missed = i;

@@ -73,7 +73,7 @@ static void listed(wh_loop *loop, wh_res res, void *arg)
 /* Those of the client's namespace, from where it is on. */
 static wh_future some_queues(struct request *request, const struct page *page)
 {
-	char within[NAMESPACE_BYTES_MAX + 1], after[NAMESPACE_BYTES_MAX + 1 + TARGET_NAME_BYTES_MAX];
+	char within[NAMESPACE_BYTES_MAX + 1] = {0}, after[NAMESPACE_BYTES_MAX + 1 + TARGET_NAME_BYTES_MAX];
 	size_t len = request->namespace.len;
 
 	if (len > 0) {
