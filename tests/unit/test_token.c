@@ -377,6 +377,7 @@ static void namespaces_have_limits(void **state)
 
 static void lines_of_namespaces(void **state)
 {
+	/* NOLINTBEGIN(bugprone-suspicious-missing-comma): DIGEST is a part of a line */
 	static const char *const bad[] = {"prefix=x jobs=0",
 	                                  "prefix=x jobs=1 jobs=2",
 	                                  "prefix=x read",
@@ -391,6 +392,7 @@ static void lines_of_namespaces(void **state)
 	                                  "a " DIGEST " read jobs=1",
 	                                  "a " DIGEST " read queues=1",
 	                                  "prefix=x nodes=3"};
+	/* NOLINTEND(bugprone-suspicious-missing-comma) */
 	struct token_refusal refusal;
 	struct token_table *table;
 
