@@ -34,7 +34,8 @@ static void put_schedule(void)
 	char value[256];
 	long long now = wh_wall_now(loop);
 	int len = snprintf(value, sizeof(value),
-	                   "{\"every\":\"1s\",\"missed\":\"all\",\"job\":{\"queue\":\"q\",\"payload\":\"x\",\"headers\":{\"X-A\":\"b\"}},"
+	                   "{\"every\":\"1s\",\"missed\":\"all\",\"job\":{\"queue\":\"q\",\"payload\":\"x\","
+	                   "\"headers\":{\"X-A\":\"b\"}},"
 	                   "\"since\":%lld,\"anchor\":%lld}",
 	                   now, now);
 	wh_res res;
