@@ -49,16 +49,7 @@ int job_bucket_room(struct job_machine *m, uint64_t count)
 
 uint32_t job_bucket_find(const struct job_machine *m, uint32_t queue, const uint64_t hash[2])
 {
-	uint32_t number = m->buckets.used > 0 ? *job_table_chain(&m->bucket_table, hash) : 0;
-
-	while (number != 0) {
-		const struct job_bucket *b = job_bucket(m, number);
-
-		if (b->queue == queue && b->hash[0] == hash[0] && b->hash[1] == hash[1])
-			break;
-		number = b->next;
-	}
-	return number;
+	return job_table_find(&m->bucket_table, &m->buckets, queue, hash);
 }
 
 static uint32_t add(struct job_machine *m, uint32_t queue, const uint64_t hash[2])
@@ -84,13 +75,7 @@ static void drop(struct job_machine *m, uint32_t number)
 	if (m->snapshot)
 		job_snapshot_keep_bucket(m, number);
 	job_heap_remove(m, &m->wakes, wake_key, number);
-	for (uint32_t *at = job_table_chain(&m->bucket_table, b->hash); *at != 0;
-	     at = &job_bucket(m, *at)->next) {
-		if (*at == number) {
-			*at = b->next;
-			break;
-		}
-	}
+	job_table_remove(&m->bucket_table, &m->buckets, number);
 	job_pool_give(&m->buckets, number);
 	if (group == 0)
 		return;

@@ -25,16 +25,7 @@ int job_group_room(struct job_machine *m, uint64_t count)
 
 uint32_t job_group_find(const struct job_machine *m, uint32_t queue, const uint64_t hash[2])
 {
-	uint32_t number = m->groups.used > 0 ? *job_table_chain(&m->group_table, hash) : 0;
-
-	while (number != 0) {
-		const struct job_group *g = job_group(m, number);
-
-		if (g->queue == queue && g->hash[0] == hash[0] && g->hash[1] == hash[1])
-			break;
-		number = g->next;
-	}
-	return number;
+	return job_table_find(&m->group_table, &m->groups, queue, hash);
 }
 
 void job_group_join(struct job_machine *m, struct job_policy *p, const uint64_t hash[2])
@@ -62,13 +53,7 @@ void job_group_quit(struct job_machine *m, struct job_policy *p)
 	p->group = 0;
 	if (--g->members > 0)
 		return;
-	for (uint32_t *at = job_table_chain(&m->group_table, g->hash); *at != 0;
-	     at = &job_group(m, *at)->next) {
-		if (*at == number) {
-			*at = g->next;
-			break;
-		}
-	}
+	job_table_remove(&m->group_table, &m->groups, number);
 	job_pool_give(&m->groups, number);
 }
 

@@ -92,13 +92,7 @@ static uint32_t awaited_need(struct job_machine *m, uint64_t id)
 
 static void awaited_free(struct job_machine *m, uint32_t number)
 {
-	for (uint32_t *at = job_table_chain(&m->awaited_table, awaited_at(m, number)->hash); *at != 0;
-	     at = &awaited_at(m, *at)->next) {
-		if (*at == number) {
-			*at = awaited_at(m, number)->next;
-			break;
-		}
-	}
+	job_table_remove(&m->awaited_table, &m->awaited, number);
 	job_pool_give(&m->awaited, number);
 }
 

@@ -230,7 +230,9 @@ struct job_keyed {
 	uint32_t own;
 	uint64_t hash[2];
 };
-_Static_assert(offsetof(struct job_group, hash) == offsetof(struct job_keyed, hash) &&
+_Static_assert(offsetof(struct job_group, queue) == offsetof(struct job_keyed, own) &&
+                       offsetof(struct job_bucket, queue) == offsetof(struct job_keyed, own) &&
+                       offsetof(struct job_group, hash) == offsetof(struct job_keyed, hash) &&
                        offsetof(struct job_unique, hash) == offsetof(struct job_keyed, hash) &&
                        offsetof(struct job_bucket, hash) == offsetof(struct job_keyed, hash) &&
                        offsetof(struct job_awaited, hash) == offsetof(struct job_keyed, hash),
@@ -434,6 +436,10 @@ static inline void *job_pool_at(const struct job_pool *pool, uint32_t number)
 
 /* job_table_room() - so that count more things of the pool find a chain. 0 or -ENOMEM. */
 int job_table_room(struct job_table *table, const struct job_pool *pool, uint64_t count);
+/* job_table_find() - the first of this hash whose second word is own; 0: none. job_table_remove(): out of its chain. */
+uint32_t job_table_find(const struct job_table *table, const struct job_pool *pool, uint32_t own,
+                        const uint64_t hash[2]);
+void job_table_remove(struct job_table *table, const struct job_pool *pool, uint32_t number);
 static inline uint32_t *job_table_chain(const struct job_table *table, const uint64_t hash[2])
 {
 	return &table->chains[hash[0] & (table->cap - 1)];

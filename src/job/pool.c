@@ -99,3 +99,28 @@ int job_table_room(struct job_table *t, const struct job_pool *pool, uint64_t co
 	*t = larger;
 	return 0;
 }
+
+uint32_t job_table_find(const struct job_table *t, const struct job_pool *pool, uint32_t own,
+                        const uint64_t hash[2])
+{
+	uint32_t number = t->cap > 0 ? *job_table_chain(t, hash) : 0;
+
+	while (number != 0) {
+		const struct job_keyed *thing = job_pool_at(pool, number);
+
+		if (thing->own == own && thing->hash[0] == hash[0] && thing->hash[1] == hash[1])
+			break;
+		number = thing->next;
+	}
+	return number;
+}
+
+void job_table_remove(struct job_table *t, const struct job_pool *pool, uint32_t number)
+{
+	const struct job_keyed *thing = job_pool_at(pool, number);
+	uint32_t *at = job_table_chain(t, thing->hash);
+
+	while (*at != number)
+		at = &((struct job_keyed *)job_pool_at(pool, *at))->next;
+	*at = thing->next;
+}

@@ -102,13 +102,7 @@ void job_unique_remove(struct job_machine *m, uint32_t number)
 			job_snapshot_keep_unique(m, number);
 		job_heap_remove(m, &m->untils, until_key, number);
 	}
-	for (uint32_t *at = job_table_chain(&m->unique_table, u->hash); *at != 0;
-	     at = &job_unique(m, *at)->next) {
-		if (*at == number) {
-			*at = u->next;
-			break;
-		}
-	}
+	job_table_remove(&m->unique_table, &m->uniques, number);
 	job_pool_give(&m->uniques, number);
 }
 
