@@ -204,6 +204,22 @@ void wh__ask_segment(struct wh__ask *ask, const char *segment)
 	}
 }
 
+struct wh__ask *wh__ask_named(wh_client *client, const char *method, const char *path, const char *name,
+                              const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
+{
+	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
+
+	if (!ask)
+		return NULL;
+	if (!name || !*name) {
+		*ret_failed = wh__ask_refuse(ask, -EINVAL);
+		return NULL;
+	}
+	wh__ask_path(ask, path);
+	wh__ask_segment(ask, name);
+	return ask;
+}
+
 void wh__ask_number(struct wh__ask *ask, uint64_t number)
 {
 	wh__text_u64(&ask->target, number);

@@ -83,6 +83,9 @@ struct wh__ask {
 /* wh__ask_new() - NULL: *ret_failed says why. how may be NULL. */
 struct wh__ask *wh__ask_new(wh_client *client, const char *method, const struct wh_how *how,
                             wh__ask_answer *answer, wh_future *ret_failed);
+/* wh__ask_named() - about what has this name, below path, which ends with its slash. NULL: *ret_failed says why; -EINVAL without a name. */
+struct wh__ask *wh__ask_named(wh_client *client, const char *method, const char *path, const char *name,
+                              const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed);
 /* wh__ask_start() - send it, and give its future. */
 wh_future wh__ask_start(struct wh__ask *ask);
 /* wh__ask_refuse() - end what was not started. */

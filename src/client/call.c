@@ -107,27 +107,12 @@ wh_future wh_client_call(wh_client *client, const struct wh_service_call *call, 
 
 /* ---- which there are ----------------------------------------------------------------------- */
 
-static struct wh__ask *ask_service(wh_client *client, const char *method, const char *name,
-                                   const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
-{
-	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
-
-	if (!ask)
-		return NULL;
-	if (!name || !*name) {
-		*ret_failed = wh__ask_refuse(ask, -EINVAL);
-		return NULL;
-	}
-	wh__ask_path(ask, "/v1/services/");
-	wh__ask_segment(ask, name);
-	return ask;
-}
-
 wh_future wh_client_service_put(wh_client *client, const char *name,
                                 const struct wh_service_settings *settings, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_service(client, "PUT", name, how, wh__answer_created, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "PUT", "/v1/services/", name, how, wh__answer_created, &failed);
 	struct wh__text json;
 	size_t len;
 
@@ -156,7 +141,8 @@ wh_future wh_client_service_put(wh_client *client, const char *name,
 wh_future wh_client_service_delete(wh_client *client, const char *name, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_service(client, "DELETE", name, how, wh__answer_zero, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "DELETE", "/v1/services/", name, how, wh__answer_zero, &failed);
 
 	return ask ? wh__ask_start(ask) : failed;
 }

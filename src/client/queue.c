@@ -8,17 +8,10 @@
 static struct wh__ask *ask_queue(wh_client *client, const char *method, const char *queue, const char *verb,
                                  const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
 {
-	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
+	struct wh__ask *ask = wh__ask_named(client, method, "/v1/queues/", queue, how, answer, ret_failed);
 
-	if (!ask)
-		return NULL;
-	if (!queue || !*queue) {
-		*ret_failed = wh__ask_refuse(ask, -EINVAL);
-		return NULL;
-	}
-	wh__ask_path(ask, "/v1/queues/");
-	wh__ask_segment(ask, queue);
-	wh__ask_path(ask, verb);
+	if (ask)
+		wh__ask_path(ask, verb);
 	return ask;
 }
 

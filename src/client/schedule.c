@@ -13,22 +13,6 @@ enum { NEXT_MAX = sizeof(((struct wh_schedule *)0)->next) / sizeof(int64_t) };
 
 static const char *const missed_names[] = {"once", "skip", "all"};
 
-static struct wh__ask *ask_schedule(wh_client *client, const char *method, const char *name,
-                                    const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
-{
-	struct wh__ask *ask = wh__ask_new(client, method, how, answer, ret_failed);
-
-	if (!ask)
-		return NULL;
-	if (!name || !*name) {
-		*ret_failed = wh__ask_refuse(ask, -EINVAL);
-		return NULL;
-	}
-	wh__ask_path(ask, "/v1/schedules/");
-	wh__ask_segment(ask, name);
-	return ask;
-}
-
 /* ---- put ----------------------------------------------------------------------------------- */
 
 static void put_string(struct wh__text *json, const char *name, const char *string)
@@ -67,7 +51,8 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
                                  const struct wh_schedule_settings *settings, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_schedule(client, "PUT", name, how, wh__answer_created, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "PUT", "/v1/schedules/", name, how, wh__answer_created, &failed);
 	struct wh__text json, job;
 
 	if (!ask)
@@ -99,7 +84,8 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
 wh_future wh_client_schedule_delete(wh_client *client, const char *name, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_schedule(client, "DELETE", name, how, wh__answer_zero, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "DELETE", "/v1/schedules/", name, how, wh__answer_zero, &failed);
 
 	return ask ? wh__ask_start(ask) : failed;
 }
@@ -159,7 +145,8 @@ static void to_be_resumed(struct wh__ask *ask, struct wh_http_response *response
 wh_future wh_client_schedule_pause(wh_client *client, const char *name, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_schedule(client, "GET", name, how, to_be_paused, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "GET", "/v1/schedules/", name, how, to_be_paused, &failed);
 
 	return ask ? wh__ask_start(ask) : failed;
 }
@@ -167,7 +154,8 @@ wh_future wh_client_schedule_pause(wh_client *client, const char *name, const st
 wh_future wh_client_schedule_resume(wh_client *client, const char *name, const struct wh_how *how)
 {
 	wh_future failed;
-	struct wh__ask *ask = ask_schedule(client, "GET", name, how, to_be_resumed, &failed);
+	struct wh__ask *ask =
+		wh__ask_named(client, "GET", "/v1/schedules/", name, how, to_be_resumed, &failed);
 
 	return ask ? wh__ask_start(ask) : failed;
 }
@@ -302,7 +290,7 @@ wh_future wh_client_schedules(wh_client *client, const char *name, const struct 
 	struct wh__ask *ask;
 
 	if (name) {
-		ask = ask_schedule(client, "GET", name, how, listed, &failed);
+		ask = wh__ask_named(client, "GET", "/v1/schedules/", name, how, listed, &failed);
 	} else {
 		ask = wh__ask_new(client, "GET", how, listed, &failed);
 		if (ask)
