@@ -184,12 +184,13 @@ static void resolved(wh_loop *loop, wh_res res, void *arg)
 	struct receipt *receipt = call->arg;
 	int64_t error = receipt_resolved(receipt, res);
 
+	(void)loop;
 	if (error == 0) {
 		resolve(call);
 		return;
 	}
 	store_commit_free(receipt->commit);
-	answer_error(call->api, call->x, error, NULL, JOB_NONE, "topic");
+	answer_error(call->api, call->x, error, NULL, JOB_NONE, receipt->subject);
 	call_end(call);
 }
 
@@ -204,8 +205,19 @@ static void resolve(struct call *call)
 		call_then(call, future, resolved);
 		return;
 	}
-	answer(call, commit);
+	receipt->tell(call, commit);
 	store_commit_free(commit);
+}
+
+void publish_tell(struct call *call, struct store_commit *commit, const char *subject,
+                  void (*tell)(struct call *call, const struct store_commit *commit))
+{
+	struct receipt *receipt = call->arg;
+
+	receipt->commit = commit;
+	receipt->subject = subject;
+	receipt->tell = tell;
+	resolve(call);
 }
 
 static void committed(wh_loop *loop, wh_res res, void *arg)
@@ -218,8 +230,7 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 
 	if (error == 0) {
 		publish_replay(call->api); /* if one has come to a halt for want of memory */
-		((struct receipt *)call->arg)->commit = commit;
-		resolve(call);
+		publish_tell(call, commit, "topic", answer);
 		return;
 	}
 	if (queue)

@@ -199,39 +199,6 @@ static void answer_results(struct call *call, const struct store_commit *commit)
 	call_end(call);
 }
 
-static void resolve(struct call *call);
-
-static void resolved(wh_loop *loop, wh_res res, void *arg)
-{
-	struct call *call = arg;
-	struct receipt *receipt = call->arg;
-	int64_t error = receipt_resolved(receipt, res);
-
-	(void)loop;
-	if (error == 0) {
-		resolve(call);
-		return;
-	}
-	store_commit_free(receipt->commit);
-	answer_error(call->api, call->x, error, NULL, JOB_NONE, "transaction");
-	call_end(call);
-}
-
-/* Of events that were published before the positions are read. */
-static void resolve(struct call *call)
-{
-	struct receipt *receipt = call->arg;
-	struct store_commit *commit = receipt->commit;
-	wh_future future;
-
-	if (receipt_resolve(receipt, call->api->store, &future)) {
-		call_then(call, future, resolved);
-		return;
-	}
-	answer_results(call, commit);
-	store_commit_free(commit);
-}
-
 static void committed(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
@@ -248,8 +215,7 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		refuse(call, commit);
 		store_commit_free(commit);
 	} else {
-		((struct receipt *)call->arg)->commit = commit;
-		resolve(call);
+		publish_tell(call, commit, "transaction", answer_results);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include "front/topic.h"
 #include "store/store.h"
 
+struct call;
 struct once;
 struct publication_plan;
 struct publication_event;
@@ -62,8 +63,10 @@ struct receipt {
 	const char *ids, *names;
 	void *extra;
 	struct store_commit *commit; /* while positions are read for it */
-	size_t resolved;             /* results that were looked at */
-	size_t resolved_events;      /* and events among them */
+	const char *subject;         /* publish_tell() */
+	void (*tell)(struct call *call, const struct store_commit *commit);
+	size_t resolved;        /* results that were looked at */
+	size_t resolved_events; /* and events among them */
 };
 struct receipt *publication_receipt(const struct publication *p, size_t extra_bytes); /* NULL: no memory */
 /* receipt_resolve() - of events that were published before, in .commit or an earlier one, the positions are those of then: where the store has to read

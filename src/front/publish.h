@@ -9,7 +9,9 @@
 #include "front/topic.h"
 
 struct api;
+struct call;
 struct request;
+struct store_commit;
 
 /* publish_body_max() - of a request to publish, by its content type. */
 uint64_t publish_body_max(struct wh_slice content_type);
@@ -19,6 +21,11 @@ int publish_replay_open(struct api *api);
 /* publish_replay() - go on with the replays that are under way. publish_replay_stop(): when the front drains or closes. */
 void publish_replay(struct api *api);
 void publish_replay_stop(struct api *api);
+
+/* publish_tell() - a commit with events, whose receipt call->arg is, has come to its end well: tell() of it once the positions of those that were
+ * published before are read. Takes commit. subject: what a refusal is about. */
+void publish_tell(struct call *call, struct store_commit *commit, const char *subject,
+                  void (*tell)(struct call *call, const struct store_commit *commit));
 
 /* request_topic() - of the path; NULL: refused and answered. */
 struct topic *request_topic(struct request *request);
