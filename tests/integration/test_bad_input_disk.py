@@ -133,7 +133,7 @@ class FullDisk(unittest.TestCase):
             answer = harness.raw(server.port, head + b"f" * size)
             self.assertIn(b"HTTP/1.1 503 ", answer)
             self.assertIn(b"disk-full", answer)
-            self.assertEqual(os.listdir(os.path.join(server.data, "blobs")), [])
+            harness.eventually(lambda: not os.listdir(os.path.join(server.data, "blobs")), "removing what was begun")
             # the log notices within a second that there is room again
             deadline = time.monotonic() + harness.DEADLINE
             answer = client.post("/v1/queues/q/jobs", b"g" * (3 << 20))
