@@ -246,10 +246,8 @@ static void start_waiting(struct wh__uring *u, struct wh__op *op)
 	}
 	wh__descriptor_link(descriptor, op);
 	op->engine_state = WH__URING_HELD;
-	if (op->opcode == WH__OP_RECV_BUF) {
-		wh__uring_buffers_open(u);
+	if (op->opcode == WH__OP_RECV_BUF && u->has.buffers)
 		wh__uring_buffers_fill(u);
-	}
 	if (ring_does_waiting(u, op))
 		wait_for(u, op, WH__URING_IN_KERNEL);
 	else if (op->opcode == WH__OP_RECV_BUF && descriptor->known_empty)

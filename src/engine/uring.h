@@ -64,7 +64,6 @@ struct wh__uring {
 	int wake_fd;
 	bool wake_armed;
 
-	bool buffers_tried;
 	struct io_uring_buf_ring *buffer_ring;
 	struct wh_buf *buffers[WH__URING_BUFFERS_MAX];
 	uint32_t buffers_target, buffers_given;
@@ -86,7 +85,7 @@ const char *wh__uring_explain(int error);
 int wh__uring_send_message(const struct wh__uring *u);
 
 /* uring_buffers.c: buffers for the kernel to choose from. */
-void wh__uring_buffers_open(struct wh__uring *u);
+void wh__uring_buffers_open(struct wh__uring *u); /* before anything is on the ring */
 void wh__uring_buffers_fill(struct wh__uring *u);
 void wh__uring_buffers_more(struct wh__uring *u); /* the kernel ran out */
 struct wh_buf *wh__uring_buffers_take(struct wh__uring *u, uint32_t cqe_flags);

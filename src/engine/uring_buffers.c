@@ -1,7 +1,7 @@
 /* src/engine/uring_buffers.c -- pooled buffers that the kernel chooses from when data arrives.
  *
  * So an idle connection holds no buffer, and a receive is still one trip through the ring. The kernel is given few
- * buffers at first and more whenever it runs out; a receive that found none is waited for by poll and done then.
+ * buffers with the first such receive and more whenever it runs out; a receive that found none is waited for by poll and done then.
  *
  * Thread: loop. Memory: the buffers given count as taken from the loop's pool.
  */
@@ -18,9 +18,6 @@ static size_t ring_bytes(void)
 
 void wh__uring_buffers_open(struct wh__uring *u)
 {
-	if (u->buffers_tried)
-		return;
-	u->buffers_tried = true;
 	/* A small pool is the program's own, to the last buffer. */
 	if (u->loop->options.buffers_max < 8 * WH__URING_BUFFERS_MAX)
 		return;

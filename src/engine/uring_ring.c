@@ -280,6 +280,9 @@ int wh__uring_ring_open(struct wh__uring *u, uint32_t entries, bool strict)
 	}
 	if (error)
 		return error;
+	/* All that is registered is so now, while the ring is idle: a kernel before 2023 that does not know what it is asked
+	 * for first waits until all that is on the ring has ended, and the poll for wake-ups never does. */
+	wh__uring_buffers_open(u);
 	/* Saves the look-up of the descriptor at every call; not essential. */
 	(void)io_uring_register_ring_fd(&u->ring);
 	/* Without a limit, a burst of writes or syncs makes hundreds of kernel threads. */
