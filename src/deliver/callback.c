@@ -301,8 +301,10 @@ static int begin(struct push *push)
 	if (error < 0)
 		return error;
 	service = service_new(CALLBACKS, sizeof(CALLBACKS) - 1, true, &refusal);
-	if (!service)
+	if (!service || push_prepare(service) != 0) {
+		service_unref(service);
 		return -ENOMEM;
+	}
 	service->callbacks = true;
 	service->concurrency = 64;
 	service->timeout_ns = 20 * WH_NS_PER_S;

@@ -5,6 +5,8 @@
  */
 #include "deliver/push_inside.h"
 
+#include <assert.h>
+
 struct health {
 	struct pusher *pusher; /* NULL: stopped */
 	struct push *push;
@@ -103,18 +105,22 @@ static void ask_all(struct health *health)
 	push_then(health->push, health->sleeping, slept, health);
 }
 
+int health_prepare(struct service *service)
+{
+	if (service->health.path && !service->checks)
+		service->checks = malloc(sizeof(*service->checks));
+	return service->health.path && !service->checks ? -ENOMEM : 0;
+}
+
 void health_start(struct pusher *pusher)
 {
-	struct health *health;
+	struct health *health = pusher->service->checks;
 
 	health_stop(pusher);
 	if (!pusher->service->health.path)
 		return;
-	health = calloc(1, sizeof(*health));
-	if (!health) {
-		push_event(pusher->push, WH_LOG_WARNING, "no-health-checks", pusher, 0, "out of memory");
-		return;
-	}
+	assert(health);
+	pusher->service->checks = NULL;
 	*health = (struct health){.pusher = pusher,
 	                          .push = pusher->push,
 	                          .service = service_ref(pusher->service),

@@ -5,6 +5,8 @@
  */
 #include "deliver/push_inside.h"
 
+#include <assert.h>
+
 enum { LOT_MAX = 100 };
 
 static void fill(struct pusher *pusher);
@@ -408,6 +410,13 @@ static void take_service(struct pusher *pusher, struct service *service)
 	health_start(pusher);
 }
 
+int push_prepare(struct service *service)
+{
+	if (!service->pusher)
+		service->pusher = calloc(1, sizeof(*service->pusher) + strlen(service->queue) + 1);
+	return service->pusher ? health_prepare(service) : -ENOMEM;
+}
+
 void push_service(struct push *push, struct service *service)
 {
 	struct pusher *pusher = find(push, service->queue);
@@ -420,9 +429,9 @@ void push_service(struct push *push, struct service *service)
 		push_refill(pusher);
 		return;
 	}
-	pusher = calloc(1, sizeof(*pusher) + strlen(service->queue) + 1);
-	if (!pusher)
-		return;
+	pusher = service->pusher;
+	assert(pusher);
+	service->pusher = NULL;
 	pusher->push = push;
 	pusher->queue_len = strlen(service->queue);
 	memcpy(pusher->queue, service->queue, pusher->queue_len + 1);

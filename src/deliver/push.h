@@ -33,8 +33,11 @@ struct push_options {
 int push_open(wh_loop *loop, struct store *store, wh_http_client *client, wh_http_client *outside,
               const struct push_options *options, struct push **ret);
 
+/* push_prepare() - what push_service() needs for this service: after 0 it cannot fail. To be had before the service is made known to anybody, and
+ * given up with it. 0 or -ENOMEM. */
+int push_prepare(struct service *service);
 /* push_service() - deliver the calls of this service, or the jobs of the queue of this target, from now on, in place of its namesake; takes a
- * reference. */
+ * reference. The service is a prepared one. */
 void push_service(struct push *push, struct service *service);
 
 /* push_forget() - deliver none of it any more; what is under way goes on to its end. */

@@ -125,8 +125,9 @@ void push_told(struct pusher *pusher, enum adaptive_answer answer, int64_t begun
 
 /* ---- health.c ---------------------------------------------------------------------------- */
 
-/* health_start() - ask for the health of the pusher's service as it says, instead of what was asked before. health_stop(): no more.
- * Without memory nothing is asked, and an event says so. */
+/* health_prepare() - what health_start() needs for this service; 0 or -ENOMEM. health_start() - ask for the health of the pusher's service, a
+ * prepared one, as it says, instead of what was asked before. health_stop(): no more. */
+int health_prepare(struct service *service);
 void health_start(struct pusher *pusher);
 void health_stop(struct pusher *pusher);
 

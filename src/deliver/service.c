@@ -34,6 +34,8 @@ struct service *service_unref(struct service *service)
 		for (size_t i = 0; i < service->backends_count; i++)
 			backend_unref(service->backends[i]);
 		free(service->health.path);
+		free(service->pusher);
+		free(service->checks);
 		free(service);
 	}
 	return NULL;

@@ -37,6 +37,9 @@ struct service_health {
 	uint32_t healthy, unhealthy; /* checks in a row that change what is thought of a backend */
 };
 
+struct health;
+struct pusher;
+
 struct service {
 	struct service *next; /* in the table, by name */
 	uint32_t references;  /* calls under way hold one: a changed service is a new struct */
@@ -61,6 +64,9 @@ struct service {
 	bool cancel_on_wait_end; /* a call whose caller has waited in vain is cancelled */
 	struct breaker breaker;
 	struct service_health health;
+	/* of push_prepare(), until push_service() has taken them */
+	struct pusher *pusher;
+	struct health *checks;
 };
 
 struct service_table {

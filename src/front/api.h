@@ -95,14 +95,15 @@ struct request {
 	wh_http_exchange *x;
 	const struct route *route;
 	struct target target;
-	struct wh_slice content_type, accept, lease, if_match, if_none_match, last_event_id, idempotency_key;
+	struct wh_slice content_type, lease, last_event_id, idempotency_key;
+	struct wh_slice accept; /* where its list begins: the first of several fields */
 	struct prefer prefer;
-	bool prefer_seen;
-	bool from_elsewhere; /* a page of another origin has a browser send it */
-	bool traced;         /* there is a traceparent: trace_read() */
-	bool streamed;       /* the body comes in pieces: upload_start() */
-	int level;           /* enum store_level; STORE_DEFAULT: not said */
-	const char *wrong;   /* a header field that is malformed or given twice: its name */
+	bool prefer_seen, if_match, if_none_match; /* there are such fields */
+	bool from_elsewhere;                       /* a page of another origin has a browser send it */
+	bool traced;                               /* there is a traceparent: trace_read() */
+	bool streamed;                             /* the body comes in pieces: upload_start() */
+	int level;                                 /* enum store_level; STORE_DEFAULT: not said */
+	const char *wrong;                         /* a header field that is malformed: its name */
 	struct wh_slice wrong_value;
 	struct wh_slice namespace; /* of the client's token, borrowed from the table; empty: it has none */
 	char name
@@ -199,6 +200,9 @@ static inline struct wh_slice call_namespace(const struct call *call)
 
 /* ---- requests (request.c) ---------------------------------------------------------------- */
 
+/* request_singles() - is each field that has one value given once at most (RFC 9110 5.3)? false: refused and answered. */
+bool request_singles(struct api *api, wh_http_exchange *x);
+
 /* request_read() - the exchange taken apart; false: refused and answered. */
 bool request_read(struct request *request, struct api *api, wh_http_exchange *x);
 
@@ -229,8 +233,8 @@ bool request_lease(struct request *request, struct job_lease *ret);
 /* request_content_type() - of the body, octets unless it says; false: refused and answered. */
 bool request_content_type(struct request *request, struct store_slice *ret);
 bool request_is_type(struct wh_slice content_type, const char *type); /* parameters do not matter */
-/* request_names_tag() - is this entity tag, quotes included, among those of If-None-Match? */
-bool request_names_tag(struct wh_slice list, const char *tag, size_t len);
+/* request_names_tag() - is this entity tag, quotes included, among those of If-None-Match, however many fields that is? */
+bool request_names_tag(const wh_http_exchange *x, const char *tag, size_t len);
 bool request_json(struct request *request); /* is the body said to be JSON? false: refused and answered */
 struct wh_slice request_body(const struct request *request);
 
@@ -280,7 +284,7 @@ void answer_kept(wh_http_exchange *x, struct store_slice headers);
 /* answer_foreign() (dashboard.c) - a body of this type that a worker or a client chose: a browser that shows it runs nothing of it, and takes it for no
  * page of this origin. */
 void answer_foreign(struct call *call, struct store_slice content_type);
-bool answer_is_page(struct wh_slice accept); /* does a browser want to show it? It accepts HTML by name */
+bool answer_is_page(const wh_http_exchange *x); /* does a browser want to show it? It accepts HTML by name */
 void answer_event(wh_http_exchange *x, const struct store_bytes *payload);
 const char *answer_state(int state);
 const char *answer_level(int level);

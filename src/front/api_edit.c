@@ -231,13 +231,22 @@ _Static_assert(STORE_EDIT_VERSIONS_MAX == 8, "as it is told");
 
 static bool read_if_match(struct request *request, struct store_edit *edit)
 {
-	const char *why = api_edit_match(request->if_match, edit);
+	size_t count = request->if_match ? wh_http_field_count(request->x) : 0;
 
-	if (why)
-		answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL, "If-Match: '%.*s' %s",
-		               (int)(request->if_match.len < 100 ? request->if_match.len : 100),
-		               request->if_match.data, why);
-	return !why;
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(request->x, i);
+		const char *why = wh_slice_equal_caseless(field.name, "If-Match")
+		                          ? api_edit_match(field.value, edit)
+		                          : NULL;
+
+		if (why) {
+			answer_problem(
+				request->api, request->x, PROBLEM_BAD_REQUEST, NULL, "If-Match: '%.*s' %s",
+				(int)(field.value.len < 100 ? field.value.len : 100), field.value.data, why);
+			return false;
+		}
+	}
+	return true;
 }
 
 bool api_parse_version(const char *text, size_t len, uint64_t *ret)

@@ -20,9 +20,9 @@ static void look(struct request *request, enum call_kind kind)
 		api_job_stream(call, request->last_event_id);
 		return;
 	}
-	call->is_page = kind == CALL_RESULT && answer_is_page(request->accept);
+	call->is_page = kind == CALL_RESULT && answer_is_page(request->x);
 	call_set_wait(call, request);
-	if (request->if_none_match.data && kind == CALL_POLL)
+	if (request->if_none_match && kind == CALL_POLL)
 		call->retained = wh_http_retain(request->x) == 0;
 	if (request->prefer.wait && request->prefer.wait_s > 0)
 		call_wait_finished(call);
@@ -77,7 +77,7 @@ void api_job_payload(struct request *request)
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
-	call->is_page = answer_is_page(request->accept);
+	call->is_page = answer_is_page(request->x);
 	call_then(call, store_payload(request->api->store, request->job, request_read_level(request)),
 	          got_payload);
 }

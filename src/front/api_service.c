@@ -226,6 +226,12 @@ static void put(struct request *request, bool target)
 		service_unref(service);
 		return;
 	}
+	/* once the setting is there it holds: nothing that delivering needs may be missing then */
+	if (push_prepare(service) != 0) {
+		service_unref(service);
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+		return;
+	}
 	call = call_new(request, CALL_OTHER);
 	if (!call) {
 		service_unref(service);

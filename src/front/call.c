@@ -139,13 +139,12 @@ void call_refuse(struct call *call, int64_t code, const char *reason)
 static void answer_poll(struct call *call, const struct store_view *view)
 {
 	char given[1024], tag[40];
-	struct wh_slice match = wh_http_header(call->x, "If-None-Match");
 	struct wh__text text;
 	int n = snprintf(tag, sizeof(tag), "\"%llx\"", (unsigned long long)view->version);
 
 	wh_http_set(call->x, "ETag", tag);
 	answer_preference(call->x, &call->prefer, true);
-	if (call->retained && match.data && request_names_tag(match, tag, (size_t)n)) {
+	if (call->retained && request_names_tag(call->x, tag, (size_t)n)) {
 		answer_bytes(call->api, call->x, 304, NULL, "", 0);
 		return;
 	}

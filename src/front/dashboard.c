@@ -39,7 +39,8 @@ static bool is_unwanted(const char *at, const char *end)
 	return false;
 }
 
-bool answer_is_page(struct wh_slice accept)
+/* Does this list name HTML, and want it? */
+static bool accepts_html(struct wh_slice accept, bool *ret_wanted)
 {
 	static const char html[] = "text/html";
 	const char *at = accept.data, *end = accept.data ? accept.data + accept.len : NULL, *comma;
@@ -53,10 +54,26 @@ bool answer_is_page(struct wh_slice accept)
 		if ((size_t)(comma - at) < sizeof(html) - 1 || strncasecmp(at, html, sizeof(html) - 1) != 0)
 			continue;
 		at += sizeof(html) - 1;
-		if (at == comma || *at == ';' || is_blank(*at))
-			return !is_unwanted(at, comma);
+		if (at == comma || *at == ';' || is_blank(*at)) {
+			*ret_wanted = !is_unwanted(at, comma);
+			return true;
+		}
 	}
 	return false;
+}
+
+bool answer_is_page(const wh_http_exchange *x)
+{
+	size_t count = wh_http_field_count(x);
+	bool wanted = false;
+
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+
+		if (wh_slice_equal_caseless(field.name, "Accept") && accepts_html(field.value, &wanted))
+			break;
+	}
+	return wanted;
 }
 
 static void answer_page(struct request *request)
@@ -72,8 +89,7 @@ static void answer_page(struct request *request)
 	wh_http_set(x, "Referrer-Policy", "no-referrer");
 	/* a page of a service, which is of the same origin, has no hold on this one by having opened it */
 	wh_http_set(x, "Cross-Origin-Opener-Policy", "same-origin");
-	if (request->if_none_match.data &&
-	    request_names_tag(request->if_none_match, dashboard_page_tag, strlen(dashboard_page_tag)))
+	if (request_names_tag(x, dashboard_page_tag, strlen(dashboard_page_tag)))
 		answer_bytes(request->api, x, 304, NULL, "", 0);
 	else
 		answer_bytes(request->api, x, 200, "text/html; charset=utf-8", dashboard_page,
@@ -97,7 +113,7 @@ const struct route *dashboard_route(const struct api *api, const wh_http_exchang
 	static const struct route page = {
 		.path = "", .handler = answer_page, .body_max = API_CONFIG_BODY_MAX, .action = TOKEN_OPEN};
 
-	return api->options.dashboard && answer_is_page(wh_http_header(x, "Accept")) ? &page : NULL;
+	return api->options.dashboard && answer_is_page(x) ? &page : NULL;
 }
 
 #define PAGE_LINE "GET    /  with Accept: text/html      a page to watch and steer it with\n"

@@ -83,7 +83,7 @@ static void on_head(wh_http_exchange *x, void *arg)
 	unsigned methods = 0;
 	uint64_t body_max;
 
-	if (host_refused(api, x))
+	if (host_refused(api, x) || !request_singles(api, x))
 		return;
 	if (!target_split(&target, wh_http_path(x), wh_http_query(x))) {
 		if (wh_http_method(x) == WH_HTTP_OPTIONS)
@@ -230,6 +230,10 @@ static int load_service(struct api *api, const struct store_setting *setting, bo
 
 	if (!service)
 		return refusal.detail[0] ? -EINVAL : -ENOMEM;
+	if (push_prepare(service) != 0) {
+		service_unref(service);
+		return -ENOMEM;
+	}
 	service_put(target ? &api->targets : &api->services, service);
 	push_service(api->push, service);
 	return 0;
@@ -321,8 +325,9 @@ int front_service(struct api *api, const char *name, const char *url, char *deta
 	if (known && known->backends_count == 1 && strcmp(known->backends[0]->url, url) == 0)
 		return 0;
 	service = service_from_url(name, strlen(name), url, &refusal);
-	if (!service) {
+	if (!service || push_prepare(service) != 0) {
 		snprintf(detail, detail_len, "%s", refusal.detail);
+		service_unref(service);
 		return refusal.detail[0] ? -EINVAL : -ENOMEM;
 	}
 	wh__text_init(&text, NULL, 0);

@@ -71,8 +71,7 @@ static bool read_forwards(wh_http_exchange *x, uint64_t *ret)
 	struct wh_slice value = wh_http_header(x, "Max-Forwards");
 	enum wh_http_method method = wh_http_method(x);
 
-	return (method == WH_HTTP_OPTIONS || method == WH_HTTP_TRACE) &&
-	       wh_http_header_count(x, "Max-Forwards") == 1 &&
+	return (method == WH_HTTP_OPTIONS || method == WH_HTTP_TRACE) && value.data &&
 	       wh__parse_u64(value.data, value.len, UINT64_MAX, ret);
 }
 

@@ -1,7 +1,7 @@
 /* src/front/request.c -- what a request says: path, preferences, commit level, query, lease. See api.h.
  *
- * One pass over the header fields; a field of ours that is malformed or given twice is refused by the handler
- * that needs it, never guessed at.
+ * One pass over the header fields; a field of ours that is malformed is refused by the handler that needs it, never guessed at. One
+ * that has a single value and is given twice has been refused before, with the head.
  */
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,83 @@ static bool is(struct wh_slice name, const char *wanted)
 	return strncasecmp(name.data, wanted, name.len) == 0;
 }
 
+/* ---- fields that have one value ---------------------------------------------------------- */
+
+/* Of RFC 9110 those that a request may have and that are no lists, the ones that browsers and intermediaries send, and our own. Host and Content-Length
+ * are the library's to refuse; a traceparent that is given twice is none, says its standard. */
+static const char *const singles[] = {"Authorization",
+                                      "Content-Location",
+                                      "Content-Range",
+                                      "Content-Type",
+                                      "Date",
+                                      "From",
+                                      "Idempotency-Key",
+                                      "If-Modified-Since",
+                                      "If-Range",
+                                      "If-Unmodified-Since",
+                                      "Last-Event-ID",
+                                      "Max-Forwards",
+                                      "Origin",
+                                      "Proxy-Authorization",
+                                      "Range",
+                                      "Referer",
+                                      "User-Agent",
+                                      "Whilst-Callback",
+                                      "Whilst-Commit",
+                                      "Whilst-Lease",
+                                      "Whilst-Token"};
+enum { SINGLES = sizeof(singles) / sizeof(singles[0]) };
+_Static_assert(SINGLES <= 32, "there is a bit for each");
+
+/* Two fields of one name have names of one length, which hardly any two of a request have otherwise. */
+static bool has_like_names(const wh_http_exchange *x)
+{
+	size_t count = wh_http_field_count(x);
+	uint64_t lengths = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		uint64_t bit = UINT64_C(1) << (wh_http_field(x, i).name.len % 64);
+
+		if (lengths & bit)
+			return true;
+		lengths |= bit;
+	}
+	return false;
+}
+
+static const char *single_given_twice(const wh_http_exchange *x)
+{
+	size_t count = wh_http_field_count(x);
+	uint32_t seen = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct wh_slice name = wh_http_field(x, i).name;
+
+		for (size_t k = 0; k < SINGLES; k++) {
+			if (!wh_slice_equal_caseless(name, singles[k]))
+				continue;
+			if (seen & UINT32_C(1) << k)
+				return singles[k];
+			seen |= UINT32_C(1) << k;
+			break;
+		}
+	}
+	return NULL;
+}
+
+bool request_singles(struct api *api, wh_http_exchange *x)
+{
+	const char *twice = has_like_names(x) ? single_given_twice(x) : NULL;
+
+	if (twice)
+		answer_problem(api, x, PROBLEM_BAD_REQUEST, NULL,
+		               "%s is given twice, and has one value: which one is meant cannot be known",
+		               twice);
+	return !twice;
+}
+
+/* ---- all fields, in one pass ------------------------------------------------------------- */
+
 static void read_level(struct request *request, struct wh_slice value)
 {
 	static const struct {
@@ -25,12 +102,10 @@ static void read_level(struct request *request, struct wh_slice value)
 	              {"remote-write", STORE_REMOTE_WRITE},
 	              {"remote-flush", STORE_REMOTE_FLUSH}};
 
-	if (request->level == STORE_DEFAULT) {
-		for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-			if (wh_slice_equal(value, levels[i].name)) {
-				request->level = levels[i].level;
-				return;
-			}
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+		if (wh_slice_equal(value, levels[i].name)) {
+			request->level = levels[i].level;
+			return;
 		}
 	}
 	request->wrong = "Whilst-Commit";
@@ -49,34 +124,23 @@ static void read_field(struct request *request, struct wh_http_field field)
 		}
 		break;
 	case 8:
-		if (!is(field.name, "If-Match"))
-			break;
-		if (request->if_match.data) {
-			request->wrong = "If-Match";
-			request->wrong_value = field.value;
-		}
-		request->if_match = field.value;
+		request->if_match |= is(field.name, "If-Match");
 		break;
 	case 11:
 		if (is(field.name, "traceparent"))
 			request->traced = true;
 		break;
 	case 12:
-		if (is(field.name, "Content-Type") && !request->content_type.data) {
+		if (is(field.name, "Content-Type"))
 			request->content_type = field.value;
-		} else if (is(field.name, "Whilst-Lease")) {
-			if (request->lease.data) {
-				request->wrong = "Whilst-Lease";
-				request->wrong_value = field.value;
-			}
+		else if (is(field.name, "Whilst-Lease"))
 			request->lease = field.value;
-		}
 		break;
 	case 13:
 		if (is(field.name, "Whilst-Commit"))
 			read_level(request, field.value);
-		else if (is(field.name, "If-None-Match") && !request->if_none_match.data)
-			request->if_none_match = field.value;
+		else if (is(field.name, "If-None-Match"))
+			request->if_none_match = true;
 		else if (is(field.name, "Last-Event-ID"))
 			request->last_event_id = field.value;
 		break;
@@ -86,13 +150,8 @@ static void read_field(struct request *request, struct wh_http_field field)
 				!is(field.value, "same-origin") && !is(field.value, "none");
 		break;
 	case 15:
-		if (!is(field.name, "Idempotency-Key"))
-			break;
-		if (request->idempotency_key.data) {
-			request->wrong = "Idempotency-Key";
-			request->wrong_value = field.value;
-		}
-		request->idempotency_key = field.value;
+		if (is(field.name, "Idempotency-Key"))
+			request->idempotency_key = field.value;
 		break;
 	default:
 		break;
@@ -189,7 +248,7 @@ static bool not_wrong(struct request *request)
 	if (!request->wrong)
 		return true;
 	answer_problem(request->api, request->x, PROBLEM_BAD_REQUEST, NULL,
-	               "%s: '%.*s' is not what it may be, or it is given twice", request->wrong,
+	               "%s: '%.*s' is not what it may be", request->wrong,
 	               (int)(request->wrong_value.len < 100 ? request->wrong_value.len : 100),
 	               request->wrong_value.data);
 	return false;
@@ -376,14 +435,20 @@ bool request_is_type(struct wh_slice content_type, const char *type)
 	       (content_type.len == len || strchr("; \t,", content_type.data[len]));
 }
 
-bool request_names_tag(struct wh_slice list, const char *tag, size_t len)
+bool request_names_tag(const wh_http_exchange *x, const char *tag, size_t len)
 {
-	const char *at = list.data, *end = list.data + list.len;
+	size_t count = wh_http_field_count(x);
 
-	if (list.len == 1 && *at == '*')
-		return true;
-	/* weak comparison: what stands before the quotes does not matter */
-	return memmem(at, (size_t)(end - at), tag, len) != NULL;
+	for (size_t i = 0; i < count; i++) {
+		struct wh_http_field field = wh_http_field(x, i);
+
+		if (!wh_slice_equal_caseless(field.name, "If-None-Match"))
+			continue;
+		/* weak comparison: what stands before the quotes does not matter */
+		if (wh_slice_equal(field.value, "*") || memmem(field.value.data, field.value.len, tag, len))
+			return true;
+	}
+	return false;
 }
 
 bool request_json(struct request *request)

@@ -511,6 +511,25 @@ static void services_round(struct world *w)
 	must_do(w, "DELETE", "/v1/services/s@", NULL, NULL, 200);
 }
 
+/* A service that was taken delivers what is recorded of it, and needs not be put again; one that was refused is not there. */
+static void taken_service_round(struct world *w)
+{
+	static const char url[] = "{\"url\":\"$\",\"breaker\":{\"failures\":0}}";
+	bool taken;
+
+	memory_is_short(w);
+	taken = did(w, "PUT", "/v1/services/d@", JSON, url, 201);
+	memory_is_back();
+	if (!taken && w->status != 0) {
+		ask(w, "GET", "/v1/services/d@", NULL, NULL, NULL);
+		assert_int_equal(w->status, 404);
+	}
+	if (!taken)
+		must_do(w, "PUT", "/v1/services/d@", JSON, url, 201);
+	must_do(w, "GET", "/call/d@/x", "Prefer: wait=30\r\n", NULL, 200);
+	must_do(w, "DELETE", "/v1/services/d@", NULL, NULL, 200);
+}
+
 /* ---- bodies in pieces -------------------------------------------------------------------- */
 
 static bool is_large(const struct world *w, char of)
@@ -671,6 +690,7 @@ static void test_services(void **state)
 {
 	(void)state;
 	every_allocation(services_round, 20);
+	every_allocation(taken_service_round, 5);
 }
 
 static void test_bodies(void **state)

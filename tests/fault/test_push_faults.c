@@ -29,8 +29,8 @@ struct world {
 	struct push *push;
 	wh_http_client *client, *outside;
 	wh_http_server *server;
-	char directory[64], url[64];
-	int calls, pushes, callbacks, checks; /* that were received */
+	char directory[64], url[64], health[24]; /* health: the path of the checks that are counted */
+	int calls, pushes, callbacks, checks;    /* that were received */
 	int failures;
 };
 
@@ -44,8 +44,10 @@ static void receive(wh_http_exchange *x, void *arg)
 {
 	struct world *w = arg;
 
-	if (wh_slice_equal(wh_http_path(x), "/health"))
+	if (wh_slice_equal(wh_http_path(x), w->health))
 		w->checks++;
+	else if (wh_http_path(x).len > 7 && memcmp(wh_http_path(x).data, "/health", 7) == 0)
+		(void)0; /* of a service given before */
 	else if (wh_http_header(x, "webhook-signature").data)
 		w->callbacks++;
 	else if (wh_http_header(x, "Whilst-Job").data)
@@ -55,18 +57,22 @@ static void receive(wh_http_exchange *x, void *arg)
 	wh_http_respond(x, 200, "ok", 2);
 }
 
-static void give_service(struct world *w, const char *name, bool target, const char *more)
+/* Whether there was memory for it. */
+static bool give_service(struct world *w, const char *name, bool target, const char *more)
 {
 	struct service_refusal refusal;
 	struct service *service;
 	char json[300];
+	bool good;
 	int n = snprintf(json, sizeof(json), "{\"url\": \"%s\", \"breaker\": {\"failures\": 0}%s}", w->url,
 	                 more);
 
 	service = service_parse(name, strlen(name), target, json, (size_t)n, &refusal);
-	if (service)
+	good = service && push_prepare(service) == 0;
+	if (good)
 		push_service(w->push, service);
 	service_unref(service);
+	return good;
 }
 
 static int set_up(void **state)
@@ -89,6 +95,7 @@ static int set_up(void **state)
 	int fd;
 
 	memset(w, 0, sizeof(*w));
+	snprintf(w->health, sizeof(w->health), "/health");
 	/* a folder in memory, where there is one: it is not the disk that is tried here */
 	snprintf(w->directory, sizeof(w->directory), "%s/whilst-store-XXXXXX",
 	         access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -203,6 +210,50 @@ static void recover(struct world *w)
 	}
 }
 
+/* A service that was taken while memory was short delivers, and is asked for its health, without being given again. */
+static void given_once(void **state)
+{
+	static const char message[] = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
+	struct world *w = *state;
+	int in_vain = 0, refused = 0;
+
+	for (int n = 1; in_vain < 5; n++) {
+		int64_t until = wh_clock(w->loop) + 30 * WH_NS_PER_S;
+		struct store_action call;
+		char name[20], queue[30], more[80];
+		bool taken;
+
+		assert_true(n < 1000);
+		snprintf(name, sizeof(name), "once%d", n);
+		snprintf(queue, sizeof(queue), "call/once%d", n);
+		/* others are asked for another health */
+		snprintf(more, sizeof(more), ",\"health\":{\"path\":\"/health%d\",\"interval\":\"10ms\"}", n);
+		snprintf(w->health, sizeof(w->health), "/health%d", n);
+		atomic_store(&calls, 0);
+		atomic_store(&hit, false);
+		atomic_store(&fail_each, n % 2);
+		atomic_store(&fail_end, n + 3);
+		atomic_store(&fail_at, n);
+		taken = give_service(w, name, false, more);
+		in_vain = atomic_load(&hit) ? 0 : in_vain + 1;
+		atomic_store(&fail_at, 0);
+		refused += !taken;
+		if (!taken)
+			continue;
+		w->calls = w->checks = 0;
+		recover(w);
+		call = submit_of(queue, message, sizeof(message) - 1);
+		assert_true(apply(w, &call, 1, NULL) != 0);
+		while (w->calls == 0 || w->checks == 0) {
+			if (wh_clock(w->loop) > until)
+				fail_msg("allocation %d: taken, and %d calls, %d checks", n, w->calls,
+				         w->checks);
+			assert_true(wh_loop_turn(w->loop, 5 * WH_NS_PER_MS) >= 0);
+		}
+	}
+	assert_true(refused > 5);
+}
+
 static void check_none_failed(struct world *w, const char *queue)
 {
 	struct store_queue_view view;
@@ -295,6 +346,7 @@ static void all_for_a_while(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(given_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(every_allocation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(three_in_a_row, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(all_for_a_while, set_up, tear_down),

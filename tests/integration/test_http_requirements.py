@@ -5,6 +5,7 @@ tests/unit/test_http_parse.c, those of the library's client in tests/conformance
 no library of HTTP is in between, on either side.
 """
 import email.utils
+import json
 import re
 import socket
 import threading
@@ -225,6 +226,43 @@ class Origin(harness.Case):
         for value in (f"W/{tag}", f'"no", {tag}', "*"):
             self.assertEqual(self.status(request(target=f"/v1/jobs/{job}", fields=f"If-None-Match: {value}\r\n")), 304, value)
         self.assertEqual(self.status(request(target=f"/v1/jobs/{job}", fields='If-None-Match: "no"\r\n')), 200)
+
+    SINGLES = ("Authorization", "Content-Location", "Content-Range", "Content-Type", "Date", "From", "Idempotency-Key", "If-Modified-Since",
+               "If-Range", "If-Unmodified-Since", "Last-Event-ID", "Max-Forwards", "Origin", "Proxy-Authorization", "Range", "Referer",
+               "User-Agent", "Whilst-Callback", "Whilst-Commit", "Whilst-Lease", "Whilst-Token")
+
+    def test_singles(self):
+        """A field that has one value and is given twice is refused, whatever the values and wherever they stand, and nothing is done."""
+        for name in self.SINGLES:
+            for fields in (f"{name}: a\r\n{name}: b\r\n", f"{name}: a\r\nX: y\r\n{name.upper()}: a\r\n", f"{name}:\r\n{name}: a\r\n"):
+                for method, target, length in (("POST", "/v1/queues/singles/jobs", "Content-Length: 1\r\n"), ("GET", "/livez", ""),
+                                               ("GET", "/", "Accept: text/html\r\n"), ("POST", "/call/none/x", "Content-Length: 1\r\n")):
+                    status, answered, body = self.ask(request(method, target, length + fields, b"x" if "Length" in length else b""))
+                    self.assertEqual((status, json.loads(body)["code"]), (400, "bad-request"), (fields, target))
+                    self.assertIn(f"{name} is given twice", json.loads(body)["detail"])
+                    self.assertEqual(answered["content-type"], ["application/problem+json"])
+        self.assertProblem(self.client.get("/v1/queues/singles"), 404, "unknown-queue")
+        # names that are as long are other names
+        self.assertEqual(self.status(request(fields="Whilst-Commit: async\r\nIf-None-Match: \"x\"\r\nLast-Event-ID: 1\r\n")), 200)
+
+    def test_lists(self):
+        """Several fields of one name are one list, where it is a list, and others pass."""
+        job = self.client.submit("listed")
+        tag, target = self.ask(request(target=f"/v1/jobs/{job}"))[1]["etag"][0], f"/v1/jobs/{job}"
+        for first, second in ((tag, '"no"'), ('"no"', tag), ('"no"', "*"), ("", f"W/{tag}")):
+            self.assertEqual(self.status(request(target=target, fields=f"If-None-Match: {first}\r\nIf-None-Match: {second}\r\n")), 304)
+        self.assertEqual(self.status(request(target=target, fields='If-None-Match: "a"\r\nIf-None-Match: "b"\r\n')), 200)
+        body = b'{"priority": 7}'
+        for first, second, status in (('"1"', '"2"', 412), (tag, '"1"', 200), ('"1"', "x", 400)):
+            fields = f"If-Match: {first}\r\nIf-Match: {second}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            self.assertEqual(self.status(request("PATCH", target, fields, body)), status, (first, second))
+        status, fields, _ = self.ask(request(target=target, fields="Prefer: x\r\nPrefer: wait=0\r\n"))
+        self.assertEqual((status, fields["preference-applied"]), (200, ["wait=0"]))
+        for first, second, page in (("text/html", "application/json", True), ("application/json", "text/html", True),
+                                    ("text/html;q=0", "*/*", False), ("application/json", "text/plain", False)):
+            kind = self.ask(request(target="/", fields=f"Accept: {first}\r\nAccept: {second}\r\n"))[1]["content-type"][0]
+            self.assertEqual(kind.startswith("text/html"), page, (first, second))
+        self.assertEqual(self.status(request(fields="X-Own: a\r\nX-Own: b\r\nCookie: a=1\r\nCookie: b=2\r\n")), 200)
 
     def test_date(self):
         for data in (request(), request(target="/nothing"), request(host="")):
