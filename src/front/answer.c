@@ -187,55 +187,55 @@ enum problem answer_problem_of(int64_t error)
 	return PROBLEM_INTERNAL;
 }
 
-void answer_full(struct api *api, wh_http_exchange *x, struct store_slice queue, const char *more,
-                 const char *subject)
+void answer_limit(struct api *api, wh_http_exchange *x, enum problem problem, uint64_t limit,
+                  const char *more, const char *detail, ...)
 {
-	struct job_queue_config config = {0};
-	char members[120];
+	char members[PROBLEM_MEMBERS_BYTES];
+	va_list list;
 
-	if (store_queue_config(api->store, queue, &config) == 0 && config.jobs_max > 0) {
-		snprintf(members, sizeof(members), ",\"limit\":%llu%s", (unsigned long long)config.jobs_max,
-		         more ? more : "");
-		answer_problem(api, x, PROBLEM_QUEUE_FULL, members, "%s: %s, its jobs_max is %llu", subject,
-		               job_strerror(JOB_EQUEUE_FULL), (unsigned long long)config.jobs_max);
-	} else { /* configured anew meanwhile */
-		answer_problem(api, x, PROBLEM_QUEUE_FULL, more, "%s: %s", subject,
-		               job_strerror(JOB_EQUEUE_FULL));
-	}
+	va_start(list, detail);
+	respond_problem(api, x, problem, problem_limit(members, limit, more), detail, list);
+	va_end(list);
+}
+
+void answer_refused(struct api *api, wh_http_exchange *x, const struct refused *r)
+{
+	const char *why = r->reason && *r->reason ? r->reason : job_strerror(r->error), *name;
+	enum problem problem = r->in_action ? PROBLEM_ACTION_REFUSED : answer_problem_of(r->error);
+	uint64_t limit = store_limit(api->store, r->error, r->queue, &name);
+
+	if (limit > 0 && !r->in_action)
+		answer_limit(api, x, problem, limit, r->members, "%s: %s, %s is %llu", r->subject,
+		             job_strerror(r->error), name, (unsigned long long)limit);
+	else
+		answer_limit(api, x, problem, limit > 0 ? limit : r->limit, r->members, "%s: %s%s",
+		             r->subject, why, r->in_action ? "; nothing was done" : "");
 }
 
 void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
                   const char *subject)
 {
 	char members[40] = "";
-	enum problem problem = answer_problem_of(error);
-	const char *limit_name;
-	uint64_t limit = store_limit(api->store, error, &limit_name);
 
-	if (limit > 0) {
-		snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)limit);
-		answer_problem(api, x, problem, members, "%s: %s, %s is %llu", subject, job_strerror(error),
-		               limit_name, (unsigned long long)limit);
-		return;
-	}
 	if (state > JOB_NONE)
 		snprintf(members, sizeof(members), ",\"state\":\"%s\"", answer_state(state));
-	answer_problem(api, x, problem, members, "%s: %s", subject,
-	               reason && *reason ? reason : job_strerror(error));
+	answer_refused(
+		api, x,
+		&(struct refused){.error = error, .reason = reason, .members = members, .subject = subject});
 }
 
-void answer_namespace_full(struct api *api, wh_http_exchange *x, struct store_slice queue,
+void answer_commit_refused(struct call *call, wh_res res, struct store_slice queue, const char *members,
                            const char *subject)
 {
-	struct wh_slice name = namespace_of(queue.data, queue.len);
-	struct store_space space = store_space(api->store, (struct store_slice){name.data, name.len});
-	bool jobs = space.jobs_max > 0 && space.unfinished >= space.jobs_max;
-	char members[40];
+	const struct store_commit *commit = res.n < 0 ? NULL : res.ptr;
 
-	snprintf(members, sizeof(members), ",\"limit\":%llu",
-	         (unsigned long long)(jobs ? space.jobs_max : space.queues_max));
-	answer_problem(api, x, PROBLEM_NAMESPACE_FULL, members, "%s: %s", subject,
-	               job_strerror(JOB_ENAMESPACE_FULL));
+	answer_refused(call->api, call->x,
+	               &(struct refused){.error = commit ? commit->error : res.n,
+	                                 .reason = commit ? commit->reason : NULL,
+	                                 .limit = commit ? commit->limit : 0,
+	                                 .queue = queue,
+	                                 .members = members,
+	                                 .subject = subject});
 }
 
 void answer_committed(wh_http_exchange *x, int level, struct store_position position)
@@ -378,14 +378,12 @@ void batch_refuse(struct request *request, const struct batch *batch, int wrong)
 		               batch->bad);
 		break;
 	case BATCH_TOO_MANY:
-		snprintf(members, sizeof(members), ",\"limit\":%d", BATCH_ITEMS_MAX);
-		answer_problem(api, request->x, PROBLEM_TOO_LARGE, members, "a batch has at most %d items",
-		               BATCH_ITEMS_MAX);
+		answer_limit(api, request->x, PROBLEM_TOO_LARGE, BATCH_ITEMS_MAX, NULL,
+		             "a batch has at most %d items", BATCH_ITEMS_MAX);
 		break;
 	case BATCH_ITEM_TOO_LARGE:
-		snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)item_max);
-		answer_problem(api, request->x, PROBLEM_TOO_LARGE, members,
-		               "item %zu has more than %llu bytes", batch->bad, (unsigned long long)item_max);
+		answer_limit(api, request->x, PROBLEM_TOO_LARGE, item_max, NULL,
+		             "item %zu has more than %llu bytes", batch->bad, (unsigned long long)item_max);
 		break;
 	case BATCH_BAD_JSON:
 		snprintf(members, sizeof(members), ",\"line\":%d,\"column\":%d", batch->line, batch->column);

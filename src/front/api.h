@@ -193,6 +193,12 @@ struct call {
 };
 _Static_assert(TARGET_NAME_BYTES_MAX <= UINT8_MAX, "a call knows the length of its name");
 
+/* The queue that a call is about, in full. */
+static inline struct store_slice call_queue(const struct call *call)
+{
+	return (struct store_slice){call->name, call->name_len};
+}
+
 static inline struct wh_slice call_namespace(const struct call *call)
 {
 	return (struct wh_slice){call->name + call->name_len, call->namespace_len};
@@ -265,11 +271,24 @@ void answer_problem(struct api *api, wh_http_exchange *x, enum problem problem, 
 /* answer_error() - a refusal or failure of the store. subject: "job 17", 'queue "mail"'; reason and state may be missing. */
 void answer_error(struct api *api, wh_http_exchange *x, int64_t error, const char *reason, int state,
                   const char *subject);
-/* answer_full() - the same of a queue (its full name) that holds as many jobs as it may, with that number as "limit"; more: further members, or NULL. */
-void answer_full(struct api *api, wh_http_exchange *x, struct store_slice queue, const char *more,
-                 const char *subject);
-/* answer_namespace_full() - that the queue's namespace does, with the limit that was met. */
-void answer_namespace_full(struct api *api, wh_http_exchange *x, struct store_slice queue,
+/* answer_limit() - a refusal because of a limit (0: not because of one after all), which it tells as "limit"; more: further members, as of
+ * answer_problem(). */
+void answer_limit(struct api *api, wh_http_exchange *x, enum problem problem, uint64_t limit,
+                  const char *more, const char *detail, ...) __attribute__((format(printf, 6, 7)));
+/* answer_refused() - the store said no to something, with the limit that was met where it was one. answer_commit_refused() - to a commit, which the
+ * call gives up then. */
+struct refused {
+	int64_t error;
+	const char *reason; /* NULL: what the error says */
+	uint64_t limit;     /* where the error does not say which: as of struct store_commit */
+	struct store_slice
+		queue; /* its full name, where it, or its namespace, may be what is full; may be absent */
+	const char *members; /* further ones, or NULL */
+	const char *subject;
+	bool in_action; /* of a transaction, and the reason for refusing that */
+};
+void answer_refused(struct api *api, wh_http_exchange *x, const struct refused *refused);
+void answer_commit_refused(struct call *call, wh_res res, struct store_slice queue, const char *members,
                            const char *subject);
 enum problem answer_problem_of(int64_t error); /* that tells of an error of the store */
 /* answer_action() - {"id": 17, ...}: what became of a job by an action that was done. */

@@ -289,8 +289,8 @@ void api_log_backup(struct request *request)
 	if (error < 0) {
 		free(b);
 		if (error == -JOB_EBUSY)
-			answer_problem(api, request->x, PROBLEM_TOO_BUSY, NULL,
-			               "%d backups are being taken, more are not at once", STORE_BACKUPS_MAX);
+			answer_limit(api, request->x, PROBLEM_TOO_BUSY, STORE_BACKUPS_MAX, NULL,
+			             "%d backups are being taken, more are not at once", STORE_BACKUPS_MAX);
 		else
 			answer_error(api, request->x, error, NULL, JOB_NONE, "log");
 		return;

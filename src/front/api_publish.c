@@ -40,23 +40,20 @@ static void refuse(struct publishing *p, enum event_wrong wrong, const struct ev
 {
 	struct api *api = p->request->api;
 	char members[80] = "", where[32] = "";
-	size_t len = 0;
 
-	if (wrong == EVENT_TOO_LARGE)
-		len = (size_t)snprintf(members, sizeof(members), ",\"limit\":%llu",
-		                       (unsigned long long)refusal->limit);
 	if (p->batch) {
-		snprintf(members + len, sizeof(members) - len, ",\"event\":%zu", p->all.count);
+		snprintf(members, sizeof(members), ",\"event\":%zu", p->all.count);
 		snprintf(where, sizeof(where), "event %zu: ", p->all.count);
 	}
 	if (wrong == EVENT_NO_MEMORY)
 		answer_problem(api, p->request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 	else
-		answer_problem(api, p->request->x,
-		               wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
-		               : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
-		                                         : PROBLEM_BAD_REQUEST,
-		               members, "%s%s", where, refusal->detail);
+		answer_limit(api, p->request->x,
+		             wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
+		             : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
+		                                       : PROBLEM_BAD_REQUEST,
+		             wrong == EVENT_TOO_LARGE ? refusal->limit : 0, members, "%s%s", where,
+		             refusal->detail);
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -238,10 +235,8 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 		         queue + call->hidden);
 	else
 		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
-	if (error == -JOB_EQUEUE_FULL && queue)
-		answer_full(call->api, call->x, (struct store_slice){queue, strlen(queue)}, NULL, subject);
-	else
-		answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE, subject);
+	answer_commit_refused(call, res, (struct store_slice){queue, queue ? strlen(queue) : 0}, NULL,
+	                      subject);
 	if (res.n >= 0)
 		store_commit_free(commit);
 	call_end(call);

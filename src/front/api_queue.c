@@ -13,7 +13,10 @@ static void refused(struct call *call, int64_t error, const char *reason)
 	char subject[TARGET_NAME_BYTES_MAX + 20];
 
 	snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
-	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
+	answer_refused(
+		call->api, call->x,
+		&(struct refused){
+			.error = error, .reason = reason, .queue = call_queue(call), .subject = subject});
 	call_end(call);
 }
 

@@ -201,14 +201,11 @@ static bool job_is_good(struct request *request, const struct schedule *s)
 {
 	struct transaction_refusal refusal;
 	struct transaction transaction;
-	char members[64] = "";
 	bool good = schedule_action(&transaction, s, request->api->options.payload_bytes_max, &refusal);
 
 	if (!good) {
-		if (refusal.limit > 0)
-			snprintf(members, sizeof(members), ",\"limit\":%llu",
-			         (unsigned long long)refusal.limit);
-		answer_problem(request->api, request->x, refusal.problem, members, "%s", refusal.detail);
+		answer_limit(request->api, request->x, refusal.problem, refusal.limit, NULL, "%s",
+		             refusal.detail);
 	} else {
 		good = queue_is_good(request, transaction.actions[0].submit.queue);
 	}
@@ -222,8 +219,8 @@ static bool has_room(struct request *request)
 
 	if (table->count < SCHEDULES_MAX || schedule_find(table, request->name, request->name_len))
 		return true;
-	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-	               "there are %d schedules, which is the most", SCHEDULES_MAX);
+	answer_limit(request->api, request->x, PROBLEM_BAD_VALUE, SCHEDULES_MAX, NULL,
+	             "there are %d schedules, which is the most", SCHEDULES_MAX);
 	return false;
 }
 
@@ -282,15 +279,7 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 	(void)loop;
 	if (error < 0) {
 		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
-		if (error == -JOB_EQUEUE_FULL)
-			answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
-			            NULL, subject);
-		else if (error == -JOB_ENAMESPACE_FULL)
-			answer_namespace_full(call->api, call->x,
-			                      (struct store_slice){call->name, call->name_len}, subject);
-		else
-			answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE,
-			             subject);
+		answer_commit_refused(call, res, call_queue(call), NULL, subject);
 		if (res.n >= 0)
 			store_commit_free(commit);
 		call_end(call);

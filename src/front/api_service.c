@@ -197,8 +197,8 @@ static bool has_room(struct request *request, bool target)
 
 	if (table->count < SERVICES_MAX || service_find(table, request->name, request->name_len))
 		return true;
-	answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-	               "there are %d %s, which is the most", SERVICES_MAX, target ? "targets" : "services");
+	answer_limit(request->api, request->x, PROBLEM_BAD_VALUE, SERVICES_MAX, NULL,
+	             "there are %d %s, which is the most", SERVICES_MAX, target ? "targets" : "services");
 	return false;
 }
 

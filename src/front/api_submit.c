@@ -24,39 +24,32 @@ static void subject(const struct call *call, char *to, size_t len)
 	snprintf(to, len, "queue '%.*s'", SHOWN(call));
 }
 
-static void refused(struct call *call, int64_t error, const char *reason)
+static void refused(struct call *call, wh_res res)
 {
-	char text[TARGET_NAME_BYTES_MAX + 20], members[40];
+	const struct store_commit *commit = res.n < 0 ? NULL : res.ptr;
+	int64_t error = commit ? commit->error : res.n;
+	char text[TARGET_NAME_BYTES_MAX + 60], members[40] = "";
 
 	subject(call, text, sizeof(text));
-	if (error == -JOB_EQUEUE_FULL) {
-		answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len}, NULL, text);
-	} else if (error == -JOB_ENAMESPACE_FULL) {
-		answer_namespace_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
-		                      text);
-	} else if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
+	if ((error == -JOB_EAWAITED || error == -JOB_EAWAITED_FULL) && call->job != 0) {
 		snprintf(members, sizeof(members), ",\"awaited\":%llu", (unsigned long long)call->job);
-		answer_problem(call->api, call->x, answer_problem_of(error), members, "%s: after=%llu: %s",
-		               text, (unsigned long long)call->job, reason ? reason : job_strerror(error));
-	} else {
-		answer_error(call->api, call->x, error, reason, JOB_NONE, text);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), ": after=%llu",
+		         (unsigned long long)call->job);
 	}
+	answer_commit_refused(call, res, call_queue(call), members, text);
 	call_end(call);
 }
 
 static bool was_refused(struct call *call, wh_res res)
 {
-	struct store_commit *commit = res.ptr;
-	int64_t error = res.n < 0 ? res.n : commit->error;
-	const char *reason = res.n < 0 ? NULL : commit->reason;
+	struct store_commit *commit = res.n < 0 ? NULL : res.ptr;
 
-	if (error == 0)
+	if (commit && commit->error == 0)
 		return false;
-	if (res.n >= 0)
+	if (commit)
 		call->job = commit->results[commit->failed].job;
-	if (res.n >= 0)
-		store_commit_free(commit);
-	refused(call, error, reason);
+	refused(call, res);
+	store_commit_free(commit);
 	return true;
 }
 
@@ -154,13 +147,11 @@ static wh_future submit_each(struct request *request, const struct store_submit 
 static bool has_room(struct request *request, const struct batch *batch, struct wh_slice url)
 {
 	enum { CALLED_BACK_MAX = JOB_ACTIONS_MAX / 2 };
-	char members[40];
 
 	if (!url.data || batch->count <= CALLED_BACK_MAX)
 		return true;
-	snprintf(members, sizeof(members), ",\"limit\":%d", CALLED_BACK_MAX);
-	answer_problem(request->api, request->x, PROBLEM_TOO_LARGE, members,
-	               "a batch whose jobs are called back has at most %d items", CALLED_BACK_MAX);
+	answer_limit(request->api, request->x, PROBLEM_TOO_LARGE, CALLED_BACK_MAX, NULL,
+	             "a batch whose jobs are called back has at most %d items", CALLED_BACK_MAX);
 	return false;
 }
 

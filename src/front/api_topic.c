@@ -364,8 +364,8 @@ void api_topic_put(struct request *request)
 	}
 	if (request->api->topics.count >= TOPICS_MAX &&
 	    !topic_find(&request->api->topics, request->name, request->name_len)) {
-		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "there are %d topics, which is the most", TOPICS_MAX);
+		answer_limit(request->api, request->x, PROBLEM_BAD_VALUE, TOPICS_MAX, NULL,
+		             "there are %d topics, which is the most", TOPICS_MAX);
 		return;
 	}
 	change = change_new(request);
@@ -588,14 +588,14 @@ static bool check_limits(struct request *request, const char *name, size_t name_
 	struct topic *topic = topic_find(table, request->name, request->name_len);
 
 	if (!topic && table->count >= TOPICS_MAX) {
-		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "there are %d topics, which is the most", TOPICS_MAX);
+		answer_limit(request->api, request->x, PROBLEM_BAD_VALUE, TOPICS_MAX, NULL,
+		             "there are %d topics, which is the most", TOPICS_MAX);
 		return false;
 	}
 	if (topic && topic->count >= TOPIC_SUBSCRIPTIONS_MAX && !subscription_find(topic, name, name_len)) {
-		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
-		               "topic '%.*s' has %d subscriptions, which is the most", SHOWN(request),
-		               TOPIC_SUBSCRIPTIONS_MAX);
+		answer_limit(request->api, request->x, PROBLEM_BAD_VALUE, TOPIC_SUBSCRIPTIONS_MAX, NULL,
+		             "topic '%.*s' has %d subscriptions, which is the most", SHOWN(request),
+		             TOPIC_SUBSCRIPTIONS_MAX);
 		return false;
 	}
 	return true;

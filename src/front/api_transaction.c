@@ -79,6 +79,8 @@ static void put_subject(const struct call *call, uint32_t index, char *to, size_
 /* .action_at and .error are those of the refusal. */
 static void answer_refusal(struct call *call, int state)
 {
+	const struct receipt *receipt = call->arg;
+	const char *queue = receipt_queue(receipt, call->action_at);
 	uint32_t index = find_action(call, call->action_at);
 	char subject[TARGET_NAME_BYTES_MAX + 80], members[160];
 	int n;
@@ -89,24 +91,11 @@ static void answer_refusal(struct call *call, int state)
 		call_end(call);
 		return;
 	}
-	if (call->error == -JOB_EQUEUE_FULL && receipt_queue(call->arg, call->action_at)) {
-		const char *queue = receipt_queue(call->arg, call->action_at);
-
-		snprintf(members, sizeof(members), ",\"action\":%u", index);
-		answer_full(call->api, call->x, (struct store_slice){queue, strlen(queue)}, members, subject);
-		call_end(call);
-		return;
-	}
-	if (!is_about_action(call->error)) {
-		snprintf(members, sizeof(members), ",\"action\":%u", index);
-		answer_problem(call->api, call->x, answer_problem_of(call->error), members, "%s: %s", subject,
-		               call->reason);
-		call_end(call);
-		return;
-	}
-	n = snprintf(members, sizeof(members), ",\"action\":%u,\"cause\":\"%s\"", index,
-	             call->error == -JOB_ETWICE ? "named-twice"
-	                                        : problem_code(answer_problem_of(call->error)));
+	n = snprintf(members, sizeof(members), ",\"action\":%u", index);
+	if (is_about_action(call->error))
+		n += snprintf(members + n, sizeof(members) - (size_t)n, ",\"cause\":\"%s\"",
+		              call->error == -JOB_ETWICE ? "named-twice"
+		                                         : problem_code(answer_problem_of(call->error)));
 	if (state > JOB_NONE)
 		snprintf(members + n, sizeof(members) - (size_t)n, ",\"state\":\"%s\"", answer_state(state));
 	if (is_awaited(call->error)) {
@@ -115,8 +104,14 @@ static void answer_refusal(struct call *call, int state)
 		snprintf(subject + strlen(subject), sizeof(subject) - strlen(subject), ", after job %llu",
 		         (unsigned long long)call->job);
 	}
-	answer_problem(call->api, call->x, PROBLEM_ACTION_REFUSED, members, "%s: %s; nothing was done",
-	               subject, call->reason);
+	answer_refused(call->api, call->x,
+	               &(struct refused){.error = call->error,
+	                                 .reason = call->reason,
+	                                 .limit = receipt->limit,
+	                                 .queue = {queue, queue ? strlen(queue) : 0},
+	                                 .members = members,
+	                                 .subject = subject,
+	                                 .in_action = is_about_action(call->error)});
 	call_end(call);
 }
 
@@ -148,6 +143,7 @@ static const char *reason_of(int kind, const struct store_commit *commit)
 
 static void refuse(struct call *call, const struct store_commit *commit)
 {
+	((struct receipt *)call->arg)->limit = commit->limit;
 	call->error = commit->error;
 	call->action_at = commit->failed;
 	call->reason = reason_of(acted_of(call)[find_action(call, commit->failed)].kind, commit);
@@ -334,12 +330,10 @@ static void malformed(struct request *request, const struct transaction_refusal 
 	if (refusal->action >= 0)
 		n += (size_t)snprintf(members, sizeof(members), ",\"action\":%ld", refusal->action);
 	if (refusal->line > 0)
-		n += (size_t)snprintf(members + n, sizeof(members) - n, ",\"line\":%d,\"column\":%d",
-		                      refusal->line, refusal->column);
-	if (refusal->limit > 0)
-		snprintf(members + n, sizeof(members) - n, ",\"limit\":%llu",
-		         (unsigned long long)refusal->limit);
-	answer_problem(request->api, request->x, refusal->problem, members, "%s", refusal->detail);
+		snprintf(members + n, sizeof(members) - n, ",\"line\":%d,\"column\":%d", refusal->line,
+		         refusal->column);
+	answer_limit(request->api, request->x, refusal->problem, refusal->limit, members, "%s",
+	             refusal->detail);
 }
 
 /* What is wrong with an event, or with what an action takes. */
@@ -347,20 +341,18 @@ static void refuse_event(struct request *request, size_t index, const char *verb
                          const struct event_refusal *refusal)
 {
 	char members[80];
-	int n = snprintf(members, sizeof(members), ",\"action\":%zu", index);
 
+	snprintf(members, sizeof(members), ",\"action\":%zu", index);
 	if (wrong == EVENT_NO_MEMORY) {
 		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 		return;
 	}
-	if (wrong == EVENT_TOO_LARGE)
-		snprintf(members + n, sizeof(members) - (size_t)n, ",\"limit\":%llu",
-		         (unsigned long long)refusal->limit);
-	answer_problem(request->api, request->x,
-	               wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
-	               : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
-	                                         : PROBLEM_BAD_REQUEST,
-	               members, "action %zu, %s: %s", index, verb, refusal->detail);
+	answer_limit(request->api, request->x,
+	             wrong == EVENT_TOO_LARGE  ? PROBLEM_TOO_LARGE
+	             : wrong == EVENT_BAD_JSON ? PROBLEM_BAD_JSON
+	                                       : PROBLEM_BAD_REQUEST,
+	             wrong == EVENT_TOO_LARGE ? refusal->limit : 0, members, "action %zu, %s: %s", index,
+	             verb, refusal->detail);
 }
 
 static bool add_event(struct request *request, const struct transaction_event *event, size_t index,

@@ -217,7 +217,6 @@ static bool enter(struct api *api, wh_http_exchange *x, const struct token *toke
 {
 	struct token_excess excess = {0};
 	struct token_use *use = token_enter(token, &excess);
-	char members[64];
 
 	if (use) {
 		wh_http_on_end(x, leave, use);
@@ -225,10 +224,9 @@ static bool enter(struct api *api, wh_http_exchange *x, const struct token *toke
 	}
 	tell_refusal(api, x, token, action);
 	wh_http_set(x, "Retry-After", "1");
-	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)excess.value);
-	answer_problem(api, x, PROBLEM_TOO_MANY_REQUESTS, members,
-	               "%s of %s may have %llu requests under way at once, waits and streams among them",
-	               whose(&excess), token_name(token), (unsigned long long)excess.value);
+	answer_limit(api, x, PROBLEM_TOO_MANY_REQUESTS, excess.value, NULL,
+	             "%s of %s may have %llu requests under way at once, waits and streams among them",
+	             whose(&excess), token_name(token), (unsigned long long)excess.value);
 	return false;
 }
 
@@ -237,7 +235,6 @@ static bool within_limits(struct api *api, wh_http_exchange *x, const struct tok
                           enum token_action action)
 {
 	struct token_excess excess = {0};
-	char members[64];
 	int64_t wait = token_spend(token, wh_now(api->loop), wh_http_body_length(x), &excess);
 
 	if (wait == 0)
@@ -250,11 +247,10 @@ static bool within_limits(struct api *api, wh_http_exchange *x, const struct tok
 	}
 	tell_refusal(api, x, token, action);
 	wh_http_setf(x, "Retry-After", "%lld", (long long)((wait + WH_NS_PER_S - 1) / WH_NS_PER_S));
-	snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)excess.value);
-	answer_problem(api, x, PROBLEM_TOO_MANY_REQUESTS, members,
-	               "%s of %s may have %llu %s a second; come again in %.3f s", whose(&excess),
-	               token_name(token), (unsigned long long)excess.value,
-	               excess.limit[0] == 'r' ? "requests" : "bytes of bodies", (double)wait / 1e9);
+	answer_limit(api, x, PROBLEM_TOO_MANY_REQUESTS, excess.value, NULL,
+	             "%s of %s may have %llu %s a second; come again in %.3f s", whose(&excess),
+	             token_name(token), (unsigned long long)excess.value,
+	             excess.limit[0] == 'r' ? "requests" : "bytes of bodies", (double)wait / 1e9);
 	return false;
 }
 

@@ -160,7 +160,7 @@ static size_t server_problem(int status, const char *detail, uint64_t limit, cha
 	enum problem problem = status >= 500 ? PROBLEM_INTERNAL : PROBLEM_BAD_REQUEST;
 	struct api *api = arg;
 	struct wh__text text;
-	char members[40] = "";
+	char members[PROBLEM_MEMBERS_BYTES];
 	size_t len;
 
 	api->codes[status < API_CODES ? status : 500]++;
@@ -168,10 +168,8 @@ static size_t server_problem(int status, const char *detail, uint64_t limit, cha
 		if (table[i].status == status)
 			problem = table[i].problem;
 	}
-	if (limit > 0)
-		snprintf(members, sizeof(members), ",\"limit\":%llu", (unsigned long long)limit);
 	wh__text_init(&text, to, max);
-	problem_put(&text, problem, members, "%s", detail ? detail : "");
+	problem_put(&text, problem, problem_limit(members, limit, NULL), "%s", detail ? detail : "");
 	len = text.failed || text.data != to ? 0 : text.len;
 	wh__text_done(&text);
 	return len;

@@ -293,12 +293,7 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 
 	if (error != 0) {
 		snprintf(subject, sizeof(subject), "queue '%.*s'", SHOWN(call));
-		if (error == -JOB_EQUEUE_FULL)
-			answer_full(call->api, call->x, (struct store_slice){call->name, call->name_len},
-			            NULL, subject);
-		else
-			answer_error(call->api, call->x, error, res.n < 0 ? NULL : commit->reason, JOB_NONE,
-			             subject);
+		answer_commit_refused(call, res, call_queue(call), NULL, subject);
 		if (res.n >= 0)
 			store_commit_free(commit);
 		call_end(call);

@@ -28,6 +28,17 @@ const char *problem_code(enum problem problem)
 	return kinds[problem].code;
 }
 
+const char *problem_limit(char to[PROBLEM_MEMBERS_BYTES], uint64_t limit, const char *more)
+{
+	int n = 0;
+
+	if (limit > 0)
+		n = snprintf(to, PROBLEM_MEMBERS_BYTES, ",\"limit\":%llu", (unsigned long long)limit);
+	n += snprintf(to + n, PROBLEM_MEMBERS_BYTES - (size_t)n, "%s", more ? more : "");
+	assert(n < PROBLEM_MEMBERS_BYTES);
+	return to;
+}
+
 void problem_write(struct wh__text *text, enum problem problem, const char *members, const char *detail,
                    va_list list)
 {

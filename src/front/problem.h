@@ -7,6 +7,7 @@
 #define WH_FRONT_PROBLEM_H
 
 #include <stdarg.h>
+#include <stdint.h>
 
 #include "base/text.h"
 
@@ -86,6 +87,11 @@ const char *problem_code(enum problem problem);
  * NULL. detail is plain text in UTF-8; what is not is replaced. */
 void problem_write(struct wh__text *text, enum problem problem, const char *members, const char *detail,
                    va_list list) __attribute__((format(printf, 4, 0)));
+
+/* problem_limit() - the member that tells which limit was met, in front of others, for problem_write(); limit 0: only these. Whatever is refused because of
+ * a limit is told so. more: NULL, or such members. Returns to. */
+enum { PROBLEM_MEMBERS_BYTES = 240 };
+const char *problem_limit(char to[PROBLEM_MEMBERS_BYTES], uint64_t limit, const char *more);
 
 void problem_put(struct wh__text *text, enum problem problem, const char *members, const char *detail, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -63,6 +63,7 @@ struct receipt {
 	const char *ids, *names;
 	void *extra;
 	struct store_commit *commit; /* while positions are read for it */
+	uint64_t limit;              /* of a refused commit */
 	const char *subject;         /* publish_tell() */
 	void (*tell)(struct call *call, const struct store_commit *commit);
 	size_t resolved;        /* results that were looked at */

@@ -298,8 +298,10 @@ bool transaction_take(struct reading *reading, struct store_action *action)
 		return true;
 	case STORE_PROGRESS:
 		action->progress.bytes = v[PROGRESS].text;
-		return action->progress.bytes.len <= JOB_PROGRESS_MAX ||
-		       transaction_wrong(reading, PROBLEM_TOO_LARGE, "progress", "is larger than 4 KiB");
+		if (action->progress.bytes.len <= JOB_PROGRESS_MAX)
+			return true;
+		reading->refusal->limit = JOB_PROGRESS_MAX;
+		return transaction_wrong(reading, PROBLEM_TOO_LARGE, "progress", "is larger than 4 KiB");
 	case STORE_BURY:
 		action->bury.error = v[ERROR].text;
 		action->bury.priority_set = v[PRIORITY].given;

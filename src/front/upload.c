@@ -57,17 +57,16 @@ static void refuse(struct upload *upload, int64_t error)
 {
 	struct call *call = upload->call;
 	struct api *api = call->api;
-	char members[40], subject[TARGET_NAME_BYTES_MAX + 20];
+	char subject[TARGET_NAME_BYTES_MAX + 20];
 
 	end(upload);
 	if (error == -JOB_ETOO_LARGE || error == -WH_EHTTP_TOO_LARGE) {
-		snprintf(members, sizeof(members), ",\"limit\":%llu",
-		         (unsigned long long)api->options.payload_bytes_max);
-		answer_problem(api, call->x, PROBLEM_TOO_LARGE, members, "the body has more than %llu bytes",
-		               (unsigned long long)api->options.payload_bytes_max);
+		answer_limit(api, call->x, PROBLEM_TOO_LARGE, api->options.payload_bytes_max, NULL,
+		             "the body has more than %llu bytes",
+		             (unsigned long long)api->options.payload_bytes_max);
 	} else if (error == -JOB_EBUSY) {
-		answer_problem(api, call->x, PROBLEM_TOO_BUSY, NULL,
-		               "as many large bodies as max-uploads says are being received: try again soon");
+		answer_limit(api, call->x, PROBLEM_TOO_BUSY, store_bodies_max(api->store), NULL,
+		             "as many large bodies as max-uploads says are being received: try again soon");
 	} else {
 		if (call->job)
 			snprintf(subject, sizeof(subject), "job %llu", (unsigned long long)call->job);

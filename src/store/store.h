@@ -270,6 +270,7 @@ struct store_commit {
 	int32_t error;      /* 0; else the first refusal, and without STORE_EACH nothing was done */
 	uint32_t failed;    /* error: the index of the action that was refused */
 	const char *reason; /* error: one sentence, static */
+	uint64_t limit;     /* error JOB_ETOO_LARGE: how large it may be, where that is known; else 0 */
 	int level;          /* reached: enum store_level, STORE_ASYNC or more */
 	struct store_position position;
 	uint64_t events_from; /* lsn: the n-th event of the commit has the position of this and n */
@@ -633,9 +634,12 @@ wh_future store_list(struct store *store, struct store_slice queue, unsigned sta
 /* store_list_some() - the same of those that which means; its kind, to and count_max do not count. */
 wh_future store_list_some(struct store *store, const struct store_many *which, uint32_t after, uint32_t max);
 
-/* store_limit() - of what an error of the store says that there are as many as may be: how many, and the name of the limit, static. 0: it is
- * about none. */
-uint64_t store_limit(const struct store *store, int64_t error, const char **ret_name);
+/* store_limit() - of what an error of the store says that there are as many as may be: how many, and the name of the limit, static. queue: whose
+ * limit, or that of its namespace, it may be, by its full name; may be absent. 0: it is about none, or the limit is another one by now. */
+uint64_t store_limit(const struct store *store, int64_t error, struct store_slice queue,
+                     const char **ret_name);
+/* store_bodies_max() - how many large bodies are received at once. */
+uint32_t store_bodies_max(const struct store *store);
 
 /* store_makes_queues() - is an unknown queue made by who submits to it? */
 bool store_makes_queues(const struct store *store);

@@ -254,23 +254,64 @@ bool store_makes_queues(const struct store *store)
 	return !store->options.queues_declared;
 }
 
-uint64_t store_limit(const struct store *store, int64_t error, const char **ret_name)
+uint32_t store_bodies_max(const struct store *store)
+{
+	return store->options.bodies_max;
+}
+
+static uint64_t memory_limit(const struct store *store, const char **ret_name)
 {
 	enum { QUEUES_DEFAULT = 65536 }; /* of the machine */
 	struct job_totals totals;
 	uint64_t queues;
 
-	*ret_name = "";
-	if (error == -JOB_EKEYS_FULL) {
-		*ret_name = "idempotency-keys";
-		return store->options.keys_max;
-	}
-	if (error != -JOB_EMEMORY_FULL)
-		return 0;
 	job_totals(store->jobs, &totals);
 	queues = store->options.queues_max ? store->options.queues_max : QUEUES_DEFAULT;
 	*ret_name = totals.queues >= queues ? "the number of queues" : "the number of jobs";
 	return totals.queues >= queues ? queues : store->options.jobs_max;
+}
+
+static uint64_t space_limit(const struct store *store, struct store_slice queue, const char **ret_name)
+{
+	const struct job_space *space = job_space_of(store->jobs, queue);
+
+	bool makes_one = !job_queue_find(store->jobs, queue); /* which comes before the job */
+
+	if (!space)
+		return 0;
+	if (!(makes_one && space->queues_max > 0 && space->queues >= space->queues_max) &&
+	    space->jobs_max > 0 && space->unfinished >= space->jobs_max) {
+		*ret_name = "its jobs";
+		return space->jobs_max;
+	}
+	*ret_name = "its queues";
+	return space->queues_max;
+}
+
+uint64_t store_limit(const struct store *store, int64_t error, struct store_slice queue,
+                     const char **ret_name)
+{
+	const struct job_queue *q;
+
+	*ret_name = "";
+	switch (-error) {
+	case JOB_EKEYS_FULL:
+		*ret_name = "idempotency-keys";
+		return store->options.keys_max;
+	case JOB_EMEMORY_FULL:
+		return memory_limit(store, ret_name);
+	case JOB_EAWAITED_FULL:
+		*ret_name = "the number of jobs after one";
+		return JOB_AWAITED_MAX;
+	case JOB_EQUEUE_FULL:
+		q = queue.len > 0 ? job_queue_find(store->jobs, queue) : NULL;
+		*ret_name = "its jobs_max";
+		return q ? q->config.jobs_max : 0;
+	case JOB_ENAMESPACE_FULL:
+		return space_limit(store, queue, ret_name);
+	default:
+		return 0;
+	}
 }
 
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret)

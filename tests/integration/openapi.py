@@ -96,6 +96,8 @@ class Description:
         if self.seen[key] > EXCHANGES_MAX:
             return
         where = f"{method} {template}, answered {answer.status}: "
+        if answer.status in (413, 414, 429, 431) and answer["Content-Type"] == "application/problem+json" and answer.body:
+            assert json.loads(answer.body).get("limit", 0) > 0, f"{where}{answer.body} tells no limit"
         wrong = self.judge_answer(method, operation, query, answer)
         if wrong is None and answer.status < 400 and answer["Whilst-Job"] is None:
             wrong = self.judge_request(operation, query, body, request_type)

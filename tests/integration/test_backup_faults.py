@@ -199,7 +199,7 @@ class Backup(unittest.TestCase):
             held.append(s)
         client = self.server.client()
         answer = client.get("/v1/log/backup")
-        self.assertEqual((answer.status, answer.json()["code"], answer["Retry-After"]), (503, "too-busy", "1"))
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["limit"], answer["Retry-After"]), (503, "too-busy", 2, "1"))
         self.assertNothing(self.backup(), "2 backups are being taken", "too-busy")
         self.assertFalse(os.path.exists(self.partial))
         # work goes on, and a body of what is held stays until it is let go

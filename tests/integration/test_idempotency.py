@@ -282,7 +282,7 @@ class Kept(unittest.TestCase):
             client = server.client()
             first = [self.ask(client, f"k{n}").json()["id"] for n in range(3)]
             full = self.ask(client, "k3")
-            self.assertEqual((full.status, full.json()["code"], full["Retry-After"]), (503, "too-busy", "1"))
+            self.assertEqual((full.status, full.json()["code"], full.json()["limit"], full["Retry-After"]), (503, "too-busy", 3, "1"))
             self.assertEqual([self.ask(client, f"k{n}").json()["id"] for n in range(3)], first)
             self.assertEqual(client.post("/v1/queues/q/jobs", b"x").status, 202)
             self.assertEqual(client.get("/v1/queues/q").json()["submitted"], 4)

@@ -179,7 +179,7 @@ class Bodies(unittest.TestCase):
         open_ones = [self.begin_upload(2 * MIB) for _ in range(3)]
         eventually(lambda: len(blobs(self.server)) == 3, "not all have begun")
         answer = self.client.post("/v1/queues/q/jobs", LARGE[:2 * MIB])
-        self.assertEqual((answer.status, answer.json()["code"], answer["Retry-After"]), (503, "too-busy", "1"))
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["limit"], answer["Retry-After"]), (503, "too-busy", 3, "1"))
         self.assertEqual(self.client.post("/v1/queues/q/jobs", LARGE[:MIB]).status, 202)  # small ones go on
         for s in open_ones:
             s.close()

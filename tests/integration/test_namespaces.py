@@ -669,14 +669,15 @@ class Limits(Tokens):
                 full = who.post(path, b"x")
                 self.assertEqual((full.status, full.json()["code"], full.json()["limit"], full["Retry-After"]), (429, "namespace-full", 3, "1"), full)
             lines = acme.post("/v1/queues/a/jobs", b"1\n2\n", Content_Type="application/x-ndjson")
-            self.assertEqual((lines.status, lines.json()["code"]), (429, "namespace-full"))
+            self.assertEqual((lines.status, lines.json()["code"], lines.json()["limit"]), (429, "namespace-full", 3))
             refused = acme.post("/v1/transactions", json.dumps({"actions": [{"action": "submit", "queue": "a", "payload": "x"}]}).encode(),
                                 Content_Type="application/json")
-            self.assertEqual((refused.status, refused.json()["code"], refused.json()["action"]), (429, "namespace-full", 0))
+            self.assertEqual((refused.status, refused.json()["code"], refused.json()["action"], refused.json()["limit"]),
+                             (429, "namespace-full", 0, 3))
             # over a transaction, too: what ends in it does not make room for what begins in it, and half of it is not done
             self.assertEqual(bolt.post("/v1/queues/a/jobs", b"x").status, 202)
             for made in (acme.put("/v1/queues/c", {}), acme.post("/v1/queues/c/jobs", b"x")):
-                self.assertEqual((made.status, made.json()["code"]), (429, "namespace-full"), made)
+                self.assertEqual((made.status, made.json()["code"], made.json()["limit"]), (429, "namespace-full", 2), made)
             self.assertEqual(acme.delete(f"/v1/jobs/{job}").status, 200)
             acme.submit("a")
             # said anew while it runs; what is there stays
@@ -700,7 +701,14 @@ class Limits(Tokens):
             self.assertEqual(acme.post("/v1/topics/news/events", b"x").status, 202)
             for path in ("/v1/topics/news/events", "/v1/schedules/s/run"):
                 full = acme.post(path, b"")
-                self.assertEqual((full.status, full.json()["code"]), (429, "namespace-full"), full)
+                self.assertEqual((full.status, full.json()["code"], full.json()["limit"]), (429, "namespace-full", 1), full)
+            publish = {"actions": [{"action": "publish", "topic": "news", "payload": 1}]}
+            full = acme.post("/v1/transactions", json.dumps(publish).encode(), Content_Type="application/json")
+            self.assertEqual((full.status, full.json()["code"], full.json()["limit"]), (429, "namespace-full", 1), full)
+            root = As(self, server, "root")
+            self.assertEqual(root.put("/v1/services/acme%3As", {"url": "http://127.0.0.1:9"}).status, 201)
+            full = root.post("/call/acme%3As/x", b"x", Prefer="respond-async")
+            self.assertEqual((full.status, full.json()["code"], full.json()["limit"]), (429, "namespace-full", 1), full)
             job, lease, _ = acme.reserve("told")
             self.assertEqual(acme.complete(job, lease).status, 200)
             self.assertEqual(acme.post("/v1/schedules/s/run").status, 202)
