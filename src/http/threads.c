@@ -54,18 +54,29 @@ void wh__http_way_put(struct wh__http_way *way, struct wh__http_note *note, enum
 		flush(way); /* no memory: at once, which is as good */
 }
 
-/* Oldest first. */
+/* The oldest that has not been taken; NULL: there is none. */
 static struct wh__http_note *take(struct wh__http_way *way)
 {
-	struct wh__http_note *note, *oldest = NULL, *next;
+	struct wh__http_note *note = way->due, *next;
 
-	atomic_store(&way->called, false);
-	for (note = atomic_exchange(&way->notes, NULL); note; note = next) {
-		next = note->next;
-		note->next = oldest;
-		oldest = note;
+	if (!note && atomic_load_explicit(&way->notes, memory_order_relaxed)) {
+		for (note = atomic_exchange(&way->notes, NULL); note; note = next) {
+			next = note->next;
+			note->next = way->due;
+			way->due = note;
+		}
+		note = way->due;
 	}
-	return oldest;
+	if (note)
+		way->due = note->next;
+	return note;
+}
+
+/* The receiver has as many as one turn may take. What is left, and what came while it was known to be called, is for the next. */
+static void call_again(struct wh__http_way *way)
+{
+	if ((way->due || atomic_load(&way->notes)) && !atomic_exchange(&way->called, true))
+		wh__inbox_push(way->to, &way->call);
 }
 
 /* ---- the thread's side -------------------------------------------------------------------- */
@@ -131,14 +142,14 @@ static void thread_takes(struct wh__http_thread *thread, struct wh__http_note *n
 static void thread_called(void *arg)
 {
 	struct wh__http_thread *thread = arg;
-	struct wh__http_note *next;
+	struct wh__http_note *note;
 
+	atomic_store(&thread->out.called, false);
 	wh__callbacks_begin(thread->loop);
-	for (struct wh__http_note *note = take(&thread->out); note; note = next) {
-		next = note->next;
+	for (int i = 0; i < WH__HTTP_NOTES_OF_TURN && (note = take(&thread->out)); i++)
 		thread_takes(thread, note);
-	}
 	wh__callbacks_end(thread->loop);
+	call_again(&thread->out);
 }
 
 /* ---- the handlers' side ------------------------------------------------------------------- */
@@ -208,14 +219,14 @@ static void handlers_called(void *arg)
 {
 	struct wh__http_thread *thread = arg;
 	struct wh__http_hub *hub = thread->hub;
-	struct wh__http_note *next;
+	struct wh__http_note *note;
 	wh_loop *loop = hub->server->loop;
 
+	atomic_store(&thread->in.called, false);
 	wh__callbacks_begin(loop);
-	for (struct wh__http_note *note = take(&thread->in); note; note = next) {
+	for (int i = 0; i < WH__HTTP_NOTES_OF_TURN && (note = take(&thread->in)); i++) {
 		struct taken taken = {thread, note};
 
-		next = note->next;
 		if (note->kind == WH__HTTP_NOTE_DRAINED)
 			took_drained(thread);
 		else if (note->kind == WH__HTTP_NOTE_GONE)
@@ -224,6 +235,7 @@ static void handlers_called(void *arg)
 			wh__call(loop, handlers_take, &taken);
 	}
 	wh__callbacks_end(loop);
+	call_again(&thread->in);
 	if (thread->is_gone)
 		took_gone(hub);
 }

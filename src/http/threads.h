@@ -26,7 +26,12 @@
 
 #include "http/server.h"
 
-enum { WH__HTTP_THREADS_MAX = 64 };
+enum {
+	WH__HTTP_THREADS_MAX = 64,
+	/* Taken from each way in one turn: what a thread's clients flood it with does not keep the handlers' loop from its own
+	 * work and from the other threads, nor many answers a thread from its connections. */
+	WH__HTTP_NOTES_OF_TURN = 256
+};
 
 enum wh__http_note_kind {
 	/* from a thread */
@@ -68,6 +73,8 @@ struct wh__http_way {
 	/* the sender's: what this turn has gathered, newest first */
 	struct wh__http_note *newest, *oldest;
 	bool flushing; /* flush() is deferred */
+	/* the receiver's: oldest first, left for the next turn */
+	struct wh__http_note *due;
 	/* shared */
 	_Atomic(struct wh__http_note *) notes; /* newest first */
 	atomic_bool called;

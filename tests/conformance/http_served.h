@@ -76,6 +76,7 @@ __attribute__((unused)) static void count(int *counter)
 __attribute__((unused)) static void wait_for(const int *counter, int at_least)
 {
 	struct timespec until;
+	bool reached;
 
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += PEER_PATIENCE_S;
@@ -83,8 +84,9 @@ __attribute__((unused)) static void wait_for(const int *counter, int at_least)
 	while (*counter < at_least)
 		if (pthread_cond_timedwait(&fixture->changed, &fixture->lock, &until) != 0)
 			break;
+	reached = *counter >= at_least;
 	pthread_mutex_unlock(&fixture->lock);
-	assert_true(*counter >= at_least);
+	assert_true(reached);
 }
 
 __attribute__((unused)) static void get_stats(void *arg)
@@ -132,8 +134,11 @@ __attribute__((unused)) static void unpark_all(void *arg)
 
 	/* the last one first: answers must leave in the order of requests all the same */
 	while (fixture->parked_count > 0) {
-		wh_http_exchange *x = fixture->parked[--fixture->parked_count];
+		wh_http_exchange *x;
 
+		pthread_mutex_lock(&fixture->lock);
+		x = fixture->parked[--fixture->parked_count];
+		pthread_mutex_unlock(&fixture->lock);
 		wh_http_respond(x, 200, text, strlen(text));
 	}
 }

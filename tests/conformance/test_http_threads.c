@@ -1,11 +1,28 @@
 /* tests/conformance/test_http_threads.c -- a server whose connections are on threads of their own: what is so of that alone, and all at
  * once. That it is otherwise like any server is what test_http_server and test_http_connections show, run with WH_TEST_HTTP_THREADS=2.
  */
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "whilst/http.h"
+
+static bool on_flood(wh_http_exchange *x);
+#define ON_REQUEST on_flood
 #include "http_served.h"
 
 #define H "Host: a\r\n"
 
-enum { THREADS = 3, CLIENTS = 6, ROUNDS = 60, PIPELINED = 12, UPLOAD_BYTES = 200000 };
+enum {
+	THREADS = 3,
+	CLIENTS = 6,
+	ROUNDS = 60,
+	PIPELINED = 12,
+	UPLOAD_BYTES = 200000,
+	FLOODING =
+		60, /* connections, with so many requests each: far more than a turn takes of all threads */
+	FLOOD = 32,
+	NOTES_OF_TURN = 256 /* src/http/threads.h */
+};
 
 static int start_threads(void **state)
 {
@@ -108,6 +125,85 @@ static void deaf(void **state)
 	pthread_mutex_unlock(&fixture->lock);
 	assert_int_equal(begun, ASKED);
 	close(fd);
+	wait_for_connections(0);
+}
+
+/* ---- a flood ------------------------------------------------------------------------------ */
+
+static struct {
+	atomic_int handled, handled_at_posted;
+	atomic_bool told;
+} flood;
+
+static void on_posted(void *arg)
+{
+	flood.handled_at_posted = atomic_load(&flood.handled);
+	unpark_all(NULL);
+}
+
+static void look_until(bool (*over)(void))
+{
+	for (int i = 0; i < PEER_PATIENCE_S * 1000 && !over(); i++)
+		usleep(1000);
+}
+
+/* All is on its way to this loop, which handles the first of it. */
+static bool all_is_read(void)
+{
+	struct wh_http_server_stats stats;
+
+	wh_http_server_stats(fixture->server, &stats);
+	return stats.exchanges == 1 + FLOODING * FLOOD;
+}
+
+static bool waiter_is_told(void)
+{
+	return flood.told;
+}
+
+static bool on_flood(wh_http_exchange *x)
+{
+	if (!wh_slice_equal(wh_http_path(x), "/flood"))
+		return false;
+	int handled = ++flood.handled;
+
+	if (handled == 1) {
+		look_until(all_is_read);
+		assert_int_equal(wh_post(fixture->loop, on_posted, NULL), 0);
+	} else if (handled == FLOODING * FLOOD) {
+		look_until(waiter_is_told);
+	}
+	wh_http_respond(x, 200, "flooded", 7);
+	return true;
+}
+
+/* Requests by the thousand that are there already keep nobody else from being told: of each thread's the loop takes so many in a turn, and
+ * then what else there is. */
+static void flooded(void **state)
+{
+	static char requests[FLOOD * 64];
+	int fd[FLOODING], waiter = peer_connect(fixture->port);
+
+	requests[0] = 0;
+	for (int i = 0; i < FLOOD; i++)
+		strcat(requests, "GET /flood HTTP/1.1\r\n" H "\r\n");
+	peer_say(waiter, "GET /park HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->parked_count, 1);
+	for (int i = 0; i < FLOODING; i++) {
+		fd[i] = peer_connect(fixture->port);
+		peer_say(fd[i], requests);
+	}
+	peer_expect(waiter, 200, "late");
+	flood.told = true;
+	for (int i = 0; i < FLOODING; i++)
+		for (int k = 0; k < FLOOD; k++)
+			peer_expect(fd[i], 200, "flooded");
+	/* a turn that has begun, and one more: of a thread that has said more meanwhile the turn is before what was posted */
+	assert_in_range(flood.handled_at_posted, 1, 2 * THREADS * NOTES_OF_TURN);
+	assert_int_equal(flood.handled, FLOODING * FLOOD);
+	for (int i = 0; i < FLOODING; i++)
+		close(fd[i]);
+	close(waiter);
 	wait_for_connections(0);
 }
 
@@ -246,6 +342,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(loops, start_threads, stop),
 		cmocka_unit_test_setup_teardown(few_connections, start_threads, stop),
 		cmocka_unit_test_setup_teardown(deaf, start_threads, stop),
+		cmocka_unit_test_setup_teardown(flooded, start_threads, stop),
 		cmocka_unit_test_setup_teardown(all_at_once, start_threads, stop),
 		cmocka_unit_test_setup_teardown(closed_amid, start_threads, stop),
 	};
