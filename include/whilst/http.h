@@ -173,6 +173,12 @@ WH_API int wh_http_retain(wh_http_exchange *x) WH_MUST_USE;
  * request does is in order once on_request() has returned. In on_head(). */
 WH_API void wh_http_parallel(wh_http_exchange *x);
 
+/* wh_http_in_turn() - the opposite, for an answer that is large and made later: this request waits until those before it
+ * are answered, and what a client pipelines behind it is not begun before this one is answered, and the answer has been
+ * sent but for output_bytes_max. Else a client that asks for 64 such answers and reads none of them has all 64 in memory.
+ * In on_head(). */
+WH_API void wh_http_in_turn(wh_http_exchange *x);
+
 /* -- the body: chosen in on_head(). "Expect: 100-continue" is answered when the body is first wanted: when on_head() returns after
  * wh_http_collect() (or no choice), or at the first wh_http_read(). */
 

@@ -135,6 +135,7 @@ struct route {
 	uint64_t body_max; /* 0: the largest payload */
 	enum token_action action;
 	enum route_reach reach;
+	bool answers_much; /* a page of a list, a payload: what may take more room than a connection is to have */
 };
 
 /* authorize() (authorize.c) - may whoever sends this do it? false: refused and answered. path is of the request. */

@@ -15,6 +15,8 @@
 #include "front/batch.h"
 #include "front/event.h"
 
+/* Base64 of more would hold up everybody else. One payload may be larger. */
+enum { JSON_PAYLOADS_MAX = 16 << 20 };
 enum { ANSWER_PAYLOAD, ANSWER_JSON, ANSWER_BATCH, ANSWER_TRACED_BATCH, ANSWER_EVENT, ANSWER_EVENTS };
 
 #define TRACED_BATCH_TYPE BATCH_TYPE "; trace=1"
@@ -452,6 +454,8 @@ void api_reserve(struct request *request)
 	call_set_wait(call, request);
 	call->action = answer_form(request, options[0].given);
 	reserve.jobs_max = (uint32_t)options[0].value;
+	if (call->action == ANSWER_JSON || call->action == ANSWER_EVENTS)
+		reserve.bytes_max = JSON_PAYLOADS_MAX;
 	reserve.wait = request->prefer.wait && request->prefer.wait_s > 0;
 	if (!reserve.wait) {
 		call_then(call, store_reserve(request->api->store, &reserve), reserved);

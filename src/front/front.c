@@ -120,8 +120,12 @@ static void on_head(wh_http_exchange *x, void *arg)
 	if (route->handler == api_submit && is_batch(x))
 		body_max = API_BATCH_BODY_MAX;
 	wh_http_collect(x, body_max);
-	/* what a request does is in the store's order when its handler returns; only the answer may come later */
-	wh_http_parallel(x);
+	/* what a request does is in the store's order when its handler returns; only the answer may come later, and one that may be
+	 * large holds up what is pipelined behind it: 64 of these, not read, would be in memory at once */
+	if (route->answers_much)
+		wh_http_in_turn(x);
+	else
+		wh_http_parallel(x);
 }
 
 static void on_request(wh_http_exchange *x, void *arg)

@@ -367,6 +367,11 @@ void wh_http_parallel(wh_http_exchange *x)
 	x->parallel = !x->may_upgrade;
 }
 
+void wh_http_in_turn(wh_http_exchange *x)
+{
+	x->parallel = false;
+}
+
 static bool is_down(const wh_http_exchange *x)
 {
 	return wh__http_is_remote(x) ? wh__http_remote_is_closed(x) : x->connection->down;

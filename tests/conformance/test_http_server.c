@@ -164,6 +164,26 @@ static void order_of_answers(void **state)
 	on_loop(unpark_all, "both");
 	peer_expect(fd, 200, "both");
 	peer_expect(fd, 200, "both");
+	/* and a safe one that is to be answered in its turn: behind what is before it, and before what is behind it */
+	fixture->order[0] = 0;
+	peer_say(fd, "GET /park HTTP/1.1\r\n" H "\r\nGET /turn HTTP/1.1\r\n" H "\r\nGET /turn HTTP/1.1\r\n" H
+	             "\r\nGET /livez HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->parked_count, 1);
+	on_loop(get_stats, NULL);
+	on_loop(get_stats, NULL);
+	assert_string_equal(fixture->order, "/park ");
+	for (int i = 0; i < 3; i++) {
+		on_loop(unpark_all, "turn");
+		peer_expect(fd, 200, "turn");
+		if (i == 2)
+			break;
+		wait_for(&fixture->parked_count, 1);
+		on_loop(get_stats, NULL);
+		on_loop(get_stats, NULL);
+		assert_string_equal(fixture->order, i == 0 ? "/park /turn " : "/park /turn /turn ");
+	}
+	peer_expect(fd, 200, "ok\n");
+	assert_string_equal(fixture->order, "/park /turn /turn /livez ");
 	close(fd);
 }
 

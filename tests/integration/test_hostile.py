@@ -5,6 +5,7 @@ every edge, bytes that are no UTF-8, JSON without a bottom, waits by the hundred
 requests must all succeed, none of the others may be answered by 500, the server stays below RSS_MIB_MAX, and in the end nothing
 of the hostile ones is left in it.
 """
+import json
 import os
 import random
 import re
@@ -263,6 +264,47 @@ class Hostile(unittest.TestCase):
         self.honest(client)
         client.close()
         self.server.stop()
+
+
+class Deaf(unittest.TestCase):
+    """Who pipelines requests whose answers are large, and reads none, has one of these at a time in the server's memory."""
+
+    def test_deaf(self):
+        growth_mib_max = 500 if SANITIZED else 150
+        with harness.Server() as server:
+            client = server.client()
+            job = client.submit("large", random.randbytes(1 << 20))
+            names = [f"{i:0180}" for i in range(1000)]  # a page of these has 600 KB
+            for at in range(0, 1000, 250):
+                actions = [{"action": "submit", "queue": name, "payload": "x"} for name in names[at:at + 250]]
+                self.assertEqual(client.post("/v1/transactions", json.dumps({"actions": actions}), Content_Type="application/json").status, 200)
+
+            def resident():
+                with open(f"/proc/{server.process.pid}/status", encoding="utf-8") as file:
+                    return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) >> 10
+            client.get("/v1/queues")
+            before = resident()
+            for path in ("/v1/queues", "/metrics", f"/v1/jobs/{job}/payload"):
+                deaf = []
+                for _ in range(30):
+                    s = socket.socket()
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    s.connect(("127.0.0.1", server.port))
+                    s.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode() * 64)
+                    deaf.append(s)
+                # what has come before is begun before this is answered
+                for _ in range(5):
+                    self.assertEqual(client.get("/livez").status, 200)
+                self.assertLess(resident() - before, growth_mib_max, path)
+                # and none is forgotten
+                deaf[0].settimeout(harness.DEADLINE)
+                rest = b""
+                for _ in range(64):
+                    answer, rest = harness.read_answer(deaf[0], rest)
+                    self.assertEqual(answer.status, 200)
+                for s in deaf:
+                    s.close()
+            client.close()
 
 
 if __name__ == "__main__":
