@@ -156,6 +156,74 @@ void gateway_target(struct wh__text *text, wh_http_exchange *x, const struct ser
 	}
 }
 
+/* What a segment is, to whoever follows "..": parameters (";") do not count, and nothing is no step down. */
+struct climb {
+	size_t len;
+	long depth;
+	bool is_dots, is_cut;
+};
+
+static bool step(struct climb *c)
+{
+	if (c->is_dots && c->len == 2)
+		c->depth--;
+	else if (c->len > 1 || (c->len == 1 && !c->is_dots))
+		c->depth++;
+	c->len = 0;
+	c->is_dots = true;
+	c->is_cut = false;
+	return c->depth >= 0;
+}
+
+static bool is_slash(struct wh_slice path, size_t i, char byte, bool loose)
+{
+	return path.data[i] == '/' || (loose && (byte == '/' || byte == '\\'));
+}
+
+/* loose: for backends that decode before they look for slashes, and to whom a backslash is one. */
+static bool climbs(struct wh_slice path, bool loose)
+{
+	struct climb c = {.is_dots = true};
+
+	for (size_t i = 0; i < path.len; i++) {
+		size_t at = i;
+		char byte = path.data[i], decoded[1];
+
+		if (byte == '%' && path.len - i >= 3 &&
+		    target_decode(path.data + i, 3, decoded, sizeof(decoded)) == 1) {
+			byte = decoded[0];
+			i += 2;
+		}
+		if (is_slash(path, at, byte, loose)) {
+			if (!step(&c))
+				return true;
+		} else if (byte == ';' || c.is_cut) {
+			c.is_cut = true;
+		} else {
+			c.is_dots = c.is_dots && byte == '.';
+			c.len++;
+		}
+	}
+	return !step(&c);
+}
+
+/* The path of its URL is as far as a service reaches: who may call it may call nothing beside it. */
+static bool leads_out(struct api *api, wh_http_exchange *x)
+{
+	struct wh_slice path = wh_http_path(x);
+	const char *name = path.data + sizeof("/call/") - 1;
+	const char *rest = memchr(name, '/', path.len - (size_t)(name - path.data));
+
+	if (rest)
+		path = (struct wh_slice){rest, path.len - (size_t)(rest - path.data)};
+	if (!rest || (!climbs(path, false) && !climbs(path, true)))
+		return false;
+	answer_problem(
+		api, x, PROBLEM_BAD_REQUEST, NULL,
+		"path: by \"..\" it leads out of what the service is for; send the path that is meant");
+	return true;
+}
+
 struct service *gateway_service(struct api *api, wh_http_exchange *x, struct wh_slice namespace)
 {
 	struct target target;
@@ -252,7 +320,7 @@ void gateway_head(wh_http_exchange *x, void *arg)
 	service = gateway_service(api, x, namespace);
 	if (!service)
 		no_service(api, x);
-	else if (ends_here(api, x))
+	else if (leads_out(api, x) || ends_here(api, x))
 		return;
 	else if (is_recorded(x, service, &prefer) && upload_needed(x))
 		wh_http_stream(x, api->options.payload_bytes_max);

@@ -62,6 +62,17 @@ class PassThrough(Gateway):
             self.configure(base)
             self.assertEqual(self.call(path).json()["path"], expected)
 
+    def test_no_way_out_of_the_base_path(self):
+        """Who may call a service may call what is below its URL, however a backend reads a path; what stays below reaches it as it is."""
+        self.configure("/base")
+        for path in ("/..", "/../x", "/a/../../x", "/./../x", "//../x", "/a//../../x", "/%2e%2e/x", "/.%2E/x", "/..%2fx", "/a%2f..%2f..%2fx", "/a%2Fb/../../x",
+                     "/..;/x", "/..;a=b/x", "/..\\x", "/a\\..\\..\\x", "/..%5cx", "/a/b/../../../a/b", "/x/..%2f..?q=1"):
+            for prefer in ({}, {"Prefer": "respond-async"}, {"Prefer": "wait=5"}):
+                self.assertProblem(self.call(path, **prefer), 400, "bad-request")
+        for path in ("/a/../x", "/a/b/../../x", "/a/..", "/a/./b", "/a//b", "/...", "/..a/b", "/a..", "/x?y=/../../z", "/a;b/../c", "/%2e", "/%zz", "/a%"):
+            self.assertEqual(self.call(path).json()["path"], "/base" + path)
+        self.assertEqual(self.client.get("/v1/queues/call%2F" + self.service).json()["submitted"], 0, "a job was made")
+
     def test_every_method(self):
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             self.assertEqual(self.call("/x", method).json()["method"], method)
