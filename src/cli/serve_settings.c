@@ -130,7 +130,9 @@ void serve_settings_help(void)
 	       "it refuse beanstalkd's put.\n\n");
 	for (size_t i = 0; i < SETTINGS; i++) {
 		int n = printf("  --%s %s", table[i].name, table[i].value);
-		printf("%*s%s\n", n < 33 ? 33 - n : 1, "", table[i].help);
+		if (n > 31) /* the text has a line of its own */
+			n = printf("\n") - 1;
+		printf("%*s%s\n", 33 - n, "", table[i].help);
 	}
 	printf("  --help                         this text\n\n"
 	       "Each is also read from the environment (--max-payload from WHILST_MAX_PAYLOAD) and from the "
@@ -191,6 +193,21 @@ static int add_text(struct serve_values *values, const char *text, bool many, co
 	return 0;
 }
 
+/* "debug, info, warn or error" */
+static int usage_of_words(const struct setting *setting, const char *text, const char *source)
+{
+	char words[200];
+	size_t len = (size_t)snprintf(words, sizeof(words), "%s is one of", setting->name);
+
+	for (int i = 0; setting->words[i] && len < sizeof(words); i++)
+		len += (size_t)snprintf(words + len, sizeof(words) - len, "%s %s",
+		                        i == 0                  ? ""
+		                        : setting->words[i + 1] ? ","
+		                                                : " or",
+		                        setting->words[i]);
+	return usage(source, "there is no '%s': %s", text, words);
+}
+
 static int set_word(const struct setting *setting, void *field, const char *text, const char *source)
 {
 	for (int i = 0; setting->words[i]; i++) {
@@ -202,7 +219,34 @@ static int set_word(const struct setting *setting, void *field, const char *text
 			*(int *)field = i;
 		return 0;
 	}
-	return usage(source, "'%s' is not %s", text, setting->value);
+	return usage_of_words(setting, text, source);
+}
+
+static void put_limit(char *to, size_t size, enum kind kind, uint64_t limit)
+{
+	static const char *const units[] = {"", "KiB", "MiB", "GiB"};
+	char duration[WH__DURATION_TEXT_BYTES];
+	size_t unit = 0;
+
+	if (kind == DURATION) {
+		snprintf(to, size, "%.*s", (int)wh__put_duration(duration, (int64_t)limit), duration);
+		return;
+	}
+	while (kind == BYTES && unit < 3 && limit > 0 && limit % 1024 == 0) {
+		limit /= 1024;
+		unit++;
+	}
+	snprintf(to, size, "%llu%s", (unsigned long long)limit, units[unit]);
+}
+
+static int out_of_range(const struct setting *setting, const char *text, const char *source)
+{
+	char low[WH__DURATION_TEXT_BYTES], high[WH__DURATION_TEXT_BYTES], range[200];
+
+	put_limit(low, sizeof(low), setting->kind, setting->min);
+	put_limit(high, sizeof(high), setting->kind, setting->max);
+	snprintf(range, sizeof(range), "%s must be from %s to %s", setting->name, low, high);
+	return usage(source, "%s is out of range: %s", text, range);
 }
 
 static int set(struct serve_settings *settings, const struct setting *setting, const char *text,
@@ -213,6 +257,8 @@ static int set(struct serve_settings *settings, const struct setting *setting, c
 	int64_t ns = 0;
 	bool good = false;
 
+	if (!*text)
+		return usage(source, "%s needs a value: %s", setting->name, setting->value);
 	switch (setting->kind) {
 	case TEXT:
 	case TEXTS:
@@ -236,7 +282,7 @@ static int set(struct serve_settings *settings, const struct setting *setting, c
 		             : setting->kind == BYTES  ? "a number of bytes, such as 1000 or 64MiB"
 		                                       : "a number");
 	if (number < setting->min || number > setting->max)
-		return usage(source, "%s is out of range%s", text, "");
+		return out_of_range(setting, text, source);
 	memcpy(field, &number, sizeof(number)); /* uint64_t or int64_t */
 	return 0;
 }
@@ -333,6 +379,7 @@ static char *strip(char *text)
 static int read_lines(struct serve_settings *settings, const char *path, char *text,
                       const bool given[SETTINGS])
 {
+	bool seen[SETTINGS] = {false};
 	unsigned number = 0;
 
 	for (char *next, *line = text; line; line = next) {
@@ -355,6 +402,9 @@ static int read_lines(struct serve_settings *settings, const char *path, char *t
 		setting = find(name, strlen(name));
 		if (!setting || setting->offset == AT(config))
 			return usage(source, "there is no setting '%s'%s", name, "");
+		if (seen[setting - table] && setting->kind != TEXTS)
+			return usage(source, "%s is given twice%s", setting->name, "");
+		seen[setting - table] = true;
 		if (given[setting - table])
 			continue;
 		status = set(settings, setting, strip(equals + 1), source);

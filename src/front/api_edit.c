@@ -87,7 +87,8 @@ static bool read_value(struct request *request, const struct member *member, con
 	case FORM_INSTANT:
 		if (!text || !wh__parse_instant(text, len, ret))
 			return refuse(request, PROBLEM_BAD_JSON, member->name,
-			              "must be an instant as in RFC 3339, such as \"2026-11-23T20:00:00Z\", "
+			              "must be an instant as in RFC 3339 before the year 2262, such as "
+			              "\"2026-11-23T20:00:00Z\", "
 			              "or null");
 		*ret = *ret > 0 ? *ret : 1; /* long ago is not the same as never */
 		return true;

@@ -179,7 +179,8 @@ static bool check_json(struct request *request)
 	struct wh_slice body = request_body(request);
 	json_error_t error;
 	char members[64];
-	json_t *value = json_loadb(body.data ? body.data : "", body.len, JSON_DECODE_ANY, &error);
+	json_t *value = json_loadb(body.data ? body.data : "", body.len,
+	                           JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
 
 	if (value) {
 		json_decref(value);

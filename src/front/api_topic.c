@@ -231,6 +231,8 @@ static void refuse(struct change *change, int64_t error, const char *reason)
 		         (int)change->name_len, change->name, SHOWN(call));
 	else
 		snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
+	if (!reason && error == -JOB_EVALUE)
+		reason = "from: there is nothing at that position yet";
 	answer_error(call->api, call->x, error, reason, JOB_NONE, subject);
 	subscription_free(change->old);
 	call_end(call);

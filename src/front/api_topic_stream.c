@@ -256,7 +256,9 @@ static void error(struct call *call, int64_t code)
 	char subject[TARGET_NAME_BYTES_MAX + 20];
 
 	snprintf(subject, sizeof(subject), "topic '%.*s'", SHOWN(call));
-	answer_error(call->api, call->x, code, NULL, JOB_NONE, subject);
+	answer_error(call->api, call->x, code,
+	             code == -JOB_EVALUE ? "from: there is nothing at that position yet" : NULL, JOB_NONE,
+	             subject);
 	call_end(call);
 }
 

@@ -135,6 +135,8 @@ static const char *reason_of(int kind, const struct store_commit *commit)
 		return api_edit_attempts;
 	if (kind == STORE_MOVE && commit->error == -JOB_EVALUE)
 		return "it is in that queue already";
+	if (kind == STORE_SUBMIT && commit->error == -JOB_ETOO_LARGE)
+		return "its jobs await more others in all than a transaction's may";
 	if (kind == STORE_REPLAY && commit->error == -JOB_ESTATE)
 		return "a job is called back that has failed, is buried, or is dead and waits in another "
 		       "queue";

@@ -28,7 +28,7 @@ struct filter {
 
 struct reading {
 	struct node *nodes;
-	size_t count;
+	size_t count, conditions;
 	char *spare; /* room for all strings */
 	char *detail;
 	size_t detail_len;
@@ -48,8 +48,10 @@ static int refuse(struct reading *r, const char *format, ...)
 
 static int add(struct reading *r, enum kind kind, struct node **ret)
 {
+	if (kind <= SUFFIX && r->conditions++ == FILTER_CONDITIONS_MAX)
+		return refuse(r, "filters: more than %d conditions", FILTER_CONDITIONS_MAX);
 	if (r->count == FILTER_NODES_MAX)
-		return refuse(r, "filters: more than %d conditions", FILTER_NODES_MAX);
+		return refuse(r, "filters: more than %d expressions and conditions", FILTER_NODES_MAX);
 	*ret = &r->nodes[r->count++];
 	**ret = (struct node){.kind = (uint8_t)kind};
 	return 0;

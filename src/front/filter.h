@@ -10,7 +10,8 @@
 
 enum {
 	FILTER_BYTES_MAX = 16 << 10, /* of JSON */
-	FILTER_NODES_MAX = 256,
+	FILTER_CONDITIONS_MAX = 256, /* an attribute and what it is to be */
+	FILTER_NODES_MAX = 1024,     /* these, and what joins them */
 	FILTER_DEPTH_MAX = 16,
 };
 

@@ -334,7 +334,8 @@ static bool read_option(struct request *request, struct option *option, struct w
 	case OPTION_INSTANT:
 		if (!wh__parse_instant(text, len, &option->value))
 			return bad_option(request, option->name, PROBLEM_BAD_REQUEST,
-			                  "must be an instant as in RFC 3339, such as 2026-11-23T20:00:00Z");
+			                  "must be an instant as in RFC 3339 before the year 2262, such as "
+			                  "2026-11-23T20:00:00Z");
 		return true;
 	case OPTION_RAW: /* before */
 		return true;

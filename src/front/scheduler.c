@@ -64,6 +64,19 @@ static bool may_say(struct wh_slice name, struct transaction_refusal *refusal)
 	return false;
 }
 
+/* Who has written a job knows of no action. */
+static void say_job(struct transaction_refusal *refusal)
+{
+	static const char action[] = "action 0, submit: ", job[] = "job: ";
+	size_t len = strlen(refusal->detail);
+
+	if (strncmp(refusal->detail, action, sizeof(action) - 1) != 0)
+		return;
+	memmove(refusal->detail + sizeof(job) - 1, refusal->detail + sizeof(action) - 1,
+	        len - (sizeof(action) - 1) + 1);
+	memcpy(refusal->detail, job, sizeof(job) - 1);
+}
+
 bool schedule_action(struct transaction *t, const struct schedule *schedule, uint64_t item_bytes_max,
                      struct transaction_refusal *refusal)
 {
@@ -91,9 +104,13 @@ bool schedule_action(struct transaction *t, const struct schedule *schedule, uin
 		refusal->problem = PROBLEM_TOO_BUSY;
 		snprintf(refusal->detail, sizeof(refusal->detail), "out of memory");
 	}
-	good = good && !text.failed &&
-	       transaction_read(t, namespace_of(schedule->name, schedule->name_len), text.data, text.len,
-	                        item_bytes_max, refusal);
+	if (good && !text.failed &&
+	    !transaction_read(t, namespace_of(schedule->name, schedule->name_len), text.data, text.len,
+	                      item_bytes_max, refusal)) {
+		good = false;
+		say_job(refusal);
+	}
+	good = good && !text.failed;
 	wh__text_done(&text);
 	return good;
 }

@@ -190,6 +190,10 @@ static enum topic_wrong read_unique_while(struct subscription *s, struct wh_slic
 	char room[TARGET_NAME_BYTES_MAX];
 	struct wh_slice text = short_string(value, room);
 
+	if (wh__json_is_null(value)) { /* as if it had not been said */
+		s->unique_while_ns = JOB_UNIQUE_ACTIVE;
+		return TOPIC_GOOD;
+	}
 	if (text.data && request_unique_while(text.data, text.len, &s->unique_while_ns))
 		return TOPIC_GOOD;
 	return refuse(detail, TOPIC_BAD_VALUE,
@@ -239,7 +243,7 @@ static enum topic_wrong read_member(struct reading *r, struct wh_slice member, s
 	if (wh_slice_equal(member, "\"unique\""))
 		return read_key("unique", value, &r->s->unique, r->detail);
 	if (wh_slice_equal(member, "\"unique_while\"")) {
-		r->scope = true;
+		r->scope = !wh__json_is_null(value);
 		return read_unique_while(r->s, value, r->detail);
 	}
 	if (topic || wh_slice_equal(member, "\"name\""))

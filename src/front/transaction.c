@@ -321,9 +321,9 @@ static bool read_member(struct reading *reading, enum member member, const json_
 		return (json_is_string(json) &&
 		        wh__parse_instant(json_string_value(json), json_string_length(json),
 		                          &value->number)) ||
-		       transaction_wrong(
-			       reading, PROBLEM_BAD_JSON, name,
-			       "must be an instant as in RFC 3339, such as \"2026-11-23T20:00:00Z\"");
+		       transaction_wrong(reading, PROBLEM_BAD_JSON, name,
+		                         "must be an instant as in RFC 3339 before the year 2262, such as "
+		                         "\"2026-11-23T20:00:00Z\"");
 	case FORM_FLAG:
 		value->number = json_is_true(json);
 		return json_is_boolean(json) ||

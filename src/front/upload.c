@@ -88,7 +88,8 @@ static void broke_off(struct upload *upload, int64_t error)
 	end(upload);
 	answer_problem(call->api, call->x,
 	               error == -ETIMEDOUT ? PROBLEM_REQUEST_TIMEOUT : PROBLEM_BAD_REQUEST, NULL,
-	               "the body of the request did not arrive whole");
+	               error == -WH_EHTTP_SYNTAX ? "the body of the request: malformed chunked framing"
+	                                         : "the body of the request did not arrive whole");
 	call_end(call);
 }
 
