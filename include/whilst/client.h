@@ -459,8 +459,8 @@ WH_API wh_future wh_client_schedule_put(wh_client *client, const char *name,
 WH_API wh_future wh_client_schedules(wh_client *client, const char *name, const struct wh_how *how);
 /* n = 0; its jobs stay. Errors -WH_ECALL_REFUSED */
 WH_API wh_future wh_client_schedule_delete(wh_client *client, const char *name, const struct wh_how *how);
-/* wh_client_schedule_pause() - n = 0: nothing is due until it is resumed, nor made up for then. Each of the two looks at the schedule and puts it back, so
- * that what somebody else puts in between is lost. Errors -WH_ECALL_REFUSED */
+/* wh_client_schedule_pause() - n = 0: nothing is due until it is resumed, nor made up for then; all else of it stays as it is. Errors
+ * -WH_ECALL_REFUSED */
 WH_API wh_future wh_client_schedule_pause(wh_client *client, const char *name, const struct wh_how *how);
 /* n = 0. Errors -WH_ECALL_REFUSED */
 WH_API wh_future wh_client_schedule_resume(wh_client *client, const char *name, const struct wh_how *how);

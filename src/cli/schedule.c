@@ -1,6 +1,6 @@
 /* src/cli/schedule.c -- `whilst schedule`: jobs at given times, listed, put, paused and removed.
  *
- * What a schedule says goes to the server as it is said, which judges it. Pausing sends back what the server shows.
+ * What a schedule says goes to the server as it is said, which judges it.
  */
 #include "cli/cli.h"
 
@@ -259,22 +259,13 @@ static int put(struct cli_session *session, struct schedule *s, char **words, in
 	return status;
 }
 
-static int pause_one(struct cli_session *session, const char *name, bool paused)
+static int pause_one(struct cli_session *session, const char *name, const char *below)
 {
-	bool json = session->json;
-	json_t *shown = NULL, *answer = NULL;
-	int status;
+	json_t *answer = NULL;
+	int status = ask(session, "POST", name, below, NULL, &answer);
 
-	session->json = false; /* of two answers the second is what was asked for */
-	status = ask(session, "GET", name, "", NULL, &shown);
-	session->json = json;
-	if (status != 0)
-		return status;
-	json_object_set_new(shown, "paused", json_boolean(paused));
-	status = ask(session, "PUT", name, "", shown, &answer);
-	if (status == 0 && !json)
+	if (status == 0 && !session->json)
 		show(answer);
-	json_decref(shown);
 	json_decref(answer);
 	return status;
 }
@@ -300,7 +291,8 @@ static int each(struct cli_session *session, const char *verb, char **names, int
 		else if (strcmp(verb, "run") == 0)
 			status = run_one(session, names[n], &answer);
 		else
-			status = pause_one(session, names[n], strcmp(verb, "pause") == 0);
+			status = pause_one(session, names[n],
+			                   strcmp(verb, "pause") == 0 ? "/pause" : "/resume");
 		json_decref(answer);
 	}
 	return status;

@@ -1,7 +1,4 @@
-/* src/client/schedule.c -- schedules: put, listed, paused, removed. Thread: loop.
- *
- * Pausing is two requests, one after the other, as one ask: what the server shows of a schedule is sent back to it with the one member changed.
- */
+/* src/client/schedule.c -- schedules: put, listed, paused, removed. Thread: loop. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,62 +89,14 @@ wh_future wh_client_schedule_delete(wh_client *client, const char *name, const s
 
 /* ---- paused -------------------------------------------------------------------------------- */
 
-/* The same, but for whether it is paused. */
-static bool take_changed(struct wh__ask *ask, struct wh_slice shown, bool paused)
-{
-	struct wh_slice at = {NULL, 0}, member;
-	struct wh__text json;
-
-	wh__text_init(&json, NULL, 0);
-	wh__text_format(&json, "{\"paused\":%s", paused ? "true" : "false");
-	while (wh__json_each(shown, &at, &member)) {
-		if (wh_slice_equal(member, "\"paused\""))
-			continue;
-		wh__text_put(&json, ",", 1);
-		wh__text_put(&json, member.data, member.len);
-		wh__text_put(&json, ":", 1);
-		wh__text_put(&json, at.data, at.len);
-	}
-	wh__text_put(&json, "}", 1);
-	return take_json(ask, &json);
-}
-
-static void put_back(struct wh__ask *ask, struct wh_http_response *response, bool paused)
-{
-	struct wh_slice shown = wh__body_json(response);
-	bool taken;
-
-	if (response->status != 200 || !shown.data || *shown.data != '{') {
-		wh__ask_garbled(ask, response);
-		return;
-	}
-	taken = take_changed(ask, shown, paused);
-	if (!taken || ask->fields.failed) {
-		wh__ask_out_of_memory(ask, response);
-		return;
-	}
-	wh_http_response_free(response);
-	ask->method = "PUT";
-	ask->answer = wh__answer_zero;
-	wh__ask_next(ask);
-}
-
-static void to_be_paused(struct wh__ask *ask, struct wh_http_response *response)
-{
-	put_back(ask, response, true);
-}
-
-static void to_be_resumed(struct wh__ask *ask, struct wh_http_response *response)
-{
-	put_back(ask, response, false);
-}
-
 wh_future wh_client_schedule_pause(wh_client *client, const char *name, const struct wh_how *how)
 {
 	wh_future failed;
 	struct wh__ask *ask =
-		wh__ask_named(client, "GET", "/v1/schedules/", name, how, to_be_paused, &failed);
+		wh__ask_named(client, "POST", "/v1/schedules/", name, how, wh__answer_zero, &failed);
 
+	if (ask)
+		wh__ask_path(ask, "/pause");
 	return ask ? wh__ask_start(ask) : failed;
 }
 
@@ -155,8 +104,10 @@ wh_future wh_client_schedule_resume(wh_client *client, const char *name, const s
 {
 	wh_future failed;
 	struct wh__ask *ask =
-		wh__ask_named(client, "GET", "/v1/schedules/", name, how, to_be_resumed, &failed);
+		wh__ask_named(client, "POST", "/v1/schedules/", name, how, wh__answer_zero, &failed);
 
+	if (ask)
+		wh__ask_path(ask, "/resume");
 	return ask ? wh__ask_start(ask) : failed;
 }
 

@@ -408,7 +408,8 @@ request_handler api_submit, api_transaction, api_job_get, api_job_result, api_jo
 	api_service_delete, api_target_get, api_target_put, api_target_delete, api_log_get, api_log_backup,
 	api_live, api_ready, api_index, api_openapi, api_metrics;
 request_handler api_queue_events;
-request_handler api_schedule_list, api_schedule_get, api_schedule_put, api_schedule_delete, api_schedule_run;
+request_handler api_schedule_list, api_schedule_get, api_schedule_put, api_schedule_delete, api_schedule_run,
+	api_schedule_pause, api_schedule_resume;
 request_handler api_publish, api_topic_stream, api_topic_list, api_topic_get, api_topic_put, api_topic_delete,
 	api_subscription_get, api_subscription_put, api_subscription_delete, api_subscription_replay;
 wh_http_handler gateway_head, gateway_request;

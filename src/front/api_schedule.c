@@ -110,8 +110,10 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 
 	if (error == 0) {
 		old = schedule_find(&api->scheduler.table, s->name, s->name_len);
-		if (old)
+		if (old) {
 			schedule_take_over(s, old);
+			schedule_keep_zone(s, old);
+		}
 		error = schedule_put(&api->scheduler.table, s);
 	}
 	if (error < 0) {
@@ -130,15 +132,17 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 	put_end(call);
 }
 
-static void put_setting(struct call *call)
+static wh_callback pause_done;
+
+/* instead: as of struct store_action. */
+static void put_setting(struct call *call, struct store_slice instead)
 {
 	struct api *api = call->api;
 	struct schedule *s = call->arg;
-	struct store_action action = {.kind = STORE_SETTING_PUT};
+	struct store_action action = {.kind = STORE_SETTING_PUT, .setting.instead = instead};
 	char key[SCHEDULE_KEY_BYTES];
 	struct wh__text text;
 
-	schedule_begin(s, schedule_find(&api->scheduler.table, s->name, s->name_len), wh_wall_now(api->loop));
 	wh__text_init(&text, NULL, 0);
 	schedule_write_setting(&text, s);
 	action.setting.key =
@@ -147,9 +151,87 @@ static void put_setting(struct call *call)
 	put_then(call,
 	         text.failed ? wh_failed(api->loop, -ENOMEM)
 	                     : store_apply(api->store, &action, 1, 0, call->level),
-	         put_done);
+	         instead.data ? pause_done : put_done);
 	wh__text_done(&text);
 }
+
+static void put_new(struct call *call)
+{
+	struct api *api = call->api;
+	struct schedule *s = call->arg;
+
+	schedule_begin(s, schedule_find(&api->scheduler.table, s->name, s->name_len), wh_wall_now(api->loop));
+	put_setting(call, (struct store_slice){NULL, 0});
+}
+
+/* ---- pausing ----------------------------------------------------------------------------- */
+
+/* What is stored with all that has been asked for so far, and the one member changed; put only if it is still that when its turn comes. */
+static void pause(struct call *call)
+{
+	struct api *api = call->api;
+	char key[SCHEDULE_KEY_BYTES], detail[SCHEDULE_DETAIL_BYTES];
+	struct store_slice value;
+	struct schedule *s;
+	size_t len = schedule_key(key, SCHEDULE_SETTING_PREFIX, call->name, call->name_len);
+
+	if (!store_setting_now(api->store, (struct store_slice){key, len}, &value)) {
+		unknown(api, call->x, SHOWN(call));
+		call_end(call);
+		return;
+	}
+	if (schedule_read(answer_slice(value), call->name, call->name_len, true, &s, detail) !=
+	    SCHEDULE_GOOD) { /* it was, when it was put */
+		refuse(call, -ENOMEM, NULL);
+		call_end(call);
+		return;
+	}
+	schedule_pause(s, call->action, wh_wall_now(api->loop));
+	call->arg = s;
+	put_setting(call, value);
+}
+
+static void pause_done(wh_loop *loop, wh_res res, void *arg)
+{
+	struct call *call = arg;
+	struct store_commit *commit = res.ptr;
+
+	if (res.n < 0 || commit->error != -JOB_EVERSION) {
+		put_done(loop, res, arg);
+		return;
+	}
+	/* somebody else has changed it in between: once more, of what it is now */
+	store_commit_free(commit);
+	call->arg = schedule_free(call->arg);
+	pause(call);
+}
+
+static void set_paused(struct request *request, bool paused)
+{
+	struct call *call;
+	int level;
+
+	if (!request_options(request, NULL, 0) || !request_level(request, true, &level))
+		return;
+	call = call_new(request, CALL_OTHER);
+	if (!call)
+		return;
+	call->level = level;
+	call->action = paused;
+	pause(call);
+}
+
+void api_schedule_pause(struct request *request)
+{
+	set_paused(request, true);
+}
+
+void api_schedule_resume(struct request *request)
+{
+	set_paused(request, false);
+}
+
+/* ---- putting, from the request ----------------------------------------------------------- */
 
 static void got_zone(wh_loop *loop, wh_res res, void *arg)
 {
@@ -159,7 +241,7 @@ static void got_zone(wh_loop *loop, wh_res res, void *arg)
 	(void)loop;
 	if (res.n >= 0) {
 		schedule_set_zone(s, res.ptr);
-		put_setting(call);
+		put_new(call);
 		return;
 	}
 	if (res.n == -ENOMEM || res.n == -ECANCELED)
@@ -239,7 +321,7 @@ static void start_put(struct request *request, struct schedule *s, int level)
 		         zone_load(request->api->loop, request->api->options.zone_directory, s->zone_name),
 		         got_zone);
 	else
-		put_setting(call);
+		put_new(call);
 }
 
 void api_schedule_put(struct request *request)

@@ -406,6 +406,21 @@ void schedule_take_over(struct schedule *s, const struct schedule *old)
 		s->through_ns = old->through_ns;
 }
 
+void schedule_pause(struct schedule *s, bool paused, int64_t now_ns)
+{
+	if (s->paused && !paused)
+		s->since_ns = s->through_ns = now_ns;
+	s->paused = paused;
+}
+
+void schedule_keep_zone(struct schedule *s, struct schedule *old)
+{
+	if (!s->by_cron || s->zone || !old->by_cron || strcmp(s->zone_name, old->zone_name) != 0)
+		return;
+	s->zone = old->zone;
+	old->zone = NULL;
+}
+
 bool schedule_set_back(struct schedule *s, int64_t now_ns)
 {
 	if (s->through_ns <= now_ns || s->through_ns - now_ns <= CLOCK_ASTRAY_NS)

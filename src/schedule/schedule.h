@@ -82,6 +82,10 @@ struct schedule *schedule_free(struct schedule *schedule); /* NULL; accepts NULL
  * been dealt with does not come again. */
 void schedule_begin(struct schedule *schedule, const struct schedule *old, int64_t now_ns);
 void schedule_take_over(struct schedule *schedule, const struct schedule *old);
+/* schedule_pause() - of one that was read with stored: it is paused from now on, or not any more. A pause that ends is not made up for, and what it is due
+ * by stays. schedule_keep_zone(): the zone of the one in whose place it comes, if it needs that and has none. */
+void schedule_pause(struct schedule *schedule, bool paused, int64_t now_ns);
+void schedule_keep_zone(struct schedule *schedule, struct schedule *old);
 /* schedule_set_back() - the clock was set back by more than three hours, behind what has been dealt with by the one before: begin at now, so that
  * nothing stands still until a time comes again that was wrong. After less, nothing runs until that time has come. Was it? */
 bool schedule_set_back(struct schedule *schedule, int64_t now_ns);

@@ -107,6 +107,14 @@ static struct job_slice shorten(struct job_slice text, char *to)
 	return (struct job_slice){to, head + sizeof(gap) - 1 + tail};
 }
 
+static bool is_value(const struct store *store, struct store_slice key, struct store_slice value)
+{
+	const struct store_setting *setting = store_setting_find(store, key);
+
+	return setting && setting->value.len == value.len &&
+	       memcmp(setting->value.data, value.data, value.len) == 0;
+}
+
 static int check_setting(struct store *store, const struct store_action *a, struct job_record *r)
 {
 	bool remove = a->kind == STORE_SETTING_DELETE;
@@ -117,6 +125,8 @@ static int check_setting(struct store *store, const struct store_action *a, stru
 		return -JOB_ETOO_LARGE;
 	if (remove && !store_setting_find(store, a->setting.key))
 		return -JOB_EUNKNOWN_SETTING;
+	if (a->setting.instead.data && !is_value(store, a->setting.key, a->setting.instead))
+		return -JOB_EVERSION;
 	*r = (struct job_record){.type = JOB_SETTING,
 	                         .flags = remove ? JOB_SETTING_REMOVED : 0,
 	                         .text = a->setting.key,

@@ -61,6 +61,7 @@ static size_t slices_of(struct store_action *a, struct store_slice *ret[SLICES_M
 	case STORE_SETTING_DELETE:
 		ret[n++] = &a->setting.key;
 		ret[n++] = &a->setting.value;
+		ret[n++] = &a->setting.instead;
 		break;
 	default:
 		if (a->kind >= STORE_QUEUE_PUT && a->kind <= STORE_QUEUE_DELETE)

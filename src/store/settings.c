@@ -36,6 +36,15 @@ const struct store_setting *store_setting_find(const struct store *store, struct
 	return there ? &store->settings[at] : NULL;
 }
 
+bool store_setting_now(const struct store *store, struct store_slice key, struct store_slice *ret)
+{
+	const struct store_setting *setting = store_setting_find(store, key);
+
+	if (setting)
+		*ret = setting->value;
+	return setting != NULL;
+}
+
 void store_setting_again(struct store *store)
 {
 	for (size_t i = 0; i < store->setting_spares_count; i++)

@@ -247,6 +247,8 @@ struct store_action {
 		} queue;
 		struct {
 			struct store_slice key, value;
+			struct store_slice
+				instead; /* PUT: only if it is still this, else JOB_EVERSION; absent: in any case */
 		} setting;
 	};
 };
@@ -674,6 +676,9 @@ struct store_settings { /* sorted by key; freed by store_settings_free() */
 struct store_settings *store_settings_free(struct store_settings *settings);
 /* store_settings() - all whose key begins with prefix. n = how many, ptr = struct store_settings *. */
 wh_future store_settings(struct store *store, struct store_slice prefix);
+/* store_setting_now() - the value of a setting with all that has been asked for so far, flushed or not; borrowed until the next call. false: there is
+ * none. */
+bool store_setting_now(const struct store *store, struct store_slice key, struct store_slice *ret);
 
 /* ---- follow ------------------------------------------------------------------------------ */
 

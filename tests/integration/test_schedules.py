@@ -1,8 +1,10 @@
 """tests/integration/test_schedules.py -- schedules on the real server: configured, run, missed, killed, moved in time."""
 import concurrent.futures
 import datetime
+import json
 import os
 import random
+import socket
 import sys
 import time
 import unittest
@@ -38,6 +40,52 @@ class Configured(harness.Case):
         answer = self.client.put(f"/v1/schedules/{name}", {"job": JOB, **config})
         self.assertEqual(answer.status, status, answer)
         return answer.json()
+
+    def test_paused_and_nothing_else(self):
+        name = f"{self.queue}-p"
+        before = self.put(name, cron="0 3 29 2 *", time_zone="Europe/Berlin", missed="all", missed_max=7)
+        for verb, changed in (("pause", {"paused": True, "next": []}), ("pause", {"paused": True, "next": []}), ("resume", {}), ("resume", {})):
+            answer = self.client.post(f"/v1/schedules/{name}/{verb}")
+            self.assertEqual((answer.status, answer.json()), (200, {**before, **changed}), verb)
+            self.assertEqual(answer["Whilst-Commit"], "local")
+            self.assertEqual(self.client.get(f"/v1/schedules/{name}").json(), answer.json())
+        for verb in ("pause", "resume"):
+            self.assertProblem(self.client.post(f"/v1/schedules/none-{self.queue}/{verb}"), 404, "unknown-schedule")
+            self.assertProblem(self.client.post(f"/v1/schedules/{name}/{verb}?x=1"), 400, "bad-request")
+            self.assertProblem(self.client.post(f"/v1/schedules/{name}/{verb}", Whilst_Commit="async"), 422, "level-unavailable")
+
+    def test_paused_while_others_put(self):
+        """Asked for before the answer to what was put: neither is lost, whichever comes first."""
+        name = f"{self.queue}-o"
+        self.put(name, every="1h")
+        for n, order in ((2, ("put", "pause")), (3, ("put", "resume")), (4, ("pause", "put", "pause")), (5, ("put", "pause", "resume", "pause"))):
+            body = json.dumps({"every": f"{n}h", "job": JOB})
+            put = f"PUT /v1/schedules/{name} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            data = "".join(put if what == "put" else f"POST /v1/schedules/{name}/{what} HTTP/1.1\r\nHost: h\r\n\r\n" for what in order)
+            with socket.create_connection(("127.0.0.1", self.server.port), timeout=harness.DEADLINE) as s:
+                s.sendall(data.encode())
+                rest = b""
+                for _ in order:
+                    answer, rest = harness.read_answer(s, rest)
+                    self.assertEqual(answer.status, 200)
+            shown = self.client.get(f"/v1/schedules/{name}").json()
+            self.assertEqual((shown["every"], shown["paused"]), (f"{n}h", order[-1] == "pause"), order)
+
+    def test_paused_over_a_restart(self):
+        with harness.Server() as server:
+            client = server.client()
+            self.assertEqual(client.put("/v1/schedules/s", {"cron": "* * * * *", "time_zone": "Europe/Berlin", "job": JOB}).status, 201)
+            self.assertEqual(client.post("/v1/schedules/s/pause").status, 200)
+            client.close()
+            server.kill()
+            server.start()
+            client = server.client()
+            shown = client.get("/v1/schedules/s").json()
+            self.assertEqual((shown["paused"], shown["error"], shown["time_zone"]), (True, None, "Europe/Berlin"))
+            self.assertEqual(len(client.post("/v1/schedules/s/resume").json()["next"]), 5)
+            self.assertEqual(client.delete("/v1/schedules/s").status, 200)
+            self.assertEqual(client.post("/v1/schedules/s/pause").status, 404)
+            client.close()
 
     def test_made_shown_replaced_removed(self):
         name = f"{self.queue}%2Fnightly"
@@ -204,7 +252,7 @@ class Run(harness.Case):
         self.assertEqual(self.show("paused")["runs"], 0)
         resumed = now()
         resumed = resumed.replace(microsecond=resumed.microsecond // 1000 * 1000)  # schedules count milliseconds
-        self.assertEqual(self.client.put("/v1/schedules/paused", {**self.show("paused"), "paused": False}).status, 200)
+        self.assertEqual(self.client.post("/v1/schedules/paused/resume").status, 200)
         got = harness.eventually(lambda: take(self.client, "paused"), "a job")
         self.assertGreaterEqual(instant(got[2]), resumed, "what passed while it was paused is not made up for")
 

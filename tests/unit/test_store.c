@@ -312,6 +312,41 @@ static void test_settings_in_one_commit(void **state)
 	}
 }
 
+/* Put only in place of what it was: told as of when its turn comes, whatever is under way; parked or not. */
+static void test_settings_in_place(void **state)
+{
+	struct bench *b = *state;
+	struct store_action first = {.kind = STORE_SETTING_PUT, .setting = {text("place"), text("one"), {0}}},
+			    second = {.kind = STORE_SETTING_PUT,
+	                              .setting = {text("place"), text("two"), text("one")}},
+			    third = {.kind = STORE_SETTING_PUT,
+	                             .setting = {text("place"), text("three"), text("one")}};
+	struct store_action none = {.kind = STORE_SETTING_PUT,
+	                            .setting = {text("nowhere"), text("x"), text("")}};
+	static const int32_t errors[] = {0, 0, -JOB_EVERSION, -JOB_EVERSION};
+	struct store_slice now;
+	wh_future all[4];
+
+	assert_false(store_setting_now(b->store, text("place"), &now));
+	all[0] = store_apply(b->store, &first, 1, 0, STORE_LOCAL);
+	assert_true(store_setting_now(b->store, text("place"), &now));
+	assert_true(now.len == 3 && memcmp(now.data, "one", 3) == 0);
+	all[1] = store_apply(b->store, &second, 1, 0, STORE_LOCAL);
+	all[2] = store_apply(b->store, &third, 1, 0, STORE_LOCAL);
+	all[3] = store_apply(b->store, &none, 1, 0, STORE_LOCAL);
+	for (int i = 0; i < 4; i++) {
+		wh_res res = wh_await(all[i]);
+		struct store_commit *commit = res.ptr;
+
+		assert_true(res.n >= 0);
+		assert_int_equal(commit->error, errors[i]);
+		store_commit_free(commit);
+	}
+	assert_true(store_setting_now(b->store, text("place"), &now));
+	assert_true(now.len == 3 && memcmp(now.data, "two", 3) == 0);
+	assert_false(store_setting_now(b->store, text("nowhere"), &now));
+}
+
 static void test_settings_and_queues(void **state)
 {
 	struct bench *b = *state;
@@ -484,6 +519,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_settings_and_queues, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_settings_in_one_commit, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_settings_in_place, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_positions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_too_large, set_up, tear_down),
