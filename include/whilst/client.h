@@ -423,7 +423,7 @@ struct wh_schedule_settings {
 	bool paused;           /* it runs when it is resumed */
 	const char *queue;
 	struct wh_payload payload; /* without release; 60 KiB as JSON, in which it takes a third more */
-	struct wh_submit_options options; /* without run_at, expires_at, after, callback */
+	struct wh_submit_options options; /* without run_at, expires_at, after */
 	size_t field_count;               /* header fields that its jobs are given out with, at most 32 */
 	const struct wh_schedule_field *fields;
 };

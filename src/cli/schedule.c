@@ -25,7 +25,7 @@ static const char usage[] =
 	"  --missed-max N         with all: at most as many, 1 to 1000, default 100\n"
 	"  --paused               it runs when it is resumed\n"
 	"  --priority N, --attempts N, --time-to-run D, --retention D, --expires D, --unique KEY,\n"
-	"  --unique-while W, --group KEY, --type TYPE   of each job, as of whilst submit\n"
+	"  --unique-while W, --group KEY, --callback URL, --type TYPE   of each job, as of whilst submit\n"
 	"  --header 'NAME: VALUE' that the jobs are given out with, may be repeated\n"
 	"  --server URL, --json, --help\n";
 
@@ -47,6 +47,7 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
                                       {"unique-while", 1, 0, OF_JOB + 7},
                                       {"group", 1, 0, OF_JOB + 8},
                                       {"type", 1, 0, OF_JOB + 9},
+                                      {"callback", 1, 0, OF_JOB + 10},
                                       {"header", 1, 0, 'H'},
                                       {0}};
 
@@ -54,9 +55,9 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
 static const struct {
 	const char *name;
 	bool number;
-} members[] = {{"queue", false},     {"priority", true},     {"attempts", true}, {"time_to_run", false},
-               {"retention", false}, {"expires", false},     {"unique", false},  {"unique_while", false},
-               {"group", false},     {"content_type", false}};
+} members[] = {{"queue", false},     {"priority", true},      {"attempts", true}, {"time_to_run", false},
+               {"retention", false}, {"expires", false},      {"unique", false},  {"unique_while", false},
+               {"group", false},     {"content_type", false}, {"callback", false}};
 
 struct schedule {
 	struct cli_options common;

@@ -350,6 +350,21 @@ const char *callback_wrong(const struct api *api, struct wh_slice url, enum prob
 /* callback_submit() - once_apply() of the job and, if there is a url, of what waits for its end. callback_fill() - of count jobs: behind each action, which is a
  * submit, there is room for what waits for its end. callback_begin() - with the commit of one or the other, in which nothing was refused; of a single
  * submit without a callback: nothing. */
+/* callback_read_lines() - whom the end of each job of a batch is told: at the URL that its line says as its member of this name (NULL: none does), or else
+ * at that of all. of_all is given, and has been judged. false: refused and answered; callback_urls_done() in any case. */
+struct callback_urls {
+	struct wh_slice of_all;
+	struct wh_slice *each; /* NULL: as of_all */
+	size_t count;          /* items that have one */
+	char *text;
+};
+bool callback_read_lines(struct request *request, const struct store_slice *lines, size_t count,
+                         const char *member, struct callback_urls *urls);
+void callback_urls_done(struct callback_urls *urls);
+static inline struct wh_slice callback_url(const struct callback_urls *urls, size_t nth)
+{
+	return urls->each ? urls->each[nth] : urls->of_all;
+}
 wh_future callback_submit(struct store *store, const struct store_submit *submit, struct wh_slice url,
                           int level, struct once *once);
 void callback_fill(struct store_action *actions, size_t count, struct wh_slice url);

@@ -279,6 +279,18 @@ static bool queue_is_good(struct request *request, struct store_slice queue)
 	return false;
 }
 
+/* May anybody be told of its jobs there? false: refused and answered. */
+static bool may_tell(struct request *request, struct wh_slice url)
+{
+	enum problem problem;
+	const char *why = callback_wrong(request->api, url, &problem);
+
+	if (why)
+		answer_problem(request->api, request->x, problem, NULL, "job, callback %.*s: %s",
+		               (int)(url.len < 200 ? url.len : 200), url.data, why);
+	return !why;
+}
+
 static bool job_is_good(struct request *request, const struct schedule *s)
 {
 	struct transaction_refusal refusal;
@@ -289,7 +301,8 @@ static bool job_is_good(struct request *request, const struct schedule *s)
 		answer_limit(request->api, request->x, refusal.problem, refusal.limit, NULL, "%s",
 		             refusal.detail);
 	} else {
-		good = queue_is_good(request, transaction.actions[0].submit.queue);
+		good = queue_is_good(request, transaction.actions[0].submit.queue) &&
+		       (!transaction.callbacks || may_tell(request, transaction.callbacks[0]));
 	}
 	transaction_done(&transaction);
 	return good;
@@ -372,6 +385,7 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 	call->position = commit->position;
 	call->duplicate = commit->results[0].duplicate;
 	state = commit->results[0].state;
+	callback_begin(call->api, commit);
 	store_commit_free(commit);
 	if (call->prefer.wait) {
 		call_wait_finished(call);
@@ -390,7 +404,7 @@ void api_schedule_run(struct request *request)
 	struct transaction transaction;
 	struct store_submit *submit;
 	struct wh__text fields;
-	struct wh_slice name;
+	struct wh_slice name, url = {NULL, 0};
 	struct call *call;
 	int level;
 
@@ -406,6 +420,8 @@ void api_schedule_run(struct request *request)
 		return;
 	}
 	submit = &transaction.actions[0].submit;
+	if (transaction.callbacks)
+		url = transaction.callbacks[0];
 	wh__text_init(&fields, NULL, 0);
 	name = namespace_plain((struct wh_slice){s->name, s->name_len});
 	wh__text_str(&fields, "Whilst-Schedule: ");
@@ -421,6 +437,7 @@ void api_schedule_run(struct request *request)
 		call_set_wait(call, request);
 		call_then(call,
 		          fields.failed ? wh_failed(request->api->loop, -ENOMEM)
+		          : url.data    ? callback_submit(request->api->store, submit, url, level, NULL)
 		                        : store_submit(request->api->store, submit, level),
 		          ran);
 	}

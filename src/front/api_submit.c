@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deliver/push.h"
 #include "deliver/trace.h"
 #include "front/after.h"
 #include "front/api.h"
@@ -16,7 +17,7 @@
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
-enum { ANSWER_BATCH = 0, ANSWER_LINES = 1, ANSWER_CALLED_BACK = 2 }; /* bits */
+enum { ANSWER_BATCH, ANSWER_LINES };
 enum { LINE_BYTES_MAX = 32 };
 
 static void subject(const struct call *call, char *to, size_t len)
@@ -77,26 +78,54 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-/* step: 2 with callbacks, whose own jobs are nobody's business. */
-static void answer_ids(struct call *call, const struct store_commit *commit, size_t step)
+/* ---- many ---------------------------------------------------------------------------------- */
+
+/* Which jobs of a batch are told of: call->arg. Behind each that is there is the callback's own job, which is nobody's business. */
+struct told {
+	size_t count; /* jobs */
+	bool of[];
+};
+
+/* The id of each job of a batch, and its callback, if it has one, begun. *at: where its results are, 0 at first. */
+static uint64_t next_id(struct call *call, const struct store_commit *commit, size_t nth, size_t *at)
 {
+	const struct told *told = call->arg;
+	uint64_t id = commit->results[(*at)++].job;
+
+	if (told && told->of[nth]) {
+		/* one that was there before waits already, or has been told */
+		if (!commit->replayed)
+			push_callback(call->api->push, id, commit->results[*at].job);
+		(*at)++;
+	}
+	return id;
+}
+
+static void answer_ids(struct call *call, const struct store_commit *commit)
+{
+	const struct told *told = call->arg;
+	size_t count = told ? told->count : commit->count, at = 0;
 	char given[4096];
 	struct wh__text text;
-	bool lines = call->action & ANSWER_LINES;
+	bool lines = call->action == ANSWER_LINES;
 	char *to;
 
 	wh__text_init(&text, given, sizeof(given));
-	to = wh__text_room(&text, commit->count / step * (lines ? LINE_BYTES_MAX : 12));
-	for (size_t i = 0; to && i < commit->count; i += step) {
+	to = wh__text_room(&text, count * (lines ? LINE_BYTES_MAX : 12));
+	for (size_t i = 0; i < count; i++) {
+		uint64_t id = next_id(call, commit, i, &at);
+
+		if (!to)
+			continue;
 		if (lines) {
 			memcpy(to, "{\"id\":", 6);
 			to += 6;
-			to += wh__put_u64(to, commit->results[i].job);
+			to += wh__put_u64(to, id);
 			memcpy(to, "}\n", 2);
 			to += 2;
 		} else {
 			batch_put_u32(to, 8);
-			batch_put_u64(to + 4, commit->results[i].job);
+			batch_put_u64(to + 4, id);
 			to += 12;
 		}
 	}
@@ -109,79 +138,107 @@ static void answer_ids(struct call *call, const struct store_commit *commit, siz
 static void submitted_many(wh_loop *loop, wh_res res, void *arg)
 {
 	struct call *call = arg;
-	bool called_back = call->action & ANSWER_CALLED_BACK;
 
 	if (was_refused(call, res))
 		return;
-	if (called_back)
-		callback_begin(call->api, res.ptr);
 	once_told(call->x, res.ptr);
-	answer_ids(call, res.ptr, called_back ? 2 : 1);
+	answer_ids(call, res.ptr);
 	store_commit_free(res.ptr);
 	call_end(call);
 }
 
-/* Jobs that differ in their payload only, under a key or with callbacks. */
+/* Jobs that differ in their payload, and in who is told of their end, only: under a key or with callbacks. */
 static wh_future submit_each(struct request *request, const struct store_submit *options,
-                             const struct batch *batch, struct wh_slice url, int level, struct once *once)
+                             const struct batch *batch, const struct callback_urls *urls, int level,
+                             struct once *once)
 {
-	size_t step = url.data ? 2 : 1;
-	struct store_action *actions = calloc(batch->count * step, sizeof(*actions));
+	struct store_action *actions = calloc(batch->count + urls->count, sizeof(*actions));
 	wh_future future;
+	size_t at = 0;
 
 	if (!actions)
 		return wh_failed(request->api->loop, -ENOMEM);
 	for (size_t i = 0; i < batch->count; i++) {
-		actions[i * step].kind = STORE_SUBMIT;
-		actions[i * step].submit = *options;
-		actions[i * step].submit.payload = batch->items[i];
+		actions[at].kind = STORE_SUBMIT;
+		actions[at].submit = *options;
+		actions[at].submit.payload = batch->items[i];
+		if (callback_url(urls, i).data)
+			callback_fill(&actions[at++], 1, callback_url(urls, i));
+		at++;
 	}
-	if (url.data)
-		callback_fill(actions, batch->count, url);
-	future = once_apply(request->api->store, actions, batch->count * step, level, once);
+	future = once_apply(request->api->store, actions, at, level, once);
 	free(actions);
 	return future;
 }
 
 /* Each callback is a job of its own. false: refused and answered. */
-static bool has_room(struct request *request, const struct batch *batch, struct wh_slice url)
+static bool has_room(struct request *request, const struct batch *batch, const struct callback_urls *urls)
 {
-	enum { CALLED_BACK_MAX = JOB_ACTIONS_MAX / 2 };
-
-	if (!url.data || batch->count <= CALLED_BACK_MAX)
+	if (batch->count + urls->count <= JOB_ACTIONS_MAX)
 		return true;
-	answer_limit(request->api, request->x, PROBLEM_TOO_LARGE, CALLED_BACK_MAX, NULL,
-	             "a batch whose jobs are called back has at most %d items", CALLED_BACK_MAX);
+	if (urls->count == batch->count)
+		answer_limit(request->api, request->x, PROBLEM_TOO_LARGE, JOB_ACTIONS_MAX / 2, NULL,
+		             "a batch whose jobs are called back has at most %d items", JOB_ACTIONS_MAX / 2);
+	else
+		answer_limit(request->api, request->x, PROBLEM_TOO_LARGE, JOB_ACTIONS_MAX, NULL,
+		             "a batch has at most %d items, its callbacks among them", JOB_ACTIONS_MAX);
 	return false;
 }
 
-static void submit_many(struct request *request, struct store_submit *submit, struct wh_slice url, int level,
-                        bool lines, struct once *once)
+/* call->arg; false: refused, answered and ended. */
+static bool keep_told(struct call *call, const struct callback_urls *urls, size_t count)
+{
+	struct told *told = urls->count > 0 ? malloc(sizeof(*told) + count * sizeof(told->of[0])) : NULL;
+
+	if (urls->count > 0 && !told) {
+		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+		call_end(call);
+		return false;
+	}
+	call->arg = told;
+	for (size_t i = 0; told && i < count; i++)
+		told->of[i] = callback_url(urls, i).data != NULL;
+	if (told)
+		told->count = count;
+	return true;
+}
+
+static void submit_batch(struct request *request, struct store_submit *submit, const struct batch *batch,
+                         const struct callback_urls *urls, int level, bool lines, struct once *once)
 {
 	struct store *store = request->api->store;
+	struct call *call = has_room(request, batch, urls) ? call_new(request, CALL_OTHER) : NULL;
+
+	if (!call || !keep_told(call, urls, batch->count))
+		return;
+	call->action = lines ? ANSWER_LINES : ANSWER_BATCH;
+	call_then(call,
+	          once->given || urls->count > 0
+	                  ? submit_each(request, submit, batch, urls, level, once)
+	                  : store_submit_many(store, submit, batch->items, batch->count, level),
+	          submitted_many);
+}
+
+/* url: of each; member: name of the lines' member that says another one. */
+static void submit_many(struct request *request, struct store_submit *submit, struct wh_slice url,
+                        const char *member, int level, bool lines, struct once *once)
+{
 	struct wh_slice body = request_body(request);
 	struct batch batch;
-	struct call *call;
+	struct callback_urls urls = {.of_all = url};
 	uint64_t item_max = request->api->options.payload_bytes_max;
 	int wrong = lines ? batch_read_lines(&batch, body.data, body.len, item_max)
 	                  : batch_read(&batch, body.data, body.len, item_max);
 
-	if (wrong != BATCH_GOOD) {
+	if (wrong != BATCH_GOOD)
 		batch_refuse(request, &batch, wrong);
-	} else if (has_room(request, &batch, url)) {
-		call = call_new(request, CALL_OTHER);
-		if (call) {
-			call->action = (uint8_t)((lines ? ANSWER_LINES : ANSWER_BATCH) |
-			                         (url.data ? ANSWER_CALLED_BACK : 0));
-			call_then(call,
-			          once->given || url.data
-			                  ? submit_each(request, submit, &batch, url, level, once)
-			                  : store_submit_many(store, submit, batch.items, batch.count, level),
-			          submitted_many);
-		}
-	}
+	else if (callback_read_lines(request, batch.items, batch.count, member, &urls))
+		submit_batch(request, submit, &batch, &urls, level, lines, once);
+	callback_urls_done(&urls);
 	batch_done(&batch);
 }
+
+/* ---- options ------------------------------------------------------------------------------- */
 
 enum {
 	PRIORITY,
@@ -197,6 +254,7 @@ enum {
 	UNIQUE_WHILE,
 	GROUP,
 	CALLBACK,
+	CALLBACK_MEMBER,
 	AFTER,
 	AFTER_FAILURE,
 	OPTIONS
@@ -309,6 +367,7 @@ static bool read_options(struct request *request, struct store_submit *submit, s
 		[UNIQUE_WHILE] = {"unique-while", OPTION_TEXT, 0, 0, false, 0, ""},
 		[GROUP] = {"group", OPTION_TEXT, 0, 0, false, 0, ""},
 		[CALLBACK] = {"callback", OPTION_TEXT, 0, 0, false, 0, ""},
+		[CALLBACK_MEMBER] = {"callback-member", OPTION_TEXT, 0, 0, false, 0, ""},
 		[AFTER] = {"after", OPTION_RAW, 0, 0, false, 0, ""},
 		[AFTER_FAILURE] = {"after-failure", OPTION_TEXT, 0, 0, false, 0, ""},
 	};
@@ -347,7 +406,7 @@ static void submit_with_options(struct request *request, struct store_submit sub
 	struct wh_slice url = {NULL, 0};
 	struct call *call;
 
-	options[CALLBACK].given = false;
+	options[CALLBACK].given = options[CALLBACK_MEMBER].given = false;
 	if (request->target.query.len > 0 &&
 	    (!read_options(request, &submit, options) || !read_after(request, &submit, options, &after)))
 		return;
@@ -355,6 +414,11 @@ static void submit_with_options(struct request *request, struct store_submit sub
 		url = (struct wh_slice){options[CALLBACK].text, (size_t)options[CALLBACK].value};
 	if (!callback_read(request, url, &url))
 		return;
+	if (options[CALLBACK_MEMBER].given && !lines) {
+		refuse_option(request, PROBLEM_BAD_REQUEST,
+		              "callback-member is a member of lines, of application/x-ndjson");
+		return;
+	}
 	/* the job that has the key already has been promised to nobody else */
 	if (url.data && submit.unique.len > 0) {
 		answer_problem(request->api, request->x, PROBLEM_BAD_VALUE, NULL,
@@ -375,7 +439,9 @@ static void submit_with_options(struct request *request, struct store_submit sub
 			refuse_option(request, PROBLEM_BAD_REQUEST,
 			              "unique is the key of one job, and a batch may hold many");
 		else
-			submit_many(request, &submit, url, level, lines, &once);
+			submit_many(request, &submit, url,
+			            options[CALLBACK_MEMBER].given ? options[CALLBACK_MEMBER].text : NULL,
+			            level, lines, &once);
 		return;
 	}
 	call = call_new(request, CALL_SUBMIT);

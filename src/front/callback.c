@@ -2,8 +2,11 @@
  *
  * The URL is judged before anything is accepted. The job and the callback that waits for it are one commit.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "deliver/push.h"
 #include "front/api.h"
 #include "front/once.h"
@@ -47,6 +50,73 @@ bool callback_read(struct request *request, struct wh_slice option, struct wh_sl
 		answer_problem(request->api, request->x, problem, NULL, "callback %.*s: %s",
 		               (int)(url.len < 200 ? url.len : 200), url.data, why);
 	return !why;
+}
+
+static bool refuse_line(struct request *request, size_t nth, const char *member, enum problem problem,
+                        struct wh_slice url, const char *why)
+{
+	char members[40];
+
+	snprintf(members, sizeof(members), ",\"line\":%zu", nth + 1);
+	answer_problem(request->api, request->x, problem, members, "line %zu, %.100s %.*s: %s", nth + 1,
+	               member, (int)(url.len < 200 ? url.len : 200), url.data, why);
+	return false;
+}
+
+/* A member that is not there, or null, says nothing. */
+static bool read_line(struct request *request, struct wh_slice line, size_t nth, const char *member,
+                      struct callback_urls *urls, char **to)
+{
+	struct wh_slice value = wh__json_member(line, member), url = {*to, 0};
+	enum problem problem;
+	const char *why;
+
+	urls->each[nth] = urls->of_all;
+	if (!wh__json_check(line))
+		return refuse_line(request, nth, member, PROBLEM_BAD_JSON, (struct wh_slice){"", 0},
+		                   "is not looked for in what is nested more than 128 deep");
+	if (!value.data || wh__json_is_null(value))
+		return true;
+	if (!wh__json_string(value, *to, &url.len))
+		return refuse_line(request, nth, member, PROBLEM_BAD_JSON, value, "must be a string");
+	why = callback_wrong(request->api, url, &problem);
+	if (why)
+		return refuse_line(request, nth, member, problem, url, why);
+	*to += url.len;
+	urls->each[nth] = url;
+	return true;
+}
+
+bool callback_read_lines(struct request *request, const struct store_slice *lines, size_t count,
+                         const char *member, struct callback_urls *urls)
+{
+	size_t bytes = 0;
+	char *to;
+
+	if (!member) {
+		urls->count = urls->of_all.data ? count : 0;
+		return true;
+	}
+	for (size_t i = 0; i < count; i++)
+		bytes += wh__json_member((struct wh_slice){lines[i].data, lines[i].len}, member).len;
+	urls->each = calloc(count, sizeof(urls->each[0]));
+	urls->text = to = malloc(bytes + 1);
+	if (!urls->each || !to) {
+		answer_problem(request->api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+		return false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!read_line(request, (struct wh_slice){lines[i].data, lines[i].len}, i, member, urls, &to))
+			return false;
+		urls->count += urls->each[i].data != NULL;
+	}
+	return true;
+}
+
+void callback_urls_done(struct callback_urls *urls)
+{
+	free(urls->each);
+	free(urls->text);
 }
 
 /* The job that stands for a callback until the one before it has finished. */

@@ -107,6 +107,7 @@ bool namespace_knows_option(struct wh_slice name)
 		"after",
 		"after-failure",
 		"callback",
+		"callback-member",
 		"status",
 		"retry",
 		"by",

@@ -14,6 +14,7 @@
 
 #include "base/json.h"
 #include "base/units.h"
+#include "deliver/push.h"
 #include "front/api.h"
 
 enum { COMMIT_JOBS = 100 };
@@ -29,6 +30,7 @@ struct run {
 	uint64_t serial;
 	int64_t due, at; /* of its last job; when it was begun */
 	size_t count;
+	bool called_back;
 	size_t name_len;
 	char name[];
 };
@@ -154,14 +156,18 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 	if (s)
 		s->running = false;
 	if (error == 0) {
+		size_t step = run->called_back ? 2 : 1;
+
 		for (size_t i = 0; i < run->count; i++)
-			api->scheduler.jobs += !commit->results[i].duplicate;
+			api->scheduler.jobs += !commit->results[i * step].duplicate;
+		for (size_t i = 0; run->called_back && i < run->count; i++)
+			push_callback(api->push, commit->results[2 * i].job, commit->results[2 * i + 1].job);
 		if (s) {
 			if (run->due > s->through_ns)
 				s->through_ns = run->due;
 			s->last_due_ns = run->due;
 			s->last_at_ns = run->at;
-			s->last_job = commit->results[run->count - 1].job;
+			s->last_job = commit->results[(run->count - 1) * step].job;
 			s->runs += run->count;
 			s->error = 0;
 			s->again_at = s->pause_ns = 0;
@@ -178,16 +184,17 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 	front_check_drained(api);
 }
 
-/* One commit: a job for each of these instants, and that they are dealt with. */
+/* One commit: a job for each of these instants, whom its end is told, and that they are dealt with. */
 static wh_future commit(struct api *api, const struct schedule *s, const int64_t *due, size_t count,
-                        int64_t now)
+                        int64_t now, bool *ret_called_back)
 {
-	struct store_action *actions = calloc(count + 1, sizeof(*actions));
+	struct store_action *actions = calloc(2 * count + 1, sizeof(*actions));
 	struct transaction_refusal refusal;
 	struct transaction t;
 	struct wh__text fields, state;
 	char key[SCHEDULE_KEY_BYTES];
-	size_t at[COMMIT_JOBS + 1];
+	size_t at[COMMIT_JOBS + 1], step;
+	struct store_action *last;
 	wh_future future;
 	bool good = schedule_action(&t, s, api->options.payload_bytes_max, &refusal) && actions;
 
@@ -200,16 +207,22 @@ static wh_future commit(struct api *api, const struct schedule *s, const int64_t
 	at[count] = fields.len;
 	schedule_write_state(&state, due[count - 1], now, s->runs + count);
 	good = good && !fields.failed && !state.failed;
+	*ret_called_back = good && t.callbacks;
+	step = *ret_called_back ? 2 : 1;
 	for (size_t i = 0; good && i < count; i++) {
-		actions[i] = t.actions[0];
-		actions[i].submit.headers = (struct store_slice){fields.data + at[i], at[i + 1] - at[i]};
+		actions[i * step] = t.actions[0];
+		actions[i * step].submit.headers =
+			(struct store_slice){fields.data + at[i], at[i + 1] - at[i]};
 	}
+	if (*ret_called_back)
+		callback_fill(actions, count, t.callbacks[0]);
 	if (good) {
-		actions[count].kind = STORE_SETTING_PUT;
-		actions[count].setting.key = (struct store_slice){
+		last = &actions[count * step];
+		last->kind = STORE_SETTING_PUT;
+		last->setting.key = (struct store_slice){
 			key, schedule_key(key, SCHEDULED_SETTING_PREFIX, s->name, s->name_len)};
-		actions[count].setting.value = (struct store_slice){state.data, state.len};
-		future = store_apply(api->store, actions, count + 1, 0, STORE_LOCAL);
+		last->setting.value = (struct store_slice){state.data, state.len};
+		future = store_apply(api->store, actions, count * step + 1, 0, STORE_LOCAL);
 	} else {
 		/* what max-payload has become too small for since it was put */
 		future = wh_failed(api->loop, !actions || refusal.problem != PROBLEM_TOO_LARGE
@@ -226,16 +239,18 @@ static wh_future commit(struct api *api, const struct schedule *s, const int64_t
 static void begin(struct api *api, struct schedule *s, const int64_t *due, size_t count, int64_t now)
 {
 	struct run *run = malloc(sizeof(*run) + s->name_len);
+	wh_future future;
 
 	if (!run) {
 		refused(api, s, -ENOMEM);
 		return;
 	}
-	*run = (struct run){api, s->serial, due[count - 1], now, count, s->name_len};
+	*run = (struct run){api, s->serial, due[count - 1], now, count, false, s->name_len};
 	memcpy(run->name, s->name, s->name_len);
 	s->running = true;
 	api->calls_count++;
-	if (wh_then(commit(api, s, due, count, now), committed, run) != 0) {
+	future = commit(api, s, due, count, now, &run->called_back);
+	if (wh_then(future, committed, run) != 0) {
 		/* only a failure without a slot has no room for its callback: nothing was done */
 		s->running = false;
 		refused(api, s, -ENOMEM);

@@ -218,6 +218,81 @@ class Batches(Callbacks):
         self.told(jobs)
         self.assertEqual({d["type"] for _, d in self.receiver.messages().values()}, {"job.done", "job.cancelled"})
 
+    def lines(self, *lines, query="?callback-member=notify", **headers):
+        body = b"\n".join(json.dumps(line).encode() for line in lines)
+        return self.client.post("/v1/queues/q/jobs" + query, body, Content_Type="application/x-ndjson", **headers)
+
+    def test_each_line_says_whom(self):
+        """By a member of its own; the line stays as it is, and who is not told is not promised anything."""
+        other = Receiver()
+        self.addCleanup(other.stop)
+        there = f"http://127.0.0.1:{other.port}/there"
+        lines = [{"notify": self.url, "n": 1}, {"n": 2}, {"n": 3, "notify": there}, {"notify": None}, [self.url], {"notify": self.url}]
+        answer = self.lines(*lines, Idempotency_Key="k")
+        self.assertEqual(answer.status, 202, answer)
+        jobs = self.ids(answer)
+        self.assertEqual((len(set(jobs)), self.jobs("q")["ready"], self.jobs("callbacks/pending")["ready"]), (6, 6, 3))
+        again = self.lines(*lines, Idempotency_Key="k")
+        self.assertEqual((again["Idempotent-Replayed"], self.ids(again)), ("true", jobs))
+        self.assertEqual([json.loads(self.client.get(f"/v1/jobs/{job}/payload").body) for job in jobs], lines)
+        self.restart_after_kill()
+        self.finish(jobs)
+        self.told([jobs[0], jobs[5]])
+        harness.eventually(lambda: len(other.messages()) == 1, "the other one")
+        self.assertEqual([document["data"]["id"] for _, document in other.messages().values()], [jobs[2]])
+
+    def test_a_line_instead_of_all(self):
+        other = Receiver()
+        self.addCleanup(other.stop)
+        jobs = self.ids(self.lines({"notify": self.url}, {}, 3, Whilst_Callback=f"http://127.0.0.1:{other.port}/all"))
+        self.assertEqual(self.jobs("callbacks/pending")["ready"], 3)
+        self.finish(jobs)
+        self.told(jobs[:1])
+        harness.eventually(lambda: len(other.messages()) == 2, "the others")
+        self.assertEqual(sorted(document["data"]["id"] for _, document in other.messages().values()), jobs[1:])
+
+    def test_lines_that_are_refused(self):
+        deep = "[" * 200 + "]" * 200
+        for line, status, code in (({"notify": "x"}, 400, "bad-request"), ({"notify": ""}, 400, "bad-request"), ({"notify": 7}, 400, "bad-json"),
+                                   ({"notify": "http://10.0.0.1/"}, 422, "target-refused"), ({"notify": "http://h/" + "x" * 1000}, 400, "bad-request"),
+                                   ({"notify": {"url": self.url}}, 400, "bad-json"), ({"a": json.loads(deep), "notify": self.url}, 400, "bad-json")):
+            answer = self.lines({"notify": self.url}, line)
+            self.assertEqual((answer.status, answer.json()["code"], answer.json()["line"]), (status, code, 2), answer)
+        half = [{"notify": self.url}] * 5001
+        answer = self.lines(*half)
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["limit"]), (413, "too-large", 5000))
+        answer = self.lines(*half[:4000], *[{}] * 2001)
+        self.assertEqual((answer.status, answer.json()["code"], answer.json()["limit"]), (413, "too-large", 10000))
+        for body, kind in ((b"x", "text/plain"), (items(b"x"), BATCH)):
+            answer = self.client.post("/v1/queues/q/jobs?callback-member=notify", body, Content_Type=kind)
+            self.assertEqual((answer.status, answer.json()["code"]), (400, "bad-request"), answer)
+        self.assertNotIn("q", [one["name"] for one in self.client.get("/v1/queues").json()["queues"]], "nothing was done")
+        self.assertEqual(self.lines(*half[:4000], *[{}] * 2000).status, 202)
+        self.assertEqual((self.jobs("q")["ready"], self.jobs("callbacks/pending")["ready"]), (6000, 4000))
+
+    def test_jobs_of_a_schedule(self):
+        """Each that is due, what was missed while no server ran, and one that is run by hand."""
+        put = {"every": "1s", "missed": "all", "job": {"queue": "q", "payload": "x", "callback": self.url}}
+        answer = self.client.put("/v1/schedules/s", put)
+        self.assertEqual((answer.status, answer.json()["job"]), (201, put["job"]))
+        run = self.client.post("/v1/schedules/s/run").json()["id"]
+        harness.eventually(lambda: self.client.get("/v1/schedules/s").json()["runs"] >= 2, "two runs")
+        self.restart_after_kill()
+        harness.eventually(lambda: self.client.get("/v1/schedules/s").json()["runs"] >= 4, "more runs")
+        self.assertEqual(self.client.post("/v1/schedules/s/pause").status, 200)
+        jobs = [job["id"] for job in self.client.get("/v1/queues/q/jobs").json()["jobs"]]
+        self.assertIn(run, jobs)
+        self.assertEqual(self.jobs("callbacks/pending")["ready"], len(jobs))
+        self.finish(jobs)
+        self.told(jobs)
+
+    def test_schedules_that_are_refused(self):
+        for more, status, code in (({"callback": "x"}, 400, "bad-request"), ({"callback": ""}, 400, "bad-request"), ({"callback": 7}, 400, "bad-json"),
+                                   ({"callback": "http://10.0.0.1/"}, 422, "target-refused"), ({"callback": self.url, "unique": "u"}, 422, "bad-value")):
+            answer = self.client.put("/v1/schedules/s", {"every": "1h", "job": {"queue": "q", **more}})
+            self.assertEqual((answer.status, answer.json()["code"]), (status, code), answer)
+        self.assertEqual(self.client.get("/v1/schedules").json()["schedules"], [])
+
     def test_as_many_as_there_may_be(self):
         answer = self.client.post("/v1/queues/q/jobs?retention=0s", items(*[b"x"] * 5000), Content_Type=BATCH, Whilst_Callback=self.url)
         self.assertEqual(answer.status, 202, answer)

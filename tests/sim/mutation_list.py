@@ -44,8 +44,8 @@ TESTS = {
 # name, file, what is there, what is put in its place, why it matters, the tests that should notice it (tried first)
 MUTATIONS = [
     ("schedule-alone", "src/front/scheduler.c",
-     "future = store_apply(api->store, actions, count + 1, 0, STORE_LOCAL);",
-     "future = store_apply(api->store, actions, count, 0, STORE_LOCAL);",
+     "future = store_apply(api->store, actions, count * step + 1, 0, STORE_LOCAL);",
+     "future = store_apply(api->store, actions, count * step, 0, STORE_LOCAL);",
      "that a run is dealt with is not in the commit of its jobs",
      "sim_schedules"),
     ("schedule-forgotten", "src/schedule/schedule.c",
