@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "client/ask.h"
+#include "client/members.h"
 
 struct wh_job *wh_job_free(struct wh_job *job)
 {
@@ -223,21 +224,15 @@ wh_future wh_client_kick(wh_client *client, uint64_t job, const struct wh_how *h
 
 /* ---- edit -------------------------------------------------------------------------------- */
 
-static void put_member(struct wh__text *json, const char *name)
-{
-	wh__text_str(json, json->len > 1 ? ",\"" : "\"");
-	wh__text_str(json, name);
-	wh__text_str(json, "\":");
-}
-
 /* null: as if it had been submitted without. */
 static void put_duration(struct wh__text *json, const char *name, int64_t ns, bool is_null)
 {
-	put_member(json, name);
-	if (is_null)
-		wh__text_str(json, "null");
-	else
-		wh__text_format(json, "\"%lldms\"", (long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
+	if (!is_null) {
+		wh__member_duration(json, name, ns);
+		return;
+	}
+	wh__member(json, name);
+	wh__text_str(json, "null");
 }
 
 /* An instant or a time from now on; neither: null. */
@@ -250,14 +245,14 @@ static void put_when(struct wh__text *json, const char *name, int64_t at, const 
 		put_duration(json, ns > 0 ? name_from_now : name, ns, ns <= 0);
 		return;
 	}
-	put_member(json, name);
+	wh__member(json, name);
 	wh__text_format(json, "\"%.*s\"", (int)wh__put_instant(instant, at), instant);
 }
 
 void wh__put_edit(struct wh__text *json, const struct wh_edit *edit)
 {
 	if (edit->fields & WH_EDIT_PRIORITY) {
-		put_member(json, "priority");
+		wh__member(json, "priority");
 		wh__text_u64(json, edit->priority);
 	}
 	if (edit->fields & WH_EDIT_RUN_AT)
@@ -265,7 +260,7 @@ void wh__put_edit(struct wh__text *json, const struct wh_edit *edit)
 	if (edit->fields & WH_EDIT_TIME_TO_RUN)
 		put_duration(json, "time_to_run", edit->time_to_run_ns, edit->time_to_run_ns == 0);
 	if (edit->fields & WH_EDIT_ATTEMPTS) {
-		put_member(json, "attempts_max");
+		wh__member(json, "attempts_max");
 		if (edit->attempts > 0)
 			wh__text_u64(json, edit->attempts);
 		else

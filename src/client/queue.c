@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/ask.h"
+#include "client/members.h"
 
 static struct wh__ask *ask_queue(wh_client *client, const char *method, const char *queue, const char *verb,
                                  const struct wh_how *how, wh__ask_answer *answer, wh_future *ret_failed)
@@ -17,33 +18,11 @@ static struct wh__ask *ask_queue(wh_client *client, const char *method, const ch
 
 /* ---- changed ------------------------------------------------------------------------------- */
 
-static void put_member(struct wh__text *json, const char *name)
-{
-	wh__text_str(json, json->len > 1 ? ",\"" : "\"");
-	wh__text_str(json, name);
-	wh__text_str(json, "\":");
-}
-
-static void put_duration(struct wh__text *json, const char *name, int64_t ns)
-{
-	put_member(json, name);
-	wh__text_format(json, "\"%lldms\"", (long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
-}
-
 static void put_count(struct wh__text *json, const char *name, uint64_t number)
 {
 	if (number == 0)
 		return;
-	put_member(json, name);
-	wh__text_u64(json, number);
-}
-
-static void put_string(struct wh__text *json, const char *name, const char *string)
-{
-	if (!string)
-		return;
-	put_member(json, name);
-	wh__text_json(json, string, strlen(string));
+	wh__member_number(json, name, number);
 }
 
 static void put_policies(struct wh__text *json, const struct wh_queue_settings *settings)
@@ -51,26 +30,26 @@ static void put_policies(struct wh__text *json, const struct wh_queue_settings *
 	uint32_t pauses = settings->backoff_count <= 16 ? settings->backoff_count : 16;
 
 	if (pauses > 0)
-		put_member(json, "backoff");
+		wh__member(json, "backoff");
 	for (uint32_t i = 0; i < pauses; i++)
 		wh__text_format(json, "%s\"%lldms\"", i ? "," : "[",
 		                (long long)((settings->backoffs_ns[i] + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
 	if (pauses > 0)
 		wh__text_put(json, "]", 1);
 	else if (settings->backoff_ns > 0)
-		put_duration(json, "backoff", settings->backoff_ns);
+		wh__member_duration(json, "backoff", settings->backoff_ns);
 	if (pauses == 0 && settings->backoff_max_ns > 0)
-		put_duration(json, "backoff_max", settings->backoff_max_ns);
+		wh__member_duration(json, "backoff_max", settings->backoff_max_ns);
 	if (settings->backoff_jitter != 0) {
-		put_member(json, "backoff_jitter");
+		wh__member(json, "backoff_jitter");
 		wh__text_format(json, "%d", settings->backoff_jitter > 0 ? settings->backoff_jitter : 0);
 	}
-	put_string(json, "dead_letter", settings->dead_letter);
+	wh__member_string(json, "dead_letter", settings->dead_letter);
 	put_count(json, "concurrency", settings->concurrency);
-	put_string(json, "rate", settings->rate);
+	wh__member_string(json, "rate", settings->rate);
 	put_count(json, "rate_burst", settings->rate_burst);
 	put_count(json, "group_concurrency", settings->group_concurrency);
-	put_string(json, "group_rate", settings->group_rate);
+	wh__member_string(json, "group_rate", settings->group_rate);
 	put_count(json, "group_rate_burst", settings->group_rate_burst);
 }
 
@@ -90,15 +69,16 @@ wh_future wh_client_queue_put(wh_client *client, const char *queue, const struct
 	wh__text_init(&json, NULL, 0);
 	wh__text_put(&json, "{", 1);
 	if (settings->time_to_run_ns > 0)
-		put_duration(&json, "time_to_run", settings->time_to_run_ns);
+		wh__member_duration(&json, "time_to_run", settings->time_to_run_ns);
 	if (settings->retention_ns != 0)
-		put_duration(&json, "retention", settings->retention_ns > 0 ? settings->retention_ns : 0);
+		wh__member_duration(&json, "retention",
+		                    settings->retention_ns > 0 ? settings->retention_ns : 0);
 	if (settings->attempts > 0) {
-		put_member(&json, "attempts");
+		wh__member(&json, "attempts");
 		wh__text_u64(&json, settings->attempts);
 	}
 	if (settings->jobs_max > 0) {
-		put_member(&json, "jobs_max");
+		wh__member(&json, "jobs_max");
 		wh__text_u64(&json, settings->jobs_max);
 	}
 	put_policies(&json, settings);
@@ -246,17 +226,6 @@ static void take_count(struct wh_slice json, const char *name, uint32_t *ret)
 	                                                                                  : 0;
 }
 
-static const char *take_string(struct wh_slice json, const char *name, char **strings)
-{
-	const char *string = *strings;
-	size_t len;
-
-	if (!wh__json_string(wh__json_member(json, name), *strings, &len))
-		return NULL;
-	*strings += len + 1;
-	return string;
-}
-
 static void take_policies(struct wh_slice json, struct wh_queue_settings *ret, char **strings)
 {
 	struct wh_slice backoff = wh__json_member(json, "backoff"), at = {NULL, 0};
@@ -271,17 +240,18 @@ static void take_policies(struct wh_slice json, struct wh_queue_settings *ret, c
 		ret->backoff_max_ns = 0;
 	if (wh__json_u64(wh__json_member(json, "backoff_jitter"), &percent))
 		ret->backoff_jitter = percent > 0 && percent <= 100 ? (int)percent : -1;
-	ret->dead_letter = take_string(json, "dead_letter", strings);
-	ret->rate = take_string(json, "rate", strings);
+	ret->dead_letter = wh__take_string(json, "dead_letter", strings);
+	ret->rate = wh__take_string(json, "rate", strings);
 	take_count(json, "concurrency", &ret->concurrency);
 	take_count(json, "rate_burst", &ret->rate_burst);
 	take_count(json, "group_concurrency", &ret->group_concurrency);
-	ret->group_rate = take_string(json, "group_rate", strings);
+	ret->group_rate = wh__take_string(json, "group_rate", strings);
 	take_count(json, "group_rate_burst", &ret->group_rate_burst);
 }
 
-static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **strings)
+static bool take_queue(struct wh_slice json, void *thing, char **strings)
 {
+	struct wh_queue *queue = thing;
 	struct wh_slice jobs = wh__json_member(json, "jobs");
 	uint64_t attempts;
 	size_t len;
@@ -308,36 +278,15 @@ static bool take_queue(struct wh_slice json, struct wh_queue *queue, char **stri
 	       wh__read_duration(wh__json_member(json, "time_to_run"), &queue->settings.time_to_run_ns);
 }
 
-/* list: absent if json is one queue. */
 static int64_t read_queues(struct wh_slice json, struct wh_slice list, struct wh_queues **ret)
 {
-	struct wh_slice at = {NULL, 0};
-	size_t count = list.data ? 0 : 1;
-	struct wh_queues *queues;
-	struct wh_queue *queue;
-	char *text, *strings;
-	bool good = true;
+	struct wh__list all;
+	int64_t error = wh__read_list(json, list, sizeof(**ret), sizeof(struct wh_queue), take_queue, &all);
 
-	while (wh__json_next(list, &at))
-		count++;
-	queues = calloc(1, sizeof(*queues) + count * sizeof(*queue) + 2 * (json.len + 1));
-	if (!queues)
-		return -ENOMEM;
-	queue = (struct wh_queue *)(void *)(queues + 1);
-	text = (char *)(queue + count);
-	strings = text + json.len + 1;
-	*queues = (struct wh_queues){count, queue, text};
-	memcpy(text, json.data, json.len);
-	at.data = NULL;
-	if (!list.data)
-		good = take_queue(json, queue, &strings);
-	while (good && wh__json_next(list, &at))
-		good = take_queue(at, queue++, &strings);
-	if (!good) {
-		free(queues);
-		return -WH_EHTTP_SYNTAX;
-	}
-	*ret = queues;
+	if (error != 0)
+		return error;
+	*ret = all.head;
+	**ret = (struct wh_queues){all.count, all.things, all.json};
 	return 0;
 }
 

@@ -2,9 +2,11 @@
 #include "client/ask.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/units.h"
+#include "client/members.h"
 
 static const char *const state_names[] = {"",       "delayed",   "ready",  "running", "done",
                                           "failed", "cancelled", "buried", "awaiting"};
@@ -150,4 +152,33 @@ void wh__answer_created(struct wh__ask *ask, struct wh_http_response *response)
 	}
 	wh_http_response_free(response);
 	wh__ask_end(ask, status == 201, NULL, NULL);
+}
+
+int64_t wh__read_list(struct wh_slice json, struct wh_slice list, size_t head_bytes, size_t thing_bytes,
+                      wh__take *take, struct wh__list *ret)
+{
+	struct wh_slice at = {NULL, 0};
+	size_t count = list.data ? 0 : 1;
+	char *memory, *thing, *text, *strings;
+	bool good = true;
+
+	while (wh__json_next(list, &at))
+		count++;
+	memory = calloc(1, head_bytes + count * thing_bytes + 2 * (json.len + 1));
+	if (!memory)
+		return -ENOMEM;
+	thing = memory + head_bytes;
+	text = thing + count * thing_bytes;
+	strings = text + json.len + 1;
+	*ret = (struct wh__list){memory, thing, text, count};
+	memcpy(text, json.data, json.len);
+	at.data = NULL;
+	if (!list.data)
+		good = take(json, thing, &strings);
+	for (; good && wh__json_next(list, &at); thing += thing_bytes)
+		good = take(at, thing, &strings);
+	if (good)
+		return 0;
+	free(memory);
+	return -WH_EHTTP_SYNTAX;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/ask.h"
+#include "client/members.h"
 
 enum { NEXT_MAX = sizeof(((struct wh_schedule *)0)->next) / sizeof(int64_t) };
 
@@ -12,27 +13,19 @@ static const char *const missed_names[] = {"once", "skip", "all"};
 
 /* ---- put ----------------------------------------------------------------------------------- */
 
-static void put_string(struct wh__text *json, const char *name, const char *string)
-{
-	if (!string)
-		return;
-	wh__text_format(json, "\"%s\":", name);
-	wh__text_json(json, string, strlen(string));
-	wh__text_put(json, ",", 1);
-}
-
 static void put_when(struct wh__text *json, const struct wh_schedule_settings *settings)
 {
-	put_string(json, "cron", settings->cron);
-	put_string(json, "time_zone", settings->time_zone);
+	wh__member_string(json, "cron", settings->cron);
+	wh__member_string(json, "time_zone", settings->time_zone);
 	if (settings->every_ns > 0)
-		wh__text_format(json, "\"every\":\"%lldms\",",
-		                (long long)((settings->every_ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
-	put_string(json, "missed", missed_names[settings->missed]);
+		wh__member_duration(json, "every", settings->every_ns);
+	wh__member_string(json, "missed", missed_names[settings->missed]);
 	if (settings->missed_max > 0)
-		wh__text_format(json, "\"missed_max\":%u,", settings->missed_max);
-	if (settings->paused)
-		wh__text_str(json, "\"paused\":true,");
+		wh__member_number(json, "missed_max", settings->missed_max);
+	if (settings->paused) {
+		wh__member(json, "paused");
+		wh__text_str(json, "true");
+	}
 }
 
 /* Takes the text. */
@@ -50,7 +43,7 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
 	wh_future failed;
 	struct wh__ask *ask =
 		wh__ask_named(client, "PUT", "/v1/schedules/", name, how, wh__answer_created, &failed);
-	struct wh__text json, job;
+	struct wh__text json;
 
 	if (!ask)
 		return failed;
@@ -58,23 +51,22 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
 	    settings->missed < WH_MISSED_ONCE || settings->missed > WH_MISSED_ALL)
 		return wh__ask_refuse(ask, -EINVAL);
 	wh__text_init(&json, NULL, 0);
-	wh__text_init(&job, NULL, 0);
-	wh__put_submit(&job, settings->queue, &settings->payload, &settings->options);
 	wh__text_put(&json, "{", 1);
 	put_when(&json, settings);
-	wh__text_str(&json, "\"job\":{");
-	if (job.failed)
-		json.failed = true;
-	else
-		wh__text_put(&json, job.data + 1, job.len - 1); /* without its first comma */
+	wh__member(&json, "job");
+	wh__text_put(&json, "{", 1);
+	wh__put_submit(&json, settings->queue, &settings->payload, &settings->options);
+	if (settings->field_count > 0) {
+		wh__member(&json, "headers");
+		wh__text_put(&json, "{", 1);
+	}
 	for (size_t i = 0; i < settings->field_count; i++) {
-		wh__text_str(&json, i ? "," : ",\"headers\":{");
+		wh__text_put(&json, ",", i > 0);
 		wh__text_json(&json, settings->fields[i].name, strlen(settings->fields[i].name));
 		wh__text_put(&json, ":", 1);
 		wh__text_json(&json, settings->fields[i].value, strlen(settings->fields[i].value));
 	}
 	wh__text_str(&json, settings->field_count > 0 ? "}}}" : "}}");
-	wh__text_done(&job);
 	return take_json(ask, &json) ? wh__ask_start(ask) : wh__ask_refuse(ask, -ENOMEM);
 }
 
@@ -125,18 +117,6 @@ static void dispose(wh_res res, void *arg)
 	wh_schedules_free(res.ptr);
 }
 
-/* NULL: it is not there, or null. */
-static const char *take_string(struct wh_slice json, const char *name, char **strings)
-{
-	const char *string = *strings;
-	size_t len;
-
-	if (!wh__json_string(wh__json_member(json, name), *strings, &len))
-		return NULL;
-	*strings += len + 1; /* the rest is zero */
-	return string;
-}
-
 static bool take_last(struct wh_slice last, struct wh_schedule *ret)
 {
 	if (wh__json_is_null(last))
@@ -166,15 +146,16 @@ static bool take_missed(struct wh_slice json, struct wh_schedule *ret)
 	return false;
 }
 
-static bool take_schedule(struct wh_slice json, struct wh_schedule *ret, char **strings)
+static bool take_schedule(struct wh_slice json, void *thing, char **strings)
 {
+	struct wh_schedule *ret = thing;
 	struct wh_slice next = wh__json_member(json, "next"), at = {NULL, 0};
 
-	ret->name = take_string(json, "name", strings);
-	ret->cron = take_string(json, "cron", strings);
-	ret->time_zone = take_string(json, "time_zone", strings);
-	ret->queue = take_string(wh__json_member(json, "job"), "queue", strings);
-	ret->error = take_string(json, "error", strings);
+	ret->name = wh__take_string(json, "name", strings);
+	ret->cron = wh__take_string(json, "cron", strings);
+	ret->time_zone = wh__take_string(json, "time_zone", strings);
+	ret->queue = wh__take_string(wh__json_member(json, "job"), "queue", strings);
+	ret->error = wh__take_string(json, "error", strings);
 	if (!ret->cron && !wh__read_duration(wh__json_member(json, "every"), &ret->every_ns))
 		return false;
 	for (; ret->next_count < NEXT_MAX && wh__json_next(next, &at); ret->next_count++)
@@ -185,36 +166,16 @@ static bool take_schedule(struct wh_slice json, struct wh_schedule *ret, char **
 	       wh__json_u64(wh__json_member(json, "runs"), &ret->runs);
 }
 
-/* list: absent if json is one schedule. */
 static int64_t read_schedules(struct wh_slice json, struct wh_slice list, struct wh_schedules **ret)
 {
-	struct wh_slice at = {NULL, 0};
-	size_t count = list.data ? 0 : 1;
-	struct wh_schedules *schedules;
-	struct wh_schedule *schedule;
-	char *text, *strings;
-	bool good = true;
+	struct wh__list all;
+	int64_t error =
+		wh__read_list(json, list, sizeof(**ret), sizeof(struct wh_schedule), take_schedule, &all);
 
-	while (wh__json_next(list, &at))
-		count++;
-	schedules = calloc(1, sizeof(*schedules) + count * sizeof(*schedule) + 2 * (json.len + 1));
-	if (!schedules)
-		return -ENOMEM;
-	schedule = (struct wh_schedule *)(void *)(schedules + 1);
-	text = (char *)(schedule + count);
-	strings = text + json.len + 1;
-	*schedules = (struct wh_schedules){count, schedule, text};
-	memcpy(text, json.data, json.len);
-	at.data = NULL;
-	if (!list.data)
-		good = take_schedule(json, schedule, &strings);
-	while (good && wh__json_next(list, &at))
-		good = take_schedule(at, schedule++, &strings);
-	if (!good) {
-		free(schedules);
-		return -WH_EHTTP_SYNTAX;
-	}
-	*ret = schedules;
+	if (error != 0)
+		return error;
+	*ret = all.head;
+	**ret = (struct wh_schedules){all.count, all.things, all.json};
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/units.h"
 #include "client/ask.h"
+#include "client/members.h"
 
 enum { NAME_BYTES_MAX = 64 };
 
@@ -158,25 +159,6 @@ static wh_future start_with(struct wh__ask *ask, struct wh__text *json)
 	return wh__ask_start(ask);
 }
 
-static void put_member(struct wh__text *json, const char *name)
-{
-	wh__text_format(json, json->len > 1 ? ",\"%s\":" : "\"%s\":", name);
-}
-
-static void put_duration(struct wh__text *json, const char *name, int64_t ns)
-{
-	put_member(json, name);
-	wh__text_format(json, "\"%lldms\"", (long long)(ns > 0 ? (ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS : 0));
-}
-
-static void put_string(struct wh__text *json, const char *name, const char *string)
-{
-	if (!string)
-		return;
-	put_member(json, name);
-	wh__text_json(json, string, strlen(string));
-}
-
 wh_future wh_client_topic_put(wh_client *client, const char *topic, const struct wh_topic_settings *settings,
                               const struct wh_how *how)
 {
@@ -191,13 +173,13 @@ wh_future wh_client_topic_put(wh_client *client, const char *topic, const struct
 		settings = &defaults;
 	wh__text_init(&json, NULL, 0);
 	wh__text_put(&json, "{", 1);
-	put_duration(&json, "retention", settings->retention_ns);
+	wh__member_duration(&json, "retention", settings->retention_ns);
 	if (settings->events_max > 0) {
-		put_member(&json, "events_max");
+		wh__member(&json, "events_max");
 		wh__text_u64(&json, settings->events_max);
 	}
 	if (settings->deduplicate_ns > 0)
-		put_duration(&json, "deduplicate", settings->deduplicate_ns);
+		wh__member_duration(&json, "deduplicate", settings->deduplicate_ns);
 	wh__text_put(&json, "}", 1);
 	return start_with(ask, &json);
 }
@@ -216,18 +198,18 @@ wh_future wh_client_subscribe(wh_client *client, const char *topic, const char *
 		subscription = &defaults;
 	wh__text_init(&json, NULL, 0);
 	wh__text_put(&json, "{", 1);
-	put_string(&json, "queue", subscription->queue);
+	wh__member_string(&json, "queue", subscription->queue);
 	if (subscription->filters) {
-		put_member(&json, "filters");
+		wh__member(&json, "filters");
 		wh__text_str(&json, subscription->filters);
 	}
-	put_string(&json, "from", subscription->from);
-	put_string(&json, "group", subscription->group);
-	put_string(&json, "unique", subscription->unique);
+	wh__member_string(&json, "from", subscription->from);
+	wh__member_string(&json, "group", subscription->group);
+	wh__member_string(&json, "unique", subscription->unique);
 	if (subscription->unique && subscription->unique_while_ns > 0)
-		put_duration(&json, "unique_while", subscription->unique_while_ns);
+		wh__member_duration(&json, "unique_while", subscription->unique_while_ns);
 	else if (subscription->unique && subscription->unique_while_ns < 0)
-		put_string(&json, "unique_while", "queued");
+		wh__member_string(&json, "unique_while", "queued");
 	wh__text_put(&json, "}", 1);
 	return start_with(ask, &json);
 }

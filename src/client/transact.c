@@ -5,6 +5,7 @@
 
 #include "base/units.h"
 #include "client/ask.h"
+#include "client/members.h"
 
 struct wh_transaction *wh_transaction_free(struct wh_transaction *transaction)
 {
@@ -20,27 +21,9 @@ static void dispose(wh_res res, void *arg)
 
 /* ---- the request ------------------------------------------------------------------------- */
 
-static void put_string(struct wh__text *text, const char *name, const char *string)
-{
-	wh__text_format(text, ",\"%s\":", name);
-	wh__text_json(text, string, strlen(string));
-}
-
-static void put_number(struct wh__text *text, const char *name, uint64_t number)
-{
-	wh__text_format(text, ",\"%s\":%llu", name, (unsigned long long)number);
-}
-
-/* Milliseconds, rounded up, as wh__ask_duration(). */
-static void put_duration(struct wh__text *text, const char *name, int64_t ns)
-{
-	wh__text_format(text, ",\"%s\":\"%llums\"", name,
-	                (unsigned long long)((ns + WH_NS_PER_MS - 1) / WH_NS_PER_MS));
-}
-
 static void put_lease(struct wh__text *text, const struct wh_lease *lease)
 {
-	put_number(text, "job", lease->job);
+	wh__member_number(text, "job", lease->job);
 	wh__text_format(text, ",\"lease\":\"%u.%llu\"", lease->epoch, (unsigned long long)lease->claim);
 }
 
@@ -50,7 +33,7 @@ static void put_payload(struct wh__text *text, const char *name, const struct wh
 	wh__text_base64(text, payload->bytes, payload->len);
 	wh__text_put(text, "\"", 1);
 	if (payload->type)
-		put_string(text, "content_type", payload->type);
+		wh__member_string(text, "content_type", payload->type);
 }
 
 static void put_options(struct wh__text *text, const struct wh_submit_options *options)
@@ -58,33 +41,33 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 	char instant[WH__INSTANT_TEXT_BYTES];
 
 	if (options->priority_set)
-		put_number(text, "priority", options->priority);
+		wh__member_number(text, "priority", options->priority);
 	if (options->delay_ns > 0)
-		put_duration(text, "delay", options->delay_ns);
+		wh__member_duration(text, "delay", options->delay_ns);
 	if (options->run_at > 0) {
 		instant[wh__put_instant(instant, options->run_at)] = 0;
-		put_string(text, "run_at", instant);
+		wh__member_string(text, "run_at", instant);
 	}
 	if (options->time_to_run_ns > 0)
-		put_duration(text, "time_to_run", options->time_to_run_ns);
+		wh__member_duration(text, "time_to_run", options->time_to_run_ns);
 	if (options->attempts > 0)
-		put_number(text, "attempts", options->attempts);
+		wh__member_number(text, "attempts", options->attempts);
 	if (options->retention_ns != 0)
-		put_duration(text, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
+		wh__member_duration(text, "retention", options->retention_ns > 0 ? options->retention_ns : 0);
 	if (options->expires_ns > 0)
-		put_duration(text, "expires", options->expires_ns);
+		wh__member_duration(text, "expires", options->expires_ns);
 	if (options->expires_at > 0) {
 		instant[wh__put_instant(instant, options->expires_at)] = 0;
-		put_string(text, "expires_at", instant);
+		wh__member_string(text, "expires_at", instant);
 	}
 	if (options->unique)
-		put_string(text, "unique", options->unique);
+		wh__member_string(text, "unique", options->unique);
 	if (options->unique && options->unique_while_ns > 0)
-		put_duration(text, "unique_while", options->unique_while_ns);
+		wh__member_duration(text, "unique_while", options->unique_while_ns);
 	else if (options->unique && options->unique_while_ns < 0)
-		put_string(text, "unique_while", "queued");
+		wh__member_string(text, "unique_while", "queued");
 	if (options->group)
-		put_string(text, "group", options->group);
+		wh__member_string(text, "group", options->group);
 	for (size_t i = 0; i < options->after_count; i++) {
 		const char *before = i ? "," : ",\"after\":[";
 
@@ -97,15 +80,15 @@ static void put_options(struct wh__text *text, const struct wh_submit_options *o
 	if (options->after_count > 0)
 		wh__text_put(text, "]", 1);
 	if (options->after_failure != WH_AFTER_CANCEL)
-		put_string(text, "after_failure", wh__after_failure(options->after_failure));
+		wh__member_string(text, "after_failure", wh__after_failure(options->after_failure));
 	if (options->callback)
-		put_string(text, "callback", options->callback);
+		wh__member_string(text, "callback", options->callback);
 }
 
 void wh__put_submit(struct wh__text *text, const char *queue, const struct wh_payload *payload,
                     const struct wh_submit_options *options)
 {
-	put_string(text, "queue", queue);
+	wh__member_string(text, "queue", queue);
 	put_payload(text, "payload_base64", payload);
 	put_options(text, options);
 }
@@ -115,11 +98,11 @@ static bool put_fail(struct wh__text *text, const struct wh_action *action)
 	if (action->delay_ns < WH_RETRY_NEVER)
 		return false;
 	if (action->text)
-		put_string(text, "error", action->text);
+		wh__member_string(text, "error", action->text);
 	if (action->delay_ns == WH_RETRY_NEVER)
 		wh__text_str(text, ",\"retry\":false");
 	else if (action->delay_ns >= 0)
-		put_duration(text, "delay", action->delay_ns);
+		wh__member_duration(text, "delay", action->delay_ns);
 	return true;
 }
 
@@ -138,23 +121,23 @@ static bool put_whole_event(struct wh__text *text, const struct wh_event *event)
 		return false;
 	wh__text_str(text, ",\"event\":{");
 	put_first(text, "specversion", "1.0");
-	put_string(text, "id", event->id);
-	put_string(text, "source", event->source);
-	put_string(text, "type", event->type);
+	wh__member_string(text, "id", event->id);
+	wh__member_string(text, "source", event->source);
+	wh__member_string(text, "type", event->type);
 	if (event->subject)
-		put_string(text, "subject", event->subject);
+		wh__member_string(text, "subject", event->subject);
 	if (event->time != 0) {
 		instant[wh__put_instant(instant, event->time)] = 0;
-		put_string(text, "time", instant);
+		wh__member_string(text, "time", instant);
 	}
 	for (size_t i = 0; i < event->attribute_count; i++) {
 		if (!wh__is_attribute(event->attributes[i].name) || !event->attributes[i].value)
 			return false;
-		put_string(text, event->attributes[i].name, event->attributes[i].value);
+		wh__member_string(text, event->attributes[i].name, event->attributes[i].value);
 	}
 	if (event->data.bytes) {
-		put_string(text, "datacontenttype",
-		           event->data.type ? event->data.type : "application/octet-stream");
+		wh__member_string(text, "datacontenttype",
+		                  event->data.type ? event->data.type : "application/octet-stream");
 		wh__text_str(text, ",\"data_base64\":\"");
 		wh__text_base64(text, event->data.bytes, event->data.len);
 		wh__text_put(text, "\"", 1);
@@ -170,16 +153,16 @@ static bool put_publish(struct wh__text *text, const struct wh_action *action)
 	if (!action->queue || !*action->queue || !event || !event->type || !*event->type ||
 	    event->data.release || event->data.len > UINT32_MAX)
 		return false;
-	put_string(text, "topic", action->queue);
+	wh__member_string(text, "topic", action->queue);
 	if (event->id)
 		return put_whole_event(text, event);
 	if (event->time != 0 || event->attribute_count > 0)
 		return false;
-	put_string(text, "type", event->type);
+	wh__member_string(text, "type", event->type);
 	if (event->source)
-		put_string(text, "source", event->source);
+		wh__member_string(text, "source", event->source);
 	if (event->subject)
-		put_string(text, "subject", event->subject);
+		wh__member_string(text, "subject", event->subject);
 	if (event->data.bytes)
 		put_payload(text, "payload_base64", &event->data);
 	return true;
@@ -189,10 +172,10 @@ static bool put_edit(struct wh__text *text, const struct wh_action *action)
 {
 	if (!action->edit)
 		return false;
-	put_number(text, "job", action->job);
+	wh__member_number(text, "job", action->job);
 	wh__put_edit(text, action->edit);
 	if (action->edit->if_match)
-		put_string(text, "if_match", action->edit->if_match);
+		wh__member_string(text, "if_match", action->edit->if_match);
 	return true;
 }
 
@@ -213,7 +196,7 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		return true;
 	case WH_ACTION_COMPLETE:
 		if (action->status > 0)
-			put_number(text, "status", (uint64_t)action->status);
+			wh__member_number(text, "status", (uint64_t)action->status);
 		put_payload(text, "result_base64", &action->payload);
 		return true;
 	case WH_ACTION_FAIL:
@@ -223,15 +206,15 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		if (action->delay_ns < 0)
 			return false;
 		if (action->kind == WH_ACTION_RELEASE && action->delay_ns > 0)
-			put_duration(text, "delay", action->delay_ns);
+			wh__member_duration(text, "delay", action->delay_ns);
 		if (action->kind == WH_ACTION_BURY && action->text)
-			put_string(text, "error", action->text);
+			wh__member_string(text, "error", action->text);
 		if (action->priority)
-			put_number(text, "priority", *action->priority);
+			wh__member_number(text, "priority", *action->priority);
 		return true;
 	case WH_ACTION_EXTEND:
 		if (action->delay_ns > 0)
-			put_duration(text, "by", action->delay_ns);
+			wh__member_duration(text, "by", action->delay_ns);
 		return action->delay_ns >= 0;
 	case WH_ACTION_PROGRESS:
 		if (!wh__json_check(json))
@@ -241,7 +224,7 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		return true;
 	case WH_ACTION_CANCEL:
 	case WH_ACTION_KICK:
-		put_number(text, "job", action->job);
+		wh__member_number(text, "job", action->job);
 		return true;
 	case WH_ACTION_PUBLISH:
 		return put_publish(text, action);
@@ -249,9 +232,9 @@ static bool put_members(struct wh__text *text, const struct wh_action *action)
 		return put_edit(text, action);
 	case WH_ACTION_MOVE:
 	case WH_ACTION_REPLAY:
-		put_number(text, "job", action->job);
+		wh__member_number(text, "job", action->job);
 		if (action->queue)
-			put_string(text, "to", action->queue);
+			wh__member_string(text, "to", action->queue);
 		return action->queue ? *action->queue != 0 : action->kind == WH_ACTION_REPLAY;
 	default:
 		return false;
