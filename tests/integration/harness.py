@@ -220,15 +220,13 @@ def raw(port, data, timeout=None, half_close=False):
 
 
 def read_all(s):
-    got = b""
+    got = bytearray()  # which grows in place: an archive of 80 MB is read here
     try:
-        while True:
-            chunk = s.recv(65536)
-            if not chunk:
-                return got
+        while chunk := s.recv(65536):
             got += chunk
     except (ConnectionResetError, socket.timeout):
-        return got
+        pass
+    return bytes(got)
 
 
 def read_answer(s, buffered=b"", head_only=False):
