@@ -47,6 +47,12 @@ __attribute__((unused)) static int close_loop(void **state)
 
 #define ON_LOOP(f) cmocka_unit_test_setup_teardown(f, open_loop, close_loop)
 
+/* valgrind does some of the kernel's work itself, and not all of it is as the kernel does it. */
+__attribute__((unused)) static bool under_valgrind(void)
+{
+	return getenv("WHILST_VALGRIND") != NULL;
+}
+
 /* Of every main(): the engine is there, or the file is skipped. */
 __attribute__((unused)) static void need_engine(void)
 {

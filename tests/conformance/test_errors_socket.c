@@ -108,7 +108,7 @@ static void options(void **state)
 	    local = a_socket(AF_UNIX, SOCK_STREAM);
 	struct sockaddr_in group = address_of("239.1.2.3", 0), no_group = address_of("127.0.0.1", 0);
 	struct sockaddr *to = (struct sockaddr *)&group;
-	int64_t value;
+	int64_t value = 0;
 	socklen_t len = sizeof value;
 	wrong = 0;
 	is_now(wh_set_option(loop, stream, 999, 1), -EINVAL);
@@ -363,6 +363,8 @@ static void without_permission(void **state)
 
 static void without_descriptors(void **state)
 {
+	if (under_valgrind())
+		skip(); /* its limit of descriptors takes what was accepted, and then closes it */
 	struct rlimit before, none;
 	struct sockaddr_in there;
 	int listener = listen_tcp(&there), ends[2];
