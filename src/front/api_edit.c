@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "front/api.h"
+#include "front/json_words.h"
 
 #define DAY_NS     (INT64_C(86400) * WH_NS_PER_S)
 #define PATCH_TYPE "application/merge-patch+json"
@@ -190,7 +191,7 @@ static bool read_patch(struct request *request, struct store_edit *edit)
 	if (!json) {
 		snprintf(where, sizeof(where), ",\"line\":%d,\"column\":%d", error.line, error.column);
 		answer_problem(request->api, request->x, PROBLEM_BAD_JSON, where, "line %d, column %d: %s",
-		               error.line, error.column, error.text);
+		               error.line, error.column, json_words(&error));
 		return false;
 	}
 	good = read_members(request, json, edit);

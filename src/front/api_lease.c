@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "front/api.h"
 #include "front/batch.h"
+#include "front/json_words.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
 
@@ -188,7 +189,7 @@ static bool check_json(struct request *request)
 	}
 	snprintf(members, sizeof(members), ",\"line\":%d,\"column\":%d", error.line, error.column);
 	answer_problem(request->api, request->x, PROBLEM_BAD_JSON, members,
-	               "progress: line %d, column %d: %s", error.line, error.column, error.text);
+	               "progress: line %d, column %d: %s", error.line, error.column, json_words(&error));
 	return false;
 }
 

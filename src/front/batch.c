@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+#include "front/json_words.h"
+
 static void start(struct batch *batch)
 {
 	batch->items = batch->given;
@@ -78,7 +80,8 @@ static int check_json(struct batch *batch, const char *line, size_t len)
 	if (!value) {
 		batch->line = (int)batch->count + 1;
 		batch->column = error.column;
-		snprintf(batch->detail, sizeof(batch->detail), "%s", error.text);
+		snprintf(batch->detail, sizeof(batch->detail), "%s",
+		         len == 0 ? "the line is empty: each line is a payload" : json_words(&error));
 		return BATCH_BAD_JSON;
 	}
 	json_decref(value);

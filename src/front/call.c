@@ -212,9 +212,9 @@ static void answer_failed(struct call *call, const struct store_view *view)
 	wh__text_put(&members, "", 1);
 	answer_preference(call->x, &call->prefer, true);
 	answer_problem(call->api, call->x, late ? PROBLEM_JOB_TIMED_OUT : PROBLEM_JOB_FAILED,
-	               members.failed ? NULL : members.data, "job %llu failed after %u attempts; last: %.*s",
-	               (unsigned long long)call->job, view->attempts, (int)(last.len < 300 ? last.len : 300),
-	               (const char *)last.data);
+	               members.failed ? NULL : members.data, "job %llu failed after %u attempt%s; last: %.*s",
+	               (unsigned long long)call->job, view->attempts, view->attempts == 1 ? "" : "s",
+	               (int)(last.len < 300 ? last.len : 300), (const char *)last.data);
 	wh__text_done(&members);
 }
 

@@ -86,10 +86,12 @@ static void on_head(wh_http_exchange *x, void *arg)
 	if (host_refused(api, x) || !request_singles(api, x))
 		return;
 	if (!target_split(&target, wh_http_path(x), wh_http_query(x))) {
-		if (wh_http_method(x) == WH_HTTP_OPTIONS)
+		if (wh_http_method(x) == WH_HTTP_OPTIONS) { /* of the server as a whole */
+			wh_http_set(x, "Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 			answer_bytes(api, x, 204, NULL, NULL, 0);
-		else
+		} else {
 			answer_problem(api, x, PROBLEM_BAD_REQUEST, NULL, "the request target is not a path");
+		}
 		return;
 	}
 	if (is_call(&target)) {

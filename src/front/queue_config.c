@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "deliver/service.h"
+#include "front/json_words.h"
 #include "front/namespace.h"
 
 #define DAY_NS (INT64_C(86400) * WH_NS_PER_S)
@@ -260,7 +261,7 @@ bool queue_config_read(struct request *request, struct queue_config *ret)
 	if (!root) {
 		snprintf(members, sizeof(members), ",\"line\":%d,\"column\":%d", error.line, error.column);
 		answer_problem(request->api, request->x, PROBLEM_BAD_JSON, members, "line %d, column %d: %s",
-		               error.line, error.column, error.text);
+		               error.line, error.column, json_words(&error));
 		return false;
 	}
 	if (!good)

@@ -75,7 +75,7 @@ static bool split_scope(const char *text, size_t len, enum token_action *ret, co
 
 	*ret_pattern = colon ? colon + 1 : "*";
 	*ret_len = colon ? len - word - 1 : 1;
-	if (*ret_len == 0)
+	if (*ret_len == 0 || memchr(*ret_pattern, '*', *ret_len - 1)) /* within, it is in no name */
 		return false;
 	for (int i = TOKEN_SUBMIT; i < TOKEN_ACTIONS; i++) {
 		if (strlen(actions[i]) == word && memcmp(actions[i], text, word) == 0) {
@@ -443,6 +443,7 @@ static int add_line(struct token_table *table, const char *line, const char *end
 		return error;
 	}
 	token.use->references = 1;
+	token.line = refusal->line;
 	table->tokens[table->count++] = token;
 	return 0;
 }
@@ -452,6 +453,27 @@ static bool is_space_line(const char *line, const char *end)
 	size_t word = sizeof(prefix_word) - 1;
 
 	return (size_t)(end - line) >= word && memcmp(line, prefix_word, word) == 0;
+}
+
+/* By digest. A token has one line: what was taken from it there, another line would leave it. */
+static int sort_tokens(struct token_table *table, struct token_refusal *refusal)
+{
+	if (table->count > 1)
+		qsort(table->tokens, table->count, sizeof(table->tokens[0]), token_by_digest);
+	for (size_t i = 1; i < table->count; i++) {
+		const struct token *a = &table->tokens[i - 1], *b = &table->tokens[i];
+
+		if (token_by_digest(a, b) != 0)
+			continue;
+		if (a->line > b->line) {
+			a = b;
+			b = &table->tokens[i - 1];
+		}
+		refusal->line = b->line;
+		return refuse(refusal, "the same token has two lines, the other one of", a->name,
+		              strlen(a->name));
+	}
+	return 0;
 }
 
 int token_table_read(const char *text, size_t len, struct token_table **ret, struct token_refusal *refusal)
@@ -475,12 +497,12 @@ int token_table_read(const char *text, size_t len, struct token_table **ret, str
 	}
 	if (error == 0)
 		error = join_spaces(table, refusal);
+	if (error == 0)
+		error = sort_tokens(table, refusal);
 	if (error < 0) {
 		token_table_free(table);
 		return error;
 	}
-	if (table->count > 1)
-		qsort(table->tokens, table->count, sizeof(table->tokens[0]), token_by_digest);
 	*ret = table;
 	return 0;
 }

@@ -17,6 +17,7 @@ struct scope {
 struct token {
 	unsigned char digest[TOKEN_DIGEST_BYTES];
 	char name[TOKEN_NAME_MAX + 1];
+	unsigned line; /* of the file */
 	size_t scopes_count;
 	struct scope *scopes;
 	struct token_limit *limits; /* of requests; NULL: none. Of its own, since it changes with use */

@@ -1,6 +1,7 @@
 """tests/integration/test_edges.py -- what the page of the interface says of limits and refusals, at its edges: exactly as many, and words that name
 what was wrong."""
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -82,6 +83,22 @@ class Words(harness.Case):
             self.assertIn(b"chunked framing", answer, body[:40])
         self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").status, 404)
 
+    def test_words_of_our_own(self):
+        path = f"/v1/queues/{self.queue}/jobs"
+        self.refused(self.client.post(path, b"1\n\n3\n", Content_Type="application/x-ndjson"), 400, "bad-json", "line 2", "the line is empty")
+        answer = self.client.post(path, b'1\n"\\u0000"\n', Content_Type="application/x-ndjson")
+        self.assertNotIn("JSON_", self.refused(answer, 400, "bad-json", "line 2", "\\u0000 is not taken here")["detail"])
+        self.refused(self.client.put(f"/v1/queues/{self.queue}", b'{"dead_letter":"a\\u0000"}'), 400, "bad-json", "\\u0000 is not taken here")
+        self.client.post(f"{path}?attempts=1", b"x")
+        job, lease, _ = self.client.reserve(self.queue)
+        self.client.post(f"/v1/jobs/{job}/fail", b"why", Whilst_Lease=lease)
+        self.refused(self.client.get(f"/v1/jobs/{job}/result"), 502, "job-failed", "after 1 attempt; last: why")
+        ids = ",".join(["1"] * 1001)
+        self.refused(self.client.post(f"{path}?after={ids}", b"x"), 400, "bad-request", "1000")
+        self.refused(self.transact({"action": "submit", "queue": "q", "after": [1] * 10001}), 400, "bad-json", "10000")
+        answer = harness.raw(self.server.port, b"OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        self.assertIn(b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n", answer)
+
     def test_progress_whose_members_come_twice(self):
         self.client.submit(self.queue)
         job, lease, _ = self.client.reserve(self.queue)
@@ -109,7 +126,9 @@ class Settings(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
             file.write(text)
             file.flush()
-            run = subprocess.run([harness.BINARY, "config", "check", "--config", file.name], capture_output=True, text=True, timeout=60, check=False)
+            # what the environment says is not looked for in the file
+            plain = {name: value for name, value in os.environ.items() if not name.startswith("WHILST_")}
+            run = subprocess.run([harness.BINARY, "config", "check", "--config", file.name], capture_output=True, text=True, timeout=60, check=False, env=plain)
             return run.returncode, run.stdout, run.stderr.replace(file.name, "FILE")
 
     def test_refused(self):

@@ -274,7 +274,8 @@ class Tokens(unittest.TestCase):
         for text, line in ((f"a {digest}", 1), (f"\n# c\na {digest} nothing:x", 3), (f"a sha256:00 read", 1), ("a", 1),
                            (f"a! {digest} read", 1), (f"a {digest} read:", 1), (f"a {digest} any", 1), (f"a {digest} read rate=0", 1),
                            (f"a {digest} read speed=1", 1), (f"a {digest} read connections=0", 1),
-                           (f"a {digest} read connections=1 connections=2", 1), (f"a {digest} rate=1", 1)):
+                           (f"a {digest} read connections=1 connections=2", 1), (f"a {digest} rate=1", 1), (f"a {digest} submit:*x", 1),
+                           (f"a {digest} submit:a*b*", 1), (f"a {digest} read\nb sha256:{'1' * 64} read\nc {digest} submit", 3)):
             with open(self.path, "w") as file:
                 file.write(text + "\n")
             ended = subprocess.run([harness.BINARY, "config", "check", "--tokens", self.path], capture_output=True, timeout=60)
