@@ -20,7 +20,7 @@
 #include "log/log.h"
 #include "store/repair.h"
 
-enum { SEGMENT = 128 << 10, JOBS = 240, FILES_MAX = 64 };
+enum { SEGMENT = 128 << 10, JOBS = 240, FILES_MAX = 256 };
 
 struct image {
 	const char *what;
@@ -101,7 +101,8 @@ static void list_files(struct image *image)
 		snprintf(pattern, sizeof(pattern), "%s/%s", image->folder, patterns[p]);
 		if (glob(pattern, 0, NULL, &found) != 0)
 			continue;
-		for (size_t i = 0; i < found.gl_pathc && image->files_count < FILES_MAX; i++)
+		CHECK(image->files_count + found.gl_pathc <= FILES_MAX);
+		for (size_t i = 0; i < found.gl_pathc; i++)
 			snprintf(image->files[image->files_count++], 64, "%s",
 			         found.gl_pathv[i] + strlen(image->folder) + 1);
 		globfree(&found);
