@@ -16,6 +16,8 @@
 
 #include "store/store.h"
 
+enum { WAIT_S = 60 };
+
 struct bench {
 	char directory[64];
 	wh_loop *loop;
@@ -96,6 +98,16 @@ static inline void close_and_reopen(struct bench *b)
 {
 	assert_int_equal(store_close(b->store), 0);
 	reopen(b);
+}
+
+/* Awaits what may not come if the store is mistaken: the test fails then, and says what has not come. */
+static inline wh_res await(struct bench *b, wh_future future, const char *what)
+{
+	wh_res res = wh_await(wh_deadline(future, wh_clock(b->loop) + WAIT_S * WH_NS_PER_S));
+
+	if (res.n == -ETIMEDOUT)
+		fail_msg("%s: not within %d s", what, WAIT_S);
+	return res;
 }
 
 static inline struct store_slice text(const char *s)

@@ -47,10 +47,15 @@ static void assert_state(struct bench *b, uint64_t id, int state)
 /* What the store does by itself comes in a later turn. */
 static void await_state(struct bench *b, uint64_t id, int state)
 {
+	int64_t end = wh_clock(b->loop) + WAIT_S * WH_NS_PER_S;
 	wh_res res = {0};
 
-	while (store_state(b->store, id) != state)
+	while (store_state(b->store, id) != state) {
+		if (wh_clock(b->loop) > end)
+			fail_msg("a job is in state %d, and not in %d within %d s", store_state(b->store, id),
+			         state, WAIT_S);
 		res = wh_await(wh_sleep(b->loop, WH_NS_PER_MS));
+	}
 	assert_true(res.n >= 0);
 	assert_state(b, id, state);
 }
@@ -420,13 +425,13 @@ static void test_told(void **state)
 	store_view_free(v);
 	lot = reserve_start(b, "b", 1, true);
 	complete(b, "a", ids[0]);
-	assert_int_equal(wh_await(change).n, JOB_AWAITING);
+	assert_int_equal(await(b, change, "what a job waits for has changed").n, JOB_AWAITING);
 	v = look(b, then);
 	change = store_wait(b->store, then, STORE_WAIT_CHANGE, v->version, STORE_DEFAULT);
 	store_view_free(v);
 	complete(b, "a", ids[1]);
-	assert_int_equal(wh_await(change).n, JOB_READY);
-	res = wh_await(lot);
+	assert_int_equal(await(b, change, "what a job waits for has changed").n, JOB_READY);
+	res = await(b, lot, "a lease of what ran after another");
 	assert_int_equal(res.n, 1);
 	assert_int_equal(((struct store_lot *)res.ptr)->jobs[0].job, then);
 	store_lot_free(res.ptr);
@@ -466,7 +471,7 @@ static void test_levels(void **state)
 	commit = wh_await(store_apply(b->store, actions, 2, 0, STORE_DEFAULT)).ptr;
 	then = commit->results[1].job;
 	store_commit_free(commit);
-	lot = wh_await(reserve_start(b, "b", 1, true)).ptr;
+	lot = await(b, reserve_start(b, "b", 1, true), "a lease of what ran after one that expired").ptr;
 	assert_int_equal(lot->jobs[0].job, then);
 	store_lot_free(lot);
 }
