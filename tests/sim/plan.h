@@ -6,6 +6,8 @@
  *     WHILST_SIM_SEEDS   how many seeds (the size of the test; default: what fits the gate)
  *     WHILST_SIM_FIRST   the first one
  *     WHILST_SIM_PLAN    seed:crash_at:damage:fail_at:error:from_then_on
+ *
+ * Nothing on a simulated machine waits, so a run that takes minutes of the processor's time will not end: it says so, and its plan.
  */
 #ifndef TESTS_SIM_PLAN_H
 #define TESTS_SIM_PLAN_H
@@ -13,11 +15,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -46,6 +51,31 @@ static inline void plan_print(FILE *to)
 {
 	fprintf(to, "WHILST_SIM_PLAN=%" PRIu64 ":%" PRIu64 ":%d:%" PRIu64 ":%d:%d", plan.seed, plan.crash_at,
 	        plan.damage, plan.fail_at, plan.error, plan.from_then_on);
+}
+
+enum { RUN_CPU_S = 200 };
+
+static inline void plan_does_not_end(int signal)
+{
+	char text[200];
+	int len =
+		snprintf(text, sizeof(text),
+	                 "a run does not end\nrepeat with WHILST_SIM_PLAN=%" PRIu64 ":%" PRIu64 ":%d:%" PRIu64
+	                 ":%d:%d\n",
+	                 plan.seed, plan.crash_at, plan.damage, plan.fail_at, plan.error, plan.from_then_on);
+
+	(void)signal;
+	(void)!write(STDERR_FILENO, text, (size_t)len);
+	_exit(1);
+}
+
+/* At the beginning of each run. */
+static inline void plan_watch(void)
+{
+	const struct itimerval limit = {.it_value = {.tv_sec = RUN_CPU_S}};
+
+	signal(SIGPROF, plan_does_not_end);
+	setitimer(ITIMER_PROF, &limit, NULL);
 }
 
 /* What must hold, or the run is over. */
@@ -121,6 +151,7 @@ static inline wh_sim *plan_machine(void)
 	must(error == 0, "%s", wh_strerror(error));
 	chance_state = plan.seed;
 	tally.runs++;
+	plan_watch();
 	return sim;
 }
 
