@@ -178,8 +178,8 @@ static void on_step(wh_loop *loop, wh_res res, void *arg)
 		give_slot(body);
 	tell(body);
 	if (!store_operation_end(store)) {
-		/* the store went while the loop had failed: nothing more can be done */
-		body->store = NULL;
+		/* the store went while the loop had failed: nothing more can be done. Others may still be in its list */
+		detach(body);
 		body->error = body->error ? body->error : -ECANCELED;
 		if (body->references == 0)
 			dispose(body);

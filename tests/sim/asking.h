@@ -1,6 +1,7 @@
 /* tests/sim/asking.h -- the whole server behind served.h, and client machines that ask it over HTTP, one request each at a time.
  *
- * A client knows of nothing but answers. The program says what its clients do next: begin().
+ * A client knows of nothing but answers. The program says what its clients do next: begin(). If it says, before this, #define ASKING_STARTED
+ * FUNCTION, that one looks at each store that has started before anybody asks it; 0 or -errno.
  */
 #ifndef TESTS_SIM_ASKING_H
 #define TESTS_SIM_ASKING_H
@@ -30,6 +31,9 @@ static struct client clients[CLIENTS];
 static bool has_been_cut; /* in this run, before its peace */
 
 static void begin(struct client *client);
+#ifdef ASKING_STARTED
+static int ASKING_STARTED(void);
+#endif
 
 /* ---- the server --------------------------------------------------------------------------- */
 
@@ -42,6 +46,10 @@ static int server_open(void)
 	unsigned line;
 	int error = front_begin(&ranges);
 
+#ifdef ASKING_STARTED
+	if (error == 0)
+		error = ASKING_STARTED();
+#endif
 	if (error < 0)
 		return error;
 	error = secrets_read(text, sizeof text - 1, &secrets, &line, &detail);

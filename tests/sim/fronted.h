@@ -1,5 +1,5 @@
 /* tests/sim/fronted.h -- what served.h serves when it is the HTTP interface: the front over the store. The program says in server_open()
- * what else there is.
+ * what else there is; it may say before this how large a payload may be: #define FRONTED_PAYLOAD_BYTES.
  */
 #ifndef TESTS_SIM_FRONTED_H
 #define TESTS_SIM_FRONTED_H
@@ -8,12 +8,16 @@
 
 #include "front/front.h"
 
+#ifndef FRONTED_PAYLOAD_BYTES
+#define FRONTED_PAYLOAD_BYTES (1 << 20)
+#endif
+
 static struct api *front;
 
 /* ranges: of private addresses that are allowed; NULL: none. 0 or -errno. */
 static int front_begin(const struct ranges *ranges)
 {
-	struct front_options options = {.payload_bytes_max = 1 << 20,
+	struct front_options options = {.payload_bytes_max = FRONTED_PAYLOAD_BYTES,
 	                                .wait_ns_max = 60 * WH_NS_PER_S,
 	                                .request_timeout_ns = 30 * WH_NS_PER_S,
 	                                .idle_timeout_ns = 60 * WH_NS_PER_S,

@@ -1,7 +1,7 @@
 /* tests/sim/served.h -- a server on a simulated machine whose power fails, for test programs whose clients are on others.
  *
  * The program says what is served: server_open() to server_free(). It may say how, before this: #define SERVED_CHECKPOINT_BYTES and
- * SERVED_COMPACT_SLACK, as of struct store_options.
+ * SERVED_COMPACT_SLACK, and SERVED_BLOB_BYTES, as of struct store_options.
  */
 #ifndef TESTS_SIM_SERVED_H
 #define TESTS_SIM_SERVED_H
@@ -18,6 +18,9 @@ enum { LIVES_MAX = 20 };
 #ifndef SERVED_CHECKPOINT_BYTES
 #define SERVED_CHECKPOINT_BYTES 0
 #define SERVED_COMPACT_SLACK    0
+#endif
+#ifndef SERVED_BLOB_BYTES
+#define SERVED_BLOB_BYTES 0
 #endif
 
 static wh_sim_world *world;
@@ -58,6 +61,7 @@ static bool start_server(int port)
 	                                .segment_bytes = 1 << 16,
 	                                .checkpoint_bytes = SERVED_CHECKPOINT_BYTES,
 	                                .compact_slack = SERVED_COMPACT_SLACK,
+	                                .blob_bytes = SERVED_BLOB_BYTES,
 	                                .on_failure = on_failure};
 	struct store_problem problem = {0};
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
@@ -103,6 +107,7 @@ static void start_machine(int port)
 {
 	life = 0;
 	drains = false;
+	plan_watch();
 	must(wh_sim_world_open(&world, &(struct wh_sim_world_options){.seed = plan.seed}) == 0, "world");
 	struct wh_sim_options options = {.seed = plan.seed, .world = world, .crash_at_io = plan.crash_at};
 	must(wh_sim_open(&machine, &options) == 0, "machine");
