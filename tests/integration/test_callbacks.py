@@ -343,6 +343,14 @@ class Batches(Callbacks):
         self.finish(made)
         self.told(made[:2])
 
+    def test_a_transaction_of_one_life(self):
+        answer = self.transact({"action": "submit", "queue": "q", "payload": 1, "callback": self.url}, {"action": "submit", "queue": "q", "payload": 2},
+                               {"action": "submit", "queue": "q", "payload": 3, "callback": self.url})
+        self.assertEqual(answer.status, 200, answer)
+        jobs = [result["id"] for result in answer.json()["results"]]
+        self.finish(jobs)
+        self.told([jobs[0], jobs[2]])
+
     def test_a_transaction_under_a_key(self):
         def ask():
             answer = self.transact({"action": "submit", "queue": "q", "callback": self.url}, {"action": "submit", "queue": "q"}, Idempotency_Key="k")

@@ -150,12 +150,37 @@ static void what_comes_in_any_case(void **state)
 	assert_int_equal(try(b, submission("acme:a", "3")), -JOB_ENAMESPACE_FULL);
 }
 
+/* What a start knows from a checkpoint counts as well. */
+static void over_a_checkpoint(void **state)
+{
+	static char large[8 << 10];
+	struct bench *b = *state;
+	struct store_stats stats = {0};
+
+	b->options.segment_bytes = 1 << 20;
+	b->options.checkpoint_bytes = 1 << 20;
+	close_and_reopen(b);
+	for (int i = 0; i < 3; i++)
+		submit(b, i % 2 ? "acme:a" : "acme:b", "1");
+	assert_int_equal(reserve_one(b, "acme:a").job, 2);
+	memset(large, 'x', sizeof(large) - 1);
+	for (int i = 0; stats.checkpoints == 0; i++) {
+		assert_true(i < 10000);
+		submit(b, "bolt:b", large);
+		store_stats(b->store, &stats);
+	}
+	close_and_reopen(b);
+	holds(b, "acme", 3, 2);
+	limit(b, "acme", 3, 0);
+	assert_int_equal(try(b, submission("acme:a", "4")), -JOB_ENAMESPACE_FULL);
+}
+
 #define ONE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {ONE(jobs_in_all_queues), ONE(all_or_none), ONE(queues),
-	                                   ONE(what_comes_in_any_case)};
+	                                   ONE(what_comes_in_any_case), ONE(over_a_checkpoint)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
