@@ -354,7 +354,7 @@ void api_publish(struct request *request)
 	    !read_key(request, !p.structured && !p.batch, &once))
 		return;
 	publication_open(&p.all, request->api->loop);
-	p.topic = topic_find(&request->api->topics, request->name, request->name_len);
+	p.topic = topic_there(&request->api->topics, request->name, request->name_len);
 	p.all.known = !p.topic && once.given && store_key_known(request->api->store, once_key(&once));
 	if (!p.topic && !p.all.known) {
 		request_topic(request); /* which refuses it */

@@ -38,10 +38,8 @@ static void unknown_topic(struct request *request)
 
 struct topic *request_topic(struct request *request)
 {
-	struct topic *topic = topic_find(&request->api->topics, request->name, request->name_len);
+	struct topic *topic = topic_there(&request->api->topics, request->name, request->name_len);
 
-	if (topic && !topic_is_there(topic))
-		topic = NULL;
 	if (!topic)
 		unknown_topic(request);
 	return topic;

@@ -360,7 +360,7 @@ static void refuse_event(struct request *request, size_t index, const char *verb
 static bool add_event(struct request *request, const struct transaction_event *event, size_t index,
                       struct publication *p)
 {
-	const struct topic *topic = topic_find(&request->api->topics, event->topic.data, event->topic.len);
+	const struct topic *topic = topic_there(&request->api->topics, event->topic.data, event->topic.len);
 	struct publication_bare bare = {event->type, event->source, event->subject, event->content_type,
 	                                event->data};
 	struct event_refusal refusal = {0, ""};

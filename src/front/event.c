@@ -259,6 +259,25 @@ enum event_wrong event_check(const struct event *event, struct event_refusal *re
 	return EVENT_GOOD;
 }
 
+enum event_wrong event_make(struct event *event, const struct event_attribute *attributes, size_t count,
+                            struct wh_slice content_type, struct wh_slice data, struct event_refusal *refusal)
+{
+	enum event_wrong wrong = EVENT_GOOD;
+
+	event->count = 0;
+	event->memory = event->spare = NULL;
+	event->content_type = content_type.len > 0 ? content_type : (struct wh_slice){NULL, 0};
+	event->data = data;
+	for (size_t i = 0; i < count && wrong == EVENT_GOOD; i++) {
+		if (!attributes[i].value.data)
+			continue;
+		wrong = event_add(event, attributes[i].name, attributes[i].value, refusal);
+		if (wrong == EVENT_GOOD)
+			event->attributes[event->count - 1].typed = attributes[i].typed;
+	}
+	return wrong == EVENT_GOOD ? event_check(event, refusal) : wrong;
+}
+
 /* ---- header fields ----------------------------------------------------------------------- */
 
 void event_put_value(struct wh__text *text, struct wh_slice value)

@@ -62,6 +62,11 @@ enum event_wrong event_read_fields(struct event *event, const struct wh_http_fie
                                    struct wh_slice content_type, struct wh_slice body,
                                    struct event_refusal *refusal);
 
+/* event_make() - of attributes whose values are plain; absent ones are none. Everything is borrowed as long as the event is used; no memory is needed. */
+enum event_wrong event_make(struct event *event, const struct event_attribute *attributes, size_t count,
+                            struct wh_slice content_type, struct wh_slice data,
+                            struct event_refusal *refusal);
+
 /* event_read_json() - structured mode: one JSON object (borrowed). */
 enum event_wrong event_read_json(struct event *event, struct wh_slice json, struct event_refusal *refusal);
 

@@ -287,17 +287,32 @@ static void make_id(const uint8_t note[STORE_NOTE_BYTES], size_t index, char id[
 	}
 }
 
+/* source: of one that says none */
+static enum event_wrong make_bare(struct event *event, const struct publication_bare *bare,
+                                  struct wh_slice id, struct wh_slice source, int64_t now_ns,
+                                  struct event_refusal *refusal)
+{
+	char time[WH__INSTANT_TEXT_BYTES];
+	const struct event_attribute attributes[] = {
+		{{"specversion", 11}, {"1.0", 3}, false},
+		{{"id", 2}, id, false},
+		{{"source", 6}, bare->source.data ? bare->source : source, false},
+		{{"type", 4}, bare->type.data ? bare->type : (struct wh_slice){"whilst.event", 12}, false},
+		{{"time", 4}, {time, wh__put_instant(time, now_ns)}, false},
+		{{"subject", 7}, bare->subject, false}};
+
+	return event_make(event, attributes, sizeof(attributes) / sizeof(attributes[0]), bare->content_type,
+	                  bare->data, refusal);
+}
+
 enum event_wrong publication_bare(struct publication *p, const struct topic *topic,
                                   const struct publication_bare *bare, struct event_refusal *refusal)
 {
 	struct wh_slice name = {topic ? topic->name : "", topic ? topic->name_len : 0};
-	char id[2 * ID_BYTES + 1], source[sizeof("/v1/topics/") + 3 * TOPIC_NAME_BYTES_MAX],
-		time[WH__INSTANT_TEXT_BYTES];
+	char id[2 * ID_BYTES + 1], source[sizeof("/v1/topics/") + 3 * TOPIC_NAME_BYTES_MAX];
 	size_t len = sizeof("/v1/topics/") - 1;
-	struct wh_http_field fields[6] = {{{"ce-specversion", 14}, {"1.0", 3}}};
 	enum event_wrong wrong;
 	struct event event;
-	size_t count = 1;
 
 	if (!p->noted)
 		wh_random(p->loop, p->note, sizeof(p->note));
@@ -306,17 +321,8 @@ enum event_wrong publication_bare(struct publication *p, const struct topic *top
 	memcpy(source, "/v1/topics/", len);
 	name = namespace_plain(name); /* as who is subscribed calls it */
 	len += target_encode(name.data, name.len, source + len);
-	fields[count++] = (struct wh_http_field){{"ce-id", 5}, {id, 2 * (size_t)ID_BYTES}};
-	fields[count++] = (struct wh_http_field){
-		{"ce-source", 9}, bare->source.data ? bare->source : (struct wh_slice){source, len}};
-	fields[count++] = (struct wh_http_field){
-		{"ce-type", 7}, bare->type.data ? bare->type : (struct wh_slice){"whilst.event", 12}};
-	fields[count++] =
-		(struct wh_http_field){{"ce-time", 7}, {time, wh__put_instant(time, wh_wall_now(p->loop))}};
-	if (bare->subject.data)
-		fields[count++] = (struct wh_http_field){{"ce-subject", 10}, bare->subject};
-	/* its attributes are copied */
-	wrong = event_read_fields(&event, fields, count, bare->content_type, bare->data, refusal);
+	wrong = make_bare(&event, bare, (struct wh_slice){id, 2 * (size_t)ID_BYTES},
+	                  (struct wh_slice){source, len}, wh_wall_now(p->loop), refusal);
 	if (wrong == EVENT_GOOD)
 		wrong = publication_event(p, topic, &event, refusal);
 	if (wrong == EVENT_GOOD)

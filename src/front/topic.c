@@ -538,6 +538,13 @@ struct topic *topic_find(const struct topic_table *table, const char *name, size
 	return there ? table->topics[at] : NULL;
 }
 
+struct topic *topic_there(const struct topic_table *table, const char *name, size_t len)
+{
+	struct topic *topic = topic_find(table, name, len);
+
+	return topic && topic_is_there(topic) ? topic : NULL;
+}
+
 struct topic *topic_make(struct topic_table *table, const char *name, size_t len)
 {
 	struct topic *topic;

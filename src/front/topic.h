@@ -111,6 +111,8 @@ struct store_slice topic_queue_name(char to[sizeof(TOPIC_QUEUE_PREFIX) + TOPIC_N
                                     const char *name, size_t len);
 
 struct topic *topic_find(const struct topic_table *table, const char *name, size_t len);
+/* topic_there() - the same, unless it is on its way out of the table. */
+struct topic *topic_there(const struct topic_table *table, const char *name, size_t len);
 /* topic_make() - the topic of that name, made if it is not there; NULL: no memory. */
 struct topic *topic_make(struct topic_table *table, const char *name, size_t len);
 /* topic_drop() - forget it unless it has a setting or a subscription. */

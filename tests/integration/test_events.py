@@ -114,6 +114,12 @@ class Binary(Case):
         self.client.post(f"{self.path}/events", b"1")
         event = self.drain(queue)[0]
         self.assertEqual((event["type"], event["source"], event["data_base64"]), ("whilst.event", self.path, "MQ=="))
+        # what is said of it is text, and no header field: neither percent signs nor quotes mean anything
+        said = {"type": "50%25", "source": "/a%20b", "subject": '"50% \\" off'}
+        answer = self.client.post("/v1/transactions", json.dumps({"actions": [{"action": "publish", "topic": self.topic, "payload": 1, **said}]}).encode())
+        self.assertEqual(answer.status, 200, answer)
+        event = self.drain(queue)[0]
+        self.assertEqual({**event, **said, "data": 1}, event)
 
     def test_large(self):
         queue = self.subscribe()

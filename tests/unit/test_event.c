@@ -241,6 +241,40 @@ static void structured(void **state)
 }
 
 /* Kept as lines and read again, what was no string in JSON is none in JSON. */
+/* Values are what they are, absent ones are none, and the whole is judged. */
+static void made(void **state)
+{
+	struct event_attribute attributes[] = {
+		{slice("specversion"), slice("1.0"), false}, {slice("id"), slice("a/%41"), false},
+		{slice("source"), slice("/s%20"), false},    {slice("type"), slice("\"t\""), false},
+		{slice("subject"), {NULL, 0}, false},        {slice("n"), slice("-5"), true}};
+	size_t count = sizeof(attributes) / sizeof(attributes[0]);
+	struct event_refusal refusal;
+	struct wh__text text;
+	struct event event;
+
+	assert_int_equal(event_make(&event, attributes, count, slice("text/plain"), slice("data"), &refusal),
+	                 EVENT_GOOD);
+	assert_int_equal(event.count, 5);
+	assert_slice(event_get(&event, "id", 2), "a/%41");
+	assert_null(event_get(&event, "subject", 7).data);
+	wh__text_init(&text, NULL, 0);
+	event_put_json(&text, &event, NULL, NULL);
+	assert_slice((struct wh_slice){text.data, text.len},
+	             "{\"specversion\":\"1.0\",\"id\":\"a/%41\",\"source\":\"/"
+	             "s%20\",\"type\":\"\\\"t\\\"\",\"n\":-5,"
+	             "\"datacontenttype\":\"text/plain\",\"data\":\"data\"}");
+	wh__text_done(&text);
+	event_done(&event);
+	attributes[4].value = slice("");
+	assert_int_equal(event_make(&event, attributes, count, slice(""), slice(""), &refusal), EVENT_BAD);
+	attributes[4] = attributes[1];
+	assert_int_equal(event_make(&event, attributes, count, slice(""), slice(""), &refusal), EVENT_BAD);
+	assert_non_null(strstr(refusal.detail, "twice"));
+	assert_int_equal(event_make(&event, attributes, 3, slice(""), slice(""), &refusal), EVENT_BAD);
+	(void)state;
+}
+
 static void types_stay(void **state)
 {
 	static const char given[] = ",\"flag\":true,\"n\":-5,\"text\":\"5\",\"off\":false,\"word\":\"true\"}",
@@ -479,6 +513,7 @@ int main(void)
 		cmocka_unit_test(binary),  cmocka_unit_test(values),     cmocka_unit_test(binary_refused),
 		cmocka_unit_test(limits),  cmocka_unit_test(structured), cmocka_unit_test(structured_refused),
 		cmocka_unit_test(carried), cmocka_unit_test(filters),    cmocka_unit_test(types_stay),
+		cmocka_unit_test(made),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
