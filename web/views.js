@@ -538,9 +538,12 @@ function schedules(main, signal) {
 	const rows = table("Schedules", [
 		{title: "schedule", sort: (s) => s.name, cell: (s) => s.name},
 		{title: "when", cell: (s) => s.every ? `every ${s.every}` : `${s.cron} ${s.time_zone || "UTC"}`},
-		{title: "queue", cell: (s, cell) => s.job?.queue ? cell.textContent === s.job.queue ? undefined : queueLink(s.job.queue) : "–"},
+		{title: "queue or topic", cell: (s, cell) => {
+			const name = s.publish ? s.publish.topic : s.job.queue;
+			return cell.textContent === name ? undefined : s.publish ? link(name, "topics", name) : queueLink(name);
+		}},
 		{title: "next", sort: (s) => s.next[0] || "~", cell: (s) => s.paused ? h("span", {class: "tag warn"}, "paused") : s.next.length ? when(s.next[0]) : "–"},
-		{title: "last", cell: (s) => s.last ? [when(s.last.at), " ", s.last.job ? jobLink(s.last.job) : ""] : "–"},
+		{title: "last", cell: (s) => s.last ? [when(s.last.at), " ", s.last.job ? jobLink(s.last.job) : s.last.event || ""] : "–"},
 		{title: "runs", n: true, sort: (s) => s.runs, cell: (s) => show(s.runs)},
 		{title: "refused for", class: "error", cell: (s, cell) => {
 			cell.classList.toggle("bad", Boolean(s.error));
@@ -549,7 +552,10 @@ function schedules(main, signal) {
 		{title: "", cell: (s, cell) => {
 			if (cell.firstChild && cell.dataset.paused === String(s.paused)) return undefined;
 			cell.dataset.paused = s.paused;
-			return [button("Run now", "admin", s.name, async () => `${s.name}: job ${(await (await ask("POST", at(s) + "/run")).json()).id ?? ""} submitted`), " ",
+			return [button("Run now", "admin", s.name, async () => {
+				const made = await (await ask("POST", at(s) + "/run")).json();
+				return s.publish ? `${s.name}: event published, ${plural(made.jobs, "job")}` : `${s.name}: job ${made.id ?? ""} submitted`;
+			}), " ",
 				button(s.paused ? "Resume" : "Pause", "admin", s.name, async () => {
 					await ask("PUT", at(s), {json: {...await read(at(s)), paused: !s.paused}});
 					return `${s.name} ${s.paused ? "goes on" : "is paused"}`;

@@ -405,15 +405,15 @@ WH_API wh_future wh_client_topic_put(wh_client *client, const char *topic,
 
 /* What becomes of due times at which the server did not run. */
 enum wh_missed {
-	WH_MISSED_ONCE = 0, /* one job, for the newest of them */
+	WH_MISSED_ONCE = 0, /* one job or event, for the newest of them */
 	WH_MISSED_SKIP,     /* none */
-	WH_MISSED_ALL,      /* a job for each of the newest missed_max */
+	WH_MISSED_ALL,      /* one for each of the newest missed_max */
 };
 /* A header field. */
 struct wh_schedule_field {
 	const char *name, *value;
 };
-/* When a job is submitted, and which. Everything is borrowed for the call only. */
+/* When a job is submitted, and which; or with topic an event published. Everything is borrowed for the call only. */
 struct wh_schedule_settings {
 	const char *cron;      /* "30 4 * * mon-fri", see docs/reference/http.md; or */
 	int64_t every_ns;      /* this often, 1 s to 366 days */
@@ -426,6 +426,10 @@ struct wh_schedule_settings {
 	struct wh_submit_options options; /* without run_at, expires_at, after */
 	size_t field_count;               /* header fields that its jobs are given out with, at most 32 */
 	const struct wh_schedule_field *fields;
+	const char *
+		topic; /* instead of queue and all that goes with it: an event, whose id is "NAME/DUE" and whose time is the due time */
+	const struct wh_event *
+		event; /* the rest of it, without id, time and release; type and source NULL: "whilst.schedule", the schedule's path. NULL: nothing */
 };
 struct wh_schedule {
 	const char *name, *cron, *time_zone; /* cron NULL: by every_ns */
@@ -439,7 +443,12 @@ struct wh_schedule {
 	int64_t last_due, last_at; /* its newest run: for when, and when; 0: none */
 	uint64_t last_job;         /* of that; 0: not known, the server has started since */
 	uint64_t runs;
-	const char *error; /* why its job is refused at present; NULL: it is not */
+	const char *error; /* why its job or event is refused at present; NULL: it is not */
+	const char *topic; /* it publishes there; NULL: it makes jobs of queue, which is NULL else */
+	struct wh_position
+		last_event; /* of its newest run; epoch 0: nobody wanted it, it had been published before, or it is not known */
+	uint64_t last_jobs;  /* that this became */
+	bool last_duplicate; /* it had been published before, and nothing was done */
 };
 struct wh_schedules {
 	size_t count;
@@ -450,7 +459,7 @@ struct wh_schedules {
 WH_API struct wh_schedules *wh_schedules_free(struct wh_schedules *schedules);
 
 /* wh_client_schedule_put() - make (n = 1) or replace (n = 0) a schedule. Errors -EINVAL, -WH_ECALL_BAD_VALUE, -WH_ECALL_REFUSED (it does not say when, or
- * has options that it may not have). */
+ * has options that it may not have), -WH_ECALL_UNKNOWN_TOPIC. */
 WH_API wh_future wh_client_schedule_put(wh_client *client, const char *name,
                                         const struct wh_schedule_settings *settings,
                                         const struct wh_how *how);

@@ -1,4 +1,4 @@
-/* src/cli/schedule.c -- `whilst schedule`: jobs at given times, listed, put, paused and removed.
+/* src/cli/schedule.c -- `whilst schedule`: jobs and events at given times, listed, put, paused and removed.
  *
  * What a schedule says goes to the server as it is said, which judges it.
  */
@@ -10,26 +10,27 @@
 
 static const char usage[] =
 	"usage: whilst schedule list [NAME...]\n"
-	"       whilst schedule put NAME --cron EXPRESSION|--every DURATION --queue QUEUE [OPTION...] "
-	"[FILE]\n"
+	"       whilst schedule put NAME --cron EXPRESSION|--every DURATION --queue QUEUE|--topic TOPIC\n"
+	"                           [OPTION...] [FILE]\n"
 	"       whilst schedule run|pause|resume|delete NAME...\n\n"
-	"Lists schedules, or makes one: a job of QUEUE each time that it is due, whose payload is FILE "
-	"(nothing "
-	"when there is\n"
-	"none; - is standard input).\n\n"
+	"Lists schedules, or makes one: a job of QUEUE, or an event of TOPIC, each time that it is due, "
+	"whose payload is\n"
+	"FILE (nothing when there is none; - is standard input).\n\n"
 	"  --cron EXPRESSION      minute, hour, day of the month, month, day of the week: \"30 4 * * "
 	"mon-fri\"\n"
 	"  --time-zone NAME       for --cron: Europe/Berlin; default UTC\n"
 	"  --every DURATION       instead of --cron, 1s or longer\n"
-	"  --missed POLICY        of runs that were missed: once (default: one job for all), skip or all\n"
+	"  --missed POLICY        of runs that were missed: once (default: one for all), skip or all\n"
 	"  --missed-max N         with all: at most as many, 1 to 1000, default 100\n"
 	"  --paused               it runs when it is resumed\n"
 	"  --priority N, --attempts N, --time-to-run D, --retention D, --expires D, --unique KEY,\n"
 	"  --unique-while W, --group KEY, --callback URL, --type TYPE   of each job, as of whilst submit\n"
 	"  --header 'NAME: VALUE' that the jobs are given out with, may be repeated\n"
+	"  --event-type TYPE, --source URI, --subject TEXT, --attribute NAME=TEXT, --type TYPE\n"
+	"                         of each event; --attribute may be repeated\n"
 	"  --server URL, --json, --help\n";
 
-enum { OF_JOB = 256 }; /* options from here on are members of the job */
+enum { OF_JOB = 256 }; /* options from here on are members of the job, or of the event */
 
 static const struct option longs[] = {{"cron", 1, 0, 'c'},
                                       {"time-zone", 1, 0, 'z'},
@@ -48,6 +49,11 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
                                       {"group", 1, 0, OF_JOB + 8},
                                       {"type", 1, 0, OF_JOB + 9},
                                       {"callback", 1, 0, OF_JOB + 10},
+                                      {"topic", 1, 0, OF_JOB + 11},
+                                      {"event-type", 1, 0, OF_JOB + 12},
+                                      {"source", 1, 0, OF_JOB + 13},
+                                      {"subject", 1, 0, OF_JOB + 14},
+                                      {"attribute", 1, 0, 'a'},
                                       {"header", 1, 0, 'H'},
                                       {0}};
 
@@ -55,13 +61,14 @@ static const struct option longs[] = {{"cron", 1, 0, 'c'},
 static const struct {
 	const char *name;
 	bool number;
-} members[] = {{"queue", false},     {"priority", true},      {"attempts", true}, {"time_to_run", false},
-               {"retention", false}, {"expires", false},      {"unique", false},  {"unique_while", false},
-               {"group", false},     {"content_type", false}, {"callback", false}};
+} members[] = {{"queue", false},     {"priority", true},      {"attempts", true},  {"time_to_run", false},
+               {"retention", false}, {"expires", false},      {"unique", false},   {"unique_while", false},
+               {"group", false},     {"content_type", false}, {"callback", false}, {"topic", false},
+               {"type", false},      {"source", false},       {"subject", false}};
 
 struct schedule {
 	struct cli_options common;
-	json_t *config, *job; /* job is in config */
+	json_t *config, *job; /* job: or its event; it is in config in the end */
 };
 
 static int set_number(json_t *object, const char *name, const char *text)
@@ -85,11 +92,26 @@ static int set_text(json_t *object, const char *name, const char *text)
 	return 0;
 }
 
+/* A string into an object of the job or event. */
+static int set_within(struct schedule *s, const char *object, const char *option, const char *name,
+                      const char *value)
+{
+	json_t *within = json_object_get(s->job, object), *string = json_string(value);
+
+	if (!string)
+		return cli_error(CLI_USAGE, "%s %s is not UTF-8", option, name);
+	if (!within) {
+		within = json_object();
+		json_object_set_new(s->job, object, within);
+	}
+	json_object_set_new(within, name, string);
+	return 0;
+}
+
 /* "X-Report: daily" */
 static int add_header(struct schedule *s, const char *text)
 {
 	const char *colon = strchr(text, ':'), *value = colon ? colon + 1 : NULL;
-	json_t *headers = json_object_get(s->job, "headers"), *string;
 	char name[80];
 
 	if (!colon || colon == text || (size_t)(colon - text) >= sizeof(name))
@@ -98,15 +120,20 @@ static int add_header(struct schedule *s, const char *text)
 	name[colon - text] = 0;
 	while (*value == ' ')
 		value++;
-	string = json_string(value);
-	if (!string)
-		return cli_error(CLI_USAGE, "--header %s is not UTF-8", name);
-	if (!headers) {
-		headers = json_object();
-		json_object_set_new(s->job, "headers", headers);
-	}
-	json_object_set_new(headers, name, string);
-	return 0;
+	return set_within(s, "headers", "--header", name, value);
+}
+
+/* "region=eu" */
+static int add_attribute(struct schedule *s, const char *text)
+{
+	const char *equals = strchr(text, '=');
+	char name[80];
+
+	if (!equals || equals == text || (size_t)(equals - text) >= sizeof(name))
+		return cli_error(CLI_USAGE, "--attribute %s: NAME=TEXT is wanted", text);
+	memcpy(name, text, (size_t)(equals - text));
+	name[equals - text] = 0;
+	return set_within(s, "attributes", "--attribute", name, equals + 1);
 }
 
 /* 0: go on; else an exit status, or -1: help was wanted. */
@@ -125,6 +152,8 @@ static int read_option(struct schedule *s, int o)
 		return set_number(s->config, "missed_max", optarg);
 	case 'H':
 		return add_header(s, optarg);
+	case 'a':
+		return add_attribute(s, optarg);
 	case 'p':
 		json_object_set_new(s->config, "paused", json_true());
 		return 0;
@@ -148,6 +177,7 @@ static void show(const json_t *schedule)
 	const char *next = json_string_value(json_array_get(json_object_get(schedule, "next"), 0));
 	const char *error = json_string_value(json_object_get(schedule, "error"));
 	bool paused = json_is_true(json_object_get(schedule, "paused"));
+	const json_t *publish = json_object_get(schedule, "publish");
 	char when[400];
 
 	if (json_is_string(json_object_get(schedule, "cron")))
@@ -156,7 +186,7 @@ static void show(const json_t *schedule)
 	else
 		snprintf(when, sizeof(when), "every %s", text_of(schedule, "every"));
 	printf("%-20s %-30s %-12s next %-24s last %-24s runs %lld", text_of(schedule, "name"), when,
-	       text_of(json_object_get(schedule, "job"), "queue"),
+	       publish ? text_of(publish, "topic") : text_of(json_object_get(schedule, "job"), "queue"),
 	       paused ? "paused"
 	       : next ? next
 	              : "-",
@@ -274,9 +304,12 @@ static int pause_one(struct cli_session *session, const char *name, const char *
 static int run_one(struct cli_session *session, const char *name, json_t **ret)
 {
 	int status = ask(session, "POST", name, "/run", NULL, ret);
+	const json_t *id = json_object_get(*ret, "id");
 
-	if (status == 0 && !session->json)
-		printf("%lld\n", (long long)json_integer_value(json_object_get(*ret, "id")));
+	if (status == 0 && !session->json && json_is_string(id)) /* of an event */
+		printf("%s\n", json_string_value(id));
+	else if (status == 0 && !session->json)
+		printf("%lld\n", (long long)json_integer_value(id));
 	return status;
 }
 
@@ -331,9 +364,9 @@ int cli_schedule(int argc, char **argv)
 	struct schedule s = {.common.usage = usage, .config = json_object(), .job = json_object()};
 	int status = 0;
 
-	json_object_set_new(s.config, "job", s.job);
 	for (int o; status == 0 && (o = cli_option(&s.common, argc, argv, longs)) != -1;)
 		status = read_option(&s, o);
+	json_object_set_new(s.config, json_object_get(s.job, "topic") ? "publish" : "job", s.job);
 	if (s.common.ended)
 		status = s.common.status;
 	else if (status == 0 && (optind == argc || !is_good(argv[optind], argc - optind - 1))) {

@@ -163,6 +163,9 @@ void wh__ask_options(struct wh__ask *ask, const struct wh_submit_options *option
 void wh__put_submit(struct wh__text *text, const char *queue, const struct wh_payload *payload,
                     const struct wh_submit_options *options);
 
+/* transact.c: the members of a publish whose event is yet to be made, behind what is there. */
+void wh__put_event(struct wh__text *text, const char *topic, const struct wh_event *event);
+
 /* topic.c: may an attribute of an event have this name? */
 bool wh__is_attribute(const char *name);
 

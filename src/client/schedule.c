@@ -37,6 +37,53 @@ static bool take_json(struct wh__ask *ask, struct wh__text *json)
 	return wh__ask_bytes(ask, wh__text_take(json), len);
 }
 
+static bool put_job(struct wh__text *json, const struct wh_schedule_settings *settings)
+{
+	if (!settings->queue || !*settings->queue || settings->payload.release)
+		return false;
+	wh__member(json, "job");
+	wh__text_put(json, "{", 1);
+	wh__put_submit(json, settings->queue, &settings->payload, &settings->options);
+	if (settings->field_count > 0) {
+		wh__member(json, "headers");
+		wh__text_put(json, "{", 1);
+	}
+	for (size_t i = 0; i < settings->field_count; i++) {
+		wh__text_put(json, ",", i > 0);
+		wh__text_json(json, settings->fields[i].name, strlen(settings->fields[i].name));
+		wh__text_put(json, ":", 1);
+		wh__text_json(json, settings->fields[i].value, strlen(settings->fields[i].value));
+	}
+	wh__text_str(json, settings->field_count > 0 ? "}}}" : "}}");
+	return true;
+}
+
+/* What is of a job is refused rather than passed over, but for its options. */
+static bool put_event(struct wh__text *json, const struct wh_schedule_settings *settings)
+{
+	static const struct wh_event nothing;
+	const struct wh_event *event = settings->event ? settings->event : &nothing;
+
+	if (!*settings->topic || settings->queue || settings->payload.bytes || settings->field_count > 0 ||
+	    event->id || event->time != 0 || event->data.release ||
+	    event->attribute_count > WH_ATTRIBUTES_MAX)
+		return false;
+	wh__member(json, "publish");
+	wh__text_put(json, "{", 1);
+	wh__put_event(json, settings->topic, event);
+	if (event->attribute_count > 0) {
+		wh__member(json, "attributes");
+		wh__text_put(json, "{", 1);
+	}
+	for (size_t i = 0; i < event->attribute_count; i++) {
+		if (!wh__is_attribute(event->attributes[i].name) || !event->attributes[i].value)
+			return false;
+		wh__member_string(json, event->attributes[i].name, event->attributes[i].value);
+	}
+	wh__text_str(json, event->attribute_count > 0 ? "}}}" : "}}");
+	return true;
+}
+
 wh_future wh_client_schedule_put(wh_client *client, const char *name,
                                  const struct wh_schedule_settings *settings, const struct wh_how *how)
 {
@@ -47,26 +94,15 @@ wh_future wh_client_schedule_put(wh_client *client, const char *name,
 
 	if (!ask)
 		return failed;
-	if (!settings || !settings->queue || !*settings->queue || settings->payload.release ||
-	    settings->missed < WH_MISSED_ONCE || settings->missed > WH_MISSED_ALL)
+	if (!settings || settings->missed < WH_MISSED_ONCE || settings->missed > WH_MISSED_ALL)
 		return wh__ask_refuse(ask, -EINVAL);
 	wh__text_init(&json, NULL, 0);
 	wh__text_put(&json, "{", 1);
 	put_when(&json, settings);
-	wh__member(&json, "job");
-	wh__text_put(&json, "{", 1);
-	wh__put_submit(&json, settings->queue, &settings->payload, &settings->options);
-	if (settings->field_count > 0) {
-		wh__member(&json, "headers");
-		wh__text_put(&json, "{", 1);
+	if (settings->topic ? !put_event(&json, settings) : !put_job(&json, settings)) {
+		wh__text_done(&json);
+		return wh__ask_refuse(ask, -EINVAL);
 	}
-	for (size_t i = 0; i < settings->field_count; i++) {
-		wh__text_put(&json, ",", i > 0);
-		wh__text_json(&json, settings->fields[i].name, strlen(settings->fields[i].name));
-		wh__text_put(&json, ":", 1);
-		wh__text_json(&json, settings->fields[i].value, strlen(settings->fields[i].value));
-	}
-	wh__text_str(&json, settings->field_count > 0 ? "}}}" : "}}");
 	return take_json(ask, &json) ? wh__ask_start(ask) : wh__ask_refuse(ask, -ENOMEM);
 }
 
@@ -119,10 +155,17 @@ static void dispose(wh_res res, void *arg)
 
 static bool take_last(struct wh_slice last, struct wh_schedule *ret)
 {
+	bool duplicate = false;
+
 	if (wh__json_is_null(last))
 		return true;
 	if (!wh__json_u64(wh__json_member(last, "job"), &ret->last_job))
-		ret->last_job = 0; /* null */
+		ret->last_job = 0; /* null, or of what publishes */
+	if (!wh__read_position(wh__json_member(last, "event"), &ret->last_event))
+		ret->last_event = (struct wh_position){0};
+	if (!wh__json_u64(wh__json_member(last, "jobs"), &ret->last_jobs))
+		ret->last_jobs = 0;
+	ret->last_duplicate = wh__json_bool(wh__json_member(last, "duplicate"), &duplicate) && duplicate;
 	return wh__read_instant(wh__json_member(last, "due"), &ret->last_due) &&
 	       wh__read_instant(wh__json_member(last, "at"), &ret->last_at);
 }
@@ -155,6 +198,7 @@ static bool take_schedule(struct wh_slice json, void *thing, char **strings)
 	ret->cron = wh__take_string(json, "cron", strings);
 	ret->time_zone = wh__take_string(json, "time_zone", strings);
 	ret->queue = wh__take_string(wh__json_member(json, "job"), "queue", strings);
+	ret->topic = wh__take_string(wh__json_member(json, "publish"), "topic", strings);
 	ret->error = wh__take_string(json, "error", strings);
 	if (!ret->cron && !wh__read_duration(wh__json_member(json, "every"), &ret->every_ns))
 		return false;

@@ -146,6 +146,16 @@ static bool put_whole_event(struct wh__text *text, const struct wh_event *event)
 	return true;
 }
 
+void wh__put_event(struct wh__text *text, const char *topic, const struct wh_event *event)
+{
+	wh__member_string(text, "topic", topic);
+	wh__member_string(text, "type", event->type);
+	wh__member_string(text, "source", event->source);
+	wh__member_string(text, "subject", event->subject);
+	if (event->data.bytes)
+		put_payload(text, "payload_base64", &event->data);
+}
+
 static bool put_publish(struct wh__text *text, const struct wh_action *action)
 {
 	const struct wh_event *event = action->event;
@@ -153,18 +163,13 @@ static bool put_publish(struct wh__text *text, const struct wh_action *action)
 	if (!action->queue || !*action->queue || !event || !event->type || !*event->type ||
 	    event->data.release || event->data.len > UINT32_MAX)
 		return false;
-	wh__member_string(text, "topic", action->queue);
-	if (event->id)
+	if (event->id) {
+		wh__member_string(text, "topic", action->queue);
 		return put_whole_event(text, event);
+	}
 	if (event->time != 0 || event->attribute_count > 0)
 		return false;
-	wh__member_string(text, "type", event->type);
-	if (event->source)
-		wh__member_string(text, "source", event->source);
-	if (event->subject)
-		wh__member_string(text, "subject", event->subject);
-	if (event->data.bytes)
-		put_payload(text, "payload_base64", &event->data);
+	wh__put_event(text, action->queue, event);
 	return true;
 }
 

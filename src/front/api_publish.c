@@ -258,29 +258,29 @@ static void reached(wh_loop *loop, wh_res res, void *arg)
 
 /* ---- the call ------------------------------------------------------------------------------ */
 
-static void commit(struct publishing *p, int level, struct once *once)
+void publish_commit(struct request *request, struct publication *p, bool batch, int level, struct once *once)
 {
-	struct store *store = p->request->api->store;
-	struct call *call = call_new(p->request, CALL_OTHER);
+	struct store *store = request->api->store;
+	struct call *call = call_new(request, CALL_OTHER);
 	struct store_marks marks;
 	struct trace trace = {0};
 
 	if (!call)
 		return;
-	call->action = p->batch ? PUBLISHED_BATCH : PUBLISHED_ONE;
-	call->arg = publication_receipt(&p->all, 0);
+	call->action = batch ? PUBLISHED_BATCH : PUBLISHED_ONE;
+	call->arg = publication_receipt(p, 0);
 	if (!call->arg) {
 		answer_problem(call->api, call->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
 		call_end(call);
 		return;
 	}
-	if (p->request->traced)
-		trace_read(p->request->x, &trace);
-	if (p->all.count > 0) {
-		call_then(call,
-		          publication_apply(&p->all, store, (struct store_slice){trace.text, trace.len},
-		                            level, once),
-		          committed);
+	if (request->traced)
+		trace_read(request->x, &trace);
+	if (p->count > 0) {
+		call_then(
+			call,
+			publication_apply(p, store, (struct store_slice){trace.text, trace.len}, level, once),
+			committed);
 		return;
 	}
 	store_marks(store, &marks);
@@ -363,7 +363,7 @@ void api_publish(struct request *request)
 	}
 	wrong = p.batch ? read_batch(&p, &refusal) : read_one(&p, options, &refusal);
 	if (wrong == EVENT_GOOD)
-		commit(&p, level, &once);
+		publish_commit(request, &p.all, p.batch, level, &once);
 	else
 		refuse(&p, wrong, &refusal);
 	publication_done(&p.all);

@@ -1,7 +1,7 @@
-/* src/front/api_schedule.c -- /v1/schedules: kept as settings of the store, made jobs of by scheduler.c.
+/* src/front/api_schedule.c -- /v1/schedules: kept as settings of the store, made jobs and events of by scheduler.c.
  *
  * The table changes when the setting is durable, as that of services does. Who puts a schedule must be allowed to submit to its
- * queue as well: its jobs are submitted in that name.
+ * queue, or to publish to its topic, as well: its jobs and events are in that name.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,15 +9,10 @@
 #include <string.h>
 
 #include "front/page.h"
+#include "front/publication.h"
+#include "front/publish.h"
 
 /* ---- looking ----------------------------------------------------------------------------- */
-
-static const char *error_of(const struct schedule *s)
-{
-	if (s->by_cron && !s->zone)
-		return "its time zone cannot be read";
-	return s->error ? job_strerror(s->error) : NULL;
-}
 
 void api_schedule_list(struct request *request)
 {
@@ -40,7 +35,7 @@ void api_schedule_list(struct request *request)
 			continue;
 		if (page.count > 1)
 			wh__text_put(&text, ",", 1);
-		schedule_write(&text, s, name.len - shown.len, now, error_of(s));
+		schedule_write(&text, s, name.len - shown.len, now, scheduler_error(s));
 	}
 	page_end(&page, &text);
 	wh__text_put(&text, "\n", 1);
@@ -68,7 +63,7 @@ void api_schedule_get(struct request *request)
 		return;
 	}
 	wh__text_init(&text, NULL, 0);
-	schedule_write(&text, s, request->hidden, wh_wall_now(api->loop), error_of(s));
+	schedule_write(&text, s, request->hidden, wh_wall_now(api->loop), scheduler_error(s));
 	wh__text_put(&text, "\n", 1);
 	answer_text(api, request->x, 200, "application/json", &text);
 }
@@ -121,7 +116,7 @@ static void put_done(wh_loop *loop, wh_res res, void *arg)
 	} else {
 		call->arg = NULL;
 		wh__text_init(&text, NULL, 0);
-		schedule_write(&text, s, call->hidden, wh_wall_now(loop), error_of(s));
+		schedule_write(&text, s, call->hidden, wh_wall_now(loop), scheduler_error(s));
 		wh__text_put(&text, "\n", 1);
 		answer_committed(call->x, commit->level, commit->position);
 		answer_done(api, call->x, commit->results[0].created ? 201 : 200, "application/json", &text);
@@ -254,22 +249,32 @@ static void got_zone(wh_loop *loop, wh_res res, void *arg)
 	put_end(call);
 }
 
-/* May whoever asks submit to that queue, and will there be one? */
-static bool queue_is_good(struct request *request, struct store_slice queue)
+/* May whoever asks do that there? */
+static bool is_allowed(struct request *request, enum token_action action, struct store_slice name)
 {
 	struct api *api = request->api;
 	const struct token *token = api->tokens ? authorize_who(api, request->x) : NULL;
-	struct store_queue_view view;
 
 	if (api->tokens && !token) { /* it was taken away while the body came */
 		answer_problem(api, request->x, PROBLEM_NO_TOKEN, NULL,
 		               "the token that was shown is not known here");
 		return false;
 	}
-	if (token && !authorize_allows(token, TOKEN_SUBMIT, answer_slice(queue))) {
-		authorize_refuse(api, request->x, token, TOKEN_SUBMIT, answer_slice(queue), NULL);
+	if (token && !authorize_allows(token, action, answer_slice(name))) {
+		authorize_refuse(api, request->x, token, action, answer_slice(name), NULL);
 		return false;
 	}
+	return true;
+}
+
+/* Will there be one? */
+static bool queue_is_good(struct request *request, struct store_slice queue)
+{
+	struct api *api = request->api;
+	struct store_queue_view view;
+
+	if (!is_allowed(request, TOKEN_SUBMIT, queue))
+		return false;
 	if (store_makes_queues(api->store) || store_queue_now(api->store, queue, &view) == 0)
 		return true;
 	answer_problem(api, request->x, PROBLEM_UNKNOWN_QUEUE, NULL,
@@ -291,20 +296,49 @@ static bool may_tell(struct request *request, struct wh_slice url)
 	return !why;
 }
 
+static const struct topic *find_topic(struct request *request, struct store_slice name)
+{
+	const struct topic *topic = topic_there(&request->api->topics, name.data, name.len);
+	struct wh_slice plain = namespace_plain(answer_slice(name));
+
+	if (!topic)
+		answer_problem(request->api, request->x, PROBLEM_UNKNOWN_TOPIC, NULL,
+		               "publish: there is no topic '%.*s'", (int)plain.len, plain.data);
+	return topic;
+}
+
+static void refuse_action(struct request *request, const struct transaction_refusal *refusal)
+{
+	answer_limit(request->api, request->x, refusal->problem, refusal->limit, NULL, "%s", refusal->detail);
+}
+
 static bool job_is_good(struct request *request, const struct schedule *s)
 {
 	struct transaction_refusal refusal;
 	struct transaction transaction;
 	bool good = schedule_action(&transaction, s, request->api->options.payload_bytes_max, &refusal);
 
-	if (!good) {
-		answer_limit(request->api, request->x, refusal.problem, refusal.limit, NULL, "%s",
-		             refusal.detail);
-	} else {
+	if (good)
 		good = queue_is_good(request, transaction.actions[0].submit.queue) &&
 		       (!transaction.callbacks || may_tell(request, transaction.callbacks[0]));
-	}
+	else
+		refuse_action(request, &refusal);
 	transaction_done(&transaction);
+	return good;
+}
+
+static bool event_is_good(struct request *request, const struct schedule *s)
+{
+	struct transaction_refusal refusal;
+	struct schedule_event event;
+	bool good = schedule_event_read(&event, s, request->api->options.payload_bytes_max, &refusal);
+
+	if (good)
+		good = is_allowed(request, TOKEN_PUBLISH, schedule_event_topic(&event)) &&
+		       find_topic(request, schedule_event_topic(&event));
+	else
+		refuse_action(request, &refusal);
+	schedule_event_done(&event);
 	return good;
 }
 
@@ -354,7 +388,7 @@ void api_schedule_put(struct request *request)
 		answer_problem(request->api, request->x,
 		               wrong == SCHEDULE_BAD_JSON ? PROBLEM_BAD_JSON : PROBLEM_BAD_VALUE, NULL, "%s",
 		               detail);
-	} else if (job_is_good(request, s)) {
+	} else if (s->publish.data ? event_is_good(request, s) : job_is_good(request, s)) {
 		start_put(request, s, level);
 	} else {
 		schedule_free(s);
@@ -395,27 +429,24 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 	call_end(call);
 }
 
-/* A job of it now, which is for none of the times at which it is due; they come as they would have. */
-void api_schedule_run(struct request *request)
+/* The answer is that of a request to this queue or topic. */
+static void rename_request(struct request *request, struct store_slice name)
 {
-	const struct schedule *s =
-		schedule_find(&request->api->scheduler.table, request->name, request->name_len);
+	memcpy(request->name, name.data, name.len);
+	request->name_len = name.len;
+}
+
+static void submit_now(struct request *request, const struct schedule *s, int level)
+{
 	struct transaction_refusal refusal;
 	struct transaction transaction;
 	struct store_submit *submit;
 	struct wh__text fields;
 	struct wh_slice name, url = {NULL, 0};
 	struct call *call;
-	int level;
 
-	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
-		return;
-	if (!s) {
-		unknown(request->api, request->x, SHOWN(request));
-		return;
-	}
 	if (!schedule_action(&transaction, s, request->api->options.payload_bytes_max, &refusal)) {
-		answer_problem(request->api, request->x, refusal.problem, NULL, "%s", refusal.detail);
+		refuse_action(request, &refusal);
 		transaction_done(&transaction);
 		return;
 	}
@@ -429,9 +460,7 @@ void api_schedule_run(struct request *request)
 	wh__text_put(&fields, "\r\n", 2);
 	(void)schedule_put_fields(&fields, s, &refusal);
 	submit->headers = (struct store_slice){fields.data, fields.len};
-	/* the answer is that of a submit to its queue */
-	memcpy(request->name, submit->queue.data, submit->queue.len);
-	request->name_len = submit->queue.len;
+	rename_request(request, submit->queue);
 	call = call_new(request, CALL_SUBMIT);
 	if (call) {
 		call_set_wait(call, request);
@@ -443,6 +472,68 @@ void api_schedule_run(struct request *request)
 	}
 	wh__text_done(&fields);
 	transaction_done(&transaction);
+}
+
+/* "NAME/" and what no other event has. */
+static size_t make_id(wh_loop *loop, const struct schedule *s, char id[SCHEDULE_EVENT_ID_BYTES])
+{
+	struct wh_slice name = namespace_plain((struct wh_slice){s->name, s->name_len});
+	uint8_t random[14];
+	size_t len = name.len;
+
+	wh_random(loop, random, sizeof(random));
+	memcpy(id, name.data, len);
+	id[len++] = '/';
+	for (size_t i = 0; i < sizeof(random); i++, len += 2)
+		snprintf(id + len, 3, "%02x", random[i]);
+	return len;
+}
+
+static void publish_now(struct request *request, const struct schedule *s, int level)
+{
+	struct api *api = request->api;
+	struct event_refusal why = {0, ""};
+	struct transaction_refusal refusal;
+	char id[SCHEDULE_EVENT_ID_BYTES];
+	const struct topic *topic = NULL;
+	struct schedule_event event;
+	enum event_wrong wrong;
+	struct publication p;
+
+	publication_open(&p, api->loop);
+	if (!schedule_event_read(&event, s, api->options.payload_bytes_max, &refusal))
+		refuse_action(request, &refusal);
+	else
+		topic = find_topic(request, schedule_event_topic(&event));
+	if (topic) {
+		wrong = schedule_event_add(&event, &p, topic,
+		                           (struct wh_slice){id, make_id(api->loop, s, id)},
+		                           wh_wall_now(api->loop), &why);
+		rename_request(request, schedule_event_topic(&event));
+		if (wrong == EVENT_GOOD)
+			publish_commit(request, &p, false, level, NULL);
+		else /* its form was judged as that of any other of it was */
+			answer_problem(api, request->x, PROBLEM_TOO_BUSY, NULL, "out of memory");
+	}
+	schedule_event_done(&event);
+	publication_done(&p);
+}
+
+/* A job or event of it now, which is for none of the times at which it is due; they come as they would have. */
+void api_schedule_run(struct request *request)
+{
+	const struct schedule *s =
+		schedule_find(&request->api->scheduler.table, request->name, request->name_len);
+	int level;
+
+	if (!request_level(request, false, &level) || !request_options(request, NULL, 0))
+		return;
+	if (!s)
+		unknown(request->api, request->x, SHOWN(request));
+	else if (s->publish.data)
+		publish_now(request, s, level);
+	else
+		submit_now(request, s, level);
 }
 
 /* ---- removing ---------------------------------------------------------------------------- */

@@ -304,6 +304,7 @@ static void topic_put_done(wh_loop *loop, wh_res res, void *arg)
 		}
 		topic_write(&text, topic ? topic : &as_put, call->hidden,
 		            topic ? events_of(call->api, topic) : 0);
+		scheduler_topic_put(call->api);
 		answer_changed(call, commit, commit->results[0].created ? 201 : 200, &text);
 	}
 	if (res.n >= 0)
@@ -471,6 +472,7 @@ static void subscription_put_done(wh_loop *loop, wh_res res, void *arg)
 		subscription_free(change->old);
 		change->old = NULL;
 		publish_replay(call->api);
+		scheduler_topic_put(call->api);
 		answer_changed(call, commit,
 		               change->replay               ? 202
 		               : commit->results[0].created ? 201

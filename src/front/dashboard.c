@@ -136,7 +136,7 @@ void api_index(struct request *request)
 		"GET    /v1/queues/{queue}/events      what happens to its jobs, as server-sent events\n"
 		"PUT    /v1/queues/{queue}/target      have its jobs pushed to an HTTP server\n"
 		"POST   /v1/topics/{topic}/events      publish; PUT .../subscriptions/{name}\n"
-		"PUT    /v1/schedules/{name}           jobs at given times\n"
+		"PUT    /v1/schedules/{name}           jobs or events at given times\n"
 		"PUT    /v1/services/{name}            a backend for the gateway\n"
 		"ANY    /call/{service}/{path}         the gateway\n"
 		"GET    /v1/log                        how far the log has come\n"

@@ -99,6 +99,7 @@ void event_put_value(struct wh__text *text, struct wh_slice value);
 
 bool event_is_attribute(struct wh_slice field_name); /* ce-, with or without case */
 bool event_name_valid(const char *name, size_t len); /* a-z 0-9; not "data" */
+bool event_is_typed(struct wh_slice value);          /* true, false, or an integer as CloudEvents knows it */
 bool event_text_valid(struct wh_slice text);         /* UTF-8 without what the type String excludes */
 
 #endif

@@ -19,8 +19,6 @@ enum event_wrong event_add(struct event *event, struct wh_slice name, struct wh_
                            struct event_refusal *refusal);
 /* event_check() - is it whole, and are its attributes of their types? */
 enum event_wrong event_check(const struct event *event, struct event_refusal *refusal);
-/* event_is_typed() - true, false, or an integer as CloudEvents knows it. */
-bool event_is_typed(struct wh_slice value);
 bool event_is_media_type(struct wh_slice text);
 
 #endif

@@ -146,8 +146,11 @@ static void put_schedules(struct wh__text *text, const struct api *api)
 	one(text, "whilst_schedules_late", "gauge",
 	    "Schedules that have been due for more than a minute, or cannot run.", scheduler_late(api));
 	one(text, "whilst_schedule_jobs_total", "counter", "Jobs that schedules made.", api->scheduler.jobs);
+	one(text, "whilst_schedule_events_total", "counter", "Events that schedules published.",
+	    api->scheduler.events);
 	one(text, "whilst_schedule_refusals_total", "counter",
-	    "Times that the jobs of a schedule were refused, and put off.", api->scheduler.refusals);
+	    "Times that the jobs or events of a schedule were refused, and put off.",
+	    api->scheduler.refusals);
 }
 
 /* Counted less one, so that a bucket up to a power of two includes it. */

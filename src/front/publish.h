@@ -10,11 +10,17 @@
 
 struct api;
 struct call;
+struct once;
+struct publication;
 struct request;
 struct store_commit;
 
 /* publish_body_max() - of a request to publish, by its content type. */
 uint64_t publish_body_max(struct wh_slice content_type);
+
+/* publish_commit() - the request's answer is that of what it publishes: its name must be the topic's. batch: of an array. once NULL: without a key. */
+void publish_commit(struct request *request, struct publication *publication, bool batch, int level,
+                    struct once *once);
 
 /* publish_replay_open() - memory for a step, so that none that is to go on needs any. 0 or -ENOMEM. */
 int publish_replay_open(struct api *api);

@@ -1,4 +1,4 @@
-/* src/front/scheduler.c -- schedules become jobs when their time has come. See scheduler.h, schedule/schedule.h.
+/* src/front/scheduler.c -- schedules become jobs, or events (schedule_publish.c), when their time has come. See scheduler.h, schedule/schedule.h.
  *
  * The jobs of a run and how far the schedule has come are one commit: whatever ends the server, each due time is dealt with once. Due is what the wall clock
  * says, not the store's time, which follows a clock that is set slowly. A timer sleeps until the next due time, but never long: a clock
@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "deliver/push.h"
 #include "front/api.h"
+#include "front/publish.h"
 
 enum { COMMIT_JOBS = 100 };
 #define LOOK_NS      (5 * WH_NS_PER_S)
@@ -28,7 +29,8 @@ enum { COMMIT_JOBS = 100 };
 struct run {
 	struct api *api;
 	uint64_t serial;
-	int64_t due, at; /* of its last job; when it was begun */
+	bool publishes;
+	int64_t due, at; /* of its last job or event; when it was begun */
 	size_t count;
 	bool called_back;
 	size_t name_len;
@@ -54,48 +56,49 @@ static void tell(struct api *api, const struct schedule *s, const char *event, c
 
 /* ---- what a run does --------------------------------------------------------------------- */
 
-/* An instant is one, and so is a job that others run after; a schedule is for many. */
-static bool may_say(struct wh_slice name, struct transaction_refusal *refusal)
+/* An instant is one, and so is a job that others run after; a schedule is for many. And its events are its own to make. */
+static bool may_say(const char *member, struct wh_slice name, struct transaction_refusal *refusal)
 {
-	if (!wh_slice_equal(name, "\"run_at\"") && !wh_slice_equal(name, "\"expires_at\"") &&
-	    !wh_slice_equal(name, "\"after\"") && !wh_slice_equal(name, "\"after_failure\"") &&
-	    !wh_slice_equal(name, "\"action\""))
-		return true;
-	snprintf(refusal->detail, sizeof(refusal->detail), "job: there is no member %.*s here", (int)name.len,
-	         name.data);
-	return false;
+	static const char *const unsaid[] = {"\"run_at\"",        "\"expires_at\"", "\"after\"",
+	                                     "\"after_failure\"", "\"action\"",     "\"event\""};
+	bool may = true;
+
+	for (size_t i = 0; i < sizeof(unsaid) / sizeof(unsaid[0]); i++)
+		may = may && !wh_slice_equal(name, unsaid[i]);
+	if (!may)
+		snprintf(refusal->detail, sizeof(refusal->detail), "%s: there is no member %.*s here", member,
+		         (int)name.len, name.data);
+	return may;
 }
 
-/* Who has written a job knows of no action. */
-static void say_job(struct transaction_refusal *refusal)
+/* Who has written a job or an event knows of no action. */
+static void say_member(const char *member, const char *verb, struct transaction_refusal *refusal)
 {
-	static const char action[] = "action 0, submit: ", job[] = "job: ";
-	size_t len = strlen(refusal->detail);
+	char action[40], said[sizeof(refusal->detail)];
+	int len = snprintf(action, sizeof(action), "action 0, %s: ", verb);
 
-	if (strncmp(refusal->detail, action, sizeof(action) - 1) != 0)
+	if (strncmp(refusal->detail, action, (size_t)len) != 0)
 		return;
-	memmove(refusal->detail + sizeof(job) - 1, refusal->detail + sizeof(action) - 1,
-	        len - (sizeof(action) - 1) + 1);
-	memcpy(refusal->detail, job, sizeof(job) - 1);
+	memcpy(said, refusal->detail, sizeof(said));
+	snprintf(refusal->detail, sizeof(refusal->detail), "%s: %s", member, said + len);
 }
 
-bool schedule_action(struct transaction *t, const struct schedule *schedule, uint64_t item_bytes_max,
-                     struct transaction_refusal *refusal)
+bool schedule_read_action(struct transaction *t, const struct schedule *schedule, const char *member,
+                          struct wh_slice json, const char *verb, const char *beside, uint64_t item_bytes_max,
+                          struct transaction_refusal *refusal)
 {
 	struct wh_slice at = {NULL, 0}, name;
 	struct wh__text text;
-	bool good;
+	bool good = true;
 
 	*t = (struct transaction){0};
 	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
 	wh__text_init(&text, NULL, 0);
-	good = schedule_put_fields(&text, schedule, refusal); /* are they good? */
-	text.len = 0;
-	wh__text_str(&text, "{\"actions\":[{\"action\":\"submit\"");
-	while (good && wh__json_each(schedule->job, &at, &name)) {
-		if (wh_slice_equal(name, "\"headers\""))
+	wh__text_format(&text, "{\"actions\":[{\"action\":\"%s\"", verb);
+	while (good && wh__json_each(json, &at, &name)) {
+		if (wh_slice_equal(name, beside))
 			continue;
-		good = may_say(name, refusal);
+		good = may_say(member, name, refusal);
 		wh__text_put(&text, ",", 1);
 		wh__text_put(&text, name.data, name.len);
 		wh__text_put(&text, ":", 1);
@@ -110,11 +113,26 @@ bool schedule_action(struct transaction *t, const struct schedule *schedule, uin
 	    !transaction_read(t, namespace_of(schedule->name, schedule->name_len), text.data, text.len,
 	                      item_bytes_max, refusal)) {
 		good = false;
-		say_job(refusal);
+		say_member(member, verb, refusal);
 	}
 	good = good && !text.failed;
 	wh__text_done(&text);
 	return good;
+}
+
+bool schedule_action(struct transaction *t, const struct schedule *schedule, uint64_t item_bytes_max,
+                     struct transaction_refusal *refusal)
+{
+	struct wh__text text;
+	bool good;
+
+	*t = (struct transaction){0};
+	*refusal = (struct transaction_refusal){.problem = PROBLEM_BAD_JSON, .action = -1};
+	wh__text_init(&text, NULL, 0);
+	good = schedule_put_fields(&text, schedule, refusal); /* are they good? */
+	wh__text_done(&text);
+	return good && schedule_read_action(t, schedule, "job", schedule->job, "submit", "\"headers\"",
+	                                    item_bytes_max, refusal);
 }
 
 static void put_fields(struct wh__text *text, const struct schedule *s, int64_t due)
@@ -129,18 +147,73 @@ static void put_fields(struct wh__text *text, const struct schedule *s, int64_t 
 	(void)schedule_put_fields(text, s, &refusal); /* they were good when it was put */
 }
 
+const char *scheduler_error(const struct schedule *s)
+{
+	if (s->by_cron && !s->zone)
+		return "its time zone cannot be read";
+	if (s->error == -JOB_EUNKNOWN_SETTING) /* which is never said of the setting that is put with it */
+		return "its topic is not there";
+	return s->error ? job_strerror(s->error) : NULL;
+}
+
 static void refused(struct api *api, struct schedule *s, int64_t error)
 {
+	bool again = error == s->error;
+
 	api->scheduler.refusals++;
 	s->pause_ns = s->pause_ns == 0 ? AGAIN_NS : s->pause_ns * 2;
 	if (s->pause_ns > AGAIN_MAX_NS)
 		s->pause_ns = AGAIN_MAX_NS;
 	s->again_at = wh_now(api->loop) + s->pause_ns;
-	if (error != s->error)
-		tell(api, s, "schedule-refused", job_strerror(error));
 	s->error = error;
+	if (!again)
+		tell(api, s, "schedule-refused", scheduler_error(s));
 	if (job_is_full(error)) /* as many as there is room for, not all or none */
 		s->step = 1;
+}
+
+/* What has become of the n-th due time; a job whose end somebody is to be told of is two. */
+static const struct store_result *result_of(const struct run *run, const struct store_commit *commit,
+                                            size_t n)
+{
+	return &commit->results[run->called_back ? 2 * n : n];
+}
+
+static void count_made(struct api *api, const struct run *run, const struct store_commit *commit)
+{
+	uint64_t made = 0;
+
+	for (size_t i = 0; i < run->count; i++)
+		made += !result_of(run, commit, i)->duplicate;
+	for (size_t i = 0; run->called_back && i < run->count; i++)
+		push_callback(api->push, commit->results[2 * i].job, commit->results[2 * i + 1].job);
+	if (!run->publishes) {
+		api->scheduler.jobs += made;
+		return;
+	}
+	api->scheduler.events += made;
+	api->events_published += made;
+	api->events_duplicate += run->count - made;
+	publish_replay(api); /* if one has come to a halt for want of memory */
+}
+
+/* What has come of it, for who looks. */
+static void note_last(struct schedule *s, const struct run *run, const struct store_commit *commit)
+{
+	const struct store_result *last = result_of(run, commit, run->count - 1);
+	bool there = run->publishes && !last->duplicate && last->job > 0;
+
+	s->last_due_ns = run->due;
+	s->last_at_ns = run->at;
+	s->last_job = run->publishes ? 0 : last->job;
+	s->last_event = (struct schedule_published){
+		.known = run->publishes,
+		.duplicate = run->publishes && last->duplicate,
+		.epoch = there ? commit->position.epoch : 0,
+		.lsn = there ? commit->events_from + last->job : 0,
+		.jobs = last->count,
+	};
+	s->runs += run->count;
 }
 
 static void committed(wh_loop *loop, wh_res res, void *arg)
@@ -156,23 +229,17 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 	if (s)
 		s->running = false;
 	if (error == 0) {
-		size_t step = run->called_back ? 2 : 1;
-
-		for (size_t i = 0; i < run->count; i++)
-			api->scheduler.jobs += !commit->results[i * step].duplicate;
-		for (size_t i = 0; run->called_back && i < run->count; i++)
-			push_callback(api->push, commit->results[2 * i].job, commit->results[2 * i + 1].job);
+		count_made(api, run, commit);
 		if (s) {
 			if (run->due > s->through_ns)
 				s->through_ns = run->due;
-			s->last_due_ns = run->due;
-			s->last_at_ns = run->at;
-			s->last_job = commit->results[(run->count - 1) * step].job;
-			s->runs += run->count;
+			note_last(s, run, commit);
 			s->error = 0;
 			s->again_at = s->pause_ns = 0;
 			s->step = s->step * 2 < COMMIT_JOBS ? s->step * 2 : 0;
 		}
+	} else if (s && error == -JOB_ETOO_LARGE && run->count > 1) { /* together */
+		s->step = (uint32_t)run->count / 2;
 	} else if (s && error != -ECANCELED) {
 		refused(api, s, error);
 	}
@@ -185,8 +252,8 @@ static void committed(wh_loop *loop, wh_res res, void *arg)
 }
 
 /* One commit: a job for each of these instants, whom its end is told, and that they are dealt with. */
-static wh_future commit(struct api *api, const struct schedule *s, const int64_t *due, size_t count,
-                        int64_t now, bool *ret_called_back)
+static wh_future commit_jobs(struct api *api, const struct schedule *s, const int64_t *due, size_t count,
+                             int64_t now, bool *ret_called_back)
 {
 	struct store_action *actions = calloc(2 * count + 1, sizeof(*actions));
 	struct transaction_refusal refusal;
@@ -245,11 +312,18 @@ static void begin(struct api *api, struct schedule *s, const int64_t *due, size_
 		refused(api, s, -ENOMEM);
 		return;
 	}
-	*run = (struct run){api, s->serial, due[count - 1], now, count, false, s->name_len};
+	*run = (struct run){.api = api,
+	                    .serial = s->serial,
+	                    .publishes = s->publish.data != NULL,
+	                    .at = now,
+	                    .count = count,
+	                    .name_len = s->name_len};
 	memcpy(run->name, s->name, s->name_len);
 	s->running = true;
 	api->calls_count++;
-	future = commit(api, s, due, count, now, &run->called_back);
+	future = run->publishes ? schedule_event_commit(api, s, due, count, now, &run->count)
+	                        : commit_jobs(api, s, due, count, now, &run->called_back);
+	run->due = run->count > 0 ? due[run->count - 1] : 0;
 	if (wh_then(future, committed, run) != 0) {
 		/* only a failure without a slot has no room for its callback: nothing was done */
 		s->running = false;
@@ -326,6 +400,14 @@ void scheduler_wake(struct api *api)
 {
 	if (!api->scheduler.stopped)
 		(void)!wh_rearm(api->scheduler.timer, wh_now(api->loop));
+}
+
+void scheduler_topic_put(struct api *api)
+{
+	for (size_t i = 0; i < api->scheduler.table.count; i++)
+		if (api->scheduler.table.all[i]->error == -JOB_EUNKNOWN_SETTING)
+			api->scheduler.table.all[i]->again_at = 0;
+	scheduler_wake(api);
 }
 
 void scheduler_stop(struct api *api)

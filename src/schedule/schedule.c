@@ -35,7 +35,6 @@ struct reading {
 	struct schedule *s;
 	bool stored;
 	unsigned seen; /* a bit for each member */
-	char *job;     /* the schedule's */
 	char *detail;
 };
 
@@ -133,20 +132,35 @@ static enum schedule_wrong read_paused(struct reading *r, struct wh_slice value)
 	               : refuse(r->detail, SCHEDULE_BAD_JSON, "paused must be true or false");
 }
 
+/* What it does. */
+static enum schedule_wrong read_what(struct reading *r, const char *name, struct wh_slice value,
+                                     const char *example, struct wh_slice *ret)
+{
+	char *copy;
+
+	if (*value.data != '{')
+		return refuse(r->detail, SCHEDULE_BAD_JSON, "%s must be an object such as %s", name, example);
+	if (value.len > SCHEDULE_JOB_BYTES_MAX)
+		return refuse(r->detail, SCHEDULE_BAD_VALUE, "%s has more than %d bytes", name,
+		              SCHEDULE_JOB_BYTES_MAX);
+	copy = malloc(value.len);
+	if (!copy)
+		return SCHEDULE_NO_MEMORY;
+	memcpy(copy, value.data, value.len);
+	ret->data = copy;
+	ret->len = value.len;
+	return SCHEDULE_GOOD;
+}
+
 static enum schedule_wrong read_job(struct reading *r, struct wh_slice value)
 {
-	if (*value.data != '{')
-		return refuse(r->detail, SCHEDULE_BAD_JSON,
-		              "job must be an object such as {\"queue\":\"mail\",\"payload\":\"hello\"}");
-	if (value.len > SCHEDULE_JOB_BYTES_MAX)
-		return refuse(r->detail, SCHEDULE_BAD_VALUE, "job has more than %d bytes",
-		              SCHEDULE_JOB_BYTES_MAX);
-	r->job = malloc(value.len);
-	if (!r->job)
-		return SCHEDULE_NO_MEMORY;
-	memcpy(r->job, value.data, value.len);
-	r->s->job = (struct wh_slice){r->job, value.len};
-	return SCHEDULE_GOOD;
+	return read_what(r, "job", value, "{\"queue\":\"mail\",\"payload\":\"hello\"}", &r->s->job);
+}
+
+static enum schedule_wrong read_publish(struct reading *r, struct wh_slice value)
+{
+	return read_what(r, "publish", value, "{\"topic\":\"reports\",\"type\":\"report.due\"}",
+	                 &r->s->publish);
 }
 
 static enum schedule_wrong read_name(struct reading *r, struct wh_slice value)
@@ -199,6 +213,7 @@ static const struct member {
 	{"\"missed_max\"", read_missed_max, SENT | STORED},
 	{"\"paused\"", read_paused, SENT | STORED},
 	{"\"job\"", read_job, SENT | STORED},
+	{"\"publish\"", read_publish, SENT | STORED},
 	{"\"name\"", read_name, SENT},
 	{"\"next\"", NULL, SENT},
 	{"\"last\"", NULL, SENT},
@@ -226,7 +241,8 @@ static enum schedule_wrong read_member(struct reading *r, struct wh_slice name, 
 	}
 	return refuse(
 		r->detail, SCHEDULE_BAD_JSON,
-		"there is no member %.*s; known: cron, every, time_zone, missed, missed_max, paused, job",
+		"there is no member %.*s; known: cron, every, time_zone, missed, missed_max, paused, job, "
+		"publish",
 		(int)(name.len < 100 ? name.len : 100), name.data);
 }
 
@@ -242,10 +258,14 @@ static enum schedule_wrong judge(const struct schedule *s, char *detail)
 		              "cron and every are two ways to say when: give one of them");
 	if (s->zone_name[0] && !s->by_cron)
 		return refuse(detail, SCHEDULE_BAD_JSON, "time_zone says nothing without cron");
-	if (!s->job.data)
+	if (s->job.data && s->publish.data)
+		return refuse(detail, SCHEDULE_BAD_JSON,
+		              "job and publish are two things to do: a schedule does one of them");
+	if (!s->job.data && !s->publish.data)
 		return refuse(
 			detail, SCHEDULE_BAD_JSON,
-			"what? Wanted is a \"job\", such as {\"queue\":\"mail\",\"payload\":\"hello\"}");
+			"what? Wanted is a \"job\", such as {\"queue\":\"mail\",\"payload\":\"hello\"}, or "
+			"\"publish\", such as {\"topic\":\"reports\",\"type\":\"report.due\"}");
 	return SCHEDULE_GOOD;
 }
 
@@ -289,6 +309,7 @@ struct schedule *schedule_free(struct schedule *s)
 	if (!s)
 		return NULL;
 	free((void *)(uintptr_t)s->job.data);
+	free((void *)(uintptr_t)s->publish.data);
 	zone_free(s->zone);
 	free(s);
 	return NULL;
@@ -398,7 +419,10 @@ void schedule_take_over(struct schedule *s, const struct schedule *old)
 {
 	s->last_due_ns = old->last_due_ns;
 	s->last_at_ns = old->last_at_ns;
-	s->last_job = old->last_job;
+	if (!s->publish.data == !old->publish.data) { /* else it did another thing */
+		s->last_job = old->last_job;
+		s->last_event = old->last_event;
+	}
 	s->runs = old->runs;
 	s->serial = old->serial;
 	s->running = old->running;
@@ -450,9 +474,58 @@ static void put_what(struct wh__text *text, const struct schedule *s)
 		wh__text_format(text, "\"every\":\"%.*s\"", (int)wh__put_duration(duration, s->every_ns),
 		                duration);
 	}
-	wh__text_format(text, ",\"missed\":\"%s\",\"missed_max\":%u,\"paused\":%s,\"job\":",
-	                missed_names[s->missed], s->missed_max, s->paused ? "true" : "false");
-	wh__text_put(text, s->job.data, s->job.len);
+	wh__text_format(text,
+	                ",\"missed\":\"%s\",\"missed_max\":%u,\"paused\":%s,\"%s\":", missed_names[s->missed],
+	                s->missed_max, s->paused ? "true" : "false", s->publish.data ? "publish" : "job");
+	if (s->publish.data)
+		wh__text_put(text, s->publish.data, s->publish.len);
+	else
+		wh__text_put(text, s->job.data, s->job.len);
+}
+
+size_t schedule_event_id(char id[SCHEDULE_EVENT_ID_BYTES], const struct schedule *s, int64_t due_ns)
+{
+	const char *colon = memchr(s->name, ':', s->name_len);
+	size_t skip = colon ? (size_t)(colon + 1 - s->name) : 0, len = s->name_len - skip;
+
+	memcpy(id, s->name + skip, len);
+	id[len++] = '/';
+	return len + wh__put_instant(id + len, due_ns);
+}
+
+static void put_last_event(struct wh__text *text, const struct schedule *s)
+{
+	const struct schedule_published *event = &s->last_event;
+	char id[SCHEDULE_EVENT_ID_BYTES];
+
+	if (!event->known) {
+		wh__text_str(text, ",\"id\":null,\"event\":null,\"jobs\":null");
+		return;
+	}
+	wh__text_str(text, ",\"id\":");
+	wh__text_json(text, id, schedule_event_id(id, s, s->last_due_ns));
+	if (event->epoch > 0)
+		wh__text_format(text, ",\"event\":\"%u/%llu\"", event->epoch, (unsigned long long)event->lsn);
+	else
+		wh__text_str(text, ",\"event\":null");
+	wh__text_format(text, ",\"jobs\":%llu", (unsigned long long)event->jobs);
+	if (event->duplicate)
+		wh__text_str(text, ",\"duplicate\":true");
+}
+
+static void put_last(struct wh__text *text, const struct schedule *s)
+{
+	wh__text_str(text, "{\"due\":");
+	put_instant(text, s->last_due_ns);
+	wh__text_str(text, ",\"at\":");
+	put_instant(text, s->last_at_ns);
+	if (s->publish.data)
+		put_last_event(text, s);
+	else if (s->last_job > 0)
+		wh__text_format(text, ",\"job\":%llu", (unsigned long long)s->last_job);
+	else
+		wh__text_str(text, ",\"job\":null");
+	wh__text_put(text, "}", 1);
 }
 
 void schedule_write(struct wh__text *text, const struct schedule *s, size_t hidden, int64_t now_ns,
@@ -471,18 +544,10 @@ void schedule_write(struct wh__text *text, const struct schedule *s, size_t hidd
 		put_instant(text, at);
 	}
 	wh__text_str(text, "],\"last\":");
-	if (s->last_at_ns > 0) {
-		wh__text_str(text, "{\"due\":");
-		put_instant(text, s->last_due_ns);
-		wh__text_str(text, ",\"at\":");
-		put_instant(text, s->last_at_ns);
-		if (s->last_job > 0)
-			wh__text_format(text, ",\"job\":%llu}", (unsigned long long)s->last_job);
-		else
-			wh__text_str(text, ",\"job\":null}");
-	} else {
+	if (s->last_at_ns > 0)
+		put_last(text, s);
+	else
 		wh__text_str(text, "null");
-	}
 	wh__text_format(text, ",\"runs\":%llu,\"error\":", (unsigned long long)s->runs);
 	if (error)
 		wh__text_json(text, error, strlen(error));

@@ -1,7 +1,7 @@
 /* src/schedule/schedule.h -- schedules: their JSON, when they are due, and a table of them.
  *
  * A schedule is a setting "schedule/NAME" of the store, in the JSON of docs/reference/http.md, and from its first run on a second one,
- * "scheduled/NAME": how far it has come. That one is put in the commit of the jobs, so that a run is done and noted, or neither.
+ * "scheduled/NAME": how far it has come. That one is put in the commit of the jobs or events, so that a run is done and noted, or neither.
  * through is the heart of it: up to that instant everything that was due has been dealt with. It only rises.
  * Instants are nanoseconds since 1970. Pure but for memory. Thread: any.
  */
@@ -9,6 +9,7 @@
 #define WH_SCHEDULE_SCHEDULE_H
 
 #include "base/text.h"
+#include "base/units.h"
 #include "schedule/cron.h"
 #include "whilst/whilst.h"
 
@@ -19,7 +20,8 @@ enum {
 	SCHEDULES_MAX = 1000,
 	SCHEDULE_NAME_BYTES_MAX = 200,
 	SCHEDULE_KEY_BYTES = 256,
-	SCHEDULE_JOB_BYTES_MAX = 60 << 10, /* of its JSON */
+	SCHEDULE_JOB_BYTES_MAX = 60 << 10, /* of its JSON, or that of its event */
+	SCHEDULE_EVENT_ID_BYTES = SCHEDULE_NAME_BYTES_MAX + 1 + WH__INSTANT_TEXT_BYTES,
 	SCHEDULE_MISSED_MAX = 1000,
 	SCHEDULE_MISSED_DEFAULT = 100,
 	SCHEDULE_DETAIL_BYTES = 300,
@@ -34,6 +36,15 @@ enum schedule_missed {
 	SCHEDULE_ALL,  /* one each, the newest missed_max */
 };
 
+/* What became of an event. */
+struct schedule_published {
+	bool known;     /* by this life of the server */
+	bool duplicate; /* it had been published before */
+	uint32_t epoch; /* its position; 0: nobody wanted it, or it is a duplicate */
+	uint64_t lsn;
+	uint64_t jobs;
+};
+
 struct schedule {
 	/* what was put */
 	bool by_cron, paused;
@@ -45,12 +56,14 @@ struct schedule {
 	int64_t every_ns, anchor_ns; /* due at anchor and n times every, n from 1 */
 	enum schedule_missed missed;
 	uint32_t missed_max;
-	int64_t since_ns;    /* nothing before it counts */
-	struct wh_slice job; /* JSON, as it was sent; owned */
+	int64_t since_ns; /* nothing before it counts */
+	struct wh_slice job,
+		publish; /* JSON, as it was sent, of what it does; owned; one of them is absent */
 	/* how far it has come */
 	int64_t through_ns, last_due_ns, last_at_ns; /* last: 0: no run yet */
 	int64_t next_ns, next_of_ns; /* schedule_next() of the latter, if it is through_ns; else not known */
 	uint64_t last_job;           /* 0: not known (any more) */
+	struct schedule_published last_event;
 	uint64_t runs;
 	/* what is under way, or has gone wrong */
 	uint64_t serial; /* of its making: one that was removed and made again is another */
@@ -96,6 +109,10 @@ void schedule_write(struct wh__text *text, const struct schedule *schedule, size
                     const char *error);
 void schedule_write_setting(struct wh__text *text, const struct schedule *schedule);
 void schedule_write_state(struct wh__text *text, int64_t through_ns, int64_t at_ns, uint64_t runs);
+
+/* schedule_event_id() - "NAME/DUE", the id of the event of a due time: the same one whenever it is made, and none else's within a namespace. Its
+ * length; without a NUL. */
+size_t schedule_event_id(char id[SCHEDULE_EVENT_ID_BYTES], const struct schedule *schedule, int64_t due_ns);
 
 /* schedule_key() - the key of a setting; its length. */
 size_t schedule_key(char key[SCHEDULE_KEY_BYTES], const char *prefix, const char *name, size_t len);

@@ -145,6 +145,8 @@ static void others(void)
 	struct wh_schedule_settings daily = {.cron = "@daily", .queue = "daily", .payload = payload};
 	struct wh_topic_settings kept = {.retention_ns = WH_NS_PER_S, .deduplicate_ns = WH_NS_PER_S};
 	struct wh_event event = {.type = "sold", .id = "1", .source = "/shop", .data = payload};
+	struct wh_event_attribute region = {"region", "eu"};
+	struct wh_event told = {.type = "due", .attribute_count = 1, .attributes = &region, .data = payload};
 	wh_res res = wh_await(wh_client_queue_put(client, "put", &settings, &durably));
 	char run[16]; /* of each script its own: what an earlier one left there would be done instead */
 
@@ -162,6 +164,9 @@ static void others(void)
 	expect("publish", res.n, res.n >= 0);
 	res = wh_await(wh_client_schedule_put(client, run, &daily, &durably));
 	expect("schedule_put", res.n, res.n >= 0);
+	daily = (struct wh_schedule_settings){.cron = "@daily", .topic = "shop", .event = &told};
+	res = wh_await(wh_client_schedule_put(client, run, &daily, &durably));
+	expect("schedule_put of an event", res.n, res.n >= 0 || res.n == -WH_ECALL_UNKNOWN_TOPIC);
 	res = wh_await(wh_client_schedule_pause(client, run, &durably));
 	expect("schedule_pause", res.n, res.n == 0 || res.n == -WH_ECALL_REFUSED);
 	res = wh_await(wh_client_schedules(client, NULL, &how));

@@ -1,4 +1,4 @@
-/* tests/fault/test_schedule_faults.c -- every allocation while a schedule runs fails once, on a simulated machine: each due time gets one job all the same, and nothing is
+/* tests/fault/test_schedule_faults.c -- every allocation while a schedule runs fails once, on a simulated machine: each due time gets one job, or one event, all the same, and nothing is
  * left of the memory. And every allocation while one is read.
  */
 #include <setjmp.h>
@@ -27,30 +27,49 @@ static struct api *front;
 
 /* ---- a schedule runs --------------------------------------------------------------------- */
 
-static void put_schedule(void)
+static void put_setting(const char *key, const char *value)
 {
 	struct store_action action = {.kind = STORE_SETTING_PUT};
 	struct store_commit *commit;
-	char value[256];
-	long long now = wh_wall_now(loop);
-	int len = snprintf(value, sizeof(value),
-	                   "{\"every\":\"1s\",\"missed\":\"all\",\"job\":{\"queue\":\"q\",\"payload\":\"x\","
-	                   "\"headers\":{\"X-A\":\"b\"}},"
-	                   "\"since\":%lld,\"anchor\":%lld}",
-	                   now, now);
 	wh_res res;
 
-	action.setting.key = STORE_SLICE("schedule/s");
-	action.setting.value = (struct store_slice){value, (size_t)len};
+	action.setting.key = (struct store_slice){key, strlen(key)};
+	action.setting.value = (struct store_slice){value, strlen(value)};
 	res = wh_await(store_apply(store, &action, 1, 0, STORE_LOCAL));
 	commit = res.ptr;
 	assert_true(res.n >= 0 && commit->error == 0);
 	store_commit_free(commit);
 }
 
-static void open_world(void)
+/* what: "job" or "publish" and its value. It has been due each second for so many seconds. */
+static void put_schedule(const char *what, int64_t seconds)
 {
-	struct store_options options = {.directory = "/data", .segment_bytes = 1 << 16};
+	long long since = wh_wall_now(loop) - seconds * WH_NS_PER_S;
+	char value[300];
+
+	snprintf(value, sizeof(value),
+	         "{\"every\":\"1s\",\"missed\":\"all\",%s,\"since\":%lld,\"anchor\":%lld}", what, since,
+	         since);
+	put_setting("schedule/s", value);
+}
+
+#define JOB   "\"job\":{\"queue\":\"q\",\"payload\":\"x\",\"headers\":{\"X-A\":\"b\"}}"
+#define EVENT "\"publish\":{\"topic\":\"t\",\"payload\":\"x\",\"attributes\":{\"x\":\"y\",\"n\":7}}"
+
+static void put_topic(int subscriptions)
+{
+	char key[40];
+
+	put_setting("topic/t", "{\"retention\":\"1h\"}");
+	for (int i = 0; i < subscriptions; i++) {
+		snprintf(key, sizeof(key), "subscription/t:s%d", i);
+		put_setting(key, "{\"queue\":\"q\"}");
+	}
+}
+
+static void open_world(const char *what, int64_t seconds, int subscriptions, uint64_t segment_bytes)
+{
+	struct store_options options = {.directory = "/data", .segment_bytes = segment_bytes};
 	struct front_options front_options = {.payload_bytes_max = 1 << 20,
 	                                      .wait_ns_max = 60 * WH_NS_PER_S,
 	                                      .request_timeout_ns = 30 * WH_NS_PER_S,
@@ -61,7 +80,8 @@ static void open_world(void)
 	assert_int_equal(wh_sim_open(&machine, &(struct wh_sim_options){.seed = 1}), 0);
 	assert_int_equal(wh_loop_open(&loop, &(struct wh_loop_options){.engine = WH_SIM, .sim = machine}), 0);
 	assert_int_equal(store_open(loop, &options, &store, &problem), 0);
-	put_schedule();
+	put_topic(subscriptions);
+	put_schedule(what, seconds);
 	assert_int_equal(front_open(loop, store, &front_options, &front), 0);
 }
 
@@ -90,9 +110,9 @@ static int order(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static size_t read_due(int64_t due[DUE_MAX])
+/* What the field says of the jobs of the queue, oldest first. */
+static size_t read_due(const char *field, int64_t due[DUE_MAX])
 {
-	static const char field[] = "Whilst-Due: ";
 	uint32_t cursor = 0;
 	size_t count = 0;
 	uint64_t id;
@@ -103,27 +123,26 @@ static size_t read_due(int64_t due[DUE_MAX])
 		const char *at;
 
 		assert_true(res.n >= 0);
-		at = memmem(bytes->headers.data, bytes->headers.len, field, sizeof(field) - 1);
+		at = memmem(bytes->headers.data, bytes->headers.len, field, strlen(field));
 		assert_non_null(at);
-		assert_true(wh__parse_instant(at + sizeof(field) - 1, 24, &due[count++]));
+		assert_true(wh__parse_instant(at + strlen(field), 24, &due[count++]));
 		store_bytes_unref(bytes);
 	}
 	qsort(due, count, sizeof(due[0]), order);
 	return count;
 }
 
-static void each_due_time_gets_one_job(void **state)
+static void each_allocation(const char *what, const char *field, int subscriptions)
 {
 	int64_t due[DUE_MAX];
 	long before;
 	size_t count;
 	int round = 0;
 
-	(void)state;
 	do {
 		assert_true(++round < ROUNDS_MAX);
 		before = live;
-		open_world();
+		open_world(what, 0, subscriptions, 1 << 16);
 		hit = false;
 		calls = 0;
 		fail_at = round;
@@ -134,14 +153,75 @@ static void each_due_time_gets_one_job(void **state)
 		pass(SECONDS * WH_NS_PER_S);
 		fail_at = 0;
 		pass(3 * WH_NS_PER_S); /* a refusal is tried again after a second */
-		count = read_due(due);
+		count = read_due(field, due);
 		assert_in_range(count, SECONDS + 2, SECONDS + 3);
 		for (size_t i = 1; i < count; i++) /* none is missing, none twice */
 			assert_int_equal(due[i] - due[i - 1], WH_NS_PER_S);
+		assert_int_equal(store_kept_count(store, STORE_SLICE("topic/t"), 0),
+		                 subscriptions > 0 ? count : 0);
 		close_world();
 		assert_int_equal(live, before);
 	} while (hit);
 	assert_true(round > 20);
+}
+
+static void each_due_time_gets_one_job(void **state)
+{
+	(void)state;
+	each_allocation(JOB, "Whilst-Due: ", 0);
+}
+
+static void each_due_time_gets_one_event(void **state)
+{
+	(void)state;
+	each_allocation(EVENT, "ce-time: ", 1);
+}
+
+/* ---- more than a commit has ----------------------------------------------------------------- */
+
+/* 100 due times were missed, and each event becomes many jobs. */
+static void many_events(int subscriptions, uint64_t segment_bytes)
+{
+	enum { EVENTS = 100 };
+	struct store_queue_view view;
+	uint64_t job, after = 0, events = 0;
+	int64_t due = 0;
+
+	fail_at = 0;
+	open_world(EVENT, EVENTS, subscriptions, segment_bytes);
+	assert_int_equal(front_schedules(front), 0);
+	pass(WH_NS_PER_S / 2);
+	while ((job = store_kept_next(store, STORE_SLICE("topic/t"), after)) != 0) {
+		wh_res res = wh_await(store_payload(store, job, STORE_LOCAL));
+		struct store_bytes *bytes = res.ptr;
+		const char *at;
+		int64_t last = due;
+
+		assert_true(res.n >= 0);
+		at = memmem(bytes->headers.data, bytes->headers.len, "ce-time: ", 9);
+		assert_non_null(at);
+		assert_true(wh__parse_instant(at + 9, 24, &due));
+		assert_true(last == 0 || due - last == WH_NS_PER_S);
+		store_bytes_unref(bytes);
+		after = job;
+		events++;
+	}
+	assert_int_equal(events, EVENTS);
+	assert_int_equal(store_queue_now(store, STORE_SLICE("q"), &view), 0);
+	assert_int_equal(view.jobs[JOB_READY], EVENTS * subscriptions);
+	close_world();
+}
+
+static void more_actions_than_a_commit_has(void **state)
+{
+	(void)state;
+	many_events(150, 16 << 20);
+}
+
+static void more_bytes_than_a_commit_has(void **state)
+{
+	(void)state;
+	many_events(40, 1 << 16);
 }
 
 /* ---- one is read ------------------------------------------------------------------------- */
@@ -182,6 +262,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_due_time_gets_one_job),
+		cmocka_unit_test(each_due_time_gets_one_event),
+		cmocka_unit_test(more_actions_than_a_commit_has),
+		cmocka_unit_test(more_bytes_than_a_commit_has),
 		cmocka_unit_test(each_allocation_of_reading),
 	};
 

@@ -174,6 +174,39 @@ static void schedules(void **state)
 	NEED(wh_client_schedule_put(client, queue, NULL, &how), -EINVAL);
 }
 
+static void schedules_that_publish(void **state)
+{
+	static const struct wh_event_attribute upper = {"Region", "x"}, none = {"region", NULL};
+	struct wh_event event = {.type = "a"};
+	struct wh_schedule_settings settings = {.every_ns = S, .topic = queue, .event = &event};
+
+	(void)state;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_UNKNOWN_TOPIC);
+	/* what would be passed over */
+	settings.topic = "";
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	settings.topic = settings.queue = queue;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	settings.queue = NULL;
+	settings.payload = (struct wh_payload){.bytes = "x", .len = 1};
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	settings.payload = (struct wh_payload){0};
+	event.id = "1";
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	event = (struct wh_event){.time = 1};
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	event = (struct wh_event){.attribute_count = 1, .attributes = &upper};
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	event.attributes = &none;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	event.attribute_count = WH_ATTRIBUTES_MAX + 1;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -EINVAL);
+	/* what the server refuses */
+	NEED(wh_client_topic_put(client, queue, NULL, &how), 1);
+	event = (struct wh_event){.source = "a b"};
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_BAD_VALUE);
+}
+
 static void topics(void **state)
 {
 	struct wh_queue_settings one = {.jobs_max = 1};
@@ -199,7 +232,8 @@ static void topics(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(leases), ONE(jobs), ONE(what_is_too_large), ONE(queues), ONE(topics), ONE(schedules),
+		ONE(leases), ONE(jobs),      ONE(what_is_too_large),      ONE(queues),
+		ONE(topics), ONE(schedules), ONE(schedules_that_publish),
 	};
 
 	server.more[0] = "--max-payload";

@@ -310,6 +310,51 @@ static void schedules(void **state)
 	wh_schedules_free(NEED_PTR(wh_client_schedules(client, NULL, &how), 0));
 }
 
+static void schedule_that_publishes(void **state)
+{
+	static const struct wh_event_attribute attributes[] = {{"region", "50% \"eu\""}, {"n", "7"}};
+	struct wh_subscription to = {.queue = queue};
+	struct wh_event event = {.type = "day.over",
+	                         .source = "/office",
+	                         .subject = "today",
+	                         .attribute_count = 2,
+	                         .attributes = attributes,
+	                         .data = bytes_of("data")};
+	struct wh_schedule_settings settings = {
+		.every_ns = S, .missed = WH_MISSED_ALL, .topic = queue, .event = &event};
+	struct wh_schedules *list;
+	struct wh_leases *leases;
+	char id[80];
+
+	(void)state;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), -WH_ECALL_UNKNOWN_TOPIC);
+	NEED(wh_client_subscribe(client, queue, "s", &to, &how), 1);
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), 1);
+	leases = NEED_PTR(wh_client_reserve(client, queue, 1, 60 * S, &how), 1);
+	assert_true(equals(leases->jobs[0].payload, "data"));
+	assert_true(has_field(&leases->jobs[0], "ce-type", "day.over") &&
+	            has_field(&leases->jobs[0], "ce-source", "/office") &&
+	            has_field(&leases->jobs[0], "ce-subject", "today") &&
+	            has_field(&leases->jobs[0], "ce-region", "50%25%20%22eu%22") &&
+	            has_field(&leases->jobs[0], "ce-n", "7"));
+	NEED(wh_client_complete(client, leases->jobs[0].lease, 0, NULL, &how), 0);
+	wh_leases_free(leases);
+	NEED(wh_client_schedule_pause(client, queue, &how), 0);
+	list = NEED_PTR(wh_client_schedules(client, queue, &how), 1);
+	assert_true(list->schedules->paused && !list->schedules->queue && !list->schedules->error);
+	assert_string_equal(list->schedules->topic, queue);
+	assert_true(list->schedules->last_job == 0 && list->schedules->last_event.epoch > 0 &&
+	            list->schedules->last_event.lsn > 0 && list->schedules->last_jobs == 1 &&
+	            !list->schedules->last_duplicate);
+	snprintf(id, sizeof(id), "\"id\":\"%s/", queue);
+	assert_non_null(strstr(list->json, id));
+	wh_schedules_free(list);
+	/* nothing but where */
+	settings.event = NULL;
+	NEED(wh_client_schedule_put(client, queue, &settings, &how), 0);
+	NEED(wh_client_schedule_delete(client, queue, &how), 0);
+}
+
 /* ---- keys of events -------------------------------------------------------------------------- */
 
 static void event_keys(void **state)
@@ -511,7 +556,8 @@ static void events(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		ONE(many_jobs), ONE(queues), ONE(services), ONE(schedules), ONE(events), ONE(event_keys),
+		ONE(many_jobs), ONE(queues),     ONE(services), ONE(schedules), ONE(schedule_that_publishes),
+		ONE(events),    ONE(event_keys),
 	};
 
 	return RUN_OVER_BOTH(tests);

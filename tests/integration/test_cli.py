@@ -286,6 +286,28 @@ class Cli(harness.Case):
         self.run_cli("schedule", "put", "every", "--every", "1h", "--queue", "r", "--paused")
         self.run_cli("schedule", "delete", "every", "missing", expect=1)
 
+    def test_schedule_that_publishes(self):
+        topic = "topic-" + self.queue
+        put = ("schedule", "put", "cli-told", "--cron", "@yearly", "--topic", topic)
+        self.run_cli(*put, expect=1)  # there is no such topic
+        self.run_cli("queue", "put", self.queue)
+        self.assertEqual(self.client.put(f"/v1/topics/{topic}/subscriptions/s", {"queue": self.queue}).status, 201)
+        made = self.run_cli(*put, "--event-type", "report.due", "--source", "/office", "--subject", "daily", "--attribute", "region=eu", "--attribute", "x=a=b",
+                            "--type", "text/plain", "-", stdin=b"hello")
+        self.assertRegex(made.decode() if isinstance(made, bytes) else made, rf"^cli-told +@yearly UTC +{topic} +next 20")
+        self.assertEqual(json.loads(self.run_cli("schedule", "list", "cli-told", "--json"))["publish"],
+                         {"topic": topic, "type": "report.due", "source": "/office", "subject": "daily", "attributes": {"region": "eu", "x": "a=b"},
+                          "content_type": "text/plain", "payload": "hello"})
+        self.assertRegex(self.run_cli("schedule", "run", "cli-told"), rb"^cli-told/[0-9a-f]+\n$")
+        event = self.client.post(f"/v1/queues/{self.queue}/reserve")
+        self.assertEqual((event.body, event["ce-type"], event["ce-region"], event["ce-x"]), (b"hello", "report.due", "eu", "a=b"))
+        self.run_cli("schedule", "pause", "cli-told")
+        self.assertTrue(json.loads(self.run_cli("schedule", "list", "cli-told", "--json"))["paused"])
+        for wrong in (("--queue", "q"), ("--priority", "1"), ("--header", "X: y")):
+            self.run_cli(*put, *wrong, expect=1)
+        self.run_cli(*put, "--attribute", "x", expect=2)
+        self.run_cli("schedule", "delete", "cli-told")
+
     def test_publish_and_subscribe(self):
         topic = "topic-" + self.queue
         script = 'printf "%s|%s|%s|" "$CE_TYPE" "$CE_SUBJECT" "$CE_REGION"; cat'

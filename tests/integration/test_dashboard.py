@@ -249,6 +249,15 @@ class Steering(Dashboard):
         page.shows("is paused")
         self.assertTrue(self.client.get("/v1/schedules/yearly").json()["paused"])
 
+    def test_a_schedule_that_publishes(self):
+        self.client.put(f"/v1/topics/{self.queue}/subscriptions/s", {"queue": self.queue})
+        self.client.put("/v1/schedules/told", {"cron": "@yearly", "publish": {"topic": self.queue}})
+        page = self.page("#/schedules")
+        page.eventually(f"{self.row('told')}?.querySelector('a')?.textContent", self.queue)
+        page.click(f"{self.row('told')}?.querySelector('button')")
+        page.shows("event published, 1 job")
+        self.assertEqual(self.client.get(f"/v1/queues/{self.queue}").json()["jobs"]["ready"], 1)
+
     def test_what_is_refused_is_said(self):
         self.client.submit(self.queue)
         page = self.page(f"#/queues/{self.queue}")

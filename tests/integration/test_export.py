@@ -131,7 +131,7 @@ class Export(unittest.TestCase):
 
     def test_everything(self):
         """Queues, topics, subscriptions, schedules, unique keys, groups, kept events: what a server shows of them is the same in the other folder."""
-        shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly",
+        shown = ("/v1/queues/configured", "/v1/topics/news", "/v1/topics/news/subscriptions/one", "/v1/schedules/nightly", "/v1/schedules/told",
                  "/v1/topics/acme%3Anews")
 
         def show(client):
@@ -146,7 +146,8 @@ class Export(unittest.TestCase):
             for path, body in (("/v1/queues/configured", {"attempts": 3, "backoff": ["1s", "5s"], "concurrency": 2, "dead_letter": "the-dead"}),
                                ("/v1/topics/news", {"retention": "1h"}), ("/v1/topics/news/subscriptions/one", {}),
                                ("/v1/topics/acme%3Anews", {"retention": "1h"}),
-                               ("/v1/schedules/nightly", {"cron": "0 3 * * *", "job": {"queue": "nights"}})):
+                               ("/v1/schedules/nightly", {"cron": "0 3 * * *", "job": {"queue": "nights"}}),
+                               ("/v1/schedules/told", {"cron": "0 3 * * *", "publish": {"topic": "news", "attributes": {"n": 7}}})):
                 answer = client.put(path, body)
                 self.assertIn(answer.status, (200, 201), (path, answer, answer.body))
             for i in range(3):

@@ -341,7 +341,8 @@ class TwoTenants(Tenants):
                                        ("GET", "/v1/topics/{}", None), ("PUT", "/v1/topics/{}", b"{}"), ("POST", "/v1/topics/{}/events", b"x"),
                                        ("PUT", "/v1/topics/{}/subscriptions/s", b"{}"), ("PUT", "/v1/topics/t/subscriptions/{}", b"{}"),
                                        ("GET", "/v1/services/{}", None), ("GET", "/v1/schedules/{}", None),
-                                       ("PUT", "/v1/schedules/{}", b'{"every":"1h","job":{"queue":"q"}}')):
+                                       ("PUT", "/v1/schedules/{}", b'{"every":"1h","job":{"queue":"q"}}'),
+                                       ("PUT", "/v1/schedules/{}", b'{"every":"1h","publish":{"topic":"t"}}')):
                 answer = self.acme.request(method, path.format(name), body, Content_Type="application/json")
                 self.assertEqual(answer.status, 400, (method, path, name, answer))
             self.assertEqual(self.acme.get(f"/call/{name}/x").status, 404)
@@ -601,6 +602,34 @@ class TwoTenants(Tenants):
         self.assertEqual(self.acme.delete("/v1/schedules/nightly").json(), {"name": "nightly"})
         self.assertEqual(self.bolt.get("/v1/schedules/nightly").status, 200)
 
+    def test_schedules_that_publish(self):
+        publish = {"topic": "told", "payload": "x"}
+        self.problem(self.acme.put("/v1/schedules/tell", {"every": "1h", "publish": publish}), 404, "unknown-topic")
+        for t in (self.acme, self.bolt):
+            self.assertEqual(t.put("/v1/topics/told", {"retention": "1h"}).status, 201)
+            self.assertEqual(t.put("/v1/topics/told/subscriptions/s", {"queue": "told"}).status, 201)
+            made = t.put("/v1/schedules/tell", {"every": "1h", "publish": publish})
+            self.assertEqual((made.status, made.json()["name"], made.json()["publish"]), (201, "tell", publish), made)
+        # within a schedule names are those of its namespace, whoever puts it; none of another one can be said
+        shown = self.root.get("/v1/schedules/acme%3Atell").json()
+        self.assertEqual(self.root.put("/v1/schedules/acme%3Atell", {k: shown[k] for k in ("every", "publish", "name")}).status, 200)
+        for name in ("bolt:told", "acme:told"):
+            for t, at in ((self.acme, "tell"), (self.root, "acme%3Atell")):
+                self.problem(t.put(f"/v1/schedules/{at}", {"every": "1h", "publish": {"topic": name}}), 422, "bad-value")
+        ran = self.acme.post("/v1/schedules/tell/run")
+        self.assertEqual((ran.status, ran.json()["topic"], ran.json()["jobs"]), (202, "told", 1))
+        self.assertRegex(ran.json()["id"], "^tell/")
+        self.assertEqual(self.root.post("/v1/schedules/acme%3Atell/run").json()["topic"], "acme:told")
+        self.acme.put("/v1/schedules/often", {"every": "1s", "publish": publish})
+        last = harness.eventually(lambda: self.acme.get("/v1/schedules/often").json()["last"], "a run")
+        self.assertEqual(last["id"], f"often/{last['due']}")
+        self.assertEqual(self.acme.delete("/v1/schedules/often").status, 200)
+        events = self.acme.post("/v1/queues/told/reserve?n=100", Accept="application/cloudevents-batch+json").json()
+        self.assertEqual([(e["id"].split("/")[0], e["source"]) for e in events[:3]],
+                         [("tell", "/v1/schedules/tell"), ("tell", "/v1/schedules/tell"), ("often", "/v1/schedules/often")])
+        self.assertEqual(self.bolt.post("/v1/queues/told/reserve").status, 204)
+        self.assertEqual(self.bolt.get("/v1/topics/told").json()["events"], 0)
+
     def test_scopes_are_within(self):
         self.add("clerk", "submit:mail*", "read:mail*", "prefix=acme")
         self.add("reader", "read:orders", "publish:orders", "prefix=acme")
@@ -698,8 +727,9 @@ class Limits(Tokens):
             acme.put("/v1/topics/news", {})
             acme.put("/v1/topics/news/subscriptions/all", {"queue": "told"})
             acme.put("/v1/schedules/s", {"every": "1h", "job": {"queue": "timed", "payload": "x"}})
+            acme.put("/v1/schedules/p", {"every": "1h", "publish": {"topic": "news"}})
             self.assertEqual(acme.post("/v1/topics/news/events", b"x").status, 202)
-            for path in ("/v1/topics/news/events", "/v1/schedules/s/run"):
+            for path in ("/v1/topics/news/events", "/v1/schedules/s/run", "/v1/schedules/p/run"):
                 full = acme.post(path, b"")
                 self.assertEqual((full.status, full.json()["code"], full.json()["limit"]), (429, "namespace-full", 1), full)
             publish = {"actions": [{"action": "publish", "topic": "news", "payload": 1}]}

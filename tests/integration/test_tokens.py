@@ -67,6 +67,25 @@ class Tokens(unittest.TestCase):
             self.assertEqual(client.delete("/v1/schedules/night-1", **self.bearer("planner")).status, 200)
             client.close()
 
+    def test_schedules_that_publish(self):
+        """As of one that submits, with publish in the place of submit."""
+        self.add("planner", "admin:night-*", "publish:told-*", "submit")
+        self.add("clerk", "admin:night-*", "submit")
+        with self.serve() as server:
+            client = server.client()
+            for topic in ("told-1", "other"):
+                self.assertEqual(client.put(f"/v1/topics/{topic}", {}, **self.bearer("root")).status, 201)
+            good = {"cron": "0 3 * * *", "publish": {"topic": "told-1", "payload": "x"}}
+            refused = client.put("/v1/schedules/night-1", good, **self.bearer("clerk"))
+            self.refused(refused, 403, "not-allowed")
+            self.assertIn("publish:told-1", refused.json()["detail"])
+            for topic in ("other", "unknown"):  # who may not publish there does not learn whether it is there
+                self.refused(client.put("/v1/schedules/night-1", {**good, "publish": {"topic": topic}}, **self.bearer("planner")), 403, "not-allowed")
+            self.assertEqual(client.put("/v1/schedules/night-1", {**good, "publish": {"topic": "told-2"}}, **self.bearer("planner")).json()["code"], "unknown-topic")
+            self.assertEqual(client.put("/v1/schedules/night-1", good, **self.bearer("planner")).status, 201)
+            self.assertEqual(client.post("/v1/schedules/night-1/run", **self.bearer("planner")).status, 202)
+            client.close()
+
     def test_each_by_its_scopes(self):
         with self.serve() as server:
             client = server.client()

@@ -41,6 +41,7 @@ TESTS = {
     "store upkeep": {},
     "log repair": {},
     "sim_repair": {},
+    "schedule_events on epoll": {},
 }
 
 # name, file, what is there, what is put in its place, why it matters, the tests that should notice it (tried first)
@@ -50,6 +51,23 @@ MUTATIONS = [
      "future = store_apply(api->store, actions, count * step, 0, STORE_LOCAL);",
      "that a run is dealt with is not in the commit of its jobs",
      "sim_schedules"),
+    ("schedule-event-alone", "src/front/schedule_publish.c",
+     "	if (error == 0)\n"
+     "		error = add_note(",
+     "	if (error == 0 && count > 1)\n"
+     "		error = add_note(",
+     "that a run is dealt with is not in the commit of its event",
+     "schedule_events on epoll, sim_schedules"),
+    ("schedule-event-lost-with-its-topic", "src/front/schedule_publish.c",
+     "topic ? add_events(&p, &e, s, topic, due, count, ret_count) : -JOB_EUNKNOWN_SETTING;",
+     "topic ? add_events(&p, &e, s, topic, due, count, ret_count) : (int64_t)(*ret_count = count) * 0;",
+     "runs are dealt with by nothing while the topic is not there",
+     "schedule_events on epoll, sim_schedules"),
+    ("schedule-events-of-one-id", "src/front/schedule_publish.c",
+     "		size_t len = schedule_event_id(id, s, due[*ret_count]);",
+     "		size_t len = schedule_event_id(id, s, due[0]);",
+     "events of runs that were made up for together have one id",
+     "sim_schedules, schedule_events on epoll"),
     ("schedule-forgotten", "src/schedule/schedule.c",
      "		s->through_ns = (int64_t)through;\n"
      "	return 0;",

@@ -510,6 +510,60 @@ static void clocks_that_are_set(void **state)
 	schedule_free(s);
 }
 
+static void says(const struct schedule *s, const char *words)
+{
+	struct wh__text text;
+
+	wh__text_init(&text, NULL, 0);
+	schedule_write(&text, s, 5, 6 * S, NULL);
+	wh__text_put(&text, "", 1);
+	if (!strstr(text.data, words))
+		fail_msg("%s is not in %s", words, text.data);
+	wh__text_done(&text);
+}
+
+/* One that publishes: what it did last is told of what it does now, and by its name within its namespace. */
+static void publishes(void **state)
+{
+	static const char json[] = "{\"every\":\"1s\",\"publish\":{\"topic\":\"t\"}}",
+			  job[] = "{\"every\":\"1s\",\"job\":{}}",
+			  both[] = "{\"every\":\"1s\",\"job\":{},\"publish\":{}}";
+	char detail[SCHEDULE_DETAIL_BYTES], id[SCHEDULE_EVENT_ID_BYTES];
+	struct schedule *s = NULL, *other = NULL;
+
+	assert_int_equal(schedule_read((struct wh_slice){both, sizeof(both) - 1}, "s", 1, false, &s, detail),
+	                 SCHEDULE_BAD_JSON);
+	assert_int_equal(
+		schedule_read((struct wh_slice){json, sizeof(json) - 1}, "acme:s/x", 8, false, &s, detail),
+		SCHEDULE_GOOD);
+	assert_int_equal(
+		schedule_read((struct wh_slice){job, sizeof(job) - 1}, "acme:s/x", 8, false, &other, detail),
+		SCHEDULE_GOOD);
+	assert_null(s->job.data);
+	assert_int_equal(schedule_event_id(id, s, 5 * S + 7000000), 28);
+	assert_memory_equal(id, "s/x/1970-01-01T00:00:05.007Z", 28);
+	schedule_begin(s, NULL, 5 * S);
+	says(s, "\"publish\":{\"topic\":\"t\"}");
+	says(s, "\"last\":null");
+	s->last_due_ns = 5 * S;
+	s->last_at_ns = 6 * S;
+	says(s, "\"id\":null,\"event\":null,\"jobs\":null}");
+	s->last_event = (struct schedule_published){true, false, 3, 90112, 2};
+	says(s, "\"id\":\"s/x/1970-01-01T00:00:05.000Z\",\"event\":\"3/90112\",\"jobs\":2}");
+	s->last_event = (struct schedule_published){true, true, 0, 0, 0};
+	says(s, "\"event\":null,\"jobs\":0,\"duplicate\":true}");
+	/* a job now, which has done nothing yet of its kind, and back */
+	schedule_begin(other, s, 7 * S);
+	schedule_take_over(other, s);
+	says(other, "\"job\":null}");
+	other->last_job = 17;
+	schedule_take_over(s, other);
+	assert_true(s->last_event.known); /* its own, still */
+	schedule_free(s);
+	schedule_free(other);
+	(void)state;
+}
+
 static void stored_and_loaded(void **state)
 {
 	struct schedule_table table = {0};
@@ -604,6 +658,7 @@ int main(void)
 		cmocka_unit_test(replaced),
 		cmocka_unit_test(clocks_that_are_set),
 		cmocka_unit_test(stored_and_loaded),
+		cmocka_unit_test(publishes),
 		cmocka_unit_test(the_table),
 	};
 
