@@ -109,6 +109,8 @@ static int request_new(struct store *store, const struct store_wish *wish, struc
 
 		store_body_ref(store_body_of(&request->actions[i]));
 		while (n-- > 0) {
+			if (!slices[n]->data) /* absent, which is another thing than empty */
+				continue;
 			if (slices[n]->len > 0)
 				memcpy(to, slices[n]->data, slices[n]->len);
 			slices[n]->data = to;
