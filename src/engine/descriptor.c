@@ -39,10 +39,13 @@ static int grow(wh_loop *loop, int fd)
 	uint32_t count = table->count ? table->count : 64;
 	while (count <= (uint32_t)fd)
 		count *= 2;
-	struct wh__descriptor *entries = reallocarray(table->entries, count, sizeof *entries);
+	/* A new one, not the old one made longer: of what is not used yet the kernel's zeros are not touched, and take no memory. */
+	struct wh__descriptor *entries = calloc(count, sizeof *entries);
 	if (!entries)
 		return -ENOMEM;
-	memset(entries + table->count, 0, (count - table->count) * sizeof *entries);
+	if (table->count)
+		memcpy(entries, table->entries, table->count * sizeof *entries);
+	free(table->entries);
 	table->entries = entries;
 	table->count = count;
 	return 0;

@@ -19,8 +19,9 @@
 
 enum { WH__CHUNK_SLOTS = 1024, WH__CHUNKS_MAX = 4096, WH__SLOTS_MAX = (1 << 22) - 1 };
 
-/* The first chunks are allocated one by one, the later ones in blocks. */
-enum { WH__CHUNKS_ALONE = 16, WH__CHUNKS_OF_BLOCK = 16 };
+/* The first chunks are allocated one by one, the later ones in blocks: of a block all is resident from its first use on, which must be
+ * little beside what there is already. */
+enum { WH__CHUNKS_ALONE = 64, WH__CHUNKS_OF_BLOCK = 16 };
 
 static inline bool wh__chunk_is_allocated(uint32_t chunk)
 {

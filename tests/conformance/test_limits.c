@@ -3,6 +3,8 @@
 
 #include "conformance.h"
 
+#include <malloc.h>
+
 #include <sys/resource.h>
 
 static bool engine_is(const char *name)
@@ -188,6 +190,42 @@ static void buffers(void **state)
 /* ---- ring --------------------------------------------------------------------------------- */
 
 /* From one entry to more than there can be: what does not fit is made to fit, and nothing is refused. */
+/* What the allocator has given; 0: it is another one, which does not say. */
+static size_t bytes_in_use(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return 0;
+#else
+	return mallinfo2().uordblks;
+#endif
+}
+
+/* A burst's are kept for the next, and go when it does not come. */
+static void buffers_that_nobody_needs(void **state)
+{
+	enum { BURST = 200, ROUNDS = 20000, BYTES = 4096 };
+	struct wh_buf *taken[BURST];
+	size_t before, after;
+	open_with((struct wh_loop_options){.buffer_bytes = BYTES});
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < BURST; i++)
+			assert_non_null(taken[i] = wh_buf_get(loop));
+		for (int i = 0; i < BURST; i++)
+			wh_buf_put(taken[i]);
+	}
+	before = bytes_in_use();
+	for (int i = 0; i < ROUNDS; i++) {
+		taken[0] = wh_buf_get(loop);
+		taken[1] = wh_buf_get(loop);
+		wh_buf_put(taken[0]);
+		wh_buf_put(taken[1]);
+	}
+	after = bytes_in_use();
+	if (before > 0)
+		assert_true(before >= after + (size_t)BURST / 2 * BYTES);
+	loop = wh_loop_close(loop);
+}
+
 static void ring_entries(void **state)
 {
 	static const uint32_t sizes[] = {1, 31, 33, 1000, 4096, 1 << 20};
@@ -250,6 +288,7 @@ int main(void)
 		cmocka_unit_test(file_and_sync_workers_max),
 		cmocka_unit_test(socket_threads_max),
 		cmocka_unit_test(buffers),
+		cmocka_unit_test(buffers_that_nobody_needs),
 		cmocka_unit_test(ring_entries),
 		cmocka_unit_test(options_that_make_no_sense),
 		cmocka_unit_test(loops_max),
