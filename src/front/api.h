@@ -181,7 +181,7 @@ struct call {
 	int32_t error;                  /* why it was refused */
 	uint32_t action_at;             /* of a transaction that was refused: where */
 	struct prefer prefer;
-	int level;          /* as asked; of a submit: reached */
+	int8_t level;       /* as asked; of a submit: reached */
 	uint8_t kind;       /* enum call_kind */
 	uint8_t action;     /* the handler's own */
 	bool duplicate : 1; /* of a submit: another job has its unique key */
@@ -192,6 +192,7 @@ struct call {
 	uint8_t name_len;
 	char name[]; /* the queue's, in full */
 };
+_Static_assert(sizeof(struct call) <= 120, "with a word of the allocator's: 128 bytes");
 _Static_assert(TARGET_NAME_BYTES_MAX <= UINT8_MAX, "a call knows the length of its name");
 
 /* The queue that a call is about, in full. */

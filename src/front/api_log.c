@@ -195,7 +195,7 @@ void api_log_get(struct request *request)
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
-	call->level = level;
+	call->level = (int8_t)level;
 	if (event_stream_wanted(request) && !options[0].given) {
 		stream_events(request, call);
 		return;

@@ -284,7 +284,7 @@ void publish_commit(struct request *request, struct publication *p, bool batch, 
 		return;
 	}
 	store_marks(store, &marks);
-	call->level = level == STORE_DEFAULT ? STORE_LOCAL : level;
+	call->level = (int8_t)(level == STORE_DEFAULT ? STORE_LOCAL : level);
 	call->position = (struct store_position){marks.epoch, marks.appended};
 	call_then(call, store_wait_position(store, call->position, call->level), reached);
 }

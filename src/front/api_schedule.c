@@ -211,7 +211,7 @@ static void set_paused(struct request *request, bool paused)
 	call = call_new(request, CALL_OTHER);
 	if (!call)
 		return;
-	call->level = level;
+	call->level = (int8_t)level;
 	call->action = paused;
 	pause(call);
 }
@@ -362,7 +362,7 @@ static void start_put(struct request *request, struct schedule *s, int level)
 		return;
 	}
 	call->arg = s;
-	call->level = level;
+	call->level = (int8_t)level;
 	if (s->by_cron)
 		put_then(call,
 		         zone_load(request->api->loop, request->api->options.zone_directory, s->zone_name),
@@ -415,7 +415,7 @@ static void ran(wh_loop *loop, wh_res res, void *arg)
 		return;
 	}
 	call->job = commit->results[0].job;
-	call->level = commit->level;
+	call->level = (int8_t)commit->level;
 	call->position = commit->position;
 	call->duplicate = commit->results[0].duplicate;
 	state = commit->results[0].state;

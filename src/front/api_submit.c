@@ -64,7 +64,7 @@ static void submitted(wh_loop *loop, wh_res res, void *arg)
 		return;
 	once_told(call->x, commit);
 	call->job = commit->results[0].job;
-	call->level = commit->level;
+	call->level = (int8_t)commit->level;
 	call->position = commit->position;
 	state = commit->results[0].state;
 	call->duplicate = commit->results[0].duplicate;

@@ -372,7 +372,7 @@ void api_topic_put(struct request *request)
 	change = change_new(request);
 	if (!change)
 		return;
-	change->call->level = level;
+	change->call->level = (int8_t)level;
 	change->config = config;
 	if (config.retention_ns == 0) {
 		topic_put_setting(change);
@@ -430,7 +430,7 @@ void api_topic_delete(struct request *request)
 	change = change_new(request);
 	if (!change)
 		return;
-	change->call->level = level;
+	change->call->level = (int8_t)level;
 	change->was = topic->config;
 	topic_set(topic, false,
 	          (struct topic_config){
@@ -647,7 +647,7 @@ void api_subscription_put(struct request *request)
 		subscription_free(s);
 		return;
 	}
-	change->call->level = level;
+	change->call->level = (int8_t)level;
 	change->from = from;
 	change->position = position;
 	subscription_put_queue(change, s);
@@ -701,7 +701,7 @@ void api_subscription_delete(struct request *request)
 	change = change_new(request);
 	if (!change)
 		return;
-	change->call->level = level;
+	change->call->level = (int8_t)level;
 	memcpy(change->name, s->name, s->name_len);
 	change->name_len = s->name_len;
 	change->old = subscription_take(&request->api->topics, topic, s->name, s->name_len);
@@ -759,7 +759,7 @@ void api_subscription_replay(struct request *request)
 		subscription_free(copy);
 		return;
 	}
-	change->call->level = level;
+	change->call->level = (int8_t)level;
 	change->from = from;
 	change->position = position;
 	change->replay = true;

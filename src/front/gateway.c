@@ -369,7 +369,7 @@ static void recorded(wh_loop *loop, wh_res res, void *arg)
 	}
 	once_told(call->x, commit);
 	call->job = commit->results[0].job;
-	call->level = commit->level;
+	call->level = (int8_t)commit->level;
 	call->position = commit->position;
 	state = commit->results[0].state;
 	callback_begin(call->api, commit);
