@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "deliver/ranges.h"
+#include "deliver/sign.h"
 #include "front/front.h"
 #include "store/store.h"
 #include "whilst/http.h"
@@ -87,6 +89,11 @@ static void open_world(struct world *w)
 	                                .request_timeout_ns = 30 * WH_NS_PER_S,
 	                                .idle_timeout_ns = 60 * WH_NS_PER_S,
 	                                .connections_max = 100};
+	static const char secret[] = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+	struct ranges ranges = {.count = 0};
+	struct secrets secrets;
+	const char *detail;
+	unsigned line;
 	struct store_options store = {.segment_bytes = 4 << 20,
 	                              .recent_bytes = 1 << 20,
 	                              .blob_bytes = BLOB_BYTES,
@@ -105,7 +112,11 @@ static void open_world(struct world *w)
 	store.directory = w->directory;
 	assert_int_equal(wh_loop_open(&w->loop, NULL), 0);
 	assert_int_equal(store_open(w->loop, &store, &w->store, &problem), 0);
+	assert_true(ranges_add(&ranges, "127.0.0.0/8"));
+	options.ranges = &ranges;
 	assert_int_equal(front_open(w->loop, w->store, &options, &w->front), 0);
+	assert_int_equal(secrets_read(secret, sizeof(secret) - 1, &secrets, &line, &detail), 0);
+	assert_int_equal(front_use_secrets(w->front, &secrets), 0);
 	assert_int_equal(front_listen(w->front, listen_at(w, &w->address, &w->address_len), NULL), 0);
 	assert_int_equal(wh_http_server_open(w->loop, &backend, &w->backend), 0);
 	for (int i = 0; i < 2; i++) {

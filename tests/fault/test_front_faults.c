@@ -530,6 +530,66 @@ static void taken_service_round(struct world *w)
 	must_do(w, "DELETE", "/v1/services/d@", NULL, NULL, 200);
 }
 
+/* No promise of a callback is left: what a purge has ended is told, whatever was missing before. */
+static void wait_until_told(struct world *w)
+{
+	int64_t end = wh_clock(w->loop) + 30 * WH_NS_PER_S;
+
+	do {
+		must_do(w, "GET", "/v1/queues/callbacks%2Fpending", NULL, NULL, 200);
+		assert_true(wh_clock(w->loop) < end);
+	} while (number(w, "\"ready\":") > 0);
+}
+
+/* ---- lines with callbacks of their own, and schedules ------------------------------------ */
+
+/* The jobs of a batch that was taken are all there, and those whose lines say so are told of; of one that was refused none is. */
+static void lines_round(struct world *w)
+{
+	static const char *const fields =
+		"Content-Type: application/x-ndjson\r\nIdempotency-Key: \"lines @\"\r\n";
+	static const char lines[] = "{\"to\":\"$/a\"}\n{}\n{\"to\":\"^/a\"}\n";
+	bool taken;
+
+	memory_is_short(w);
+	taken = did(w, "POST", "/v1/queues/l@/jobs?callback-member=to", fields, lines, 202);
+	memory_is_back();
+	if (!taken && w->status != 0) {
+		ask(w, "GET", "/v1/queues/l@", NULL, NULL, NULL);
+		if (w->status == 200)
+			same(w, "submitted", number(w, "\"submitted\":"), 0);
+	}
+	must_do(w, "POST", "/v1/queues/l@/jobs?callback-member=to", fields, lines, 202);
+	must_do(w, "GET", "/v1/queues/l@", NULL, NULL, 200);
+	same(w, "lines", number(w, "\"submitted\":"), 3);
+	must_do(w, "POST", "/v1/queues/l@/purge", NULL, NULL, 200);
+	wait_until_told(w);
+}
+
+/* A schedule that is paused or not, told of or not, is either what it was or what was asked for. */
+static void schedules_round(struct world *w)
+{
+	static const char body[] =
+		"{\"every\":\"1h\",\"job\":{\"queue\":\"s@\",\"payload\":\"x\",\"callback\":\"$/a\"}}";
+	bool put, paused;
+
+	memory_is_short(w);
+	put = did(w, "PUT", "/v1/schedules/s@", JSON, body, 201);
+	paused = put && did(w, "POST", "/v1/schedules/s@/pause", NULL, NULL, 200);
+	if (paused)
+		did(w, "POST", "/v1/schedules/s@/resume", NULL, NULL, 200);
+	if (put)
+		did(w, "POST", "/v1/schedules/s@/run", NULL, NULL, 202);
+	memory_is_back();
+	must_do(w, "PUT", "/v1/schedules/s@", JSON, body, 201);
+	must_do(w, "POST", "/v1/schedules/s@/pause", NULL, NULL, 200);
+	assert_non_null(strstr(w->answer, "\"paused\":true"));
+	must_do(w, "POST", "/v1/schedules/s@/run", NULL, NULL, 202);
+	must_do(w, "DELETE", "/v1/schedules/s@", NULL, NULL, 200);
+	must_do(w, "POST", "/v1/queues/s@/purge", NULL, NULL, 200);
+	wait_until_told(w);
+}
+
 /* ---- bodies in pieces -------------------------------------------------------------------- */
 
 static bool is_large(const struct world *w, char of)
@@ -693,6 +753,13 @@ static void test_services(void **state)
 	every_allocation(taken_service_round, 5);
 }
 
+static void test_callbacks(void **state)
+{
+	(void)state;
+	every_allocation(lines_round, 5);
+	every_allocation(schedules_round, 10);
+}
+
 static void test_bodies(void **state)
 {
 	(void)state;
@@ -716,6 +783,7 @@ int main(void)
 		cmocka_unit_test(test_topics),
 		cmocka_unit_test(test_replay),
 		cmocka_unit_test(test_services),
+		cmocka_unit_test(test_callbacks),
 #endif
 	};
 
