@@ -75,6 +75,17 @@ static bool is_streamed(const struct route *route, const wh_http_exchange *x)
 	       !(route->handler == api_submit && is_batch(x));
 }
 
+/* While requests are pipelined behind one that is answered in its turn nobody sees the client leave, which whoever waits has to
+ * know, and the stream of all queues. */
+static bool is_wait(const struct route *route, const wh_http_exchange *x)
+{
+	struct wh_slice accept = wh_http_header(x, "Accept");
+
+	if (route->handler == api_queue_list)
+		return accept.data && request_is_type(accept, "text/event-stream");
+	return route->handler == api_job_result && wh_http_header(x, "Prefer").data;
+}
+
 static void on_head(wh_http_exchange *x, void *arg)
 {
 	struct api *api = arg;
@@ -122,9 +133,9 @@ static void on_head(wh_http_exchange *x, void *arg)
 	if (route->handler == api_submit && is_batch(x))
 		body_max = API_BATCH_BODY_MAX;
 	wh_http_collect(x, body_max);
-	/* what a request does is in the store's order when its handler returns; only the answer may come later, and one that may be
-	 * large holds up what is pipelined behind it: 64 of these, not read, would be in memory at once */
-	if (route->answers_much)
+	/* what a request does is in the store's order when its handler returns; only the answer may come later, and one
+	 * that may be large holds up what is pipelined behind it: 64 of these, not read, would be in memory at once */
+	if (route->answers_much && !is_wait(route, x))
 		wh_http_in_turn(x);
 	else
 		wh_http_parallel(x);

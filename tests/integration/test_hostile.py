@@ -284,7 +284,9 @@ class Deaf(unittest.TestCase):
                     return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) >> 10
             client.get("/v1/queues")
             before = resident()
-            for path in ("/v1/queues", "/metrics", f"/v1/jobs/{job}/payload"):
+            _, lease, _ = client.reserve("large")
+            self.assertEqual(client.complete(job, lease, random.randbytes(1 << 20)).status, 200)
+            for path in ("/v1/queues", "/metrics", f"/v1/jobs/{job}/payload", f"/v1/jobs/{job}/result"):
                 deaf = []
                 for _ in range(30):
                     s = socket.socket()
