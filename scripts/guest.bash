@@ -33,15 +33,20 @@ debian_kernel() {
     dpkg-deb -x "$work"/linux-image-"$version".*.deb "$dir"
 }
 
-# pinned_kernel VERSION SHA256 URL: for a release whose keys Debian does not have.
+# pinned_kernel VERSION [SHA256 URL]...: packages of a release whose keys Debian does not have.
 pinned_kernel() {
-    local version=$1 sum=$2 url=$3 dir=$work/$1
-    compgen -G "$dir/boot/vmlinuz-*" >/dev/null && return
-    echo "kernels: downloading $url"
-    curl -sSf -o "$work/$version.deb" "$url"
-    sha256sum --quiet --check <<<"$sum  $work/$version.deb"
+    local version=$1 dir=$work/$1
+    shift
+    [[ ! -e $dir/whole ]] || return 0
     mkdir -p "$dir"
-    dpkg-deb -x "$work/$version.deb" "$dir"
+    while (($#)); do
+        echo "kernels: downloading $2"
+        curl -sSf -o "$work/$version.deb" "$2" || return 1
+        sha256sum --quiet --check <<<"$1  $work/$version.deb" || return 1
+        dpkg-deb -x "$work/$version.deb" "$dir" || return 1
+        shift 2
+    done
+    touch "$dir/whole"
 }
 
 # guest_kernel NAME: fetches the kernel 6.12, 6.1, 5.15 (Ubuntu 22.04's for virtual machines) or 5.10 and prints the path of its image.
@@ -50,7 +55,9 @@ guest_kernel() {
         6.12) debian_kernel 6.12 bookworm-backports >&2 ;;
         6.1) debian_kernel 6.1 bookworm >&2 ;;
         5.15) pinned_kernel 5.15 9d5c29b166820bc413d54ff17327ebfcefe01eafb0f7fc6d0ecd4cc683e73dbc \
-            http://archive.ubuntu.com/ubuntu/pool/main/l/linux-signed-kvm/linux-image-5.15.0-1004-kvm_5.15.0-1004.4_amd64.deb >&2 ;;
+            http://archive.ubuntu.com/ubuntu/pool/main/l/linux-signed-kvm/linux-image-5.15.0-1004-kvm_5.15.0-1004.4_amd64.deb \
+            1d43f0d0435c3a786b9c56c7d0c71ab9fda73b38d144dbe136261d44afd2fe69 \
+            http://archive.ubuntu.com/ubuntu/pool/main/l/linux-kvm/linux-modules-5.15.0-1004-kvm_5.15.0-1004.4_amd64.deb >&2 ;;
         5.10) debian_kernel 5.10 bullseye >&2 ;;
         *) return 2 ;;
     esac && compgen -G "$work/$1/boot/vmlinuz-*"
