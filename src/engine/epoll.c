@@ -350,6 +350,7 @@ static void close_fd(struct wh__op *op)
 	if (wh__offload_holds_close(op))
 		return;
 	/* The registration goes with the open file, unless that was duplicated: late events are told by the number. */
+	wh__descriptor_closed(loop, op->fd);
 	if (descriptor)
 		*descriptor = (struct wh__descriptor){.registration = descriptor->registration + 1};
 	wh__offload_close(op);

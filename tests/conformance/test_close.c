@@ -407,12 +407,39 @@ static void two_loops_of_one_thread_close_in_any_order(void **state)
 	}
 }
 
+static int descriptor_count(void)
+{
+	int count = 0;
+	for (int fd = 0; fd < 1024; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+/* A terminal that blocks is opened once more for the loop, and that goes with it. */
+static void nothing_is_left_of_a_terminal(void **state)
+{
+	int other = posix_openpt(O_RDWR | O_NOCTTY);
+	assert_true(other >= 0);
+	assert_int_equal(grantpt(other), 0);
+	assert_int_equal(unlockpt(other), 0);
+	int before = descriptor_count();
+	for (int i = 0; i < 3; i++) {
+		int terminal = open(ptsname(other), O_RDWR | O_NOCTTY);
+		assert_true(terminal >= 0);
+		assert_int_equal(wh_await(wh_write(loop, terminal, "hello", 5)).n, 5);
+		assert_int_equal(wh_await(wh_close(loop, terminal)).n, 0);
+	}
+	assert_true(descriptor_count() <= before + 1); /* what the engine keeps for waiting */
+	close(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_LOOP(everything_pending_is_cancelled),
 		ON_LOOP(results_nobody_took_are_disposed_of),
 		ON_LOOP(callbacks_may_close_descriptors),
+		ON_LOOP(nothing_is_left_of_a_terminal),
 		ON_LOOP(a_callback_that_always_starts_anew_is_stopped),
 		ON_LOOP(posts_run_before_the_end),
 		ON_LOOP(work_is_waited_for),
