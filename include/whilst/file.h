@@ -36,10 +36,12 @@ extern "C" {
  * Errors: -EEXIST, -EISDIR, -EMFILE, -ENXIO, -ETXTBSY. */
 WH_API wh_future wh_open(wh_loop *loop, const char *path, int flags, mode_t mode);
 WH_API wh_future wh_open_at(wh_loop *loop, int directory, const char *path, int flags, mode_t mode);
-/* wh_close() - first cancels every operation on fd, completes after them. Not itself cancelled. */
+/* wh_close() - first cancels every operation on fd, completes after them. Not itself cancelled. It needs no memory: without any for
+ * the future, fd is closed before this returns, or when the last operation on it has ended, for which the
+ * future does not wait. Errors: -EBADF, -EINPROGRESS (that: there was no memory, and operations on fd have still to end). */
 WH_API wh_future wh_close(wh_loop *loop, int fd);
 /* wh_close_now() - wh_close() that nobody waits for, in ways out: operations on fd are cancelled, then it is closed. A limit
- * on futures does not stand in the way of closing. 0; -EBADF (below 0), -EPERM, -ENOMEM (it is open still). */
+ * on futures does not stand in the way of closing, nor does want of memory. 0; -EBADF (below 0), -EPERM. */
 WH_API int wh_close_now(wh_loop *loop, int fd);
 /* wh_make_temporary() - a new file with a name that nobody else has; mkostemp(3), O_CLOEXEC added. path ends in
  * "XXXXXX", which becomes the name; borrowed until the future completes. n = descriptor (closed if dropped; the name

@@ -72,6 +72,30 @@ int wh__descriptor_get(wh_loop *loop, int fd, struct wh__descriptor **ret)
 	return 0;
 }
 
+/* The closing of a descriptor that is to be closed without a slot. */
+static struct wh__op close_later;
+
+int64_t wh__close_without_slot(wh_loop *loop, int fd)
+{
+	struct wh__op op = {
+		.loop = loop, .opcode = WH__OP_CLOSE, .state = WH__PENDING, .flags = WH__NO_SLOT, .fd = fd};
+	loop->engine->close_fd(&op);
+	if (op.state == WH__DONE)
+		return op.n;
+	struct wh__descriptor *descriptor = wh__descriptor_look(loop, fd);
+	assert(descriptor && descriptor->closing == &op);
+	descriptor->closing = &close_later;
+	return -EINPROGRESS;
+}
+
+void wh__descriptor_close(wh_loop *loop, int fd, struct wh__op *close)
+{
+	if (close == &close_later)
+		(void)wh__close_without_slot(loop, fd);
+	else
+		loop->engine->close_fd(close);
+}
+
 static void close_twin(struct wh__descriptor *descriptor)
 {
 	if (descriptor->twin > 0)

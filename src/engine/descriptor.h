@@ -10,8 +10,8 @@
 #include "runtime/loop.h"
 
 struct wh__descriptor {
-	struct wh__op *first;     /* operations on it that the engine holds, through next and prev */
-	struct wh__op *closing;   /* WH__OP_CLOSE, waits until nothing is pending */
+	struct wh__op *first;   /* operations on it that the engine holds, through next and prev */
+	struct wh__op *closing; /* WH__OP_CLOSE, waits until nothing is pending: see wh__descriptor_close() */
 	uint32_t at_worker_count; /* operations on it at workers */
 	bool receiving, sending;  /* there is one of the kind: see wh__descriptor_enter() */
 	bool known_empty;         /* the last receive, or accept, took all there was */
@@ -52,6 +52,9 @@ void wh__descriptor_leave(struct wh__descriptor *descriptor, const struct wh__op
  * there usually is no other: a look is a fifth of that. Only of what is known to listen, since the rest is to hear that it does
  * not. */
 bool wh__descriptor_accepts_none(const struct wh__descriptor *descriptor, const struct wh__op *op);
+
+/* wh__descriptor_close() - nothing is on fd any more, and close was its .closing: now is its time. */
+void wh__descriptor_close(wh_loop *loop, int fd, struct wh__op *close);
 
 void wh__descriptors_fini(wh_loop *loop);
 

@@ -129,6 +129,10 @@ int64_t wh__offload_read_cached(struct wh__op *op);
  * our back, no longer holds. Called for each that the library makes. */
 void wh__descriptor_given(wh_loop *loop, int fd);
 
+/* wh__close_without_slot() - as close_fd(), for want of a slot: a descriptor is closed whatever else fails. What is on it is told to
+ * end; 0, -EBADF, or -EINPROGRESS: something still is, and the last to end closes it. Not on simulated machines. */
+int64_t wh__close_without_slot(wh_loop *loop, int fd);
+
 /* engine/attempt.c: one non-blocking try of a waiting operation; -EAGAIN: park it until wh__op_events() are ready.
  * Advances op->done for WH__ALL. *ret_ptr: the payload (a pooled buffer). Thread: loop, or the blocked
  * thread of the threads engine (which hands in the pooled buffer beforehand). */

@@ -121,9 +121,10 @@ void wh__offload_returned(struct wh__op *op, int64_t n, void *ptr)
 	}
 	if (close && op->opcode == WH__OP_SEND_FILE)
 		n = -ECANCELED; /* a part of something that would go on with the next */
+	int fd = op->fd;
 	wh__op_complete(op, n, ptr);
 	if (close)
-		loop->engine->close_fd(close);
+		wh__descriptor_close(loop, fd, close);
 }
 
 void wh__offload_close(struct wh__op *op)
@@ -132,7 +133,7 @@ void wh__offload_close(struct wh__op *op)
 	wh__descriptor_closed(op->loop, op->fd);
 	/* The last close of a removed file may take long; that of a socket does not wait, unless SO_LINGER asks for it. Without memory
 	 * for a worker the loop does it: a descriptor that stays open is worse. */
-	if (op->loop->closing || !is_file(op->fd) || to_worker(op) != 0)
+	if (op->flags & WH__NO_SLOT || op->loop->closing || !is_file(op->fd) || to_worker(op) != 0)
 		wh__op_complete(op, wh__op_execute(op, &ptr), NULL);
 }
 

@@ -140,34 +140,52 @@ static void cancel(struct wh__op *op)
 		end(op->loop->engine_state, op, -ECANCELED, NULL);
 }
 
+/* Ending one may end others, through combinators. */
+static void cancel_all_on(struct wh__op *const *first, int fd)
+{
+	bool found;
+	do {
+		found = false;
+		for (struct wh__op *other = *first; other && !found; other = other->next)
+			if ((found = wh__descriptor_used(other) && other->fd == fd))
+				cancel(other);
+	} while (found);
+}
+
+static int64_t execute(struct wh__op *op, void **ret_ptr);
+
 static void close_fd(struct wh__op *op)
 {
 	struct sync_state *state = op->loop->engine_state;
-	struct wh__descriptor *descriptor;
+	struct wh__descriptor *descriptor = NULL;
 	int error = wh__descriptor_get(op->loop, op->fd, &descriptor);
 	if (error == 0 && descriptor->closing)
 		error = -EBADF;
-	if (error != 0) {
+	if (error != 0 &&
+	    error != -ENOMEM) { /* without memory nothing is on it, and it is closed all the same */
 		wh__op_complete(op, error, NULL);
 		return;
 	}
-	descriptor->closing = op;
-	bool found;
-	do { /* ending one may end others, through combinators */
-		found = false;
-		for (struct wh__op *other = state->waiting_first; other && !found; other = other->next)
-			if ((found = other->fd == op->fd))
-				cancel(other);
-	} while (found);
-	/* plain calls on it are in the queue before this one */
-	append(&state->first, &state->last, op);
+	if (descriptor)
+		descriptor->closing = op;
+	cancel_all_on(&state->waiting_first, op->fd);
+	if (op->flags & WH__NO_SLOT) {
+		void *ptr = NULL;
+		cancel_all_on(&state->first, op->fd);
+		wh__op_complete(op, execute(op, &ptr), NULL);
+	} else {
+		/* plain calls on it are in the queue before this one */
+		append(&state->first, &state->last, op);
+	}
 }
 
 static int64_t execute(struct wh__op *op, void **ret_ptr)
 {
 	op->engine_state = EXECUTES;
 	if (op->opcode == WH__OP_CLOSE) {
-		wh__descriptor_look(op->loop, op->fd)->closing = NULL;
+		struct wh__descriptor *descriptor = wh__descriptor_look(op->loop, op->fd);
+		if (descriptor)
+			descriptor->closing = NULL;
 		wh__descriptor_closed(op->loop, op->fd);
 	}
 	if (op->opcode != WH__OP_WORK)

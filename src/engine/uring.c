@@ -348,11 +348,10 @@ static void uring_submit(struct wh__op *op)
 
 /* ---- ending ---- */
 
-static void uring_close_fd(struct wh__op *op);
-
 void wh__uring_finish(struct wh__uring *u, struct wh__op *op, int64_t n, void *ptr)
 {
 	struct wh__op *close = NULL;
+	int fd = op->fd;
 	if (wh__descriptor_used(op)) {
 		struct wh__descriptor *descriptor = wh__descriptor_look(u->loop, op->fd);
 		wh__descriptor_unlink(descriptor, op);
@@ -364,7 +363,7 @@ void wh__uring_finish(struct wh__uring *u, struct wh__op *op, int64_t n, void *p
 	}
 	wh__op_complete(op, n, ptr);
 	if (close)
-		uring_close_fd(close);
+		wh__descriptor_close(u->loop, fd, close);
 }
 
 /* Back on the ring for the rest; a file operation is still linked. */
@@ -578,13 +577,14 @@ static void uring_close_fd(struct wh__op *op)
 		wh__op_complete(op, -EBADF, NULL);
 		return;
 	}
-	if (descriptor) {
-		/* From here on nothing new starts on it, and the last to end comes back here. */
+	/* From here on nothing new starts on it, and the last to end comes back here. */
+	if (descriptor)
 		descriptor->closing = op;
-		struct wh__op *other;
-		while ((other = next_to_cancel(u, fd)))
-			uring_cancel(other);
-		descriptor = wh__descriptor_look(u->loop, op->fd);
+	struct wh__op *other;
+	while ((other = next_to_cancel(u, fd)))
+		uring_cancel(other);
+	if (descriptor) {
+		descriptor = wh__descriptor_look(u->loop, fd);
 		if (descriptor->closing != op)
 			return; /* the last one ended at once, and op is on its way or done */
 		if (descriptor->first)
@@ -595,7 +595,11 @@ static void uring_close_fd(struct wh__op *op)
 		wh__descriptor_closed(u->loop, fd);
 		wh__uring_spill_forget(u, fd);
 	}
-	start_file(u, op);
+	void *ptr = NULL;
+	if (op->flags & WH__NO_SLOT)
+		wh__op_complete(op, wh__op_execute(op, &ptr), NULL);
+	else
+		start_file(u, op);
 }
 
 /* ---- turning ---- */

@@ -78,7 +78,16 @@ static wh_future start_vector(wh_loop *loop, enum wh__opcode opcode, int fd, con
 
 wh_future wh_close(wh_loop *loop, int fd)
 {
-	return start_on_fd(loop, WH__OP_CLOSE, fd, 0, 0, 0);
+	wh_future f;
+	struct wh__op *op = wh__begin(loop, WH__OP_CLOSE, &f);
+	if (op) {
+		op->fd = fd;
+		return fd < 0 ? wh__end(op, -EBADF) : wh__start(op);
+	}
+	if (!wh__loop_is_mine(loop) || loop->engine->execute)
+		return f;
+	int64_t n = fd < 0 ? -EBADF : wh__close_without_slot(loop, fd);
+	return n == 0 ? wh__done(loop) : wh__fail(loop, n);
 }
 
 int wh_close_now(wh_loop *loop, int fd)
@@ -88,7 +97,7 @@ int wh_close_now(wh_loop *loop, int fd)
 	if (!wh__loop_is_mine(loop))
 		return -EPERM;
 	if (wh_poll(f, &res))
-		return (int)(res.n < 0 ? res.n : 0);
+		return (int)(res.n < 0 && res.n != -EINPROGRESS ? res.n : 0);
 	return wh_detach(f);
 }
 

@@ -1,7 +1,7 @@
 /* src/runtime/future.c -- consume, ask, cancel, resolve. See docs/design/futures.md.
  *
- * A future of number 0 has no slot: it is the failure to get one. Its slot bits name the loop, its generation bits hold the
- * errno.
+ * A future of number 0 has no slot: it is the failure to get one, or a close that was made without. Its slot bits name the loop,
+ * its generation bits hold the errno, 0 for none.
  *
  * A promise may be resolved by any thread while the loop's thread cancels it: whoever sets its claim word first
  * completes it. The word holds the generation, so that a late resolver cannot take a slot that is in use again, and
@@ -26,13 +26,18 @@ struct waiter {
 
 static wh_future no_slot(uint32_t number, int64_t error)
 {
-	assert(error < 0 && error >= -INT32_MAX);
+	assert(error <= 0 && error >= -INT32_MAX);
 	return (wh_future){(uint64_t)number << 32 | (uint32_t)-error};
 }
 
 wh_future wh__fail(wh_loop *loop, int64_t error)
 {
 	return no_slot(loop->number, error);
+}
+
+wh_future wh__done(wh_loop *loop)
+{
+	return no_slot(loop->number, 0);
 }
 
 wh_future wh__fail_at(uint64_t id, int64_t error)
@@ -50,10 +55,10 @@ static uint32_t number_of(wh_future f)
 	return (uint32_t)(f.id >> 54);
 }
 
-static int64_t error_of(wh_future f)
+/* Of a future without a slot. */
+static int64_t result_of(wh_future f)
 {
-	uint32_t error = (uint32_t)f.id;
-	return error ? -(int64_t)error : -ESTALE;
+	return f.id ? -(int64_t)(uint32_t)f.id : -ESTALE;
 }
 
 /* ---- await -------------------------------------------------------------------------------- */
@@ -137,7 +142,7 @@ wh_res wh_await(wh_future f)
 	if (number_of(f) == 0) {
 		if (task)
 			wh__task_did_not_wait(task);
-		return (wh_res){error_of(f), NULL};
+		return (wh_res){result_of(f), NULL};
 	}
 	wh_loop *loop = wh__registry_own(number_of(f), &error);
 	if (task && loop != wh__task_loop(task))
@@ -172,7 +177,7 @@ bool wh_poll(wh_future f, wh_res *ret)
 	wh_res res = {-ESTALE, NULL};
 	int error = 0;
 	if (number_of(f) == 0) {
-		res.n = error_of(f);
+		res.n = result_of(f);
 	} else {
 		wh_loop *loop = wh__registry_own(number_of(f), &error);
 		struct wh__op *op = loop ? wh__op_find(loop, f) : NULL;
@@ -217,7 +222,7 @@ static int then_without_slot(wh_future f, wh_callback *callback, void *arg)
 	struct late_failure *failure = malloc(sizeof *failure);
 	if (!failure)
 		return -ENOMEM;
-	*failure = (struct late_failure){callback, arg, loop, error_of(f)};
+	*failure = (struct late_failure){callback, arg, loop, result_of(f)};
 	error = wh_defer(loop, tell_failure, failure);
 	if (error != 0)
 		free(failure);
@@ -476,6 +481,18 @@ wh_future wh_sleep_until(wh_loop *loop, int64_t at)
 	struct wh__op *op = wh__begin(loop, WH__OP_TIMER, &failed);
 	if (!op)
 		return failed;
+	op->at = at;
+	wh__wheel_arm(&loop->wheel, op);
+	return wh__op_future(op);
+}
+
+wh_future wh__sleep_until(wh_loop *loop, int64_t at)
+{
+	if (loop->closing)
+		return wh__fail(loop, -ECANCELED);
+	struct wh__op *op = wh__op_new_beyond(loop, WH__OP_TIMER);
+	if (!op)
+		return wh__fail(loop, -ENOMEM);
 	op->at = at;
 	wh__wheel_arm(&loop->wheel, op);
 	return wh__op_future(op);

@@ -294,8 +294,10 @@ static void run_deferred(wh_loop *loop)
 		wh_function *fn = message->fn;
 		void *arg = message->arg;
 		next = message->next;
-		message->next = loop->free_messages;
-		loop->free_messages = message;
+		if (!message->embedded) {
+			message->next = loop->free_messages;
+			loop->free_messages = message;
+		}
 		wh__call(loop, fn, arg);
 	}
 	wh__callbacks_end(loop);
@@ -320,6 +322,14 @@ static bool run_due(wh_loop *loop)
 	return !loop->ready.first && !loop->deferred;
 }
 
+void wh__defer(wh_loop *loop, struct wh__message *message)
+{
+	assert(wh__loop_is_mine(loop));
+	message->next = NULL;
+	*loop->deferred_last = message;
+	loop->deferred_last = &message->next;
+}
+
 int wh_defer(wh_loop *loop, wh_function *fn, void *arg)
 {
 	if (!fn)
@@ -334,8 +344,7 @@ int wh_defer(wh_loop *loop, wh_function *fn, void *arg)
 	if (!message)
 		return -ENOMEM;
 	*message = (struct wh__message){.fn = fn, .arg = arg};
-	*loop->deferred_last = message;
-	loop->deferred_last = &message->next;
+	wh__defer(loop, message);
 	return 0;
 }
 

@@ -41,6 +41,10 @@ struct wh__message {
 	bool embedded; /* part of another object: not freed here, fn(arg) is internal */
 };
 
+/* wh__defer() - wh_defer() that cannot fail: message is embedded, and not deferred already. It may be deferred again, or go with
+ * what it is a part of, from the moment its function is called. */
+void wh__defer(wh_loop *loop, struct wh__message *message);
+
 /* Cancelling what is made of others is a walk over them, which may be walks in turn: as deep as the program likes, so they are
  * a list and no recursion. Embedded in a combination or a group, which stays until end() is called. */
 struct wh__walk {
@@ -172,6 +176,9 @@ static inline void wh__op_free(struct wh__op *op)
  * for itself. wh_loop_close() ends it like any other. */
 void wh__background(wh_loop *loop, wh_future f, bool background);
 
+/* wh__sleep_until() - wh_sleep_until() for time-outs of the library's own, which a limit on futures does not stop. */
+wh_future wh__sleep_until(wh_loop *loop, int64_t at);
+
 /* wh__op_cancel() - what wh_cancel() does, for a pending slot. */
 void wh__op_cancel(struct wh__op *op);
 
@@ -292,6 +299,8 @@ wh_future wh__start(struct wh__op *op);
 
 /* wh__fail() - the future of an operation that could not even get a slot: loop 0, no slot. */
 wh_future wh__fail(wh_loop *loop, int64_t error);
+/* wh__done() - the same for one that has ended with 0. */
+wh_future wh__done(wh_loop *loop);
 /* wh__fail_at() - the same for the loop that a handle or future names, which may be closed. */
 wh_future wh__fail_at(uint64_t id, int64_t error);
 

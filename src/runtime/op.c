@@ -110,12 +110,11 @@ struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode)
 	return fill(loop, op, opcode);
 }
 
-/* A limit that is reached is no reason to keep a descriptor: closing is what makes room. */
-static struct wh__op *new_to_close(wh_loop *loop)
+struct wh__op *wh__op_new_beyond(wh_loop *loop, enum wh__opcode opcode)
 {
 	uint32_t max = loop->slots_max;
 	loop->slots_max = UINT32_MAX;
-	struct wh__op *op = wh__op_new(loop, WH__OP_CLOSE);
+	struct wh__op *op = wh__op_new(loop, opcode);
 	loop->slots_max = max;
 	return op;
 }
@@ -128,7 +127,7 @@ struct wh__op *wh__begin(wh_loop *loop, enum wh__opcode opcode, wh_future *ret_f
 		error = -EPERM;
 	else if (loop->closing && opcode != WH__OP_CLOSE) /* a descriptor is not left open */
 		error = -ECANCELED;
-	else if ((op = opcode == WH__OP_CLOSE ? new_to_close(loop) : wh__op_new(loop, opcode)))
+	else if ((op = opcode == WH__OP_CLOSE ? wh__op_new_beyond(loop, opcode) : wh__op_new(loop, opcode)))
 		return op;
 	else
 		error = loop->live_count >= loop->slots_max ? -EAGAIN : -ENOMEM;
@@ -253,6 +252,11 @@ static bool gives_descriptor(const struct wh__op *op)
 static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t n, void *ptr)
 {
 	wh_loop *loop = op->loop;
+	if (op->flags & WH__NO_SLOT) {
+		op->n = n;
+		op->state = WH__DONE;
+		return;
+	}
 	if (op->flags & WH__OWNS_BUF)
 		free(op->buf);
 	else if (op->flags & WH__POOLED)
@@ -271,9 +275,9 @@ static __attribute__((noinline)) void complete_rarely(struct wh__op *op, int64_t
 
 static bool is_rare(const struct wh__op *op, int64_t n)
 {
-	return n < 0 || (op->flags & (WH__OWNS_BUF | WH__POOLED)) || op->opcode == WH__OP_ACCEPT ||
-	       op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY || op->background ||
-	       op->loop->measure;
+	return n < 0 || (op->flags & (WH__OWNS_BUF | WH__POOLED | WH__NO_SLOT)) ||
+	       op->opcode == WH__OP_ACCEPT || op->opcode == WH__OP_OPEN || op->opcode == WH__OP_TEMPORARY ||
+	       op->background || op->loop->measure;
 }
 
 void wh__op_complete(struct wh__op *op, int64_t n, void *ptr)

@@ -114,6 +114,7 @@ enum wh__op_flags {
 	WH__OWNS_BUF = 1 << 4,  /* buf (path, iovec copy) was malloc'ed by the runtime; freed at completion */
 	WH__AT_WORKER = 1 << 5, /* queued at or owned by a worker pool */
 	WH__POOLED = 1 << 6,    /* buf is a struct wh__arguments, which goes back to the loop at completion */
+	WH__NO_SLOT = 1 << 7,   /* a close for which there was no slot: see wh__close_without_slot() */
 };
 
 struct wh__op {
@@ -177,6 +178,9 @@ _Static_assert(sizeof(struct wh__op) <= 128, "a slot is two cache lines");
 /* wh__op_new() - a pending slot with loop, slot and opcode set and the rest zero; NULL: at the limit or no memory.
  * For what the runtime needs itself; wh__begin() (loop.h) for what a caller starts. */
 struct wh__op *wh__op_new(wh_loop *loop, enum wh__opcode opcode);
+
+/* wh__op_new_beyond() - the same beyond the limit: for what makes room. Closing does, and time-outs of the library's own do. */
+struct wh__op *wh__op_new_beyond(wh_loop *loop, enum wh__opcode opcode);
 
 /* wh__op_complete() - the one terminal event. The engine must not touch op afterwards. Frees what WH__OWNS_BUF
  * says, stores the result, tells the consumer (callbacks are queued, never called here). Thread: loop. */
