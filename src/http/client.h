@@ -156,7 +156,8 @@ struct wh_http_client {
 	uint32_t origin_count;
 	struct wh__http_link *links, *dirty;
 	wh_http_call *calls;
-	uint32_t references; /* the user, links, calls, the deferred call, the timer at the end */
+	uint32_t references;      /* the user, links, calls, the deferred call, the timer at the end */
+	struct wh__message flush; /* the deferred call */
 	bool flushing, closed;
 	char *user_agent;
 	struct wh_http_client_stats stats;

@@ -227,6 +227,12 @@ static void tell_drained(struct wh__http_connection *c)
 	}
 }
 
+/* No buffer, slot or memory: the receive is tried again when the connection is looked at, a bounded time from now. */
+static void look_soon(struct wh__http_connection *c)
+{
+	wh__http_deadlines_move(&c->server->deadlines, &c->deadline, 0);
+}
+
 static void on_received(wh_loop *loop, wh_res res, void *arg)
 {
 	struct wh__http_connection *c = arg;
@@ -244,8 +250,7 @@ static void on_received(wh_loop *loop, wh_res res, void *arg)
 		half_closed(c);
 		wh__http_connection_settle(c);
 	} else if (res.n == -ENOBUFS || res.n == -EAGAIN) {
-		/* no buffer or slot: tried again when the connection is looked at next, a bounded time from now */
-		wh__http_deadlines_move(&c->server->deadlines, &c->deadline, 0);
+		look_soon(c);
 	} else {
 		c->failed = true;
 		wh__http_connection_settle(c);
@@ -256,16 +261,20 @@ static void on_received(wh_loop *loop, wh_res res, void *arg)
 static void receive_more(struct wh__http_connection *c)
 {
 	wh_future f;
+	int error;
 
 	if (c->receiving || c->input || c->eof || c->down || c->failed || c->securing)
 		return;
 	f = wh__stream_recv_buf(c->server->loop, c->stream);
 	c->references++;
 	c->receiving = true;
-	if (wh_then(f, on_received, c) != 0) {
+	error = wh_then(f, on_received, c);
+	if (error != 0) {
 		c->receiving = false;
 		c->references--;
 	}
+	if (error == -ENOMEM)
+		look_soon(c);
 }
 
 /* ---- sending ------------------------------------------------------------------------------ */

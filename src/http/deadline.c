@@ -2,8 +2,7 @@
 #include "http/deadline.h"
 
 #include <assert.h>
-
-#include "runtime/loop.h"
+#include <errno.h>
 
 void wh__http_deadlines_init(struct wh__http_deadlines *deadlines, wh_loop *loop, int64_t period_ns,
                              wh__http_look *look, wh_function *idle, void *arg)
@@ -42,13 +41,26 @@ static void unhang(struct wh__http_deadline *node)
 
 static void on_tick(wh_loop *loop, wh_res res, void *arg);
 
+static void tick_again(void *arg)
+{
+	struct wh__http_deadlines *deadlines = arg;
+
+	on_tick(deadlines->loop, (wh_res){-ENOMEM, NULL}, deadlines);
+}
+
 static void arm(struct wh__http_deadlines *deadlines)
 {
-	deadlines->timer = wh_sleep_until(deadlines->loop, (deadlines->tick + 1) * deadlines->step_ns);
-	/* without a slot for a timer time-outs wait until another node comes */
-	deadlines->armed = wh_then(deadlines->timer, on_tick, deadlines) == 0;
-	if (deadlines->armed && deadlines->background)
+	int error;
+
+	deadlines->timer = wh__sleep_until(deadlines->loop, (deadlines->tick + 1) * deadlines->step_ns);
+	error = wh_then(deadlines->timer, on_tick, deadlines);
+	deadlines->armed = error == 0 || error == -ENOMEM;
+	if (error == -ENOMEM) { /* tried again as soon as what else is ready has run */
+		deadlines->again = (struct wh__message){.fn = tick_again, .arg = deadlines, .embedded = true};
+		wh__defer(deadlines->loop, &deadlines->again);
+	} else if (error == 0 && deadlines->background) {
 		wh__background(deadlines->loop, deadlines->timer, true);
+	}
 }
 
 static void look_at_slot(struct wh__http_deadlines *deadlines, int64_t now)
@@ -77,7 +89,7 @@ static void on_tick(wh_loop *loop, wh_res res, void *arg)
 	int64_t now = wh_now(loop);
 
 	deadlines->armed = false;
-	if (res.n < 0 || deadlines->count == 0) {
+	if (res.n == -ECANCELED || deadlines->count == 0) {
 		deadlines->idle(deadlines->arg);
 		return;
 	}

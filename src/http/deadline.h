@@ -4,13 +4,13 @@
  * look says when the next deadline is, as things stand then. So activity only stores an instant, and moves nothing.
  * No deadline is set less than a period ahead, but for those that are announced with wh__http_deadlines_move().
  *
- * Depends on: whilst.h.  Used by: server, client.
+ * Depends on: runtime.  Used by: server, client.
  * Thread: loop.  Memory: intrusive.
  */
 #ifndef WH_HTTP_DEADLINE_H
 #define WH_HTTP_DEADLINE_H
 
-#include "whilst/whilst.h"
+#include "runtime/loop.h"
 
 enum { WH__HTTP_DEADLINE_SLOTS = 32, WH__HTTP_DEADLINE_STEPS = 16 /* of a period */ };
 
@@ -33,6 +33,7 @@ struct wh__http_deadlines {
 	bool armed;
 	bool background; /* the timer does not keep wh_loop_run() running */
 	wh_future timer;
+	struct wh__message again; /* when there was no memory for a timer */
 	struct wh__http_deadline *slots[WH__HTTP_DEADLINE_SLOTS];
 };
 

@@ -186,13 +186,17 @@ void wh__http_link_mark(struct wh__http_link *link)
 		return;
 	client->flushing = true;
 	client->references++;
-	if (wh_defer(client->loop, flush_marked, client) != 0) {
-		client->flushing = false;
-		client->references--;
-	}
+	client->flush = (struct wh__message){.fn = flush_marked, .arg = client, .embedded = true};
+	wh__defer(client->loop, &client->flush);
 }
 
 /* ---- receiving ---------------------------------------------------------------------------- */
+
+/* No buffer, slot or memory: the receive is tried again when the call is looked at, a bounded time from now. */
+static void look_soon(wh_http_call *call)
+{
+	wh__http_deadlines_move(&call->client->deadlines, &call->node.hang, 0);
+}
 
 static void on_received(wh_loop *loop, wh_res res, void *arg)
 {
@@ -213,25 +217,32 @@ static void on_received(wh_loop *loop, wh_res res, void *arg)
 	} else if (res.n == 0) {
 		link->eof = true;
 		wh__http_reply_eof(link);
-	} else if (res.n != -ENOBUFS && res.n != -EAGAIN) {
+	} else if (res.n == -ENOBUFS || res.n == -EAGAIN) {
+		look_soon(link->call);
+	} else {
 		link->eof = true;
 		wh__http_call_fail(link->call, res.n);
-	} /* else: tried again when the call is looked at */
+	}
 	wh__http_link_unref(link);
 }
 
 void wh__http_link_receive(struct wh__http_link *link)
 {
+	int error;
+
 	if (link->receiving || link->input || link->eof || link->down || link->is_connecting ||
 	    link->is_securing)
 		return;
 	link->references++;
 	link->receiving = true;
 	link->received = wh__stream_recv_buf(link->origin->client->loop, link->stream);
-	if (wh_then(link->received, on_received, link) != 0) {
+	error = wh_then(link->received, on_received, link);
+	if (error != 0) {
 		link->receiving = false;
 		link->references--;
 	}
+	if (error == -ENOMEM && link->call)
+		look_soon(link->call);
 }
 
 /* ---- connecting --------------------------------------------------------------------------- */

@@ -176,11 +176,8 @@ void wh__http_server_mark(struct wh__http_connection *c)
 		return;
 	server->settling = true;
 	server->references++;
-	/* Without memory for the call: settled with the next one, or by a time-out's look. */
-	if (wh_defer(server->loop, settle, server) != 0) {
-		server->settling = false;
-		server->references--;
-	}
+	server->settle = (struct wh__message){.fn = settle, .arg = server, .embedded = true};
+	wh__defer(server->loop, &server->settle);
 }
 
 /* ---- accepting ---------------------------------------------------------------------------- */
@@ -210,6 +207,28 @@ static void on_pause_over(wh_loop *loop, wh_res res, void *arg)
 		accept_next(listener);
 }
 
+static void try_again(void *arg)
+{
+	struct wh__http_listener *listener = arg;
+
+	on_pause_over(listener->server->loop, (wh_res){0, NULL}, listener);
+}
+
+/* What waits in the listen queue keeps waiting, until descriptors or memory are there again. */
+static void pause_accepts(struct wh__http_listener *listener)
+{
+	wh_loop *loop = listener->server->loop;
+	int error;
+
+	listener->accept = wh__sleep_until(loop, wh_now(loop) + ACCEPT_PAUSE_NS);
+	error = wh_then(listener->accept, on_pause_over, listener);
+	listener->waiting = error == 0 || error == -ENOMEM;
+	if (error == -ENOMEM) {
+		listener->again = (struct wh__message){.fn = try_again, .arg = listener, .embedded = true};
+		wh__defer(loop, &listener->again);
+	}
+}
+
 static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 {
 	struct wh__http_listener *listener = arg;
@@ -229,23 +248,25 @@ static void on_accepted(wh_loop *loop, wh_res res, void *arg)
 	} else if (res.n == -ECANCELED || res.n == -EBADF || res.n == -EINVAL || res.n == -ENOTSOCK) {
 		; /* the loop closes, or fd is no listener: nothing will ever come */
 	} else {
-		/* descriptors or memory are short: what waits in the listen queue keeps waiting */
 		server->stats.accept_failures++;
-		listener->accept = wh_sleep(loop, ACCEPT_PAUSE_NS);
-		listener->waiting = wh_then(listener->accept, on_pause_over, listener) == 0;
+		pause_accepts(listener);
 	}
 }
 
 static void accept_next(struct wh__http_listener *listener)
 {
 	wh_http_server *server = listener->server;
+	int error;
 
 	if (listener->accepting || listener->waiting || listener->closed ||
 	    server->stats.connections >= server->options.connections_max ||
 	    (listener->tls && server->stats.handshakes >= server->options.handshakes_max))
 		return;
 	listener->accept = wh_accept(server->loop, listener->fd);
-	listener->accepting = wh_then(listener->accept, on_accepted, listener) == 0;
+	error = wh_then(listener->accept, on_accepted, listener);
+	listener->accepting = error == 0;
+	if (error == -ENOMEM)
+		pause_accepts(listener);
 }
 
 static void accept_again(wh_http_server *server)

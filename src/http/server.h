@@ -36,6 +36,7 @@ struct wh__http_listener {
 	int fd;
 	bool accepting, waiting /* after a failure */, closed;
 	wh_future accept;
+	struct wh__message again; /* when there was no memory to wait */
 };
 
 struct wh_http_server {
@@ -50,6 +51,7 @@ struct wh_http_server {
 	uint32_t spare_count;
 	uint32_t
 		references; /* by operations, connections and the deferred call; the last frees a closed server */
+	struct wh__message settle; /* the deferred call */
 	bool settling, draining, closed;
 	struct wh__op *drained; /* the future of drain */
 	struct wh_http_server_stats stats;

@@ -50,8 +50,7 @@ void wh__http_way_put(struct wh__http_way *way, struct wh__http_note *note, enum
 	if (way->flushing)
 		return;
 	way->flushing = true;
-	if (wh_defer(way->from, flush, way) != 0)
-		flush(way); /* no memory: at once, which is as good */
+	wh__defer(way->from, &way->flush);
 }
 
 /* The oldest that has not been taken; NULL: there is none. */
@@ -100,7 +99,9 @@ void wh__http_threads_changed(struct wh__http_thread *thread)
 {
 	if (thread->publishing)
 		return;
-	thread->publishing = wh_defer(thread->loop, publish, thread) == 0;
+	thread->publishing = true;
+	thread->publish = (struct wh__message){.fn = publish, .arg = thread, .embedded = true};
+	wh__defer(thread->loop, &thread->publish);
 }
 
 void wh__http_threads_check_gone(struct wh__http_thread *thread)
@@ -247,6 +248,7 @@ static void way_init(struct wh__http_way *way, struct wh__http_thread *thread, w
 {
 	*way = (struct wh__http_way){.from = from, .to = to, .thread = thread};
 	way->call = (struct wh__message){.fn = called, .arg = thread, .embedded = true};
+	way->flush = (struct wh__message){.fn = flush, .arg = way, .embedded = true};
 }
 
 /* The share of thread i in a limit of all. */

@@ -72,7 +72,8 @@ struct wh__http_way {
 	wh_loop *from, *to;
 	/* the sender's: what this turn has gathered, newest first */
 	struct wh__http_note *newest, *oldest;
-	bool flushing; /* flush() is deferred */
+	struct wh__message flush;
+	bool flushing; /* it is deferred */
 	/* the receiver's: oldest first, left for the next turn */
 	struct wh__http_note *due;
 	/* shared */
@@ -92,7 +93,8 @@ struct wh__http_thread {
 	struct wh__http_ticket *spare;
 	uint32_t spare_count;
 	uint64_t tickets; /* given out */
-	bool publishing;
+	struct wh__message publish;
+	bool publishing; /* it is deferred */
 	/* shared */
 	_Atomic uint64_t stats[sizeof(struct wh_http_server_stats) / sizeof(uint64_t)];
 	/* the handlers' */

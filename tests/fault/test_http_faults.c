@@ -1,11 +1,12 @@
 /* tests/fault/test_http_faults.c -- every allocation of the HTTP client and server fails, one at a time.
  *
  * allocations.h stands before each function that allocates. A script has a client and a server on one loop do one of
- * everything; the first allocation fails, then the second, ... until the script ends without a failure. Every request must
- * end, well or with a documented error; a request after it, with memory, must go well; at the end nothing may be left:
- * allocations and frees are counted here, and sanitizers see the rest.
+ * everything; the first allocation fails, then the second, ... until the script ends without a failure; then again with two, and ten,
+ * in a row. Every request must end, well or with a documented error, and not by a time-out: what there was no memory for has ended, or is
+ * tried again. A request after it, with memory, must go well; at the end nothing may be left: allocations and frees are counted
+ * here, and sanitizers see the rest.
  *
- * WHILST_FAULT=n repeats one.
+ * WHILST_FAULT=n repeats one; WHILST_FAULTS_IN_A_ROW=m: with those behind it, m in all.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -130,12 +131,12 @@ static int open_all(void)
 	struct wh_http_server_options server_options = {.on_head = on_head, .on_request = on_request};
 	struct wh_http_client_options options = {
 		.user_agent = "fault",
-		.connect_timeout_ns = 300 * WH_NS_PER_MS,
-		.send_timeout_ns = 300 * WH_NS_PER_MS,
-		.first_byte_timeout_ns = 300 * WH_NS_PER_MS,
-		.read_timeout_ns = 300 * WH_NS_PER_MS,
-		.proxy_timeout_ns = 300 * WH_NS_PER_MS,
-		.waiting_timeout_ns = 300 * WH_NS_PER_MS,
+		.connect_timeout_ns = 30 * WH_NS_PER_S,
+		.send_timeout_ns = 30 * WH_NS_PER_S,
+		.first_byte_timeout_ns = 30 * WH_NS_PER_S,
+		.read_timeout_ns = 30 * WH_NS_PER_S,
+		.proxy_timeout_ns = 30 * WH_NS_PER_S,
+		.waiting_timeout_ns = 30 * WH_NS_PER_S,
 	};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(address);
@@ -184,7 +185,7 @@ static int problems;
 static bool is_documented(int64_t n)
 {
 	return n == -ENOMEM || n == -EAGAIN || n == -ENOBUFS || n == -ECONNRESET || n == -EPIPE ||
-	       n == -ETIMEDOUT || n == -WH_EHTTP_CLOSED;
+	       n == -WH_EHTTP_CLOSED;
 }
 
 static void expect(const char *what, int64_t n, int64_t wanted)
@@ -309,14 +310,16 @@ static void use_everything(void)
 	}
 }
 
-/* true: something failed. */
-static bool run(int n)
+/* The n-th allocation fails, and those behind it up to in_a_row. true: something failed. */
+static bool run(int n, int in_a_row)
 {
 	long before = atomic_load(&live);
 
 	problems = 0;
 	atomic_store(&calls, 0);
 	atomic_store(&hit, false);
+	atomic_store(&fail_each, in_a_row > 1);
+	atomic_store(&fail_end, n + in_a_row);
 	atomic_store(&fail_at, n);
 	if (open_all() == 0) {
 		use_everything();
@@ -341,9 +344,11 @@ static bool run(int n)
 
 int main(void)
 {
+	static const int in_a_row[] = {1, 2, 10};
 	static char path[] = "/tmp/whilst-http-fault-XXXXXX";
 	const char *only = getenv("WHILST_FAULT");
-	int fd, n = 1;
+	const char *count = getenv("WHILST_FAULTS_IN_A_ROW");
+	int fd;
 
 	alarm(100);
 	if (wh_loop_open(&loop, NULL) != 0) {
@@ -356,17 +361,20 @@ int main(void)
 	fd = openat(folder, "file", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, "content", 7) != 7 || close(fd) != 0)
 		return 1;
-	(void)run(0); /* what is kept for the life of the process is made now */
+	(void)run(0, 1); /* what is kept for the life of the process is made now */
 	if (problems) {
 		fprintf(stderr, "%d things fail without a fault\n", problems);
 		return 1;
 	}
 	if (only)
-		(void)run(atoi(only));
-	else
-		while (run(n))
+		(void)run(atoi(only), count ? atoi(count) : 1);
+	for (size_t i = 0; !only && i < sizeof(in_a_row) / sizeof(in_a_row[0]); i++) {
+		int n = 1;
+
+		while (run(n, in_a_row[i]))
 			n++;
-	printf("%d allocations failed, one at a time\n", n - 1);
+		printf("%d allocations failed, %d at a time\n", n - 1, in_a_row[i]);
+	}
 	unlinkat(folder, "file", 0);
 	rmdir(path);
 	return 0;
