@@ -1,7 +1,7 @@
 """tests/integration/harness.py -- the real binary, started on a free port in a fresh data folder, and a client.
 
 Every test file is a script: unittest cases, run by harness.main(). The binary is $WHILST_BINARY, the engine
-$WHILST_ENGINE. A server that was started is always stopped, and how it ended is checked: a test passes only
+$WHILST_ENGINE; $WHILST_UNDER is a program that servers run under (valgrind). A server that was started is always stopped, and how it ended is checked: a test passes only
 if the server it used also ended well. Nothing here sleeps to wait for something: it reads the state again
 until a deadline.
 """
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -24,6 +25,7 @@ import unittest
 import openapi
 
 BINARY = os.environ.get("WHILST_BINARY", os.path.join(os.path.dirname(__file__), "../../build/src/whilst"))
+UNDER = shlex.split(os.environ.get("WHILST_UNDER", ""))
 DEADLINE = float(os.environ.get("WHILST_TEST_DEADLINE", "20"))
 READY = re.compile(r"^whilst: listening on (\S+(?: \S+)*?), data in (.+), engine (\w+)$")
 
@@ -128,7 +130,7 @@ class Server:
             self.start()
 
     def spawn(self):
-        command = [BINARY, "serve", "--listen", self.listen, "--data", self.data, *self.args]
+        command = [*UNDER, BINARY, "serve", "--listen", self.listen, "--data", self.data, *self.args]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=self.env, preexec_fn=self.preexec)
         self.reader = threading.Thread(target=self._read_stderr, args=(self.process,), daemon=True)
