@@ -3,6 +3,7 @@
  */
 #include "tls_authority.h"
 
+#include "http_echo.h"
 #include "http_peer.h"
 #include "whilst/http.h"
 
@@ -24,29 +25,6 @@ static const char *url(const char *scheme, const char *host, uint16_t port, cons
 }
 
 /* ---- the server ---------------------------------------------------------------------------- */
-
-static void echo_read(wh_http_exchange *x);
-
-static void echo_written(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n < 0)
-		wh_http_abort(arg);
-	else
-		echo_read(arg);
-}
-
-static void echo_got(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n == 0)
-		wh_http_end(arg);
-	else if (res.n < 0 || wh_then(wh_http_write_buf(arg, res.ptr), echo_written, arg) != 0)
-		wh_http_abort(arg);
-}
-
-static void echo_read(wh_http_exchange *x)
-{
-	assert_int_equal(wh_then(wh_http_read(x), echo_got, x), 0);
-}
 
 static void on_head(wh_http_exchange *x, void *arg)
 {

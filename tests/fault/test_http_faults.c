@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../conformance/http_echo.h"
 #include "allocations.h"
 #include "whilst/http.h"
 
@@ -28,35 +29,6 @@ static wh_http_server *server;
 static wh_http_client *client, *through;
 static int folder;
 static uint16_t port;
-
-static void give_up(wh_http_exchange *x)
-{
-	wh_http_abort(x);
-}
-
-static void echo_read(wh_http_exchange *x);
-
-static void echo_written(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n < 0)
-		give_up(arg);
-	else
-		echo_read(arg);
-}
-
-static void echo_got(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n == 0)
-		wh_http_end(arg);
-	else if (res.n < 0 || wh_then(wh_http_write_buf(arg, res.ptr), echo_written, arg) != 0)
-		give_up(arg);
-}
-
-static void echo_read(wh_http_exchange *x)
-{
-	if (wh_then(wh_http_read(x), echo_got, x) != 0)
-		give_up(x);
-}
 
 static void later(wh_loop *l, wh_res res, void *arg)
 {

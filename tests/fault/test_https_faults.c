@@ -15,6 +15,7 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
+#include "../conformance/http_echo.h"
 #include "allocations.h"
 #include "whilst/http.h"
 
@@ -162,30 +163,6 @@ static wh_http_server *server;
 static wh_tls_context *server_context;
 static wh_http_client *client, *stranger, *through;
 static int folder;
-
-static void echo_read(wh_http_exchange *x);
-
-static void echo_written(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n < 0)
-		wh_http_abort(arg);
-	else
-		echo_read(arg);
-}
-
-static void echo_got(wh_loop *l, wh_res res, void *arg)
-{
-	if (res.n == 0)
-		wh_http_end(arg);
-	else if (res.n < 0 || wh_then(wh_http_write_buf(arg, res.ptr), echo_written, arg) != 0)
-		wh_http_abort(arg);
-}
-
-static void echo_read(wh_http_exchange *x)
-{
-	if (wh_then(wh_http_read(x), echo_got, x) != 0)
-		wh_http_abort(x);
-}
 
 static void on_head(wh_http_exchange *x, void *arg)
 {
