@@ -14,8 +14,9 @@ import harness
 
 # glibc fills what is allocated when told to: then all counts that was set aside and never touched.
 os.environ.pop("MALLOC_PERTURB_", None)
-FIRST, MORE, AT_ONCE = 1000, 8000, 200
-SPARE = 200
+FIRST, MORE = 1000, 8000
+AT_ONCE = 12  # more of them that have not been read yet would need more buffers than the first did, if the server is slow enough
+SPARE = 200  # descriptors
 BYTES_MAX = 1100  # 1 KiB, and what a page or a table more or less makes of it
 PR_SET_THP_DISABLE = 41
 
