@@ -53,7 +53,7 @@ static inline void plan_print(FILE *to)
 	        plan.damage, plan.fail_at, plan.error, plan.from_then_on);
 }
 
-enum { RUN_CPU_S = 200 };
+enum { RUN_CPU_S = 100 };
 
 static inline void plan_does_not_end(int signal)
 {
