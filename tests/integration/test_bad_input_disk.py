@@ -1,4 +1,5 @@
 """tests/integration/test_bad_input_disk.py -- a full disk: a refusal that says so, nothing lost, and room made is used."""
+import datetime
 import os
 import subprocess
 import sys
@@ -114,6 +115,50 @@ class FullDisk(unittest.TestCase):
                 client.close()
                 server.kill().start()
                 client = server.client()
+            client.close()
+            server.stop()
+        finally:
+            server.remove()
+
+    def test_schedules(self):
+        """The disk is full at due times: what is to be published is put off, which is shown, and made up for when there is room: each due time has its
+        event, over a kill too."""
+        folder = tempfile.mkdtemp(prefix="whilst-small-")
+        self.addCleanup(os.rmdir, folder)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", folder], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder])
+        server = harness.Server(data=os.path.join(folder, "data"))
+        ballast = os.path.join(folder, "ballast")
+        try:
+            client = server.client()
+            show = lambda: client.get("/v1/schedules/told").json()
+            self.assertEqual(client.put("/v1/topics/told/subscriptions/s", {"queue": "told"}).status, 201)
+            self.assertEqual(client.put("/v1/schedules/told", {"every": "1s", "missed": "all", "missed_max": 1000, "publish": {"topic": "told"}}).status, 201)
+            harness.eventually(lambda: show()["runs"], "a run")
+            harness.eventually(lambda: len([n for n in os.listdir(server.data) if n.startswith("seg-")]) > 1
+                               and not any(n.endswith(".tmp") for n in os.listdir(server.data)), "the next segment")
+            with open(ballast, "wb") as f:
+                os.posix_fallocate(f.fileno(), 0, os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - (1 << 20))
+            for payload in (b"f" * 500000, b"f"):  # what still fits into the last segment, too
+                while client.post("/v1/queues/q/jobs", payload).status == 202:
+                    pass
+            self.assertEqual(harness.eventually(lambda: show()["error"], "a refusal"), "No space left on device")
+            self.assertIn('schedule="told" reason="No space left on device"', server.log())
+            runs = show()["runs"]
+            client.close()
+            server.kill().start()
+            client = server.client()
+            self.assertEqual(harness.eventually(lambda: show()["error"], "a refusal"), "No space left on device")
+            self.assertEqual(show()["runs"], runs)
+            os.unlink(ballast)
+            harness.eventually(lambda: show()["runs"] > runs and show()["error"] is None, "room")
+            self.assertEqual(client.post("/v1/schedules/told/pause").status, 200)
+            events = []
+            while (answer := client.post("/v1/queues/told/reserve?n=100", Accept="application/cloudevents-batch+json")).status == 200:
+                events += answer.json()
+            dues = [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")) for event in events]
+            self.assertEqual({b - a for a, b in zip(dues, dues[1:])}, {datetime.timedelta(seconds=1)}, "none is missing, none twice")
+            self.assertEqual(show()["runs"], len(dues))
             client.close()
             server.stop()
         finally:
