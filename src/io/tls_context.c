@@ -224,10 +224,40 @@ static int trust_memory(SSL_CTX *ctx, const char *pem)
 		X509_free(authority);
 	}
 	BIO_free(bio);
-	if (error == 0 && count == 0)
+	/* the end of what there is, and not the first that cannot be read */
+	if (error == 0 && (count == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE))
 		error = config_error();
 	ERR_clear_error();
 	return error;
+}
+
+/* An authority whose key OpenSSL had no memory to read is kept without it, and all that it vouches for would be refused. Of a kind
+ * that OpenSSL does not know the key cannot be read now either. */
+static bool lacks_its_key(X509 *authority)
+{
+	EVP_PKEY *had = X509_get0_pubkey(authority);
+	unsigned char *bytes = NULL;
+	if (had && EVP_PKEY_get_bits(had) > 0) /* 0: it knows the kind, and no more */
+		return false;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(authority), &bytes);
+	const unsigned char *at = bytes;
+	EVP_PKEY *key = len > 0 ? d2i_PUBKEY(NULL, &at, len) : NULL;
+	bool lacks = len <= 0 || (key && EVP_PKEY_get_bits(key) > 0);
+	EVP_PKEY_free(key);
+	OPENSSL_free(bytes);
+	ERR_clear_error();
+	return lacks;
+}
+
+static int check_keys(SSL_CTX *ctx)
+{
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *authority = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		if (authority && lacks_its_key(authority))
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int trust(SSL_CTX *ctx, const struct wh_tls_options *options)
@@ -244,6 +274,8 @@ static int trust(SSL_CTX *ctx, const struct wh_tls_options *options)
 	if (error == 0 && !options->ca_file && !options->ca_dir && !options->ca_pem &&
 	    SSL_CTX_set_default_verify_paths(ctx) != 1)
 		error = config_error();
+	if (error == 0)
+		error = check_keys(ctx);
 	if (error == 0 && options->server && options->ca_file)
 		SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(options->ca_file));
 	return error;
