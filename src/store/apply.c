@@ -39,7 +39,6 @@ static struct store_position position_now(struct store *store)
 	return (struct store_position){log_epoch(store->log), wh_mark_read(log_appended(store->log))};
 }
 
-/* Nothing was done. What the refusal reveals of the state is shown when it is durable, like everything. */
 /* Of what is too large in this action, or in all of them together. */
 static uint64_t size_limit(const struct store *store, const struct store_wish *wish, size_t index)
 {
@@ -64,6 +63,7 @@ static uint64_t size_limit(const struct store *store, const struct store_wish *w
 	return a->kind == STORE_SETTING_PUT ? (uint64_t)JOB_SETTING_MAX : log_transaction_max(store->log);
 }
 
+/* Nothing was done. What the refusal reveals of the state is shown when it is durable, like everything. */
 static void refuse(struct store *store, struct store_wish *wish, struct store_commit *commit, size_t index,
                    int error)
 {
