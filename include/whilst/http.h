@@ -179,6 +179,10 @@ WH_API void wh_http_parallel(wh_http_exchange *x);
  * In on_head(). */
 WH_API void wh_http_in_turn(wh_http_exchange *x);
 
+/* wh_http_pipelined() - how many requests before this one, of its connection, are not answered, or have answers that wait for such a one: at
+ * most 63. For who lets a few large answers be made side by side. Cost: a walk over them. In on_head(). */
+WH_API unsigned wh_http_pipelined(const wh_http_exchange *x);
+
 /* -- the body: chosen in on_head(). "Expect: 100-continue" is answered when the body is first wanted: when on_head() returns after
  * wh_http_collect() (or no choice), or at the first wh_http_read(). */
 

@@ -75,6 +75,10 @@ static bool is_streamed(const struct route *route, const wh_http_exchange *x)
 	       !(route->handler == api_submit && is_batch(x));
 }
 
+/* What a connection may have side by side of waits for answers that may be large; those for a job are asked for many at a time by
+ * workers in a hurry, and seldom are. */
+enum { LARGE_WAITS_MAX = 4, RESERVES_MAX = 16 };
+
 /* While requests are pipelined behind one that is answered in its turn nobody sees the client leave, which whoever waits has to
  * know, and the stream of all queues. */
 static bool is_wait(const struct route *route, const wh_http_exchange *x)
@@ -83,7 +87,20 @@ static bool is_wait(const struct route *route, const wh_http_exchange *x)
 
 	if (route->handler == api_queue_list)
 		return accept.data && request_is_type(accept, "text/event-stream");
-	return route->handler == api_job_result && wh_http_header(x, "Prefer").data;
+	return route->handler == api_reserve ||
+	       (route->handler == api_job_result && wh_http_header(x, "Prefer").data);
+}
+
+/* What a request does is in the store's order when its handler returns; only the answer may come later. One that may be large holds
+ * up what is pipelined behind it: 64 of these, not read, would be in memory at once. */
+static void take_turn(const struct route *route, wh_http_exchange *x)
+{
+	unsigned side_by_side = route->handler == api_reserve ? RESERVES_MAX : LARGE_WAITS_MAX;
+
+	if (is_wait(route, x) ? wh_http_pipelined(x) >= side_by_side : route->answers_much)
+		wh_http_in_turn(x);
+	else
+		wh_http_parallel(x);
 }
 
 static void on_head(wh_http_exchange *x, void *arg)
@@ -106,6 +123,8 @@ static void on_head(wh_http_exchange *x, void *arg)
 		return;
 	}
 	if (is_call(&target)) {
+		if (wh_http_pipelined(x) >= LARGE_WAITS_MAX)
+			wh_http_in_turn(x);
 		if (!authorize(api, x, &target, &gateway_route))
 			return;
 		wh_http_set_arg(x, (void *)(uintptr_t)&gateway_route);
@@ -133,12 +152,7 @@ static void on_head(wh_http_exchange *x, void *arg)
 	if (route->handler == api_submit && is_batch(x))
 		body_max = API_BATCH_BODY_MAX;
 	wh_http_collect(x, body_max);
-	/* what a request does is in the store's order when its handler returns; only the answer may come later, and one
-	 * that may be large holds up what is pipelined behind it: 64 of these, not read, would be in memory at once */
-	if (route->answers_much && !is_wait(route, x))
-		wh_http_in_turn(x);
-	else
-		wh_http_parallel(x);
+	take_turn(route, x);
 }
 
 static void on_request(wh_http_exchange *x, void *arg)

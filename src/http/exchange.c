@@ -372,6 +372,16 @@ void wh_http_in_turn(wh_http_exchange *x)
 	x->parallel = false;
 }
 
+unsigned wh_http_pipelined(const wh_http_exchange *x)
+{
+	const wh_http_exchange *at = wh__http_is_remote(x) ? wh__http_remote_first(x) : x->connection->first;
+	unsigned count = 0;
+
+	for (; at && at != x; at = at->next)
+		count++;
+	return count;
+}
+
 static bool is_down(const wh_http_exchange *x)
 {
 	return wh__http_is_remote(x) ? wh__http_remote_is_closed(x) : x->connection->down;

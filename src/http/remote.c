@@ -187,6 +187,13 @@ static void refuse(struct wh__http_ticket *t, int status, const char *reason, ui
 
 /* ---- the request -------------------------------------------------------------------------- */
 
+const wh_http_exchange *wh__http_remote_first(const wh_http_exchange *x)
+{
+	const struct wh__http_lane *lane = const_ticket_of(x)->lane;
+
+	return lane->first ? &lane->first->x : NULL;
+}
+
 bool wh__http_remote_is_closed(const wh_http_exchange *x)
 {
 	return const_ticket_of(x)->is_closed || const_ticket_of(x)->has_failed;

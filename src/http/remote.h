@@ -26,6 +26,8 @@ void wh__http_remote_abort(wh_http_exchange *x);
 int wh__http_remote_inform(wh_http_exchange *x, int status, const struct wh_http_field *fields,
                            size_t count); /* arguments are checked */
 wh_future wh__http_remote_read(wh_http_exchange *x);
+const wh_http_exchange *
+wh__http_remote_first(const wh_http_exchange *x); /* of its connection, in order; NULL: none */
 bool wh__http_remote_is_closed(const wh_http_exchange *x);
 bool wh__http_remote_is_half_closed(const wh_http_exchange *x);
 const wh_tls *wh__http_remote_tls(const wh_http_exchange *x);

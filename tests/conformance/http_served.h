@@ -292,6 +292,8 @@ __attribute__((unused)) static void on_head(wh_http_exchange *x, void *arg)
 		wh_http_parallel(x);
 	else if (wh_slice_equal(path, "/turn"))
 		wh_http_in_turn(x);
+	else if (wh_slice_equal(path, "/few") && wh_http_pipelined(x) >= 2)
+		wh_http_in_turn(x);
 }
 
 __attribute__((unused)) static void on_request(wh_http_exchange *x, void *arg)
@@ -321,7 +323,7 @@ __attribute__((unused)) static void on_request(wh_http_exchange *x, void *arg)
 		assert_int_equal(wh_http_set(x, "Content-Type", "application/octet-stream"), 0);
 		wh_http_respond(x, 200, body.data, body.len);
 	} else if (wh_slice_equal(path, "/park") || wh_slice_equal(path, "/submit") ||
-	           wh_slice_equal(path, "/turn")) {
+	           wh_slice_equal(path, "/turn") || wh_slice_equal(path, "/few")) {
 		park(x);
 	} else if (wh_slice_equal(path, "/later")) {
 		assert_int_equal(wh_http_retain(x), 0);

@@ -184,6 +184,26 @@ static void order_of_answers(void **state)
 	}
 	peer_expect(fd, 200, "ok\n");
 	assert_string_equal(fixture->order, "/park /turn /turn /livez ");
+	/* or two side by side, and the third in its turn */
+	fixture->order[0] = 0;
+	peer_say(fd, "GET /few HTTP/1.1\r\n" H "\r\nGET /few HTTP/1.1\r\n" H "\r\nGET /few HTTP/1.1\r\n" H
+	             "\r\nGET /few HTTP/1.1\r\n" H "\r\n");
+	wait_for(&fixture->parked_count, 2);
+	on_loop(get_stats, NULL);
+	on_loop(get_stats, NULL);
+	assert_string_equal(fixture->order, "/few /few ");
+	on_loop(unpark_all, "two");
+	peer_expect(fd, 200, "two");
+	peer_expect(fd, 200, "two");
+	wait_for(&fixture->parked_count, 1);
+	on_loop(get_stats, NULL);
+	on_loop(get_stats, NULL);
+	assert_string_equal(fixture->order, "/few /few /few ");
+	on_loop(unpark_all, "three");
+	peer_expect(fd, 200, "three");
+	wait_for(&fixture->parked_count, 1);
+	on_loop(unpark_all, "four");
+	peer_expect(fd, 200, "four");
 	close(fd);
 }
 
