@@ -156,6 +156,10 @@ class Server:
     def log(self):
         return "".join(self.stderr)
 
+    def logged(self, text):
+        """There is such a text in the log; what was written before an answer may be read after it."""
+        eventually(lambda: text in self.log(), f"'{text}' in the log")
+
     def wait(self, timeout=DEADLINE):
         """The exit status of a server that ends by itself."""
         try:

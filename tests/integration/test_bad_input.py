@@ -371,7 +371,7 @@ class DataFolder(unittest.TestCase):
             other = harness.Server(data=folder, start=False, listen=f"127.0.0.1:{server.port}")
             other.spawn()
             self.assertEqual(other.wait(), 5)
-            self.assertIn(str(server.port), other.log())
+            other.logged(str(server.port))
 
     def test_usage(self):
         for args in (["--nonsense"], ["--max-payload", "x"], ["--max-payload", "0"], ["--queues", "maybe"], ["--engine", "steam"],

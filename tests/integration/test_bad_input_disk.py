@@ -143,7 +143,7 @@ class FullDisk(unittest.TestCase):
                 while client.post("/v1/queues/q/jobs", payload).status == 202:
                     pass
             self.assertEqual(harness.eventually(lambda: show()["error"], "a refusal"), "No space left on device")
-            self.assertIn('schedule="told" reason="No space left on device"', server.log())
+            server.logged('schedule="told" reason="No space left on device"')
             runs = show()["runs"]
             client.close()
             server.kill().start()

@@ -447,7 +447,7 @@ class Refusals(Callbacks):
             server = harness.Server("--callback-secrets", self.file + ".bad", start=False)
             server.spawn()
             self.assertEqual(server.wait(), 2, text)
-            self.assertIn("callback-secrets", server.log())
+            server.logged("callback-secrets")
             self.assertNotIn("eHh4", server.log(), "a secret is not told")
             server.remove()
 

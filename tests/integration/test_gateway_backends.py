@@ -263,7 +263,7 @@ class Health(Backends):
         for i in range(2):
             self.call(f"/y/{i}")
         self.assertIn("/y", [path[:2] for _, path in self.backends[0].calls])
-        self.assertIn("ev=backend-health", self.server.log())
+        self.server.logged("ev=backend-health")
 
     def test_all_down(self):
         """What passes through is told at once; what is recorded waits, and loses no attempt."""

@@ -46,7 +46,7 @@ class Failing(unittest.TestCase):
         for thread in threads:
             thread.join()
         self.assertTrue(faults.hits(), "nothing was hit")
-        self.assertIn("the log has failed", server.log())
+        server.logged("the log has failed")
         return faults, server, acked
 
     def check_acked(self, server, acked):
@@ -157,8 +157,8 @@ class Elsewhere(unittest.TestCase):
             faults.set(f"statfs type={number} count=0")
             with harness.Server(env=faults.env) as server:
                 harness.eventually(lambda s=server: "ev=ready" in s.log(), "its log")
-                self.assertIn("ev=network-file-system", server.log())
-                self.assertIn(f"is on {name}:", server.log())
+                server.logged("ev=network-file-system")
+                server.logged(f"is on {name}:")
             told = subprocess.run([harness.BINARY, "fsync-test", faults.folder, "--duration", "5ms"], capture_output=True,
                                   text=True, check=True, env=dict(os.environ, **faults.env), timeout=harness.DEADLINE)
             self.assertIn(f"This is {name}:", told.stdout)

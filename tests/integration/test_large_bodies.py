@@ -229,7 +229,7 @@ class Bodies(unittest.TestCase):
         self.client.close()
         self.server.stop().start()
         self.client = self.server.client()
-        self.assertIn(name, self.server.log())
+        self.server.logged(name)
         self.assertEqual(self.client.get(f"/v1/jobs/{bad}/payload").json()["code"], "damaged")
         self.assertEqual(self.client.get(f"/v1/jobs/{good}/payload").body, LARGE[:2 * MIB])
 

@@ -351,7 +351,7 @@ class Rebinding(unittest.TestCase):
             server = harness.Server("--allow-private-targets", bad, start=False)
             server.spawn()
             self.assertEqual(server.wait(), 2)
-            self.assertIn("allow-private-targets", server.log())
+            server.logged("allow-private-targets")
             server.remove()
 
 

@@ -164,7 +164,7 @@ class Works(unittest.TestCase):
             self.path("conf/whilst.conf", "log-level = info\ndrain-timeout = 9s\n")
             server.process.send_signal(1)
             harness.eventually(lambda: "ev=reloaded" in server.log(), "reloading")
-            self.assertIn("setting=drain-timeout taken=now", server.log())
+            server.logged("setting=drain-timeout taken=now")
             self.assertEqual(name(), "second")
             self.assertEqual(server.client().get("/v1/queues", Authorization=f"Bearer {text}").status, 200)
 

@@ -356,7 +356,7 @@ class Restarted(unittest.TestCase):
         client = server.client()
         shown = client.get("/v1/schedules/b").json()
         self.assertEqual((shown["next"], shown["error"]), ([], "its time zone cannot be read"))
-        self.assertIn("schedule-zone", server.log())
+        server.logged("schedule-zone")
         self.assertIn(b"whilst_schedules_late 1\n", client.get("/metrics").body)
         self.assertEqual(client.put("/v1/schedules/u", {"cron": "@daily", "time_zone": "Etc/UTC", "job": JOB}).status, 201)
         self.assertEqual(client.put("/v1/schedules/v", {"cron": "@daily", "time_zone": "Asia/Tokyo", "job": JOB}).json()["code"], "bad-value")
