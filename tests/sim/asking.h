@@ -174,6 +174,29 @@ static inline void make_peace(void)
 	restart_server(PORT);
 }
 
+/* The life of a plan: trouble, unless power is cut at a call, as long as goes_on(steps so far); then drain(), which makes peace and sees what has come
+ * of it all. Returns the trace. */
+static inline uint64_t live(bool (*goes_on)(uint64_t steps), void (*drain)(void))
+{
+	uint64_t trace;
+
+	chance_state = plan.seed * 77;
+	start_machine(PORT);
+	has_been_cut = life > 0;
+	start_clients();
+	for (uint64_t i = 0; goes_on(i); i++) {
+		if (plan.crash_at == 0 && draw(8) == 0)
+			trouble(clients[draw(CLIENTS)].machine);
+		step(40);
+	}
+	drain();
+	trace = wh_sim_world_trace(world);
+	end_clients();
+	end_machine();
+	tally.runs++;
+	return trace;
+}
+
 /* ---- plans -------------------------------------------------------------------------------- */
 
 /* Runs by seeds, with trouble, the first one twice; and runs without it, but for a power cut at each stride-th disk call of

@@ -453,6 +453,12 @@ static void drain(void)
 		check_event(n);
 	check_order();
 	must(store_recount(store) == 0, "recount");
+	replayed += replay_answered + answered[LATE] + answered[FROM];
+}
+
+static bool goes_on(uint64_t steps)
+{
+	return steps < steps_max || set_up < SET_UP;
 }
 
 static uint64_t run_once(void)
@@ -463,22 +469,7 @@ static uint64_t run_once(void)
 	memset(begins, 0, sizeof begins);
 	events_count = set_up = replays_sent = replay_answered = from_epoch = from_lsn = 0;
 	steps_max = plan.crash_at > 0 ? STEPS_CUT : STEPS;
-	chance_state = plan.seed * 77;
-	start_machine(PORT);
-	has_been_cut = life > 0;
-	start_clients();
-	for (uint64_t i = 0; i < steps_max || set_up < SET_UP; i++) {
-		if (plan.crash_at == 0 && draw(8) == 0)
-			trouble(clients[draw(CLIENTS)].machine);
-		step(40);
-	}
-	drain();
-	uint64_t trace = wh_sim_world_trace(world);
-	replayed += replay_answered + answered[LATE] + answered[FROM];
-	end_clients();
-	end_machine();
-	tally.runs++;
-	return trace;
+	return live(goes_on, drain);
 }
 
 int main(void)

@@ -335,25 +335,16 @@ static void drain(void)
 	}
 }
 
+static bool goes_on(uint64_t steps)
+{
+	return steps < steps_max;
+}
+
 static uint64_t run_once(void)
 {
 	memset(trios, 0, sizeof trios);
 	steps_max = plan.crash_at > 0 ? STEPS_CUT : STEPS;
-	chance_state = plan.seed * 77;
-	start_machine(PORT);
-	has_been_cut = life > 0;
-	start_clients();
-	for (uint64_t i = 0; i < steps_max; i++) {
-		if (plan.crash_at == 0 && draw(8) == 0)
-			trouble(clients[draw(CLIENTS)].machine);
-		step(40);
-	}
-	drain();
-	uint64_t trace = wh_sim_world_trace(world);
-	end_clients();
-	end_machine();
-	tally.runs++;
-	return trace;
+	return live(goes_on, drain);
 }
 
 int main(void)
