@@ -287,18 +287,17 @@ static void make_id(const uint8_t note[STORE_NOTE_BYTES], size_t index, char id[
 	}
 }
 
-/* source: of one that says none */
+/* source: of one that says none. All is borrowed as long as the event is used. */
 static enum event_wrong make_bare(struct event *event, const struct publication_bare *bare,
-                                  struct wh_slice id, struct wh_slice source, int64_t now_ns,
+                                  struct wh_slice id, struct wh_slice source, struct wh_slice time,
                                   struct event_refusal *refusal)
 {
-	char time[WH__INSTANT_TEXT_BYTES];
 	const struct event_attribute attributes[] = {
 		{{"specversion", 11}, {"1.0", 3}, false},
 		{{"id", 2}, id, false},
 		{{"source", 6}, bare->source.data ? bare->source : source, false},
 		{{"type", 4}, bare->type.data ? bare->type : (struct wh_slice){"whilst.event", 12}, false},
-		{{"time", 4}, {time, wh__put_instant(time, now_ns)}, false},
+		{{"time", 4}, time, false},
 		{{"subject", 7}, bare->subject, false}};
 
 	return event_make(event, attributes, sizeof(attributes) / sizeof(attributes[0]), bare->content_type,
@@ -310,6 +309,7 @@ enum event_wrong publication_bare(struct publication *p, const struct topic *top
 {
 	struct wh_slice name = {topic ? topic->name : "", topic ? topic->name_len : 0};
 	char id[2 * ID_BYTES + 1], source[sizeof("/v1/topics/") + 3 * TOPIC_NAME_BYTES_MAX];
+	char time[WH__INSTANT_TEXT_BYTES];
 	size_t len = sizeof("/v1/topics/") - 1;
 	enum event_wrong wrong;
 	struct event event;
@@ -322,7 +322,8 @@ enum event_wrong publication_bare(struct publication *p, const struct topic *top
 	name = namespace_plain(name); /* as who is subscribed calls it */
 	len += target_encode(name.data, name.len, source + len);
 	wrong = make_bare(&event, bare, (struct wh_slice){id, 2 * (size_t)ID_BYTES},
-	                  (struct wh_slice){source, len}, wh_wall_now(p->loop), refusal);
+	                  (struct wh_slice){source, len},
+	                  (struct wh_slice){time, wh__put_instant(time, wh_wall_now(p->loop))}, refusal);
 	if (wrong == EVENT_GOOD)
 		wrong = publication_event(p, topic, &event, refusal);
 	if (wrong == EVENT_GOOD)
