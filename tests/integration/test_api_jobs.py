@@ -201,7 +201,7 @@ class Cancel(harness.Case):
         self.assertEqual(self.client.get(f"/v1/jobs/{job}").json()["state"], "cancelled")
 
     def test_running_until_the_lease_passes(self):
-        job = self.client.submit(self.queue, query="?time-to-run=200ms")
+        job = self.client.submit(self.queue, query="?time-to-run=2s")
         self.client.reserve(self.queue)
         self.assertEqual(self.client.delete(f"/v1/jobs/{job}").status, 202)
         harness.eventually(lambda: self.client.get(f"/v1/jobs/{job}").json()["state"] == "cancelled", "the end")
