@@ -181,12 +181,12 @@ static bool on_flood(wh_http_exchange *x)
  * then what else there is. */
 static void flooded(void **state)
 {
-	static char requests[FLOOD * 64];
+	static const char request[] = "GET /flood HTTP/1.1\r\n" H "\r\n";
+	static char requests[FLOOD * (sizeof(request) - 1) + 1];
 	int fd[FLOODING], waiter = peer_connect(fixture->port);
 
-	requests[0] = 0;
-	for (int i = 0; i < FLOOD; i++)
-		strcat(requests, "GET /flood HTTP/1.1\r\n" H "\r\n");
+	for (size_t i = 0; i < FLOOD; i++)
+		memcpy(requests + i * (sizeof(request) - 1), request, sizeof(request) - 1);
 	peer_say(waiter, "GET /park HTTP/1.1\r\n" H "\r\n");
 	wait_for(&fixture->parked_count, 1);
 	for (int i = 0; i < FLOODING; i++) {
