@@ -39,30 +39,6 @@ static struct store_position position_now(struct store *store)
 	return (struct store_position){log_epoch(store->log), wh_mark_read(log_appended(store->log))};
 }
 
-/* Of what is too large in this action, or in all of them together. */
-static uint64_t size_limit(const struct store *store, const struct store_wish *wish, size_t index)
-{
-	const struct store_action *a = &wish->actions[index];
-	bool submits = a->kind == STORE_SUBMIT;
-	size_t edges = 0;
-	uint64_t bytes = submits                     ? a->submit.payload.len
-	                 : a->kind == STORE_COMPLETE ? a->complete.bytes.len
-	                                             : 0;
-
-	for (size_t i = 0; i < wish->count; i++)
-		edges += store_after_count(&wish->actions[i]);
-	if (edges > JOB_AFTER_ALL_MAX)
-		return JOB_AFTER_ALL_MAX;
-	if (bytes > store->options.payload_bytes_max)
-		return store->options.payload_bytes_max;
-	if ((submits && a->submit.headers.len > JOB_HEADERS_MAX) ||
-	    (a->kind == STORE_COMPLETE && a->complete.headers.len > JOB_HEADERS_MAX))
-		return JOB_HEADERS_MAX;
-	if (a->kind == STORE_PROGRESS)
-		return JOB_PROGRESS_MAX;
-	return a->kind == STORE_SETTING_PUT ? (uint64_t)JOB_SETTING_MAX : log_transaction_max(store->log);
-}
-
 /* Nothing was done. What the refusal reveals of the state is shown when it is durable, like everything. */
 static void refuse(struct store *store, struct store_wish *wish, struct store_commit *commit, size_t index,
                    int error)
@@ -75,7 +51,7 @@ static void refuse(struct store *store, struct store_wish *wish, struct store_co
 	commit->error = error;
 	commit->failed = (uint32_t)index;
 	commit->reason = job_strerror(error);
-	commit->limit = error == -JOB_ETOO_LARGE ? size_limit(store, wish, index) : 0;
+	commit->limit = error == -JOB_ETOO_LARGE ? store_size_limit(store, wish, index) : 0;
 	commit->position = position_now(store);
 	if (wish->level != STORE_ASYNC)
 		wish->level = STORE_LOCAL;

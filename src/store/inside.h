@@ -530,6 +530,8 @@ void store_asked_fold(const struct store_wish *wish, struct store_commit *commit
 /* store_grant_later(): or park it, or prepare its bodies first; its future. store_answer_commit(): when it has reached its level. */
 wh_future store_grant_later(struct store *store, struct store_wish *wish);
 void store_answer_commit(struct store *store, const struct store_wish *wish, struct store_commit *commit);
+/* store_size_limit() - of what is too large in this action, or in all of them together: how large it may be (tell.c). */
+uint64_t store_size_limit(const struct store *store, const struct store_wish *wish, size_t index);
 /* edit.c: what record edits a job so? */
 int store_check_edit(struct store *store, const struct store_action *a, int64_t now_ns, struct job_record *r);
 /* revive.c: jobs that are moved, or called back from their failure, by actions. store_revival_needed(): has something to be read for that first?

@@ -314,6 +314,29 @@ uint64_t store_limit(const struct store *store, int64_t error, struct store_slic
 	}
 }
 
+uint64_t store_size_limit(const struct store *store, const struct store_wish *wish, size_t index)
+{
+	const struct store_action *a = &wish->actions[index];
+	bool submits = a->kind == STORE_SUBMIT;
+	size_t edges = 0;
+	uint64_t bytes = submits                     ? a->submit.payload.len
+	                 : a->kind == STORE_COMPLETE ? a->complete.bytes.len
+	                                             : 0;
+
+	for (size_t i = 0; i < wish->count; i++)
+		edges += store_after_count(&wish->actions[i]);
+	if (edges > JOB_AFTER_ALL_MAX)
+		return JOB_AFTER_ALL_MAX;
+	if (bytes > store->options.payload_bytes_max)
+		return store->options.payload_bytes_max;
+	if ((submits && a->submit.headers.len > JOB_HEADERS_MAX) ||
+	    (a->kind == STORE_COMPLETE && a->complete.headers.len > JOB_HEADERS_MAX))
+		return JOB_HEADERS_MAX;
+	if (a->kind == STORE_PROGRESS)
+		return JOB_PROGRESS_MAX;
+	return a->kind == STORE_SETTING_PUT ? (uint64_t)JOB_SETTING_MAX : log_transaction_max(store->log);
+}
+
 int store_queue_of(const struct store *store, uint64_t job, struct store_slice *ret)
 {
 	struct job_info info;
